@@ -1,0 +1,199 @@
+//! Plain callbacks on the loop: `call_soon`, `call_later`, `call_at`.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+};
+
+use crate::{
+    current,
+    handle::LoopId,
+    time::{
+        Duration, Instant, now,
+        timers::{Due, NEVER, TimerKey},
+    },
+};
+
+type Callback = Box<dyn FnOnce()>;
+const NONE: u32 = u32::MAX;
+
+/// Names one callback of a loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CallKey {
+    pub(crate) slot: u32,
+    generation: u32,
+}
+
+struct Slot {
+    generation: u32,
+    next_free: u32,
+    callback: Option<Callback>,
+}
+
+/// The callbacks that have not run.
+pub(crate) struct Calls {
+    slots: RefCell<Vec<Slot>>,
+    free: Cell<u32>,
+}
+
+impl Calls {
+    pub(crate) fn new() -> Calls {
+        Calls { slots: RefCell::new(Vec::new()), free: Cell::new(NONE) }
+    }
+
+    pub(crate) fn insert(&self, callback: Callback) -> CallKey {
+        let mut slots = self.slots.borrow_mut();
+        let slot = self.free.get();
+        if slot == NONE {
+            slots.push(Slot { generation: 0, next_free: NONE, callback: Some(callback) });
+            return CallKey { slot: slots.len() as u32 - 1, generation: 0 };
+        }
+        let place = &mut slots[slot as usize];
+        self.free.set(place.next_free);
+        place.callback = Some(callback);
+        CallKey { slot, generation: place.generation }
+    }
+
+    /// The callback's turn has come: its slot is free again. `None` if it was cancelled.
+    pub(crate) fn take(&self, slot: u32) -> Option<Callback> {
+        let mut slots = self.slots.borrow_mut();
+        let place = slots.get_mut(slot as usize)?;
+        place.generation = place.generation.wrapping_add(1);
+        place.next_free = self.free.get();
+        self.free.set(slot);
+        place.callback.take()
+    }
+
+    /// Takes the function away; the slot is freed when its turn comes.
+    fn cancel(&self, key: CallKey) -> Option<Callback> {
+        let mut slots = self.slots.borrow_mut();
+        slots.get_mut(key.slot as usize).filter(|s| s.generation == key.generation)?.callback.take()
+    }
+
+    /// Everything, to be dropped by the closing loop.
+    pub(crate) fn clear(&self) -> Vec<Option<Callback>> {
+        self.free.set(NONE);
+        std::mem::take(&mut *self.slots.borrow_mut()).into_iter().map(|slot| slot.callback).collect()
+    }
+}
+
+/// Calls `f` in the next turn, after what is already queued (asyncio `loop.call_soon`).
+///
+/// A panic of `f` goes to the exception handler.
+///
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+/// corio_runtime::run(async {
+///     let called = Rc::new(Cell::new(false));
+///     let flag = called.clone();
+///     corio_runtime::call_soon(move || flag.set(true));
+///     assert!(!called.get());
+///     corio_runtime::yield_now().await;
+///     assert!(called.get());
+/// });
+/// ```
+///
+/// # Panics
+/// Outside a running loop.
+pub fn call_soon(f: impl FnOnce() + 'static) -> CallHandle {
+    current::with(|lp| {
+        let key = lp.call_now(Box::new(f));
+        CallHandle { loop_id: lp.id(), key, cancelled: Cell::new(false) }
+    })
+}
+
+/// Calls `f` once `delay` has passed, never early (asyncio `loop.call_later`).
+///
+/// # Panics
+/// Outside a running loop.
+pub fn call_later(delay: Duration, f: impl FnOnce() + 'static) -> TimerHandle {
+    timer(now().checked_add(delay), f)
+}
+
+/// Calls `f` at `at`; a time that has passed means the next turn (asyncio `loop.call_at`). Equal times keep
+/// the order of the calls.
+///
+/// # Panics
+/// Outside a running loop.
+pub fn call_at(at: Instant, f: impl FnOnce() + 'static) -> TimerHandle {
+    timer(Some(at), f)
+}
+
+fn timer(at: Option<Instant>, f: impl FnOnce() + 'static) -> TimerHandle {
+    current::with(|lp| {
+        let key = lp.calls.insert(Box::new(f));
+        let deadline = at.map_or(NEVER, |at| lp.clock.to_ns(at));
+        let timer = lp.timers.borrow_mut().insert(deadline, Due::Call(key.slot));
+        let call = CallHandle { loop_id: lp.id(), key, cancelled: Cell::new(false) };
+        TimerHandle { call, timer, at }
+    })
+}
+
+/// A callback that was scheduled. Dropping it does not cancel.
+pub struct CallHandle {
+    loop_id: LoopId,
+    key: CallKey,
+    cancelled: Cell<bool>,
+}
+
+impl CallHandle {
+    /// Keeps the callback from being called, if it has not been.
+    pub fn cancel(&self) {
+        if !self.cancelled.replace(true) {
+            let key = self.key;
+            current::on_loop(self.loop_id, move |lp| drop(lp.calls.cancel(key)));
+        }
+    }
+
+    /// Whether `cancel` was called.
+    pub fn cancelled(&self) -> bool {
+        self.cancelled.get()
+    }
+}
+
+impl fmt::Debug for CallHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallHandle").field("cancelled", &self.cancelled()).finish_non_exhaustive()
+    }
+}
+
+/// A callback that waits for its time. Dropping it does not cancel.
+pub struct TimerHandle {
+    call: CallHandle,
+    timer: TimerKey,
+    at: Option<Instant>,
+}
+
+impl TimerHandle {
+    /// Keeps the callback from being called, if it has not been, and frees its timer.
+    pub fn cancel(&self) {
+        if self.call.cancelled() {
+            return;
+        }
+        self.call.cancel();
+        let (timer, slot) = (self.timer, self.call.key.slot);
+        current::on_loop(self.call.loop_id, move |lp| {
+            // Only a timer that had not fired still refers to the callback's slot.
+            if lp.remove_timer(timer).is_some() {
+                lp.calls.take(slot);
+            }
+        });
+    }
+
+    /// Whether `cancel` was called.
+    pub fn cancelled(&self) -> bool {
+        self.call.cancelled()
+    }
+
+    /// When the callback is due; `None` if so late that it never is.
+    pub fn when(&self) -> Option<Instant> {
+        self.at
+    }
+}
+
+impl fmt::Debug for TimerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cancelled = self.cancelled();
+        f.debug_struct("TimerHandle").field("when", &self.at).field("cancelled", &cancelled).finish()
+    }
+}

@@ -1,0 +1,217 @@
+//! The loop, and the one that runs on this thread.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    io,
+    panic::{self, AssertUnwindSafe, Location},
+    rc::Rc,
+    time::Duration,
+};
+
+use crate::{
+    calls::{CallKey, Calls},
+    clock::Clock,
+    driver::Driver,
+    exception::{ExceptionContext, ExceptionHandler},
+    handle::{Handle, LoopId, LoopInbox, Registration},
+    op::{Done, Operation, Sqe},
+    ring::Ring,
+    service::Services,
+    task::{
+        Task, TaskInfo,
+        table::{Ended, Ready, TaskKey, TaskTable},
+    },
+    time::timers::{Due, TimerKey, Timers},
+};
+
+/// One event loop: everything that belongs to it, each part behind its own cell.
+pub(crate) struct Loop {
+    id: LoopId,
+    pub(crate) clock: Clock,
+    pub(crate) tasks: TaskTable,
+    pub(crate) calls: Calls,
+    pub(crate) timers: RefCell<Timers>,
+    pub(crate) driver: Driver,
+    pub(crate) services: Services,
+    pub(crate) exceptions: ExceptionHandler,
+    pub(crate) inbox: &'static LoopInbox,
+    /// The timers of one turn; kept for its capacity.
+    pub(crate) due: RefCell<Vec<Due>>,
+    pub(crate) slow_callback: Option<Duration>,
+    /// Tasks polled since the last `enter`.
+    pub(crate) polls: Cell<u32>,
+    /// The main future is done: this turn does not sleep.
+    pub(crate) stopping: Cell<bool>,
+    pub(crate) closing: Cell<bool>,
+    // Last: the index is free for another loop once everything above is gone.
+    _registration: Registration,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Loop>>> = const { RefCell::new(None) };
+}
+
+/// Runs `f` with this thread's running loop.
+///
+/// # Panics
+/// If there is none: "no running event loop".
+#[track_caller]
+pub(crate) fn with<R>(f: impl FnOnce(&Loop) -> R) -> R {
+    match try_with(f) {
+        Some(value) => value,
+        None => panic!("no running event loop: call this from inside corio::run"),
+    }
+}
+
+/// As `with`; `None` outside a running loop.
+#[inline]
+pub(crate) fn try_with<R>(f: impl FnOnce(&Loop) -> R) -> Option<R> {
+    CURRENT.try_with(|current| current.borrow().as_deref().map(f)).ok().flatten()
+}
+
+/// Runs `f` on the loop `id`: here and now if that is the running one, else through its inbox. A loop that has
+/// closed has nothing left to do it to.
+pub(crate) fn on_loop(id: LoopId, f: impl FnOnce(&Loop) + Send + 'static) {
+    let mut f = Some(f);
+    try_with(|lp| {
+        if lp.id == id
+            && let Some(f) = f.take()
+        {
+            f(lp);
+        }
+    });
+    if let Some(f) = f {
+        let _ = Handle { loop_id: id }.post(Box::new(f));
+    }
+}
+
+/// Makes a loop the running one of this thread until it is dropped.
+pub(crate) struct Entered(());
+
+impl Entered {
+    #[track_caller]
+    pub(crate) fn new(lp: &Rc<Loop>) -> Entered {
+        CURRENT.with(|current| {
+            let free = current.borrow().is_none();
+            assert!(free, "run() cannot be called from a running event loop");
+            *current.borrow_mut() = Some(Rc::clone(lp));
+        });
+        Entered(())
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let _ = CURRENT.try_with(|current| current.borrow_mut().take());
+    }
+}
+
+impl Loop {
+    pub(crate) fn new(ring: Ring, clock: Clock, slow_callback: Option<Duration>) -> io::Result<Rc<Loop>> {
+        let registration = Registration::new()?;
+        let id = registration.loop_id();
+        let inbox = registration.inbox();
+        let unpark = ring.unpark()?;
+        let wake_fd = unpark.try_clone_fd()?;
+        inbox.open(id.number(), unpark);
+        let lp = Rc::new(Loop {
+            id,
+            clock,
+            tasks: TaskTable::new(id.index() as u16),
+            calls: Calls::new(),
+            timers: RefCell::new(Timers::new()),
+            driver: Driver::new(ring),
+            services: Services::default(),
+            exceptions: ExceptionHandler::default(),
+            inbox,
+            due: RefCell::new(Vec::new()),
+            slow_callback,
+            polls: Cell::new(0),
+            stopping: Cell::new(false),
+            closing: Cell::new(false),
+            _registration: registration,
+        });
+        if let Some(fd) = wake_fd {
+            lp.driver.submit(Box::new(crate::op::inflight::Resident(Box::new(ReadWakes {
+                fd: fd.into(),
+                count: [0; 8],
+            }))));
+        }
+        Ok(lp)
+    }
+
+    pub(crate) fn id(&self) -> LoopId {
+        self.id
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        Handle { loop_id: self.id }
+    }
+
+    pub(crate) fn create_task<F: Future + 'static>(
+        &self,
+        future: F,
+        location: &'static Location<'static>,
+    ) -> Task<F::Output> {
+        let (key, id) = self.tasks.create(future, location);
+        Task::new(self.handle(), key, id)
+    }
+
+    pub(crate) fn detach(&self, key: TaskKey) {
+        if let Some(ended) = self.tasks.detach(key) {
+            self.announce(ended);
+        }
+    }
+
+    /// Queues `callback` for the next turn.
+    pub(crate) fn call_now(&self, callback: Box<dyn FnOnce()>) -> CallKey {
+        let key = self.calls.insert(callback);
+        self.tasks.ready.borrow_mut().push_back(Ready::Call(key.slot));
+        key
+    }
+
+    pub(crate) fn remove_timer(&self, key: TimerKey) -> Option<Due> {
+        self.timers.borrow_mut().remove(key)
+    }
+
+    /// Runs what the end of a task sets off, and reports a panic that nobody will see otherwise.
+    pub(crate) fn announce(&self, ended: Ended) {
+        if let Some(message) = ended.panic_message() {
+            let text = format!("Task exception was never retrieved: panicked: {message}");
+            self.exceptions.report(&ExceptionContext::new(text).with_task(Some(ended.info.clone())));
+        }
+        ended.announce(|info, f| self.guard(Some(info), f));
+    }
+
+    /// Runs foreign code; its panic goes to the exception handler.
+    pub(crate) fn guard(&self, task: Option<&TaskInfo>, f: Box<dyn FnOnce()>) {
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
+            let message = crate::task::PanicPayload::new(payload).message();
+            let text = format!("Exception in callback: panicked: {message}");
+            self.exceptions.report(&ExceptionContext::new(text).with_task(task.cloned()));
+        }
+    }
+}
+
+/// Reads the eventfd that other threads wake the loop by.
+struct ReadWakes {
+    fd: crate::fd::Fd,
+    count: [u8; 8],
+}
+
+impl Operation for ReadWakes {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        Sqe::read(&self.fd, &mut self.count)
+    }
+
+    fn complete(self: Box<Self>, _: Done) {
+        try_with(|lp| {
+            if !lp.closing.get() {
+                lp.driver.submit(Box::new(crate::op::inflight::Resident(self)));
+            }
+        });
+    }
+}

@@ -1,0 +1,173 @@
+//! The ring and the in-flight table behind one borrow: submit, cancel, enter, deliver.
+
+use std::{
+    any::Any,
+    cell::RefCell,
+    io,
+    panic::{self, AssertUnwindSafe},
+    task::Waker,
+};
+
+use crate::{
+    op::{
+        Done, OpKey,
+        inflight::{Ending, InFlight, Owner, Table},
+    },
+    ring::{Completion, Ring, RingCounters, Wait},
+};
+
+/// No borrow is held while an operation's own code runs, except `prepare`.
+pub(crate) struct Driver {
+    inner: RefCell<Inner>,
+    /// The completions of one `enter`; kept for its capacity.
+    batch: RefCell<Vec<Completion>>,
+}
+
+struct Inner {
+    table: Table,
+    ring: Ring,
+}
+
+impl Driver {
+    pub(crate) fn new(ring: Ring) -> Driver {
+        Driver {
+            inner: RefCell::new(Inner { table: Table::new(), ring }),
+            batch: RefCell::new(Vec::with_capacity(64)),
+        }
+    }
+
+    pub(crate) fn submit(&self, op: Box<dyn InFlight>) -> OpKey {
+        let Inner { table, ring } = &mut *self.inner.borrow_mut();
+        ring.submit(table, op, Owner::Handle)
+    }
+
+    pub(crate) fn submit_claimed(&self, op: Box<dyn InFlight>) -> OpKey {
+        let Inner { table, ring } = &mut *self.inner.borrow_mut();
+        ring.submit(table, op, Owner::Future)
+    }
+
+    pub(crate) fn cancel(&self, key: OpKey) {
+        let Inner { table, ring } = &mut *self.inner.borrow_mut();
+        if table.is_in_flight(key) {
+            ring.cancel(key);
+        }
+    }
+
+    pub(crate) fn claim(&self, key: OpKey, waker: &Waker) -> Option<Box<dyn Any>> {
+        self.inner.borrow_mut().table.claim(key, waker)
+    }
+
+    /// The future of an operation is gone.
+    pub(crate) fn abandon(&self, key: OpKey) {
+        let unclaimed = {
+            let Inner { table, ring } = &mut *self.inner.borrow_mut();
+            let (unclaimed, cancel) = table.abandon(key);
+            if cancel {
+                ring.cancel(key);
+            }
+            unclaimed
+        };
+        drop(unclaimed);
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.inner.borrow().table.in_flight()
+    }
+
+    pub(crate) fn cancel_all(&self) {
+        let Inner { table, ring } = &mut *self.inner.borrow_mut();
+        for key in table.keys() {
+            ring.cancel(key);
+        }
+    }
+
+    pub(crate) fn wants_enter(&self) -> bool {
+        self.inner.borrow_mut().ring.wants_enter()
+    }
+
+    /// Submits, sleeps as `wait` says, and delivers what came.
+    pub(crate) fn enter(&self, wait: Wait) -> io::Result<()> {
+        let mut batch = std::mem::take(&mut *self.batch.borrow_mut());
+        {
+            let Inner { table, ring } = &mut *self.inner.borrow_mut();
+            ring.enter(table, wait)?;
+            ring.drain(table, &mut batch);
+        }
+        for Completion { key, done } in batch.drain(..) {
+            self.deliver(key, done);
+        }
+        *self.batch.borrow_mut() = batch;
+        while let Some(key) = self.silent_success() {
+            // Everything that the operation asked for was sent.
+            self.deliver(key, Done::new(i32::MAX));
+        }
+        Ok(())
+    }
+
+    fn silent_success(&self) -> Option<OpKey> {
+        let Inner { table, ring } = &mut *self.inner.borrow_mut();
+        ring.silent_success(table)
+    }
+
+    fn deliver(&self, key: OpKey, done: Done) {
+        if done.more { self.more(key, done) } else { self.finish(key, done) }
+    }
+
+    // An operation is library code, but a panic of one must not cost the others their completions, nor the
+    // kernel the operation. The panic hook has told of it.
+
+    fn more(&self, key: OpKey, done: Done) {
+        let op = self.inner.borrow_mut().table.lend(key);
+        let Some(op) = op else { return self.stray() };
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| op.more(done)));
+        self.inner.borrow_mut().table.give_back(key, op);
+    }
+
+    fn finish(&self, key: OpKey, done: Done) {
+        let ending = self.inner.borrow_mut().table.finish(key);
+        let Some(Ending { op, owner }) = ending else { return self.stray() };
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| {
+            if owner == Owner::Gone {
+                drop((op, done));
+            } else if let Some(result) = op.finish(done) {
+                self.settle(key, result);
+            }
+        }));
+    }
+
+    fn settle(&self, key: OpKey, result: Box<dyn Any>) {
+        let left = self.inner.borrow_mut().table.end(key, result);
+        match left {
+            Ok(Some(waker)) => waker.wake(),
+            Ok(None) => {}
+            Err(unclaimed) => drop(unclaimed),
+        }
+    }
+
+    fn stray(&self) {
+        self.inner.borrow_mut().ring.counters().strays += 1;
+    }
+
+    /// The kernel does not give everything back: what it may still write to is never freed.
+    pub(crate) fn leak(&self) {
+        let Inner { table, ring } = &mut *self.inner.borrow_mut();
+        ring.leak();
+        std::mem::forget(std::mem::replace(table, Table::new()));
+    }
+
+    pub(crate) fn counters(&self) -> RingCounters {
+        *self.inner.borrow_mut().ring.counters()
+    }
+
+    pub(crate) fn buffers_available(&self) -> usize {
+        self.inner.borrow().ring.buffers_available()
+    }
+
+    /// The simulator, if that is the kernel.
+    pub(crate) fn with_sim<R>(&self, f: impl FnOnce(&mut crate::ring::sim::Sim) -> R) -> Option<R> {
+        match &mut self.inner.borrow_mut().ring {
+            Ring::Sim(sim) => Some(f(sim)),
+            Ring::Uring(_) => None,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What nobody else will hear of: panics of tasks and callbacks that nobody awaits, errors of handlers.
+
+use std::{cell::RefCell, fmt, io, rc::Rc};
+
+use crate::{current, task::TaskInfo};
+
+/// Something went wrong where nobody waits for it.
+#[derive(Clone)]
+pub struct ExceptionContext {
+    message: String,
+    error: Option<Rc<io::Error>>,
+    task: Option<TaskInfo>,
+}
+
+impl ExceptionContext {
+    /// A report of `message`.
+    pub fn new(message: impl Into<String>) -> ExceptionContext {
+        ExceptionContext { message: message.into(), error: None, task: None }
+    }
+
+    /// With the error that is its cause.
+    pub fn with_error(mut self, error: io::Error) -> ExceptionContext {
+        self.error = Some(Rc::new(error));
+        self
+    }
+
+    /// With the task it happened in.
+    pub fn with_task(mut self, task: Option<TaskInfo>) -> ExceptionContext {
+        self.task = task;
+        self
+    }
+
+    /// What happened.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The error, where there is one.
+    pub fn error(&self) -> Option<&io::Error> {
+        self.error.as_deref()
+    }
+
+    /// The task, where there is one.
+    pub fn task(&self) -> Option<&TaskInfo> {
+        self.task.as_ref()
+    }
+}
+
+impl fmt::Display for ExceptionContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(task) = &self.task {
+            write!(f, " [{} created at {}]", task.name(), task.location())?;
+        }
+        self.error.as_ref().map_or(Ok(()), |e| write!(f, ": {e}"))
+    }
+}
+
+impl fmt::Debug for ExceptionContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+type Handler = Rc<dyn Fn(&ExceptionContext)>;
+
+/// The loop's handler; without one, reports go to standard error.
+#[derive(Default)]
+pub(crate) struct ExceptionHandler(RefCell<Option<Handler>>);
+
+impl ExceptionHandler {
+    pub(crate) fn report(&self, context: &ExceptionContext) {
+        let handler = self.0.borrow().clone();
+        match handler {
+            Some(handler) => handler(context),
+            None => eprintln!("corio: {context}"),
+        }
+    }
+}
+
+/// Sets who hears of panics and errors that nobody awaits on this loop (asyncio
+/// `loop.set_exception_handler`). Without one they are printed to standard error.
+///
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+/// let heard = Rc::new(Cell::new(0));
+/// let count = heard.clone();
+/// corio_runtime::run(async move {
+///     corio_runtime::set_exception_handler(move |context| {
+///         assert!(context.message().contains("was never retrieved"));
+///         count.set(count.get() + 1);
+///     });
+///     drop(corio_runtime::create_task(async { panic!("nobody waits for this") }));
+///     corio_runtime::yield_now().await;
+/// });
+/// assert_eq!(heard.get(), 1);
+/// ```
+///
+/// # Panics
+/// Outside a running loop.
+pub fn set_exception_handler(f: impl Fn(&ExceptionContext) + 'static) {
+    let old = current::with(|lp| lp.exceptions.0.borrow_mut().replace(Rc::new(f)));
+    drop(old);
+}
+
+/// Tells the loop's exception handler (asyncio `loop.call_exception_handler`). Outside a loop it is printed.
+pub fn call_exception_handler(context: &ExceptionContext) {
+    if current::try_with(|lp| lp.exceptions.report(context)).is_none() {
+        eprintln!("corio: {context}");
+    }
+}

@@ -1,0 +1,183 @@
+//! Work from other threads: a lock-free queue and the edge between awake and asleep.
+//!
+//! The loop drains its inbox once a turn. Before it sleeps it publishes `SLEEPING` and looks at the queue once
+//! more; a sender pushes and then looks at the state. Both fence between their write and their read, so at
+//! least one of the two sees the other: no message is left in the queue of a sleeping loop. Only the sender
+//! that changes SLEEPING to NOTIFIED makes the system call, however many push.
+//!
+//! An inbox outlives its loops: `open` holds the id of the loop that reads it, or 0. A sender pushes only for
+//! the loop it means, and looks again afterwards: if the loop has closed meanwhile, the closer's last drain
+//! may have run before the push, so the sender drains too. A message that is drained by anybody but its loop
+//! is dropped, and its destructor is its answer.
+//!
+//! The file stands alone, so that the loom model (`tests/loom_inbox.rs`) compiles it as it is.
+
+#[cfg(not(loom))]
+mod shim {
+    pub(super) use crossbeam_queue::SegQueue as Queue;
+    pub(super) use std::sync::{
+        Mutex,
+        atomic::{AtomicU8, AtomicU64, Ordering, fence},
+    };
+}
+
+#[cfg(loom)]
+mod shim {
+    pub(super) use loom::sync::{
+        Mutex,
+        atomic::{AtomicU8, AtomicU64, Ordering, fence},
+    };
+    use std::collections::VecDeque;
+
+    /// Stands in for the lock-free queue, which is verified by its own project.
+    pub(super) struct Queue<T>(Mutex<VecDeque<T>>);
+
+    impl<T> Queue<T> {
+        pub(super) fn new() -> Self {
+            Queue(Mutex::new(VecDeque::new()))
+        }
+        pub(super) fn push(&self, value: T) {
+            self.0.lock().unwrap().push_back(value);
+        }
+        pub(super) fn pop(&self) -> Option<T> {
+            self.0.lock().unwrap().pop_front()
+        }
+        pub(super) fn len(&self) -> usize {
+            self.0.lock().unwrap().len()
+        }
+        pub(super) fn is_empty(&self) -> bool {
+            self.0.lock().unwrap().is_empty()
+        }
+    }
+}
+
+use shim::{AtomicU8, AtomicU64, Mutex, Ordering, Queue, fence};
+
+const AWAKE: u8 = 0;
+const SLEEPING: u8 = 1;
+const NOTIFIED: u8 = 2;
+
+/// Ends the sleep of a loop.
+pub(crate) trait Notify {
+    fn notify(&self);
+}
+
+/// A message and the loop it is for.
+struct Letter<M> {
+    loop_id: u64,
+    message: M,
+}
+
+/// See the head of the file.
+pub(crate) struct Inbox<M, N> {
+    queue: Queue<Letter<M>>,
+    state: AtomicU8,
+    /// The loop that reads, 0 for none.
+    open: AtomicU64,
+    /// Locked by the one sender that wakes the loop, and to open and close.
+    notifier: Mutex<Option<N>>,
+}
+
+impl<M, N: Notify> Inbox<M, N> {
+    pub(crate) fn new() -> Self {
+        Inbox {
+            queue: Queue::new(),
+            state: AtomicU8::new(AWAKE),
+            open: AtomicU64::new(0),
+            notifier: Mutex::new(None),
+        }
+    }
+
+    /// Begins to serve `loop_id`. Letters to earlier loops that are still here are dropped by `drain`.
+    pub(crate) fn open(&self, loop_id: u64, notifier: N) {
+        let mut place = self.notifier.lock().unwrap_or_else(|e| e.into_inner());
+        *place = Some(notifier);
+        self.state.store(AWAKE, Ordering::SeqCst);
+        self.open.store(loop_id, Ordering::SeqCst);
+    }
+
+    /// The loop is going: every letter that has come or still comes is dropped.
+    pub(crate) fn close(&self) {
+        let mut place = self.notifier.lock().unwrap_or_else(|e| e.into_inner());
+        self.open.store(0, Ordering::SeqCst);
+        let notifier = place.take();
+        drop(place);
+        drop(notifier);
+        self.sweep();
+    }
+
+    /// The loop that reads, 0 for none.
+    pub(crate) fn reader(&self) -> u64 {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn serves(&self, loop_id: u64) -> bool {
+        self.reader() == loop_id
+    }
+
+    /// Gives `message` to the loop `loop_id`, or back if that has closed. A message taken may still be dropped
+    /// unread if the loop closes before its next turn.
+    pub(crate) fn send(&self, loop_id: u64, message: M) -> Result<(), M> {
+        if !self.serves(loop_id) {
+            return Err(message);
+        }
+        self.queue.push(Letter { loop_id, message });
+        fence(Ordering::SeqCst);
+        if !self.serves(loop_id) {
+            self.sweep();
+        } else if self.state.load(Ordering::SeqCst) == SLEEPING
+            && self.state.swap(NOTIFIED, Ordering::SeqCst) == SLEEPING
+            && let Some(notifier) = &*self.notifier.lock().unwrap_or_else(|e| e.into_inner())
+        {
+            notifier.notify();
+        }
+        Ok(())
+    }
+
+    /// Drops what is left in a closed inbox. The lock keeps a new loop from opening it meanwhile.
+    fn sweep(&self) {
+        let mut unread = Vec::new();
+        let place = self.notifier.lock().unwrap_or_else(|e| e.into_inner());
+        while self.reader() == 0
+            && let Some(letter) = self.queue.pop()
+        {
+            unread.push(letter);
+        }
+        // Destructors of messages are foreign code.
+        drop(place);
+    }
+
+    /// The reader's: announces sleep. `false` if there is something to read after all.
+    pub(crate) fn prepare_sleep(&self) -> bool {
+        self.state.store(SLEEPING, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if self.queue.is_empty() {
+            return true;
+        }
+        self.awake();
+        false
+    }
+
+    /// The reader's: it is awake again.
+    pub(crate) fn awake(&self) {
+        self.state.store(AWAKE, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The reader's: the next message for `loop_id`.
+    pub(crate) fn receive(&self, loop_id: u64) -> Option<M> {
+        loop {
+            let letter = self.queue.pop()?;
+            if letter.loop_id == loop_id {
+                return Some(letter.message);
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The event loop of corio: one per core, on io_uring.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `run` | `run`, `Runner`, `Builder`: making a loop, running it, closing it |
+//! | `turn` | one turn of the loop: the order in which everything happens |
+//! | `current` | the loop itself, and the one of this thread |
+//! | `task/` | the task table, the waker, `Task` |
+//! | `calls` | `call_soon`, `call_later`, `call_at` |
+//! | `time/` | sleeping, timeouts, the timer heap |
+//! | `op/` | the contract of an operation, its SQE, the in-flight table, its future |
+//! | `driver` | the table and the ring together: submit, cancel, deliver |
+//! | `ring/` | the kernel seam, with io_uring and the simulator behind it |
+//! | `pool` | provided buffers |
+//! | `fd`, `socket` | shared descriptors and the calls that are not operations |
+//! | `inbox`, `handle` | work from other threads, and loops as they see them |
+//! | `service` | state that other crates keep on a loop |
+//! | `exception`, `metrics` | what nobody awaits, and what is counted |
+//!
+//! Users take the facade crate `corio`; this one is for crates that add operations.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("corio runs on Linux only: it is built on io_uring (6.1 or newer)");
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("corio needs a 64-bit target: a waker packs its loop, task and generation into 64 bits");
+
+mod calls;
+mod clock;
+mod current;
+mod driver;
+mod exception;
+pub mod fd;
+mod handle;
+mod inbox;
+mod metrics;
+pub mod op;
+mod pool;
+mod ring;
+mod run;
+pub mod service;
+pub mod socket;
+mod task;
+pub mod time;
+mod turn;
+
+pub use calls::{CallHandle, TimerHandle, call_at, call_later, call_soon};
+pub use exception::{ExceptionContext, call_exception_handler, set_exception_handler};
+pub use handle::{Handle, LoopClosed, handle};
+pub use metrics::{Metrics, metrics};
+pub use pool::PoolBuf;
+pub use ring::RingCounters;
+pub use run::{Backend, BackendInfo, Builder, Faults, Runner, run};
+pub use task::{
+    PanicPayload, Task, TaskError, TaskId, TaskInfo, YieldNow, create_task, create_task_named, current_task,
+    yield_now,
+};

@@ -1,0 +1,292 @@
+//! The in-flight table: the kernel's share of every operation.
+//!
+//! An entry is taken by `insert` and freed only by `finish`, on the operation's final CQE. Between the two
+//! nobody gets at the operation but `more`, which lends it out shared for a multishot's item. The boxes may
+//! move, what is in them does not. Keys carry a generation, so a late CQE or cancel of an earlier operation
+//! in the same slot finds nothing.
+
+use std::{any::Any, task::Waker};
+
+use super::{Done, Multishot, Operation, Sqe};
+use crate::ring::Scratch;
+
+/// Names one operation in flight: a slot of its loop's table and the slot's generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OpKey {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+impl OpKey {
+    pub(crate) fn to_user_data(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    pub(crate) fn from_user_data(data: u64) -> OpKey {
+        OpKey { slot: data as u32, generation: (data >> 32) as u32 }
+    }
+}
+
+/// An operation as the table holds it.
+pub(crate) trait InFlight: 'static {
+    fn prepare(&mut self) -> Sqe<'_>;
+
+    /// A completion that is not the last one. Only a multishot may look at itself here.
+    fn more(&self, done: Done);
+
+    /// The final completion. `Some` is kept for the future that will claim it.
+    fn finish(self: Box<Self>, done: Done) -> Option<Box<dyn Any>>;
+}
+
+/// An operation of a handle.
+pub(crate) struct Resident<O>(pub(crate) Box<O>);
+
+impl<O: Operation<Output = ()>> InFlight for Resident<O> {
+    fn prepare(&mut self) -> Sqe<'_> {
+        self.0.prepare()
+    }
+
+    fn more(&self, _: Done) {}
+
+    fn finish(self: Box<Self>, done: Done) -> Option<Box<dyn Any>> {
+        self.0.complete(done);
+        None
+    }
+}
+
+/// A multishot operation of a handle.
+pub(crate) struct Shots<M>(pub(crate) Box<M>);
+
+impl<M: Multishot> InFlight for Shots<M> {
+    fn prepare(&mut self) -> Sqe<'_> {
+        self.0.prepare()
+    }
+
+    fn more(&self, done: Done) {
+        self.0.item(done);
+    }
+
+    fn finish(self: Box<Self>, done: Done) -> Option<Box<dyn Any>> {
+        self.0.end(done);
+        None
+    }
+}
+
+/// An operation that a future waits for.
+pub(crate) struct Claimed<O>(pub(crate) Box<O>);
+
+impl<O: Operation> InFlight for Claimed<O> {
+    fn prepare(&mut self) -> Sqe<'_> {
+        self.0.prepare()
+    }
+
+    fn more(&self, _: Done) {}
+
+    fn finish(self: Box<Self>, done: Done) -> Option<Box<dyn Any>> {
+        Some(Box::new(Finished { op: self.0, done }))
+    }
+}
+
+/// What a future finds when it claims.
+pub(crate) struct Finished<O> {
+    pub(crate) op: Box<O>,
+    pub(crate) done: Done,
+}
+
+enum State {
+    Free {
+        next: u32,
+    },
+    /// The kernel's. `None` only while `more` lends the operation out.
+    InFlight(Option<Box<dyn InFlight>>),
+    /// Ended, waiting for its future.
+    Ended(Box<dyn Any>),
+}
+
+struct Entry {
+    state: State,
+    waker: Option<Waker>,
+    /// Memory of the kernel's own encoding (iovecs, msghdr); lives as long as the operation.
+    scratch: Option<Box<Scratch>>,
+    generation: u32,
+    makes_fd: bool,
+    owner: Owner,
+}
+
+/// Who gets the result.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The operation itself delivers it.
+    Handle,
+    /// An `Op` claims it.
+    Future,
+    /// The `Op` was dropped: nobody.
+    Gone,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// See the head of the file.
+pub(crate) struct Table {
+    entries: Vec<Entry>,
+    free: u32,
+    in_flight: usize,
+}
+
+impl Table {
+    pub(crate) fn new() -> Table {
+        Table { entries: Vec::new(), free: NONE, in_flight: 0 }
+    }
+
+    /// How many operations the kernel owns.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub(crate) fn insert(
+        &mut self,
+        op: Box<dyn InFlight>,
+        scratch: Option<Box<Scratch>>,
+        makes_fd: bool,
+        owner: Owner,
+    ) -> OpKey {
+        self.in_flight += 1;
+        let state = State::InFlight(Some(op));
+        if self.free == NONE {
+            let slot = self.entries.len() as u32;
+            assert!(slot < NONE, "2^32 operations in flight");
+            let entry = Entry { state, waker: None, scratch, generation: 0, makes_fd, owner };
+            self.entries.push(entry);
+            return OpKey { slot, generation: 0 };
+        }
+        let slot = self.free;
+        let entry = &mut self.entries[slot as usize];
+        if let State::Free { next } = entry.state {
+            self.free = next;
+        }
+        entry.state = state;
+        entry.scratch = scratch;
+        entry.makes_fd = makes_fd;
+        entry.owner = owner;
+        OpKey { slot, generation: entry.generation }
+    }
+
+    fn entry(&mut self, key: OpKey) -> Option<&mut Entry> {
+        self.entries.get_mut(key.slot as usize).filter(|e| e.generation == key.generation)
+    }
+
+    pub(crate) fn is_in_flight(&self, key: OpKey) -> bool {
+        self.entries
+            .get(key.slot as usize)
+            .is_some_and(|e| e.generation == key.generation && matches!(e.state, State::InFlight(_)))
+    }
+
+    /// Whether a success of this operation carries a new descriptor.
+    pub(crate) fn makes_fd(&self, key: OpKey) -> bool {
+        self.is_in_flight(key) && self.entries[key.slot as usize].makes_fd
+    }
+
+    /// Lends an operation in flight out for `InFlight::more`; `give_back` returns it.
+    pub(crate) fn lend(&mut self, key: OpKey) -> Option<Box<dyn InFlight>> {
+        match &mut self.entry(key)?.state {
+            State::InFlight(op) => op.take(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn give_back(&mut self, key: OpKey, op: Box<dyn InFlight>) {
+        if let Some(Entry { state: State::InFlight(place), .. }) = self.entry(key) {
+            *place = Some(op);
+        }
+    }
+
+    /// The simulator's look at the SQE of an operation that it owns.
+    pub(crate) fn sqe(&mut self, key: OpKey) -> Option<Sqe<'_>> {
+        match &mut self.entry(key)?.state {
+            State::InFlight(Some(op)) => Some(op.prepare()),
+            _ => None,
+        }
+    }
+
+    /// The final CQE arrived: the operation leaves the table. `None` for a stale key.
+    pub(crate) fn finish(&mut self, key: OpKey) -> Option<Ending> {
+        let entry = self.entry(key)?;
+        let State::InFlight(op) = &mut entry.state else { return None };
+        let op = op.take()?;
+        entry.scratch = None;
+        let owner = entry.owner;
+        self.in_flight -= 1;
+        // A future's slot stays taken until the future claims or goes.
+        if owner != Owner::Future {
+            self.free_slot(key);
+        }
+        Some(Ending { op, owner })
+    }
+
+    /// Leaves the result of a finished operation for its future; gives back what nobody wants any more.
+    pub(crate) fn end(&mut self, key: OpKey, result: Box<dyn Any>) -> Result<Option<Waker>, Box<dyn Any>> {
+        match self.entry(key) {
+            Some(entry) if entry.owner == Owner::Future => {
+                entry.state = State::Ended(result);
+                Ok(entry.waker.take())
+            }
+            Some(_) => {
+                self.free_slot(key);
+                Err(result)
+            }
+            None => Err(result),
+        }
+    }
+
+    /// The future's look: the result if there is one, else `waker` is kept.
+    pub(crate) fn claim(&mut self, key: OpKey, waker: &Waker) -> Option<Box<dyn Any>> {
+        let entry = self.entry(key)?;
+        if matches!(entry.state, State::Ended(_)) {
+            return self.free_slot(key);
+        }
+        if !entry.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            entry.waker = Some(waker.clone());
+        }
+        None
+    }
+
+    /// The future is gone. Returns what must be dropped outside, and whether a cancel is due.
+    pub(crate) fn abandon(&mut self, key: OpKey) -> (Option<Box<dyn Any>>, bool) {
+        let Some(entry) = self.entry(key) else { return (None, false) };
+        match entry.state {
+            State::Ended(_) => (self.free_slot(key), false),
+            State::InFlight(_) => {
+                entry.owner = Owner::Gone;
+                (None, true)
+            }
+            State::Free { .. } => (None, false),
+        }
+    }
+
+    fn free_slot(&mut self, key: OpKey) -> Option<Box<dyn Any>> {
+        let next = self.free;
+        let entry = &mut self.entries[key.slot as usize];
+        entry.generation = entry.generation.wrapping_add(1);
+        entry.waker = None;
+        self.free = key.slot;
+        match std::mem::replace(&mut entry.state, State::Free { next }) {
+            State::Ended(result) => Some(result),
+            _ => None,
+        }
+    }
+
+    /// The keys of everything in flight.
+    pub(crate) fn keys(&self) -> Vec<OpKey> {
+        let live = |(slot, e): (usize, &Entry)| {
+            matches!(e.state, State::InFlight(_))
+                .then_some(OpKey { slot: slot as u32, generation: e.generation })
+        };
+        self.entries.iter().enumerate().filter_map(live).collect()
+    }
+}
+
+/// An operation that has just left the table.
+pub(crate) struct Ending {
+    pub(crate) op: Box<dyn InFlight>,
+    pub(crate) owner: Owner,
+}

@@ -1,0 +1,135 @@
+//! The contract of an operation: what the kernel works on, and what it gives back.
+//!
+//! An [`Operation`] owns everything its SQE points to. [`submit`] hands it to the in-flight table,
+//! which is the kernel's share: it is neither moved, touched nor freed before its final CQE. The
+//! caller keeps an [`Op`], a claim on the result; dropping the claim asks the kernel to cancel.
+//! Operations that belong to a handle (a listener's accept, a stream's receive) have no future:
+//! [`start`] and [`start_multishot`] deliver straight to them as completions arrive.
+//!
+//! ```
+//! use corio_runtime::{fd::Fd, op::{self, Done, Operation, Sqe}};
+//!
+//! struct Write { fd: Fd, data: Vec<u8> }
+//!
+//! impl Operation for Write {
+//!     type Output = std::io::Result<usize>;
+//!     fn prepare(&mut self) -> Sqe<'_> { Sqe::write(&self.fd, &self.data) }
+//!     fn complete(self: Box<Self>, done: Done) -> Self::Output { done.count() }
+//! }
+//!
+//! corio_runtime::run(async {
+//!     let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+//!     let written = op::submit(Write { fd: Fd::from(std::os::fd::OwnedFd::from(null)), data: vec![7; 9] }).await?;
+//!     assert_eq!(written, 9);
+//!     std::io::Result::Ok(())
+//! }).unwrap();
+//! ```
+
+mod future;
+pub(crate) mod inflight;
+mod sqe;
+
+use std::io;
+
+pub use future::{Op, submit};
+pub use inflight::OpKey;
+pub(crate) use sqe::Kind;
+pub use sqe::{SockAddr, Sqe};
+
+use crate::{current, fd::Fd, pool::PoolBuf};
+
+/// One operation of the kernel with one result.
+pub trait Operation: 'static {
+    /// What the operation gives to whoever waits for it.
+    type Output;
+
+    /// Describes the work. Every pointer of the entry borrows from `self`, so the compiler checks it.
+    ///
+    /// Called on the operation in its final place; may be called again while the simulator executes it,
+    /// so it must describe the same work each time, and must not call into the loop.
+    fn prepare(&mut self) -> Sqe<'_>;
+
+    /// The kernel is finished with `self`.
+    fn complete(self: Box<Self>, done: Done) -> Self::Output;
+}
+
+/// One operation of the kernel with many results. The kernel only reads what it points to.
+pub trait Multishot: 'static {
+    /// As [`Operation::prepare`], but nothing may be written to: completions arrive while it is armed.
+    fn prepare(&self) -> Sqe<'_>;
+
+    /// A result, with more to come.
+    fn item(&self, done: Done);
+
+    /// The last result (data, end or error): the kernel is finished with `self`.
+    fn end(self: Box<Self>, done: Done);
+}
+
+/// What a completion brought, as owned values: dropping it leaks nothing.
+#[derive(Debug)]
+pub struct Done {
+    pub(crate) res: i32,
+    pub(crate) fd: Option<Fd>,
+    pub(crate) buf: Option<PoolBuf>,
+    pub(crate) more: bool,
+    pub(crate) sock_nonempty: bool,
+}
+
+impl Done {
+    pub(crate) fn new(res: i32) -> Done {
+        Done { res, fd: None, buf: None, more: false, sock_nonempty: false }
+    }
+
+    /// The count the kernel returned, or its error.
+    pub fn count(&self) -> io::Result<usize> {
+        usize::try_from(self.res).map_err(|_| io::Error::from_raw_os_error(-self.res))
+    }
+
+    /// The error number of a failed operation.
+    pub fn errno(&self) -> Option<i32> {
+        (self.res < 0).then_some(-self.res)
+    }
+
+    /// Success or the kernel's error.
+    pub fn unit(&self) -> io::Result<()> {
+        self.count().map(drop)
+    }
+
+    /// The descriptor that the operation made.
+    pub fn into_fd(self) -> io::Result<Fd> {
+        self.unit()?;
+        self.fd.ok_or_else(|| io::Error::other("the operation makes no descriptor"))
+    }
+
+    /// The provided buffer that holds the received bytes; it goes back to the pool when dropped.
+    pub fn buffer(&self) -> Option<&PoolBuf> {
+        self.buf.as_ref()
+    }
+
+    /// Whether the socket still had unread bytes after this receive (`IORING_CQE_F_SOCK_NONEMPTY`).
+    pub fn sock_nonempty(&self) -> bool {
+        self.sock_nonempty
+    }
+}
+
+/// Hands `op` to the kernel on behalf of a handle: `complete` runs when the completion arrives.
+///
+/// # Panics
+/// Outside a running loop.
+pub fn start<O: Operation<Output = ()>>(op: Box<O>) -> OpKey {
+    current::with(|lp| lp.driver.submit(Box::new(inflight::Resident(op))))
+}
+
+/// As [`start`], for an operation with many results.
+///
+/// # Panics
+/// Outside a running loop.
+pub fn start_multishot<M: Multishot>(op: Box<M>) -> OpKey {
+    current::with(|lp| lp.driver.submit(Box::new(inflight::Shots(op))))
+}
+
+/// Asks the kernel to end an operation that [`start`] or [`start_multishot`] gave it. Its final completion
+/// still arrives, with whatever happened first. A key of an ended operation is ignored.
+pub fn cancel(key: OpKey) {
+    current::try_with(|lp| lp.driver.cancel(key));
+}

@@ -1,0 +1,183 @@
+//! The submission queue entry as a value that borrows from its operation.
+
+use std::{fmt, net::Shutdown};
+
+use nix::sys::socket::SockaddrStorage;
+
+use crate::fd::Fd;
+
+/// A socket address in the form the kernel reads.
+#[derive(Clone, Debug)]
+pub struct SockAddr(pub(crate) SockaddrStorage);
+
+impl From<std::net::SocketAddr> for SockAddr {
+    fn from(addr: std::net::SocketAddr) -> Self {
+        SockAddr(addr.into())
+    }
+}
+
+/// A description of one operation. Its pointers can only be borrows of the operation that made it:
+///
+/// ```
+/// use corio_runtime::{fd::Fd, op::{Done, Operation, Sqe}};
+/// struct Recv { fd: Fd, buf: Vec<u8> }
+/// impl Operation for Recv {
+///     type Output = ();
+///     fn prepare(&mut self) -> Sqe<'_> { Sqe::recv(&self.fd, &mut self.buf) }
+///     fn complete(self: Box<Self>, _: Done) {}
+/// }
+/// ```
+///
+/// A borrow guard does not live long enough:
+/// ```compile_fail,E0515
+/// use corio_runtime::{fd::Fd, op::{Done, Operation, Sqe}};
+/// use std::{cell::RefCell, rc::Rc};
+/// struct Guard { fd: Fd, buf: Rc<RefCell<Vec<u8>>> }
+/// impl Operation for Guard {
+///     type Output = ();
+///     fn prepare(&mut self) -> Sqe<'_> { Sqe::recv(&self.fd, &mut self.buf.borrow_mut()) }
+///     fn complete(self: Box<Self>, _: Done) {}
+/// }
+/// ```
+///
+/// Nor does an array on the stack:
+/// ```compile_fail,E0515
+/// use corio_runtime::{fd::Fd, op::{Done, Operation, Sqe}};
+/// struct Stack { fd: Fd }
+/// impl Operation for Stack {
+///     type Output = ();
+///     fn prepare(&mut self) -> Sqe<'_> { let mut buf = [0u8; 8]; Sqe::recv(&self.fd, &mut buf) }
+///     fn complete(self: Box<Self>, _: Done) {}
+/// }
+/// ```
+///
+/// And another object cannot be reached through a shared pointer, because a receive needs `&mut`:
+/// ```compile_fail,E0596
+/// use corio_runtime::{fd::Fd, op::{Done, Operation, Sqe}};
+/// use std::rc::Rc;
+/// struct Shared { fd: Fd, buf: Rc<Vec<u8>> }
+/// impl Operation for Shared {
+///     type Output = ();
+///     fn prepare(&mut self) -> Sqe<'_> { Sqe::recv(&self.fd, &mut self.buf) }
+///     fn complete(self: Box<Self>, _: Done) {}
+/// }
+/// ```
+///
+/// A multishot cannot lend memory to be written, because it is shared while armed:
+/// ```compile_fail,E0596
+/// use corio_runtime::{fd::Fd, op::{Done, Multishot, Sqe}};
+/// struct Many { fd: Fd, buf: Vec<u8> }
+/// impl Multishot for Many {
+///     fn prepare(&self) -> Sqe<'_> { Sqe::recv(&self.fd, &mut self.buf) }
+///     fn item(&self, _: Done) {}
+///     fn end(self: Box<Self>, _: Done) {}
+/// }
+/// ```
+pub struct Sqe<'a> {
+    pub(crate) kind: Kind<'a>,
+    pub(crate) silent: bool,
+}
+
+/// The operations that the kernels of the ring know.
+pub(crate) enum Kind<'a> {
+    Nop,
+    Read { fd: &'a Fd, buf: &'a mut [u8] },
+    Write { fd: &'a Fd, buf: &'a [u8] },
+    Recv { fd: &'a Fd, buf: &'a mut [u8] },
+    RecvMulti { fd: &'a Fd, cap: u32 },
+    Send { fd: &'a Fd, buf: &'a [u8] },
+    SendVectored { fd: &'a Fd, bufs: Vec<&'a [u8]> },
+    AcceptMulti { fd: &'a Fd },
+    Connect { fd: &'a Fd, addr: &'a SockAddr },
+    Shutdown { fd: &'a Fd, how: Shutdown },
+    PollReadable { fd: &'a Fd },
+}
+
+impl<'a> Sqe<'a> {
+    fn new(kind: Kind<'a>) -> Sqe<'a> {
+        Sqe { kind, silent: false }
+    }
+
+    /// `IORING_OP_NOP`: completes at once.
+    pub fn nop() -> Sqe<'a> {
+        Sqe::new(Kind::Nop)
+    }
+
+    /// `IORING_OP_READ` from the current position.
+    pub fn read(fd: &'a Fd, buf: &'a mut [u8]) -> Sqe<'a> {
+        Sqe::new(Kind::Read { fd, buf })
+    }
+
+    /// `IORING_OP_WRITE` at the current position.
+    pub fn write(fd: &'a Fd, buf: &'a [u8]) -> Sqe<'a> {
+        Sqe::new(Kind::Write { fd, buf })
+    }
+
+    /// `IORING_OP_RECV`: one receive into `buf`.
+    pub fn recv(fd: &'a Fd, buf: &'a mut [u8]) -> Sqe<'a> {
+        Sqe::new(Kind::Recv { fd, buf })
+    }
+
+    /// Multishot `IORING_OP_RECV` into buffers of the loop's pool. It ends after about `cap` bytes in total
+    /// where the kernel knows such a limit (0 = none).
+    pub fn recv_multi(fd: &'a Fd, cap: u32) -> Sqe<'a> {
+        Sqe::new(Kind::RecvMulti { fd, cap })
+    }
+
+    /// `IORING_OP_SEND` of all of `buf` (`MSG_WAITALL`), never raising SIGPIPE.
+    pub fn send(fd: &'a Fd, buf: &'a [u8]) -> Sqe<'a> {
+        Sqe::new(Kind::Send { fd, buf })
+    }
+
+    /// `IORING_OP_SENDMSG` of several buffers in order, at most 1024 of them.
+    pub fn send_vectored(fd: &'a Fd, bufs: Vec<&'a [u8]>) -> Sqe<'a> {
+        Sqe::new(Kind::SendVectored { fd, bufs })
+    }
+
+    /// Multishot `IORING_OP_ACCEPT`.
+    pub fn accept_multi(fd: &'a Fd) -> Sqe<'a> {
+        Sqe::new(Kind::AcceptMulti { fd })
+    }
+
+    /// `IORING_OP_CONNECT`.
+    pub fn connect(fd: &'a Fd, addr: &'a SockAddr) -> Sqe<'a> {
+        Sqe::new(Kind::Connect { fd, addr })
+    }
+
+    /// `IORING_OP_SHUTDOWN`.
+    pub fn shutdown(fd: &'a Fd, how: Shutdown) -> Sqe<'a> {
+        Sqe::new(Kind::Shutdown { fd, how })
+    }
+
+    /// `IORING_OP_POLL_ADD` for readability.
+    pub fn poll_readable(fd: &'a Fd) -> Sqe<'a> {
+        Sqe::new(Kind::PollReadable { fd })
+    }
+
+    /// Makes a send silent where the kernel honours it: it is tried without blocking as it is submitted, and
+    /// only a partial or failed send costs a completion entry. The operation completes in the same turn
+    /// either way; one that would block reports `EAGAIN`.
+    pub fn silent(mut self) -> Sqe<'a> {
+        self.silent = matches!(self.kind, Kind::Send { .. });
+        self
+    }
+}
+
+impl fmt::Debug for Sqe<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.kind {
+            Kind::Nop => "nop",
+            Kind::Read { .. } => "read",
+            Kind::Write { .. } => "write",
+            Kind::Recv { .. } => "recv",
+            Kind::RecvMulti { .. } => "recv_multi",
+            Kind::Send { .. } => "send",
+            Kind::SendVectored { .. } => "send_vectored",
+            Kind::AcceptMulti { .. } => "accept_multi",
+            Kind::Connect { .. } => "connect",
+            Kind::Shutdown { .. } => "shutdown",
+            Kind::PollReadable { .. } => "poll_readable",
+        };
+        f.debug_struct("Sqe").field("op", &name).field("silent", &self.silent).finish()
+    }
+}

@@ -1,0 +1,248 @@
+//! The provided buffers of a loop: a small ring that the kernel takes receive buffers from.
+//!
+//! # What this file owns
+//! One memory region: a page-aligned ring of `count` entries (16 bytes each), followed by `count` buffers of
+//! `size` bytes. It is registered with the kernel as buffer group 0 by the ring (`ring/uring.rs`).
+//!
+//! # States of a buffer
+//! ```text
+//!           publish()                    CQE with its id: take()
+//!   ours ───────────────▶ the kernel's ──────────────────────────▶ lent out as a PoolBuf
+//!     ▲                                                                 │ PoolBuf::drop
+//!     └─────────────────────────────────────────────────────────────────┘ (publishes at once)
+//! ```
+//!
+//! # Rules
+//! 1. The region is allocated once, zeroed, and freed only by `Region::drop`, which runs when the last of the
+//!    pool and its `PoolBuf`s goes, or never if the ring could not be quiesced (`leak`).
+//! 2. A buffer is read by us only through its one `PoolBuf`, which exists only between the CQE that named the
+//!    buffer and its drop: the kernel does not touch a buffer that it has given out.
+//! 3. Every id is checked against `count` and against being lent out already before it becomes a `PoolBuf`.
+//! 4. Only `publish` writes ring entries, at the tail, on the loop's thread (the region is neither `Send` nor
+//!    `Sync`). Entries between the kernel's head and our tail are never written: at most `count` buffers
+//!    exist, so at most `count` entries are live, and `count` is a power of two.
+//! 5. The tail is the only word that both sides use; it is stored with release order after the entry.
+//!
+//! Callers may assume: a `PoolBuf` is plain readable memory; dropping it gives the buffer back.
+
+use std::{
+    alloc::{self, Layout},
+    cell::{Cell, RefCell},
+    fmt, io,
+    ops::Deref,
+    ptr::NonNull,
+    rc::Rc,
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+use io_uring::types::BufRingEntry;
+
+/// The group id that receives name.
+pub(crate) const GROUP: u16 = 0;
+const PAGE: usize = 4096;
+
+/// The buffers of one loop.
+pub(crate) struct Pool {
+    region: Rc<Region>,
+}
+
+struct Region {
+    base: NonNull<u8>,
+    layout: Layout,
+    count: u16,
+    size: usize,
+    tail: Cell<u16>,
+    lent: RefCell<Vec<bool>>,
+    available: Cell<usize>,
+    leaked: Cell<bool>,
+}
+
+impl Pool {
+    /// Allocates `count` buffers (a power of two up to 32768) of `size` bytes.
+    pub(crate) fn new(count: u16, size: usize) -> io::Result<Pool> {
+        let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
+        if !count.is_power_of_two() || count > 1 << 15 {
+            return Err(bad(&format!("buffer count {count} is not a power of two from 1 to 32768")));
+        }
+        if size == 0 || size > 1 << 20 {
+            return Err(bad(&format!("buffer size {size} is not within 1 B and 1 MiB")));
+        }
+        let bytes = ring_bytes(count) + usize::from(count) * size;
+        let layout = Layout::from_size_align(bytes, PAGE).map_err(io::Error::other)?;
+        // SAFETY: rule 1; the layout is not empty.
+        let memory = unsafe { alloc::alloc_zeroed(layout) };
+        let base = NonNull::new(memory)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, "no memory for receive buffers"))?;
+        let region = Rc::new(Region {
+            base,
+            layout,
+            count,
+            size,
+            tail: Cell::new(0),
+            lent: RefCell::new(vec![true; usize::from(count)]),
+            available: Cell::new(0),
+            leaked: Cell::new(false),
+        });
+        for id in 0..count {
+            region.publish(id);
+        }
+        Ok(Pool { region })
+    }
+
+    /// Where the ring begins, for its registration.
+    pub(crate) fn ring_address(&self) -> u64 {
+        self.region.base.as_ptr() as u64
+    }
+
+    pub(crate) fn count(&self) -> u16 {
+        self.region.count
+    }
+
+    /// Buffers that the kernel can take now.
+    pub(crate) fn available(&self) -> usize {
+        self.region.available.get()
+    }
+
+    /// The buffer `id`, of which the kernel filled `len` bytes. `None` for an id that was not the kernel's.
+    pub(crate) fn take(&self, id: u16, len: usize) -> Option<PoolBuf> {
+        let region = &self.region;
+        let mut lent = region.lent.borrow_mut();
+        let slot = lent.get_mut(usize::from(id)).filter(|lent| !**lent)?;
+        *slot = true;
+        region.available.set(region.available.get() - 1);
+        Some(PoolBuf { memory: Memory::Pool(Rc::clone(region), id), len: len.min(region.size) })
+    }
+
+    /// Never frees the memory: the kernel may still write to it.
+    pub(crate) fn leak(&self) {
+        self.region.leaked.set(true);
+    }
+}
+
+impl Region {
+    /// Gives buffer `id` to the kernel.
+    fn publish(&self, id: u16) {
+        let tail = self.tail.get();
+        let index = usize::from(tail & (self.count - 1));
+        let entry = self.base.cast::<BufRingEntry>();
+        // SAFETY: rule 4; `index` < `count`, so the entry is inside the region.
+        let entry = unsafe { entry.add(index) };
+        // SAFETY: rules 1 and 4: zeroed memory is a valid entry and nobody else refers to this one. The
+        // setters leave the bytes of the tail, which lie over the first entry's last two, alone.
+        let entry = unsafe { &mut *entry.as_ptr() };
+        entry.set_addr(self.buffer(id).as_ptr() as u64);
+        entry.set_len(self.size as u32);
+        entry.set_bid(id);
+        self.tail.set(tail.wrapping_add(1));
+        self.lent.borrow_mut()[usize::from(id)] = false;
+        self.available.set(self.available.get() + 1);
+        self.tail_word().store(self.tail.get(), Ordering::Release);
+    }
+
+    fn tail_word(&self) -> &AtomicU16 {
+        // SAFETY: rule 1: the base is the first entry, which is initialised.
+        let tail = unsafe { BufRingEntry::tail(self.base.as_ptr().cast()) };
+        // SAFETY: rule 5; the word is aligned and lives as long as the region.
+        unsafe { AtomicU16::from_ptr(tail.cast_mut()) }
+    }
+
+    fn buffer(&self, id: u16) -> NonNull<u8> {
+        // SAFETY: `id` < `count`, so the buffer is inside the region (rule 3).
+        unsafe { self.base.add(ring_bytes(self.count) + usize::from(id) * self.size) }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        if !self.leaked.get() {
+            // SAFETY: rule 1: allocated with this layout, and the last owner is going.
+            unsafe { alloc::dealloc(self.base.as_ptr(), self.layout) };
+        }
+    }
+}
+
+fn ring_bytes(count: u16) -> usize {
+    (usize::from(count) * size_of::<BufRingEntry>()).next_multiple_of(PAGE)
+}
+
+/// Received bytes in a buffer of the pool. Dropping it gives the buffer back to the kernel.
+pub struct PoolBuf {
+    memory: Memory,
+    len: usize,
+}
+
+enum Memory {
+    Pool(Rc<Region>, u16),
+    /// The simulator's: the bytes, and its count of free buffers.
+    Sim(Box<[u8]>, Rc<Cell<usize>>),
+}
+
+impl PoolBuf {
+    /// A simulated buffer; `free` is counted up when it is dropped.
+    pub(crate) fn simulated(bytes: Box<[u8]>, free: Rc<Cell<usize>>) -> PoolBuf {
+        PoolBuf { len: bytes.len(), memory: Memory::Sim(bytes, free) }
+    }
+}
+
+impl Deref for PoolBuf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.memory {
+            // SAFETY: rule 2; `len` was cut to the buffer's size, and the memory is initialised (rule 1).
+            Memory::Pool(region, id) => unsafe {
+                std::slice::from_raw_parts(region.buffer(*id).as_ptr(), self.len)
+            },
+            Memory::Sim(bytes, _) => bytes,
+        }
+    }
+}
+
+impl Drop for PoolBuf {
+    fn drop(&mut self) {
+        match &self.memory {
+            Memory::Pool(region, id) => region.publish(*id),
+            Memory::Sim(_, free) => free.set(free.get() + 1),
+        }
+    }
+}
+
+impl fmt::Debug for PoolBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuf").field("len", &self.len).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b4_every_buffer_comes_back_and_none_twice() {
+        let pool = Pool::new(4, 64).unwrap();
+        assert_eq!(pool.available(), 4);
+        for round in 0..100u16 {
+            let buf = pool.take(round % 4, 8).unwrap();
+            assert!(pool.take(round % 4, 8).is_none(), "a lent buffer cannot be lent again");
+            assert_eq!(&buf[..], &[0; 8]);
+            assert_eq!(pool.available(), 3);
+            drop(buf);
+            assert_eq!(pool.available(), 4);
+        }
+        assert!(pool.take(4, 1).is_none(), "an id that is out of range");
+    }
+
+    #[test]
+    fn a_buffer_outlives_its_pool() {
+        let pool = Pool::new(1, 16).unwrap();
+        let buf = pool.take(0, 16).unwrap();
+        drop(pool);
+        assert_eq!(buf.len(), 16);
+    }
+
+    #[test]
+    fn wrong_sizes_are_refused_with_the_value() {
+        assert!(Pool::new(3, 16).err().unwrap().to_string().contains("count 3"));
+        assert!(Pool::new(2, 0).err().unwrap().to_string().contains("size 0"));
+    }
+}

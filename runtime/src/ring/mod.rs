@@ -1,0 +1,145 @@
+//! The kernel behind one narrow seam: submit an operation, cancel, enter, drain, quiesce.
+//!
+//! Two kernels stand behind it: io_uring and the simulator. Nothing above this file knows which one runs.
+
+pub(crate) mod setup_error;
+pub(crate) mod sim;
+mod uring;
+
+use std::io;
+
+pub(crate) use uring::{Scratch, Sizes, Uring};
+
+use crate::{
+    handle::Unpark,
+    op::{
+        Done, OpKey,
+        inflight::{InFlight, Owner, Table},
+    },
+};
+
+/// How long `enter` may sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Not at all.
+    No,
+    /// Until a completion or this time of the loop's clock, in nanoseconds.
+    Until(u64),
+    /// Until a completion.
+    Forever,
+}
+
+/// A completion as it left the ring.
+#[derive(Debug)]
+pub(crate) struct Completion {
+    pub(crate) key: OpKey,
+    pub(crate) done: Done,
+}
+
+/// What the ring counted: plain numbers of one loop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RingCounters {
+    /// `io_uring_enter` calls.
+    pub enters: u64,
+    /// Entries submitted.
+    pub sqes: u64,
+    /// Completions taken, without those of silent sends.
+    pub cqes: u64,
+    /// Times the completion queue was found overflown.
+    pub overflows: u64,
+    /// Cancels asked for.
+    pub cancels: u64,
+    /// Receives that found no provided buffer.
+    pub enobufs: u64,
+    /// Completions that belong to no operation: always 0 unless the kernel misbehaves.
+    pub strays: u64,
+    /// Silent sends that needed no completion.
+    pub silent: u64,
+}
+
+pub(crate) enum Ring {
+    Uring(Box<Uring>),
+    Sim(Box<sim::Sim>),
+}
+
+impl Ring {
+    /// Puts `op` into the table and its SQE into the queue. Never fails: what does not fit waits.
+    pub(crate) fn submit(&mut self, table: &mut Table, op: Box<dyn InFlight>, owner: Owner) -> OpKey {
+        match self {
+            Ring::Uring(ring) => ring.submit(table, op, owner),
+            Ring::Sim(sim) => sim.submit(table, op, owner),
+        }
+    }
+
+    /// Asks for the end of an operation; its own final completion tells how it ended.
+    pub(crate) fn cancel(&mut self, key: OpKey) {
+        match self {
+            Ring::Uring(ring) => ring.cancel(key),
+            Ring::Sim(sim) => sim.cancel(key),
+        }
+    }
+
+    /// Submits everything queued, and sleeps as `wait` says unless completions are there.
+    pub(crate) fn enter(&mut self, table: &mut Table, wait: Wait) -> io::Result<()> {
+        match self {
+            Ring::Uring(ring) => ring.enter(wait),
+            Ring::Sim(sim) => sim.enter(table, wait),
+        }
+    }
+
+    /// Whether work waits on either side, so that `enter` should not be put off.
+    pub(crate) fn wants_enter(&mut self) -> bool {
+        match self {
+            Ring::Uring(ring) => ring.wants_enter(),
+            Ring::Sim(sim) => sim.wants_enter(),
+        }
+    }
+
+    /// Moves the completions out.
+    pub(crate) fn drain(&mut self, table: &Table, out: &mut Vec<Completion>) {
+        match self {
+            Ring::Uring(ring) => ring.drain(table, out),
+            Ring::Sim(sim) => sim.drain(out),
+        }
+    }
+
+    /// After delivery: the next silent send that has succeeded without a completion.
+    pub(crate) fn silent_success(&mut self, table: &Table) -> Option<OpKey> {
+        match self {
+            Ring::Uring(ring) => ring.silent_success(table),
+            Ring::Sim(_) => None,
+        }
+    }
+
+    /// The kernel could not be stopped: nothing that it may still write to is ever freed.
+    pub(crate) fn leak(&mut self) {
+        match self {
+            Ring::Uring(ring) => ring.leak(),
+            Ring::Sim(_) => {}
+        }
+    }
+
+    /// How another thread ends the sleep of `enter`. An eventfd is read by an operation of the loop.
+    pub(crate) fn unpark(&self) -> io::Result<Unpark> {
+        match self {
+            Ring::Uring(_) => Unpark::eventfd(),
+            Ring::Sim(_) => Ok(Unpark::thread()),
+        }
+    }
+
+    pub(crate) fn counters(&mut self) -> &mut RingCounters {
+        match self {
+            Ring::Uring(ring) => &mut ring.counters,
+            Ring::Sim(sim) => &mut sim.counters,
+        }
+    }
+
+    /// Provided buffers that receives can take now.
+    pub(crate) fn buffers_available(&self) -> usize {
+        match self {
+            Ring::Uring(ring) => ring.pool.available(),
+            Ring::Sim(sim) => sim.buffers_available(),
+        }
+    }
+}

@@ -1,0 +1,581 @@
+//! The io_uring kernel of the ring.
+//!
+//! # What this file owns
+//! The io_uring instance, the SQEs that found no room in its queue (`backlog`), and the registered buffer
+//! pool. The operations themselves belong to the in-flight table (`op/inflight.rs`), which is part of the
+//! proof: an entry leaves it only by `finish`, which the loop calls on a completion without F_MORE.
+//!
+//! # States of an operation, as this file sees it
+//! ```text
+//!   submit ──▶ queued (backlog or SQ) ──enter──▶ the kernel's ──CQE with F_MORE──▶ the kernel's
+//!                                                    │
+//!                                                    └─CQE without F_MORE, or silent success──▶ finished
+//! ```
+//!
+//! # Rules
+//! 1. Every pointer of an SQE borrows from the operation (`Sqe<'_>` from `prepare`), from static memory, or
+//!    from the `Scratch` that is stored with it. The operation is boxed before `prepare`, and the table
+//!    neither moves its contents, touches nor frees them before its final completion.
+//! 2. From the push on an SQE counts as in flight, also if `enter` fails: nothing is taken back.
+//! 3. A completion is final if it lacks F_MORE, or if it is the missing one of a silent send that the kernel
+//!    has consumed in an `enter` that returned, after the CQ was drained (self-tested at start-up).
+//! 4. A positive result of an operation marked `makes_fd` is a new descriptor that nobody else owns.
+//! 5. The pool's region outlives its registration: the ring is dropped first (field order), or both leak.
+//! 6. The ring is dropped only after the table is empty of operations in flight (`Loop::close` quiesces), or
+//!    `leak` was called, which also leaks the table's memory.
+//! 7. Only the loop's thread uses the ring: `Uring` lives in a `Loop`, which is not `Send`.
+
+use std::{
+    collections::VecDeque,
+    fmt, io, mem,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    thread,
+    time::Duration,
+};
+
+use io_uring::{
+    IoUring, cqueue, opcode,
+    squeue::{Entry, Flags},
+    types::{self, SubmitArgs, Timespec},
+};
+
+use super::{Completion, RingCounters, Wait, setup_error};
+use crate::{
+    clock::Clock,
+    fd::{Fd, Inner},
+    op::{
+        Done, Kind, OpKey, Sqe,
+        inflight::{InFlight, Owner, Table},
+    },
+    pool::{self, Pool},
+};
+
+/// The user data of entries whose completions nobody waits for.
+const IGNORED: u64 = u64::MAX;
+
+/// Memory of an SQE's own encoding.
+pub(crate) struct Scratch {
+    header: libc::msghdr,
+    _parts: Vec<libc::iovec>,
+}
+
+/// Sizes of a ring, as asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) sq: u32,
+    pub(crate) cq: u32,
+    pub(crate) buffer_count: u16,
+    pub(crate) buffer_size: usize,
+}
+
+pub(crate) struct Uring {
+    // Dropped before the pool: rule 5.
+    ring: Option<IoUring>,
+    pub(crate) pool: Pool,
+    backlog: VecDeque<Entry>,
+    /// Silent sends in submission order, with the count of SQEs that were pushed before and with each.
+    silent: VecDeque<(u64, OpKey)>,
+    pushed: u64,
+    registered: Option<u32>,
+    flags: u32,
+    silent_sends: bool,
+    capped_receives: bool,
+    clock: Clock,
+    pub(crate) counters: RingCounters,
+}
+
+impl Uring {
+    /// Sets the ring up, shrinking it if locked memory is short, and tries what the kernel can do.
+    pub(crate) fn new(sizes: Sizes, clock: Clock) -> io::Result<Uring> {
+        let pool = Pool::new(sizes.buffer_count, sizes.buffer_size)?;
+        let ring = set_up(sizes, &pool)?;
+        let flags = if ring.params().is_feature_no_iowait() { ENTER_NO_IOWAIT } else { 0 };
+        let mut uring = Uring {
+            registered: register_ring_fd(&ring),
+            ring: Some(ring),
+            pool,
+            backlog: VecDeque::new(),
+            silent: VecDeque::new(),
+            pushed: 0,
+            flags,
+            silent_sends: false,
+            capped_receives: true,
+            clock,
+            counters: RingCounters::default(),
+        };
+        uring.silent_sends = self_test::silent_send(&mut uring)?;
+        uring.capped_receives = self_test::capped_receive(&mut uring)?;
+        uring.counters = RingCounters::default();
+        Ok(uring)
+    }
+
+    fn ring(&mut self) -> &mut IoUring {
+        self.ring.as_mut().expect("the ring is taken only by leak, at the loop's end")
+    }
+
+    pub(crate) fn submit(&mut self, table: &mut Table, mut op: Box<dyn InFlight>, owner: Owner) -> OpKey {
+        let Encoded { entry, scratch, makes_fd, silent } = encode(op.prepare(), self);
+        let key = table.insert(op, scratch, makes_fd, owner);
+        self.push(entry.user_data(key.to_user_data()));
+        if silent {
+            self.silent.push_back((self.pushed, key));
+        }
+        key
+    }
+
+    pub(crate) fn cancel(&mut self, key: OpKey) {
+        self.counters.cancels += 1;
+        let entry = opcode::AsyncCancel::new(key.to_user_data()).build().flags(Flags::SKIP_SUCCESS);
+        self.push(entry.user_data(IGNORED));
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.pushed += 1;
+        self.counters.sqes += 1;
+        if !self.backlog.is_empty() || !self.push_now(&entry) {
+            self.backlog.push_back(entry);
+        }
+    }
+
+    fn push_now(&mut self, entry: &Entry) -> bool {
+        // SAFETY: rules 1 and 2.
+        unsafe { self.ring().submission().push(entry) }.is_ok()
+    }
+
+    pub(crate) fn wants_enter(&mut self) -> bool {
+        let backlog = !self.backlog.is_empty();
+        let ring = self.ring();
+        let sq = ring.submission();
+        let wanted = backlog || !sq.is_empty() || sq.taskrun() || sq.cq_overflow();
+        drop(sq);
+        wanted || !ring.completion().is_empty()
+    }
+
+    /// One `io_uring_enter`, or more while the backlog does not fit into the queue.
+    pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        loop {
+            while let Some(entry) = self.backlog.pop_front() {
+                if !self.push_now(&entry) {
+                    self.backlog.push_front(entry);
+                    break;
+                }
+            }
+            let last = self.backlog.is_empty();
+            let before = self.queued();
+            self.enter_once(if last { wait } else { Wait::No })?;
+            // A queue that did not move is full of completions: they must be drained first.
+            if last || self.queued() == before {
+                return Ok(());
+            }
+        }
+    }
+
+    fn queued(&mut self) -> usize {
+        self.ring().submission().len()
+    }
+
+    fn enter_once(&mut self, wait: Wait) -> io::Result<()> {
+        let timeout = match wait {
+            Wait::Until(at) => at.saturating_sub(self.clock.now_ns()),
+            Wait::No | Wait::Forever => 0,
+        };
+        let sleep = (wait == Wait::Forever || timeout > 0) && self.ring().completion().is_empty();
+        let timespec = Timespec::from(Duration::from_nanos(timeout));
+        let args = SubmitArgs::new().timespec(&timespec);
+        let queued = self.queued() as u32;
+        self.counters.enters += 1;
+        let args = matches!(wait, Wait::Until(_)).then_some(&args);
+        match self.enter_raw(queued, u32::from(sleep), args) {
+            Ok(_) => Ok(()),
+            // Slept its time, a signal, or the CQ must be drained first: the turn goes on and comes back.
+            Err(e)
+                if matches!(
+                    e.raw_os_error(),
+                    Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)
+                ) =>
+            {
+                Ok(())
+            }
+            Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => {
+                thread::sleep(Duration::from_millis(1));
+                Ok(())
+            }
+            Err(e) if e.raw_os_error() == Some(libc::EBADR) => Err(io::Error::other(
+                "the kernel dropped completions (EBADR): it had no memory to keep them; the loop cannot go on",
+            )),
+            Err(e) => Err(io::Error::new(e.kind(), format!("io_uring_enter failed: {e}"))),
+        }
+    }
+
+    fn enter_raw(&mut self, submit: u32, want: u32, args: Option<&SubmitArgs<'_, '_>>) -> io::Result<usize> {
+        let (fd, registered) = match self.registered {
+            Some(index) => (index as i32, ENTER_REGISTERED_RING),
+            None => (self.ring().as_raw_fd(), 0),
+        };
+        let (ext_arg, size) = args.map_or((0, 0), |args| (ENTER_EXT_ARG, size_of_val(args)));
+        let flags = ENTER_GETEVENTS | ext_arg | registered | self.flags;
+        let args = args.map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: the ring is ours (rule 7); `args` is null or the structure that EXT_ARG asks for, and it
+        // outlives the call; the entries submitted obey rules 1 and 2.
+        let n = unsafe { libc::syscall(libc::SYS_io_uring_enter, fd, submit, want, flags, args, size) };
+        usize::try_from(n).map_err(|_| io::Error::last_os_error())
+    }
+
+    pub(crate) fn drain(&mut self, table: &Table, out: &mut Vec<Completion>) {
+        let Uring { ring: Some(ring), pool, counters, .. } = self else { return };
+        for cqe in ring.completion() {
+            if cqe.user_data() == IGNORED {
+                continue;
+            }
+            counters.cqes += 1;
+            let key = OpKey::from_user_data(cqe.user_data());
+            let done = own(pool, table, key, &cqe);
+            if done.errno() == Some(libc::ENOBUFS) {
+                counters.enobufs += 1;
+            }
+            out.push(Completion { key, done });
+        }
+    }
+
+    /// Rule 3: to be called after an `enter`, `drain` and the delivery of what was drained. The next silent
+    /// send that the kernel consumed and that is still in flight has succeeded.
+    pub(crate) fn silent_success(&mut self, table: &Table) -> Option<OpKey> {
+        if self.silent.is_empty() {
+            return None;
+        }
+        // Its report may be among the completions that the kernel still holds back.
+        if self.ring().submission().cq_overflow() {
+            self.counters.overflows += 1;
+            return None;
+        }
+        let consumed = self.pushed - self.backlog.len() as u64 - self.queued() as u64;
+        while let Some(&(number, key)) = self.silent.front() {
+            if number > consumed {
+                break;
+            }
+            self.silent.pop_front();
+            if table.is_in_flight(key) {
+                self.counters.silent += 1;
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn leak(&mut self) {
+        self.pool.leak();
+        mem::forget(self.ring.take());
+    }
+}
+
+/// Turns a CQE into owned values.
+fn own(pool: &Pool, table: &Table, key: OpKey, cqe: &cqueue::Entry) -> Done {
+    let (res, flags) = (cqe.result(), cqe.flags());
+    let fd = (res >= 0 && table.makes_fd(key)).then(|| {
+        // SAFETY: rule 4.
+        Fd::from(unsafe { OwnedFd::from_raw_fd(res) })
+    });
+    let buf = cqueue::buffer_select(flags).and_then(|id| pool.take(id, usize::try_from(res).unwrap_or(0)));
+    Done { res, fd, buf, more: cqueue::more(flags), sock_nonempty: cqueue::sock_nonempty(flags) }
+}
+
+struct Encoded {
+    entry: Entry,
+    scratch: Option<Box<Scratch>>,
+    makes_fd: bool,
+    silent: bool,
+}
+
+/// Writes the description down in the kernel's form. The lifetimes end here and rule 1 takes over.
+fn encode(sqe: Sqe<'_>, ring: &Uring) -> Encoded {
+    let silent = sqe.silent && ring.silent_sends;
+    let mut scratch = None;
+    let mut makes_fd = false;
+    let entry = match sqe.kind {
+        Kind::Nop => opcode::Nop::new().build(),
+        Kind::Read { fd, buf } => {
+            opcode::Read::new(raw(fd), buf.as_mut_ptr(), length(buf)).offset(u64::MAX).build()
+        }
+        Kind::Write { fd, buf } => {
+            opcode::Write::new(raw(fd), buf.as_ptr(), length(buf)).offset(u64::MAX).build()
+        }
+        Kind::Recv { fd, buf } => opcode::Recv::new(raw(fd), buf.as_mut_ptr(), length(buf)).build(),
+        Kind::RecvMulti { fd, cap } => {
+            let entry = opcode::RecvMulti::new(raw(fd), pool::GROUP).build();
+            if ring.capped_receives { with_cap(entry, cap) } else { entry }
+        }
+        Kind::Send { fd, buf } => {
+            let mut flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+            if silent {
+                flags |= libc::MSG_DONTWAIT;
+            }
+            let entry = opcode::Send::new(raw(fd), buf.as_ptr(), length(buf)).flags(flags).build();
+            if silent { entry.flags(Flags::SKIP_SUCCESS) } else { entry }
+        }
+        Kind::SendVectored { fd, bufs } => {
+            let message = scratch.insert(Scratch::new(&bufs));
+            opcode::SendMsg::new(raw(fd), &message.header)
+                .flags((libc::MSG_WAITALL | libc::MSG_NOSIGNAL) as u32)
+                .build()
+        }
+        Kind::AcceptMulti { fd } => {
+            makes_fd = true;
+            opcode::AcceptMulti::new(raw(fd)).flags(libc::SOCK_CLOEXEC).build()
+        }
+        Kind::Connect { fd, addr } => {
+            use nix::sys::socket::SockaddrLike;
+            opcode::Connect::new(raw(fd), addr.0.as_ptr(), addr.0.len()).build()
+        }
+        Kind::Shutdown { fd, how } => opcode::Shutdown::new(raw(fd), how_number(how)).build(),
+        Kind::PollReadable { fd } => opcode::PollAdd::new(raw(fd), libc::POLLIN as u32).build(),
+    };
+    Encoded { entry, scratch, makes_fd, silent }
+}
+
+impl Scratch {
+    /// The iovecs and header of a vectored send of `bufs`.
+    fn new(bufs: &[&[u8]]) -> Box<Scratch> {
+        let mut parts: Vec<libc::iovec> = bufs
+            .iter()
+            .take(libc::UIO_MAXIOV as usize)
+            .map(|b| libc::iovec { iov_base: b.as_ptr().cast_mut().cast(), iov_len: b.len() })
+            .collect();
+        // SAFETY: all zeroes is a valid msghdr: no name, no control data.
+        let mut header: libc::msghdr = unsafe { mem::zeroed() };
+        header.msg_iov = parts.as_mut_ptr();
+        header.msg_iovlen = parts.len();
+        Box::new(Scratch { header, _parts: parts })
+    }
+}
+
+fn raw(fd: &Fd) -> types::Fd {
+    match fd.inner() {
+        Inner::Os(fd) => types::Fd(fd.as_raw_fd()),
+        Inner::Sim(_) => types::Fd(-1),
+    }
+}
+
+/// The kernel takes 32 bits; more is sent or received in the next operation.
+fn length(buf: &[u8]) -> u32 {
+    buf.len().min(i32::MAX as usize) as u32
+}
+
+fn how_number(how: std::net::Shutdown) -> i32 {
+    match how {
+        std::net::Shutdown::Read => libc::SHUT_RD,
+        std::net::Shutdown::Write => libc::SHUT_WR,
+        std::net::Shutdown::Both => libc::SHUT_RDWR,
+    }
+}
+
+/// Sets the total cap of a multishot receive (`optlen`, byte 44 of the SQE), which the binding lacks.
+fn with_cap(entry: Entry, cap: u32) -> Entry {
+    const { assert!(size_of::<Entry>() == 64) };
+    // SAFETY: an entry is 64 bytes of plain data (`struct io_uring_sqe`), and all bit patterns are valid.
+    let mut bytes: [u8; 64] = unsafe { mem::transmute(entry) };
+    bytes[44..48].copy_from_slice(&cap.to_ne_bytes());
+    // SAFETY: as above.
+    unsafe { mem::transmute(bytes) }
+}
+
+const ENTER_GETEVENTS: u32 = 1;
+const ENTER_EXT_ARG: u32 = 1 << 3;
+const ENTER_REGISTERED_RING: u32 = 1 << 4;
+const ENTER_NO_IOWAIT: u32 = 1 << 7;
+const REGISTER_RING_FDS: u32 = 20;
+
+/// Builds the ring and registers the pool. Locked memory is freed late by the kernel, so ENOMEM is retried
+/// before the ring is made smaller.
+fn set_up(sizes: Sizes, pool: &Pool) -> io::Result<IoUring> {
+    let mut last = io::Error::from_raw_os_error(libc::ENOMEM);
+    for shrink in [1, 2, 4] {
+        let (sq, cq) = ((sizes.sq / shrink).max(1), (sizes.cq / shrink).max(2));
+        for pause_ms in [0, 10, 20, 50] {
+            thread::sleep(Duration::from_millis(pause_ms));
+            match build(sq, cq).and_then(|ring| register_pool(ring, pool)) {
+                Ok(ring) => return Ok(ring),
+                Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => last = e,
+                Err(e) => return Err(setup_error::explain(e, sizes.sq, sizes.cq, sizes.buffer_count)),
+            }
+        }
+    }
+    Err(setup_error::explain(last, sizes.sq, sizes.cq, sizes.buffer_count))
+}
+
+fn build(sq: u32, cq: u32) -> io::Result<IoUring> {
+    let base = |no_sqarray: bool| {
+        let mut builder = IoUring::builder();
+        builder
+            .dontfork()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_cqsize(cq)
+            .setup_clamp();
+        if no_sqarray {
+            builder.setup_no_sqarray();
+        }
+        builder.build(sq)
+    };
+    match base(true) {
+        // Before 6.6: NO_SQARRAY is unknown.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => base(false),
+        other => other,
+    }
+}
+
+fn register_pool(ring: IoUring, pool: &Pool) -> io::Result<IoUring> {
+    // SAFETY: rule 5.
+    let registered = unsafe {
+        ring.submitter().register_buf_ring_with_flags(pool.ring_address(), pool.count(), pool::GROUP, 0)
+    };
+    registered.map(|()| ring)
+}
+
+/// Spares the kernel a file lookup in every `enter`. Without it the descriptor itself is used.
+fn register_ring_fd(ring: &IoUring) -> Option<u32> {
+    #[repr(C)]
+    struct Update {
+        offset: u32,
+        resv: u32,
+        data: u64,
+    }
+    let fd: RawFd = ring.as_raw_fd();
+    let mut update = Update { offset: u32::MAX, resv: 0, data: fd as u64 };
+    let arg = std::ptr::from_mut(&mut update);
+    // SAFETY: `update` is the structure of this call (`struct io_uring_rsrc_update`) and outlives it.
+    let n = unsafe { libc::syscall(libc::SYS_io_uring_register, fd, REGISTER_RING_FDS, arg, 1) };
+    (n == 1).then_some(update.offset)
+}
+
+impl fmt::Debug for Uring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uring")
+            .field("silent_sends", &self.silent_sends)
+            .field("capped_receives", &self.capped_receives)
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tries at start-up what no version number tells. Runs on the fresh ring, with operations of its own.
+mod self_test {
+    use std::{io, io::Read, io::Write, os::unix::net::UnixStream};
+
+    use super::{Completion, Fd, Table, Uring, Wait};
+    use crate::op::{
+        Done, Multishot, OpKey, Operation, Sqe,
+        inflight::{InFlight, Owner, Resident, Shots},
+    };
+
+    const BLOCK: usize = 64 * 1024;
+    /// Stands for "no completion".
+    const SILENT: i32 = i32::MAX;
+
+    struct SilentSend {
+        fd: Fd,
+        data: Vec<u8>,
+    }
+
+    impl Operation for SilentSend {
+        type Output = ();
+
+        fn prepare(&mut self) -> Sqe<'_> {
+            Sqe::send(&self.fd, &self.data).silent()
+        }
+
+        fn complete(self: Box<Self>, _: Done) {}
+    }
+
+    struct CappedRecv(Fd);
+
+    impl Multishot for CappedRecv {
+        fn prepare(&self) -> Sqe<'_> {
+            Sqe::recv_multi(&self.0, 16)
+        }
+
+        fn item(&self, _: Done) {}
+
+        fn end(self: Box<Self>, _: Done) {}
+    }
+
+    /// Fills a socket pair by silent sends: those that report nothing must have sent everything, and what the
+    /// kernel reports must add up to what arrives.
+    pub(super) fn silent_send(ring: &mut Uring) -> io::Result<bool> {
+        let (ours, mut theirs) = UnixStream::pair()?;
+        theirs.set_nonblocking(true)?;
+        let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
+        ring.silent_sends = true;
+        let mut table = Table::new();
+        let (mut sent, mut full) = (0, false);
+        for _ in 0..256 {
+            let op = SilentSend { fd: fd.clone(), data: vec![0; BLOCK] };
+            let completions = run(ring, &mut table, Box::new(Resident(Box::new(op))))?;
+            let [(_, res)] = completions[..] else { return finish(ring, &mut table, false) };
+            match res {
+                SILENT => sent += BLOCK,
+                partial if partial > 0 => sent += partial as usize,
+                _ => full = true,
+            }
+            if full {
+                break;
+            }
+        }
+        let mut arrived = 0;
+        let mut buf = vec![0; BLOCK];
+        while let Ok(n @ 1..) = theirs.read(&mut buf) {
+            arrived += n;
+        }
+        finish(ring, &mut table, full && sent == arrived && sent > 0)
+    }
+
+    /// A multishot receive with a cap of 16 bytes must end by itself once 16 have come.
+    pub(super) fn capped_receive(ring: &mut Uring) -> io::Result<bool> {
+        let (ours, mut theirs) = UnixStream::pair()?;
+        let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
+        theirs.write_all(&[0; 32])?;
+        let mut table = Table::new();
+        let completions = run(ring, &mut table, Box::new(Shots(Box::new(CappedRecv(fd)))))?;
+        let honoured = matches!(completions[..], [(false, 32)]);
+        finish(ring, &mut table, honoured)
+    }
+
+    /// Submits one operation and collects what it reports at once: (more to come, result).
+    fn run(ring: &mut Uring, table: &mut Table, op: Box<dyn InFlight>) -> io::Result<Vec<(bool, i32)>> {
+        let key = ring.submit(table, op, Owner::Handle);
+        ring.enter(Wait::No)?;
+        let mut out = Vec::new();
+        ring.drain(table, &mut out);
+        let mut reports: Vec<_> = out.into_iter().filter_map(|c| report(table, key, &c)).collect();
+        while let Some(key) = ring.silent_success(table) {
+            drop(table.finish(key));
+            reports.push((false, SILENT));
+        }
+        Ok(reports)
+    }
+
+    fn report(table: &mut Table, key: OpKey, completion: &Completion) -> Option<(bool, i32)> {
+        let more = completion.done.more;
+        if !more {
+            drop(table.finish(completion.key));
+        }
+        (completion.key == key).then_some((more, completion.done.res))
+    }
+
+    /// Ends whatever the test left in flight.
+    fn finish(ring: &mut Uring, table: &mut Table, passed: bool) -> io::Result<bool> {
+        for key in table.keys() {
+            ring.cancel(key);
+        }
+        while table.in_flight() > 0 {
+            ring.enter(Wait::Forever)?;
+            let mut out = Vec::new();
+            ring.drain(table, &mut out);
+            for completion in out.into_iter().filter(|c| !c.done.more) {
+                drop(table.finish(completion.key));
+            }
+        }
+        Ok(passed)
+    }
+}

@@ -1,0 +1,398 @@
+//! Running the loop: `run`, `Runner`, `Builder` (asyncio `run`, `Runner`).
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    panic::{self, AssertUnwindSafe, Location},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Handle, Task,
+    clock::Clock,
+    current::{Entered, Loop},
+    ring::{Ring, Sizes, Uring, sim},
+    turn::no_main,
+};
+
+/// How long a closing loop waits for data that is still being sent.
+const LINGER: Duration = Duration::from_secs(5);
+/// How long a closing loop waits for the kernel to end what was cancelled.
+const QUIESCE: Duration = Duration::from_secs(1);
+/// How often a closing loop cancels again what cancelled tasks left behind.
+const CANCEL_ROUNDS: usize = 1000;
+
+/// Runs `main` on a new loop to its end (asyncio `run`).
+///
+/// Then every task that is left is cancelled and awaited, what was written is sent, and no operation is left
+/// in the kernel. A panic of `main` goes on after that.
+///
+/// ```
+/// assert_eq!(corio_runtime::run(async { 6 * 7 }), 42);
+/// ```
+///
+/// # Panics
+/// Inside a running loop ("run() cannot be called from a running event loop"), and if the loop cannot be set
+/// up: use [`Runner::new`] to handle that.
+#[track_caller]
+#[doc(alias = "block_on")]
+pub fn run<F: Future>(main: F) -> F::Output {
+    assert_not_running();
+    match Runner::new() {
+        Ok(mut runner) => runner.run(main),
+        Err(e) => panic!("cannot start the event loop: {e}"),
+    }
+}
+
+#[track_caller]
+fn assert_not_running() {
+    let running = crate::current::try_with(|_| ()).is_some();
+    assert!(!running, "run() cannot be called from a running event loop");
+}
+
+/// A loop that can run several main futures, one after the other (asyncio `Runner`). Dropping it closes it.
+///
+/// ```
+/// let mut runner = corio_runtime::Runner::new()?;
+/// let task = runner.create_task(async { 1 });
+/// assert_eq!(runner.run(task).unwrap(), 1);
+/// assert_eq!(runner.run(async { 2 }), 2);
+/// let handle = runner.handle();
+/// runner.close();
+/// assert!(handle.is_closed());
+/// # std::io::Result::Ok(())
+/// ```
+pub struct Runner {
+    lp: Rc<Loop>,
+    backend: BackendInfo,
+    closed: bool,
+}
+
+impl Runner {
+    /// A loop with the default settings.
+    ///
+    /// # Errors
+    /// If the kernel refuses io_uring: the text names the cause seen, the setting and the remedy.
+    pub fn new() -> io::Result<Runner> {
+        Runner::builder().build()
+    }
+
+    /// Settings for a loop.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Runs `main` to its end. Tasks that it leaves behind go on with the next `run`.
+    ///
+    /// # Panics
+    /// Inside a running loop; if the kernel fails the loop; and with what `main` panics with.
+    #[track_caller]
+    pub fn run<F: Future>(&mut self, main: F) -> F::Output {
+        let entered = Entered::new(&self.lp);
+        let result = self.drive(pin!(main), Location::caller());
+        drop(entered);
+        match result {
+            Ok(value) => value,
+            Err(payload) => panic::resume_unwind(payload),
+        }
+    }
+
+    fn drive<F: Future>(
+        &self,
+        mut main: Pin<&mut F>,
+        location: &'static Location<'static>,
+    ) -> Result<F::Output, Box<dyn std::any::Any + Send>> {
+        let key = self.lp.tasks.create_main(location);
+        let mut result = None;
+        while result.is_none() {
+            let mut poll_main = |cx: &mut Context<'_>| {
+                let polled = panic::catch_unwind(AssertUnwindSafe(|| main.as_mut().poll(cx)));
+                result = match polled {
+                    Ok(Poll::Ready(value)) => Some(Ok(value)),
+                    Ok(Poll::Pending) => None,
+                    Err(payload) => Some(Err(payload)),
+                };
+                self.lp.stopping.set(result.is_some());
+            };
+            if let Err(e) = self.lp.turn(&mut poll_main, u64::MAX) {
+                panic!("the event loop failed: {e}");
+            }
+        }
+        self.lp.stopping.set(false);
+        self.lp.tasks.end_main(key);
+        result.unwrap_or_else(|| Err(Box::new("the loop ended without a result")))
+    }
+
+    /// Names the loop from any thread.
+    pub fn handle(&self) -> Handle {
+        self.lp.handle()
+    }
+
+    /// Creates a task that runs with the next [`Runner::run`].
+    #[track_caller]
+    pub fn create_task<F: Future + 'static>(&self, future: F) -> Task<F::Output> {
+        self.lp.create_task(future, Location::caller())
+    }
+
+    /// Which kernel the loop runs on, and why.
+    pub fn backend(&self) -> &BackendInfo {
+        &self.backend
+    }
+
+    /// Cancels what is left, sends what was written, and ends every operation in the kernel.
+    pub fn close(self) {
+        drop(self);
+    }
+
+    fn shut_down(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.closed, true) {
+            return Ok(());
+        }
+        let lp = &self.lp;
+        self.cancel_tasks()?;
+        let deadline = Instant::now() + LINGER;
+        while lp.services.any_busy() && Instant::now() < deadline {
+            lp.turn(&mut no_main, lp.clock.now_ns() + 10_000_000)?;
+        }
+        lp.closing.set(true);
+        drop(lp.calls.clear());
+        lp.services.each(|service| service.close());
+        drop(lp.tasks.clear());
+        self.quiesce()?;
+        drop(lp.services.clear());
+        lp.inbox.close();
+        Ok(())
+    }
+
+    fn cancel_tasks(&self) -> io::Result<()> {
+        for _ in 0..CANCEL_ROUNDS {
+            if self.lp.tasks.live() == 0 {
+                break;
+            }
+            self.lp.tasks.cancel_all();
+            self.lp.turn(&mut no_main, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Takes every operation back from the kernel; a second's refusal costs its memory.
+    fn quiesce(&self) -> io::Result<()> {
+        let driver = &self.lp.driver;
+        let deadline = Instant::now() + QUIESCE;
+        while driver.in_flight() > 0 {
+            if Instant::now() >= deadline {
+                driver.leak();
+                return Err(io::Error::other("the kernel did not end all operations of a closing loop"));
+            }
+            driver.cancel_all();
+            driver.enter(crate::ring::Wait::Until(self.lp.clock.now_ns() + 50_000_000))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        // A runner that is dropped inside another loop's run has no thread-local of its own to enter.
+        let entered = crate::current::try_with(|_| ()).is_none().then(|| Entered::new(&self.lp));
+        if let Err(e) = self.shut_down() {
+            self.lp.driver.leak();
+            self.lp.inbox.close();
+            eprintln!("corio: closing the loop: {e}");
+        }
+        drop(entered);
+    }
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner").field("handle", &self.handle()).field("backend", &self.backend).finish()
+    }
+}
+
+/// Settings of a loop.
+///
+/// ```
+/// use corio_runtime::{Backend, Runner};
+/// let mut runner = Runner::builder().entries(64).buffers(16, 2048).build()?;
+/// assert_eq!(runner.backend().backend(), Backend::Uring);
+/// assert_eq!(runner.run(async { 1 }), 1);
+/// # std::io::Result::Ok(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "settings do nothing until `build`"]
+pub struct Builder {
+    backend: Backend,
+    entries: u32,
+    completions: Option<u32>,
+    buffer_count: u16,
+    buffer_size: usize,
+    pin: Option<usize>,
+    slow_callback: Option<Duration>,
+    faults: Faults,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder {
+            backend: Backend::Auto,
+            entries: 256,
+            completions: None,
+            buffer_count: 128,
+            buffer_size: 4096,
+            pin: None,
+            slow_callback: None,
+            faults: Faults::default(),
+        }
+    }
+}
+
+impl Builder {
+    /// Which kernel to run on. Default: [`Backend::Auto`].
+    pub fn backend(mut self, backend: Backend) -> Builder {
+        self.backend = backend;
+        self
+    }
+
+    /// Entries of the submission queue, 1 to 32768, rounded up to a power of two. Default: 256. More operations
+    /// than that may be in flight.
+    pub fn entries(mut self, entries: u32) -> Builder {
+        self.entries = entries;
+        self
+    }
+
+    /// Entries of the completion queue. Default: four times [`Builder::entries`]. What does not fit waits in
+    /// the kernel.
+    pub fn completion_entries(mut self, entries: u32) -> Builder {
+        self.completions = Some(entries);
+        self
+    }
+
+    /// Receive buffers that all idle streams of the loop share: `count` (a power of two to 32768) of `size`
+    /// bytes (to 1 MiB). Default: 128 of 4096, which stays in a core's cache.
+    pub fn buffers(mut self, count: u16, size: usize) -> Builder {
+        self.buffer_count = count;
+        self.buffer_size = size;
+        self
+    }
+
+    /// Pins the building thread to a core, by the kernel's number.
+    pub fn pin(mut self, core: usize) -> Builder {
+        self.pin = Some(core);
+        self
+    }
+
+    /// Reports steps of tasks that take at least `limit` to the exception handler. Default: off.
+    pub fn slow_callback(mut self, limit: Duration) -> Builder {
+        self.slow_callback = Some(limit);
+        self
+    }
+
+    /// Turns asyncio's debug mode on: steps over 100 ms are reported, unless another limit is set.
+    pub fn debug(mut self, on: bool) -> Builder {
+        if on {
+            self.slow_callback.get_or_insert(Duration::from_millis(100));
+        }
+        self
+    }
+
+    /// Faults that the simulator injects. Without effect on a real kernel.
+    pub fn faults(mut self, faults: Faults) -> Builder {
+        self.faults = faults;
+        self
+    }
+
+    /// Makes the loop on this thread.
+    ///
+    /// # Errors
+    /// Settings out of range, a core that does not exist, and the kernel's refusals, each with the value.
+    pub fn build(self) -> io::Result<Runner> {
+        if let Some(core) = self.pin
+            && !(core < 1024 && core_affinity::set_for_current(core_affinity::CoreId { id: core }))
+        {
+            let text =
+                format!("cannot pin the loop to core {core}: it does not exist or is not allowed here");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let (ring, clock, reason) = self.kernel()?;
+        let lp = Loop::new(ring, clock, self.slow_callback)?;
+        let backend = match self.backend {
+            Backend::Auto => Backend::Uring,
+            chosen => chosen,
+        };
+        Ok(Runner { lp, backend: BackendInfo { backend, reason }, closed: false })
+    }
+
+    fn kernel(&self) -> io::Result<(Ring, Clock, &'static str)> {
+        if !(1..=32768).contains(&self.entries) {
+            let text = format!("{} submission entries: must be 1 to 32768", self.entries);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let sizes = Sizes {
+            sq: self.entries,
+            cq: self.completions.unwrap_or(self.entries * 4).max(self.entries),
+            buffer_count: self.buffer_count,
+            buffer_size: self.buffer_size,
+        };
+        match self.backend {
+            Backend::Sim { seed } => {
+                let clock = Clock::simulated();
+                let sim = sim::Sim::new(seed, sizes, self.faults.clone(), clock.clone());
+                Ok((Ring::Sim(Box::new(sim)), clock, "asked for"))
+            }
+            Backend::Auto | Backend::Uring => {
+                let clock = Clock::real();
+                let reason =
+                    if self.backend == Backend::Auto { "the kernel offers io_uring" } else { "asked for" };
+                Ok((Ring::Uring(Box::new(Uring::new(sizes, clock.clone())?)), clock, reason))
+            }
+        }
+    }
+}
+
+pub use crate::ring::sim::Faults;
+
+/// A kernel to run on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backend {
+    /// The best that the machine offers: io_uring.
+    #[default]
+    Auto,
+    /// io_uring.
+    Uring,
+    /// The simulator: a virtual clock and an in-memory network. The same seed gives the same run.
+    Sim {
+        /// Decides the order and size of everything that may vary.
+        seed: u64,
+    },
+}
+
+/// Which kernel a loop runs on.
+#[derive(Clone, Copy, Debug)]
+pub struct BackendInfo {
+    backend: Backend,
+    reason: &'static str,
+}
+
+impl BackendInfo {
+    /// The kernel, never [`Backend::Auto`].
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Why this one.
+    pub fn reason(&self) -> &str {
+        self.reason
+    }
+}
+
+impl fmt::Display for BackendInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} ({})", self.backend, self.reason)
+    }
+}

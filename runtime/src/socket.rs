@@ -1,0 +1,179 @@
+//! The socket calls that are not operations of the ring: they set up, ask and shut down, and never block.
+
+use std::{
+    io,
+    net::{Shutdown, SocketAddr},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+};
+
+use nix::sys::socket::{
+    self as sys, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage,
+    sockopt::{self, Linger, ReuseAddr, ReusePort, TcpNoDelay},
+};
+
+use crate::{
+    current,
+    fd::{Fd, Inner},
+};
+
+/// How a listening socket is made.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenOptions {
+    /// Connections that wait to be accepted.
+    pub backlog: u32,
+    /// `SO_REUSEADDR`.
+    pub reuse_addr: bool,
+    /// `SO_REUSEPORT`.
+    pub reuse_port: bool,
+    /// `TCP_NODELAY` of every connection accepted.
+    pub nodelay: bool,
+    /// `IPV6_V6ONLY`, for an IPv6 address.
+    pub v6_only: bool,
+}
+
+/// A socket that listens on `addr`, on the running loop's network.
+///
+/// # Errors
+/// As the kernel's, with the address in the text.
+///
+/// # Panics
+/// Outside a running loop.
+pub fn listen(addr: SocketAddr, options: ListenOptions) -> io::Result<Fd> {
+    let listening = match current::with(|lp| lp.driver.with_sim(|sim| sim.listen(addr, options))) {
+        Some(simulated) => simulated,
+        None => listen_os(addr, options).map(Fd::from),
+    };
+    listening.map_err(|e| with_address(e, "listen on", addr))
+}
+
+fn listen_os(addr: SocketAddr, options: ListenOptions) -> io::Result<OwnedFd> {
+    let fd = stream_socket(addr)?;
+    sys::setsockopt(&fd, ReuseAddr, &options.reuse_addr)?;
+    sys::setsockopt(&fd, ReusePort, &options.reuse_port)?;
+    // Accepted sockets inherit it.
+    sys::setsockopt(&fd, TcpNoDelay, &options.nodelay)?;
+    if addr.is_ipv6() {
+        sys::setsockopt(&fd, sockopt::Ipv6V6Only, &options.v6_only)?;
+    }
+    sys::bind(fd.as_raw_fd(), &SockaddrStorage::from(addr))?;
+    sys::listen(&fd, Backlog::new(i32::try_from(options.backlog).unwrap_or(i32::MAX))?)?;
+    Ok(fd)
+}
+
+/// A stream socket to connect to `remote` with, bound to `local` if given.
+///
+/// # Errors
+/// As the kernel's.
+///
+/// # Panics
+/// Outside a running loop.
+pub fn connector(remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<Fd> {
+    if let Some(simulated) = current::with(|lp| lp.driver.with_sim(|sim| sim.connector(local))) {
+        return simulated;
+    }
+    let fd = stream_socket(remote)?;
+    if let Some(local) = local {
+        sys::setsockopt(&fd, ReuseAddr, &true)?;
+        sys::bind(fd.as_raw_fd(), &SockaddrStorage::from(local))
+            .map_err(|e| with_address(e.into(), "bind to", local))?;
+    }
+    Ok(Fd::from(fd))
+}
+
+fn stream_socket(addr: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    Ok(sys::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
+}
+
+/// An error of `addr` that says so.
+fn with_address(e: io::Error, what: &str, addr: SocketAddr) -> io::Error {
+    io::Error::new(e.kind(), format!("cannot {what} {addr}: {e}"))
+}
+
+impl Fd {
+    /// `getsockname`.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self.inner() {
+            Inner::Os(fd) => to_std(sys::getsockname(fd.as_raw_fd())?),
+            Inner::Sim(socket) => socket.local_addr(),
+        }
+    }
+
+    /// `getpeername`.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match self.inner() {
+            Inner::Os(fd) => to_std(sys::getpeername(fd.as_raw_fd())?),
+            Inner::Sim(socket) => socket.peer_addr(),
+        }
+    }
+
+    /// `TCP_NODELAY`. Without effect on what is not TCP.
+    pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        match self.inner() {
+            Inner::Os(fd) => match sys::setsockopt(fd, TcpNoDelay, &on) {
+                Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOPROTOOPT) => Ok(()),
+                other => Ok(other?),
+            },
+            Inner::Sim(_) => Ok(()),
+        }
+    }
+
+    /// `shutdown`. One that is not connected any more is shut down already.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        match self.inner() {
+            Inner::Os(fd) => {
+                let how = match how {
+                    Shutdown::Read => sys::Shutdown::Read,
+                    Shutdown::Write => sys::Shutdown::Write,
+                    Shutdown::Both => sys::Shutdown::Both,
+                };
+                match sys::shutdown(fd.as_raw_fd(), how) {
+                    Err(nix::errno::Errno::ENOTCONN) => Ok(()),
+                    other => Ok(other?),
+                }
+            }
+            Inner::Sim(socket) => {
+                socket.shutdown(how);
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the close of the socket a reset (`SO_LINGER` of 0 seconds).
+    pub fn reset_on_close(&self) -> io::Result<()> {
+        match self.inner() {
+            Inner::Os(fd) => Ok(sys::setsockopt(fd, Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?),
+            Inner::Sim(socket) => {
+                socket.reset_on_close();
+                Ok(())
+            }
+        }
+    }
+
+    /// The pending error of a socket (`SO_ERROR`), which this clears.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self.inner() {
+            Inner::Os(fd) => {
+                let errno = sys::getsockopt(fd, sockopt::SocketError)?;
+                Ok((errno != 0).then(|| io::Error::from_raw_os_error(errno)))
+            }
+            Inner::Sim(_) => Ok(None),
+        }
+    }
+
+    /// The kernel's descriptor, or an error under the simulator.
+    pub fn borrow_os(&self) -> io::Result<BorrowedFd<'_>> {
+        self.as_fd()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "a simulated socket has no descriptor"))
+    }
+}
+
+fn to_std(addr: SockaddrStorage) -> io::Result<SocketAddr> {
+    if let Some(v4) = addr.as_sockaddr_in() {
+        return Ok(SocketAddr::from((v4.ip(), v4.port())));
+    }
+    if let Some(v6) = addr.as_sockaddr_in6() {
+        return Ok(std::net::SocketAddrV6::new(v6.ip(), v6.port(), v6.flowinfo(), v6.scope_id()).into());
+    }
+    Err(io::Error::new(io::ErrorKind::Unsupported, "the socket has no internet address"))
+}

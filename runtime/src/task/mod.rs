@@ -1,0 +1,335 @@
+//! Tasks: futures that the loop runs side by side (asyncio `Task`).
+
+pub(crate) mod table;
+pub(crate) mod waker;
+
+use std::{
+    any::Any,
+    fmt,
+    future::Future,
+    io,
+    marker::PhantomData,
+    panic::{self, Location},
+    pin::Pin,
+    sync::Mutex,
+    task::{Context, Poll},
+};
+
+use crate::{current, handle::LoopId};
+use table::{Outcome, TaskKey};
+
+/// Starts `future` as a task of this loop (asyncio `create_task`).
+///
+/// It first runs after the caller's next suspension, in the order of creation. Its result, a panic included,
+/// is what awaiting the [`Task`] gives. Dropping the `Task` detaches: the task goes on.
+///
+/// ```
+/// corio_runtime::run(async {
+///     let task = corio_runtime::create_task(async { 40 + 2 });
+///     assert!(!task.done());
+///     assert_eq!(task.await.unwrap(), 42);
+/// });
+/// ```
+///
+/// # Panics
+/// Outside a running loop: "no running event loop".
+#[track_caller]
+#[doc(alias = "spawn")]
+pub fn create_task<F: Future + 'static>(future: F) -> Task<F::Output> {
+    let location = Location::caller();
+    current::with(|lp| lp.create_task(future, location))
+}
+
+/// As [`create_task`], with a name.
+///
+/// ```
+/// corio_runtime::run(async {
+///     let task = corio_runtime::create_task_named("watchdog", async {});
+///     assert_eq!(task.name(), "watchdog");
+/// });
+/// ```
+#[track_caller]
+pub fn create_task_named<F: Future + 'static>(name: impl Into<String>, future: F) -> Task<F::Output> {
+    let task = create_task(future);
+    task.set_name(name);
+    task
+}
+
+/// The handle of a task: await it for the result. Dropping it detaches the task.
+///
+/// It is plain data and `Send`. On another loop it can cancel, but awaiting it gives [`TaskError::WrongLoop`].
+#[must_use = "a dropped Task goes on running; await it for its result"]
+pub struct Task<T> {
+    loop_id: LoopId,
+    key: TaskKey,
+    id: TaskId,
+    /// Set once the result was taken.
+    taken: Option<Outcome>,
+    _result: PhantomData<fn() -> T>,
+}
+
+impl<T> Task<T> {
+    pub(crate) fn new(handle: crate::Handle, key: TaskKey, id: TaskId) -> Task<T> {
+        Task { loop_id: handle.loop_id, key, id, taken: None, _result: PhantomData }
+    }
+
+    /// Asks the task to end: on the loop's next turn its future is dropped where it is suspended, and its
+    /// result is [`TaskError::Cancelled`]. A task that finishes first keeps its result. `false` if it is done.
+    ///
+    /// ```
+    /// corio_runtime::run(async {
+    ///     let mut task = corio_runtime::create_task(std::future::pending::<()>());
+    ///     assert!(task.cancel());
+    ///     assert!(matches!((&mut task).await, Err(corio_runtime::TaskError::Cancelled)));
+    ///     assert!(task.cancelled() && !task.cancel());
+    /// });
+    /// ```
+    #[doc(alias = "abort")]
+    pub fn cancel(&self) -> bool {
+        if self.taken.is_some() {
+            return false;
+        }
+        let key = self.key;
+        if let Some(known) = self.local(|lp| lp.tasks.cancel(key)) {
+            return known;
+        }
+        let handle = crate::Handle { loop_id: self.loop_id };
+        handle
+            .post(Box::new(move |lp| {
+                lp.tasks.cancel(key);
+            }))
+            .is_ok()
+    }
+
+    /// Whether the task has a result. Known on its own loop; elsewhere `true` only once the loop has closed.
+    #[doc(alias = "is_finished")]
+    pub fn done(&self) -> bool {
+        self.outcome().is_some()
+    }
+
+    /// Whether the task was cancelled (see [`Task::done`]).
+    pub fn cancelled(&self) -> bool {
+        self.outcome() == Some(Outcome::Cancelled)
+    }
+
+    /// Unique in the process.
+    pub fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// The name given, or "Task-N" by the task's id. Elsewhere than on its loop, always the latter.
+    pub fn name(&self) -> String {
+        let key = self.key;
+        let given = self.local(|lp| lp.tasks.info(key)).flatten().and_then(|info| info.name);
+        given.unwrap_or_else(|| self.id.to_string())
+    }
+
+    /// Names the task. Without effect away from its loop and once it is done and awaited.
+    pub fn set_name(&self, name: impl Into<String>) {
+        let (key, name) = (self.key, name.into());
+        self.local(|lp| lp.tasks.set_name(key, name));
+    }
+
+    /// Calls `f` when the task is done (at once if it is): in the turn in which it ends, on its loop.
+    /// Without effect away from its loop.
+    pub fn add_done_callback(&self, f: impl FnOnce(&TaskInfo) + 'static) {
+        let (key, id) = (self.key, self.id);
+        self.local(|lp| {
+            if let Err(f) = lp.tasks.add_done_callback(key, Box::new(f)) {
+                let info = lp.tasks.info(key).unwrap_or(TaskInfo::anonymous(id));
+                lp.call_now(Box::new(move || f(&info)));
+            }
+        });
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        self.taken.or_else(|| self.local(|lp| lp.tasks.outcome(self.key)).flatten()).or_else(|| {
+            let handle = crate::Handle { loop_id: self.loop_id };
+            handle.is_closed().then_some(Outcome::Cancelled)
+        })
+    }
+
+    /// Runs `f` with the task's loop if that is the one of this thread.
+    fn local<R>(&self, f: impl FnOnce(&current::Loop) -> R) -> Option<R> {
+        current::try_with(|lp| (lp.id() == self.loop_id).then(|| f(lp))).flatten()
+    }
+}
+
+impl<T: 'static> Future for Task<T> {
+    type Output = Result<T, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        assert!(self.taken.is_none(), "a Task was polled after it gave its result");
+        let key = self.key;
+        let mut place: Option<Result<T, TaskError>> = None;
+        let joined = self.local(|lp| {
+            assert!(lp.tasks.current() != Some(key), "Task cannot await on itself: {}", self.name());
+            lp.tasks.join(key, cx.waker(), &mut place)
+        });
+        match joined {
+            None => Poll::Ready(Err(TaskError::WrongLoop)),
+            Some(None) => Poll::Pending,
+            Some(outcome) => {
+                self.taken = outcome;
+                Poll::Ready(place.unwrap_or(Err(TaskError::Cancelled)))
+            }
+        }
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        if self.taken.is_none() {
+            let key = self.key;
+            current::on_loop(self.loop_id, move |lp| lp.detach(key));
+        }
+    }
+}
+
+impl<T> fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.outcome() {
+            None => "pending",
+            Some(Outcome::Finished) => "finished",
+            Some(Outcome::Cancelled) => "cancelled",
+            Some(Outcome::Panicked) => "panicked",
+        };
+        f.debug_struct("Task").field("name", &self.name()).field("state", &state).finish()
+    }
+}
+
+/// Why a task has no value.
+#[derive(Debug)]
+pub enum TaskError {
+    /// It was cancelled.
+    Cancelled,
+    /// It failed, and its error went to its group.
+    Failed,
+    /// It panicked.
+    Panicked(PanicPayload),
+    /// It was awaited on a thread or loop that is not its own.
+    WrongLoop,
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TaskError::Cancelled => f.write_str("task was cancelled"),
+            TaskError::Failed => f.write_str("task failed; its error is in its group"),
+            TaskError::Panicked(panic) => write!(f, "task panicked: {}", panic.message()),
+            TaskError::WrongLoop => f.write_str("task is attached to a different loop"),
+        }
+    }
+}
+
+impl std::error::Error for TaskError {}
+
+impl From<TaskError> for io::Error {
+    fn from(e: TaskError) -> io::Error {
+        io::Error::other(e)
+    }
+}
+
+/// What a task panicked with.
+pub struct PanicPayload(Mutex<Box<dyn Any + Send>>);
+
+impl PanicPayload {
+    pub(crate) fn new(payload: Box<dyn Any + Send>) -> PanicPayload {
+        PanicPayload(Mutex::new(payload))
+    }
+
+    /// The text of the panic, or a stand-in for a payload that is not text.
+    pub fn message(&self) -> String {
+        let payload = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
+        text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(not text)".to_owned())
+    }
+
+    /// Goes on with the panic here.
+    pub fn resume(self) -> ! {
+        panic::resume_unwind(self.0.into_inner().unwrap_or_else(|e| e.into_inner()))
+    }
+}
+
+impl fmt::Debug for PanicPayload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PanicPayload").field(&self.message()).finish()
+    }
+}
+
+/// The number of a task, unique in the process. Displays as asyncio's default name, "Task-N".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(pub(crate) u64);
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Task-{}", self.0)
+    }
+}
+
+/// What is known about a task.
+#[derive(Clone, Debug)]
+pub struct TaskInfo {
+    pub(crate) id: TaskId,
+    pub(crate) name: Option<String>,
+    pub(crate) location: &'static Location<'static>,
+}
+
+impl TaskInfo {
+    #[track_caller]
+    pub(crate) fn anonymous(id: TaskId) -> TaskInfo {
+        TaskInfo { id, name: None, location: Location::caller() }
+    }
+
+    /// The task's number.
+    pub fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// The name given, or "Task-N".
+    pub fn name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.id.to_string())
+    }
+
+    /// Where the task was created.
+    pub fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+}
+
+/// The task that is running (asyncio `current_task`); `None` outside one.
+///
+/// ```
+/// assert!(corio_runtime::current_task().is_none());
+/// corio_runtime::run(async { assert!(corio_runtime::current_task().is_some()) });
+/// ```
+pub fn current_task() -> Option<TaskInfo> {
+    current::try_with(|lp| lp.tasks.current().and_then(|key| lp.tasks.info(key))).flatten()
+}
+
+/// Lets every other ready task run once (asyncio `sleep(0)`): exactly one turn of the loop.
+///
+/// Cancelled by dropping, it has no effect.
+pub fn yield_now() -> YieldNow {
+    YieldNow { yielded: false }
+}
+
+/// The future of [`yield_now`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct YieldNow {
+    yielded: bool,
+}
+
+impl Future for YieldNow {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.yielded {
+            return Poll::Ready(());
+        }
+        self.yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

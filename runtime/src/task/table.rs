@@ -1,0 +1,495 @@
+//! The task table: a task is a slot, and the ready queue is a queue of slot numbers.
+//!
+//! ```text
+//!            create                    run (takes the future out)
+//!   free ─────────────▶ queued ──────────────────────────────▶ running
+//!    ▲                   ▲  ▲                                   │  │ │
+//!    │ join/detach       │  └── requeue: woken while running ───┘  │ │
+//!    │                   └───── wake ── idle ◀── pending ──────────┘ │
+//!    └────────────────────── done ◀───────────── ready, panic, cancel┘
+//! ```
+//! No borrow of the table is held while foreign code runs: a future, a waker, a destructor, a callback.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::Future,
+    panic::{self, AssertUnwindSafe, Location},
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll, Waker},
+};
+
+use pin_project_lite::pin_project;
+
+use super::{
+    PanicPayload, TaskError, TaskId,
+    waker::{MAX_TASKS, WakeKey},
+};
+
+pin_project! {
+    /// A task's memory: first its future, then its result.
+    #[project = StageProjection]
+    enum Stage<F: Future> {
+        Running { #[pin] future: F },
+        Finished { result: Option<Result<F::Output, TaskError>> },
+    }
+}
+
+/// A task whose type is forgotten.
+pub(crate) trait AnyTask {
+    /// One poll; `true` once there is a result.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool;
+    /// Drops the future and puts `error` in the result's place.
+    fn fail(self: Pin<&mut Self>, error: TaskError);
+    /// Moves the result into `place`, an `Option<Result<Output, TaskError>>`.
+    fn take(self: Pin<&mut Self>, place: &mut dyn Any);
+    fn panic_message(&self) -> Option<String>;
+}
+
+impl<F: Future> AnyTask for Stage<F>
+where
+    F::Output: 'static,
+{
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
+        let StageProjection::Running { future } = self.as_mut().project() else { return true };
+        let Poll::Ready(value) = future.poll(cx) else { return false };
+        self.set(Stage::Finished { result: Some(Ok(value)) });
+        true
+    }
+
+    fn fail(mut self: Pin<&mut Self>, error: TaskError) {
+        self.set(Stage::Finished { result: Some(Err(error)) });
+    }
+
+    fn take(self: Pin<&mut Self>, place: &mut dyn Any) {
+        if let StageProjection::Finished { result } = self.project()
+            && let Some(place) = place.downcast_mut()
+        {
+            *place = result.take();
+        }
+    }
+
+    fn panic_message(&self) -> Option<String> {
+        match self {
+            Stage::Finished { result: Some(Err(TaskError::Panicked(panic))) } => Some(panic.message()),
+            _ => None,
+        }
+    }
+}
+
+type BoxTask = Pin<Box<dyn AnyTask>>;
+
+/// Names a task of one loop. The generation is full: a stale key never finds another task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TaskKey {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Idle,
+    Queued,
+    Running,
+    /// Running, and woken meanwhile.
+    Woken,
+    Done,
+    Free,
+}
+
+/// How a task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Finished,
+    Cancelled,
+    Panicked,
+}
+
+struct Slot {
+    generation: u32,
+    next_free: u32,
+    state: State,
+    outcome: Outcome,
+    cancel: bool,
+    detached: bool,
+    /// The main future of `run`: it lives on the caller's stack, not in the table.
+    external: bool,
+    joiner: Option<Waker>,
+    task: Option<BoxTask>,
+    id: TaskId,
+    location: &'static Location<'static>,
+    extra: Option<Box<Extra>>,
+}
+
+/// What few tasks have.
+#[derive(Default)]
+struct Extra {
+    name: Option<String>,
+    callbacks: Vec<DoneCallback>,
+}
+
+/// Called when a task is done.
+pub(crate) type DoneCallback = Box<dyn FnOnce(&super::TaskInfo)>;
+
+/// What the ready queue holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ready {
+    Task(u32),
+    Call(u32),
+}
+
+/// The polls that belong to `run`'s caller.
+pub(crate) type PollMain<'a> = &'a mut dyn FnMut(&mut Context<'_>);
+
+const NONE: u32 = u32::MAX;
+static NEXT_TASK: AtomicU64 = AtomicU64::new(1);
+
+/// See the head of the file.
+pub(crate) struct TaskTable {
+    loop_index: u16,
+    slots: RefCell<Vec<Slot>>,
+    free: Cell<u32>,
+    live: Cell<usize>,
+    pub(crate) ready: RefCell<VecDeque<Ready>>,
+    current: Cell<u32>,
+}
+
+/// A task that has just ended, for whom it may concern.
+pub(crate) struct Ended {
+    pub(crate) info: super::TaskInfo,
+    joiner: Option<Waker>,
+    callbacks: Vec<DoneCallback>,
+    /// Nobody will await it.
+    pub(crate) unwanted: Option<BoxTask>,
+    pub(crate) outcome: Outcome,
+}
+
+impl TaskTable {
+    pub(crate) fn new(loop_index: u16) -> TaskTable {
+        TaskTable {
+            loop_index,
+            slots: RefCell::new(Vec::new()),
+            free: Cell::new(NONE),
+            live: Cell::new(0),
+            ready: RefCell::new(VecDeque::new()),
+            current: Cell::new(NONE),
+        }
+    }
+
+    pub(crate) fn create<F: Future + 'static>(
+        &self,
+        future: F,
+        location: &'static Location<'static>,
+    ) -> (TaskKey, TaskId) {
+        self.insert(Some(Box::pin(Stage::Running { future })), location)
+    }
+
+    /// A task for the main future of `run`, which `run_one` polls through its caller.
+    pub(crate) fn create_main(&self, location: &'static Location<'static>) -> TaskKey {
+        self.insert(None, location).0
+    }
+
+    fn insert(&self, task: Option<BoxTask>, location: &'static Location<'static>) -> (TaskKey, TaskId) {
+        let id = TaskId(NEXT_TASK.fetch_add(1, Ordering::Relaxed));
+        let external = task.is_none();
+        let mut slots = self.slots.borrow_mut();
+        let slot = self.free.get();
+        let new = Slot {
+            generation: 0,
+            next_free: NONE,
+            state: State::Queued,
+            outcome: Outcome::Finished,
+            cancel: false,
+            detached: false,
+            external,
+            joiner: None,
+            task,
+            id,
+            location,
+            extra: None,
+        };
+        let key = if slot == NONE {
+            assert!(slots.len() < MAX_TASKS, "2^28 tasks are alive on one loop");
+            slots.push(new);
+            TaskKey { slot: slots.len() as u32 - 1, generation: 0 }
+        } else {
+            let place = &mut slots[slot as usize];
+            self.free.set(place.next_free);
+            let generation = place.generation;
+            *place = Slot { generation, ..new };
+            TaskKey { slot, generation }
+        };
+        self.live.set(self.live.get() + 1);
+        self.ready.borrow_mut().push_back(Ready::Task(key.slot));
+        (key, id)
+    }
+
+    fn with<R>(&self, key: TaskKey, f: impl FnOnce(&mut Slot) -> R) -> Option<R> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.get_mut(key.slot as usize)?;
+        (slot.generation == key.generation && slot.state != State::Free).then(|| f(slot))
+    }
+
+    /// Tasks that are not done.
+    pub(crate) fn live(&self) -> usize {
+        self.live.get()
+    }
+
+    pub(crate) fn wake(&self, key: WakeKey) {
+        let mut slots = self.slots.borrow_mut();
+        if let Some(slot) = slots.get_mut(key.slot())
+            && key.matches(slot.generation)
+        {
+            self.wake_slot(slot, key.slot() as u32);
+        }
+    }
+
+    fn wake_slot(&self, slot: &mut Slot, index: u32) {
+        match slot.state {
+            State::Idle => {
+                slot.state = State::Queued;
+                self.ready.borrow_mut().push_back(Ready::Task(index));
+            }
+            State::Running => slot.state = State::Woken,
+            State::Queued | State::Woken | State::Done | State::Free => {}
+        }
+    }
+
+    /// Asks for the end of a task; `false` if it is done.
+    pub(crate) fn cancel(&self, key: TaskKey) -> bool {
+        self.with(key, |slot| {
+            if slot.state == State::Done {
+                return false;
+            }
+            slot.cancel = true;
+            self.wake_slot(slot, key.slot);
+            true
+        })
+        .unwrap_or(false)
+    }
+
+    pub(crate) fn cancel_all(&self) {
+        let mut slots = self.slots.borrow_mut();
+        for (index, slot) in slots.iter_mut().enumerate() {
+            if !matches!(slot.state, State::Done | State::Free) {
+                slot.cancel = true;
+                self.wake_slot(slot, index as u32);
+            }
+        }
+    }
+
+    /// `None` while the task is not done.
+    pub(crate) fn outcome(&self, key: TaskKey) -> Option<Outcome> {
+        self.with(key, |slot| (slot.state == State::Done).then_some(slot.outcome)).flatten()
+    }
+
+    pub(crate) fn current(&self) -> Option<TaskKey> {
+        let index = self.current.get();
+        let slots = self.slots.borrow();
+        slots.get(index as usize).map(|slot| TaskKey { slot: index, generation: slot.generation })
+    }
+
+    pub(crate) fn info(&self, key: TaskKey) -> Option<super::TaskInfo> {
+        self.with(key, |slot| slot.info())
+    }
+
+    pub(crate) fn info_of(&self, slot: u32) -> Option<super::TaskInfo> {
+        self.slots.borrow().get(slot as usize).map(Slot::info)
+    }
+
+    pub(crate) fn set_name(&self, key: TaskKey, name: String) {
+        let old = self.with(key, |slot| slot.extra.get_or_insert_default().name.replace(name));
+        drop(old);
+    }
+
+    /// Keeps `f` for the task's end; gives it back if the task is done.
+    pub(crate) fn add_done_callback(&self, key: TaskKey, f: DoneCallback) -> Result<(), DoneCallback> {
+        let mut f = Some(f);
+        self.with(key, |slot| {
+            if slot.state != State::Done {
+                slot.extra.get_or_insert_default().callbacks.extend(f.take());
+            }
+        });
+        f.map_or(Ok(()), Err)
+    }
+
+    /// The joiner's look: moves the result into `place` if the task is done, else keeps `waker`.
+    pub(crate) fn join(&self, key: TaskKey, waker: &Waker, place: &mut dyn Any) -> Option<Outcome> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.get_mut(key.slot as usize).filter(|s| s.generation == key.generation)?;
+        if slot.state != State::Done {
+            match &slot.joiner {
+                Some(joiner) if joiner.will_wake(waker) => {}
+                _ => slot.joiner = Some(waker.clone()),
+            }
+            return None;
+        }
+        let outcome = slot.outcome;
+        let task = self.free_slot(slot, key.slot);
+        drop(slots);
+        if let Some(mut task) = task {
+            task.as_mut().take(place);
+        }
+        Some(outcome)
+    }
+
+    /// The handle is gone: the task runs on, and its slot is freed at its end. Returns what must be dropped.
+    pub(crate) fn detach(&self, key: TaskKey) -> Option<Ended> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.get_mut(key.slot as usize).filter(|s| s.generation == key.generation)?;
+        if slot.state != State::Done {
+            slot.detached = true;
+            slot.joiner = None;
+            return None;
+        }
+        let (info, outcome) = (slot.info(), slot.outcome);
+        let unwanted = self.free_slot(slot, key.slot);
+        Some(Ended { info, joiner: None, callbacks: Vec::new(), unwanted, outcome })
+    }
+
+    fn free_slot(&self, slot: &mut Slot, index: u32) -> Option<BoxTask> {
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.state = State::Free;
+        slot.next_free = self.free.get();
+        slot.extra = None;
+        self.free.set(index);
+        slot.task.take()
+    }
+
+    /// Polls one task, or drops its future if it was cancelled.
+    pub(crate) fn run_one(&self, index: u32, main: PollMain<'_>) -> Option<Ended> {
+        let (mut task, key, cancel) = {
+            let mut slots = self.slots.borrow_mut();
+            let slot = &mut slots[index as usize];
+            if slot.state != State::Queued {
+                return None;
+            }
+            slot.state = State::Running;
+            (slot.task.take(), TaskKey { slot: index, generation: slot.generation }, slot.cancel)
+        };
+        let outer = self.current.replace(index);
+        let outcome = match &mut task {
+            Some(task) => self.step(key, task, cancel),
+            None => {
+                main(&mut Context::from_waker(&self.waker(key)));
+                None
+            }
+        };
+        self.current.set(outer);
+        self.settle(key, task, outcome)
+    }
+
+    fn waker(&self, key: TaskKey) -> Waker {
+        WakeKey::new(self.loop_index, key.generation, key.slot).waker()
+    }
+
+    fn step(&self, key: TaskKey, task: &mut BoxTask, cancel: bool) -> Option<Outcome> {
+        if cancel {
+            return Some(fail(task, TaskError::Cancelled, Outcome::Cancelled));
+        }
+        let waker = self.waker(key);
+        let polled =
+            panic::catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(&mut Context::from_waker(&waker))));
+        match polled {
+            Ok(done) => done.then_some(Outcome::Finished),
+            Err(payload) => {
+                Some(fail(task, TaskError::Panicked(PanicPayload::new(payload)), Outcome::Panicked))
+            }
+        }
+    }
+
+    /// Puts the task back, and tells the world if it ended.
+    fn settle(&self, key: TaskKey, task: Option<BoxTask>, outcome: Option<Outcome>) -> Option<Ended> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = &mut slots[key.slot as usize];
+        slot.task = task;
+        let Some(outcome) = outcome else {
+            let again = slot.state == State::Woken || (slot.cancel && !slot.external);
+            slot.state = if again { State::Queued } else { State::Idle };
+            if again {
+                self.ready.borrow_mut().push_back(Ready::Task(key.slot));
+            }
+            return None;
+        };
+        slot.state = State::Done;
+        slot.outcome = outcome;
+        self.live.set(self.live.get() - 1);
+        let joiner = slot.joiner.take();
+        // Nothing to tell: the common end of a task that somebody joins.
+        if !slot.detached && slot.extra.is_none() {
+            drop(slots);
+            if let Some(joiner) = joiner {
+                joiner.wake();
+            }
+            return None;
+        }
+        let info = slot.info();
+        let callbacks = slot.extra.as_mut().map(|e| std::mem::take(&mut e.callbacks)).unwrap_or_default();
+        let unwanted = if slot.detached { self.free_slot(slot, key.slot) } else { None };
+        Some(Ended { info, joiner, callbacks, unwanted, outcome })
+    }
+
+    /// The main future is done: its slot is free again.
+    pub(crate) fn end_main(&self, key: TaskKey) {
+        let mut slots = self.slots.borrow_mut();
+        let slot = &mut slots[key.slot as usize];
+        if slot.generation == key.generation && slot.external {
+            self.live.set(self.live.get() - 1);
+            slot.external = false;
+            self.free_slot(slot, key.slot);
+        }
+    }
+
+    /// Everything, to be dropped by the closing loop.
+    pub(crate) fn clear(&self) -> Vec<Box<dyn Any>> {
+        let slots = std::mem::take(&mut *self.slots.borrow_mut());
+        self.free.set(NONE);
+        self.live.set(0);
+        self.ready.borrow_mut().clear();
+        slots.into_iter().map(|slot| Box::new((slot.task, slot.joiner, slot.extra)) as Box<dyn Any>).collect()
+    }
+}
+
+impl Slot {
+    fn info(&self) -> super::TaskInfo {
+        let name = self.extra.as_ref().and_then(|e| e.name.clone());
+        super::TaskInfo { id: self.id, name, location: self.location }
+    }
+}
+
+impl Ended {
+    /// Runs what the end of a task sets off. Each piece is foreign code and is isolated by `guard`.
+    pub(crate) fn announce(self, guard: impl Fn(&super::TaskInfo, Box<dyn FnOnce()>)) {
+        let Ended { info, joiner, callbacks, unwanted, outcome: _ } = self;
+        if let Some(joiner) = joiner {
+            guard(&info, Box::new(move || joiner.wake()));
+        }
+        for callback in callbacks {
+            let about = info.clone();
+            guard(&info, Box::new(move || callback(&about)));
+        }
+        if let Some(task) = unwanted {
+            guard(&info, Box::new(move || drop(task)));
+        }
+    }
+
+    /// What a task that nobody will await panicked with.
+    pub(crate) fn panic_message(&self) -> Option<String> {
+        self.unwanted.as_ref().filter(|_| self.outcome == Outcome::Panicked)?.panic_message()
+    }
+}
+
+/// Ends a task early. A panic of its destructor is the task's result.
+fn fail(task: &mut BoxTask, error: TaskError, outcome: Outcome) -> Outcome {
+    match panic::catch_unwind(AssertUnwindSafe(|| task.as_mut().fail(error))) {
+        Ok(()) => outcome,
+        Err(payload) => {
+            let error = TaskError::Panicked(PanicPayload::new(payload));
+            // The future is gone: assignment replaces even if the destructor of the old value panics.
+            task.as_mut().fail(error);
+            Outcome::Panicked
+        }
+    }
+}

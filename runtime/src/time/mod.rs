@@ -1,0 +1,116 @@
+//! Time: the loop's clock, sleeping, and timeouts.
+
+mod timeout;
+pub(crate) mod timers;
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+pub use std::time::{Duration, Instant};
+pub use timeout::{Timeout, TimeoutError, timeout, timeout_at, wait_for};
+
+use crate::{
+    current::{self, Loop},
+    handle::LoopId,
+    time::timers::{Due, TimerKey},
+};
+
+/// The loop's time: the monotonic clock, or the virtual one of the simulator. Outside a loop, the former.
+///
+/// ```
+/// let before = corio_runtime::time::now();
+/// assert!(corio_runtime::time::now() >= before);
+/// ```
+pub fn now() -> Instant {
+    current::try_with(|lp| lp.clock.now()).unwrap_or_else(Instant::now)
+}
+
+/// Waits until `duration` from now has passed (asyncio `sleep`). Never early; zero takes exactly one turn.
+///
+/// Dropping it removes its timer.
+///
+/// ```
+/// use corio_runtime::time::{Duration, Instant, sleep};
+/// corio_runtime::run(async {
+///     let before = Instant::now();
+///     sleep(Duration::from_millis(5)).await;
+///     assert!(before.elapsed() >= Duration::from_millis(5));
+/// });
+/// ```
+pub fn sleep(duration: Duration) -> Sleep {
+    match now().checked_add(duration) {
+        Some(at) => sleep_until(at),
+        None => Sleep { at: None, armed: None },
+    }
+}
+
+/// Waits until `at`. A time that has passed takes exactly one turn.
+pub fn sleep_until(at: Instant) -> Sleep {
+    Sleep { at: Some(at), armed: None }
+}
+
+/// The future of [`sleep`] and [`sleep_until`]. Plain data: `Send`, `Sync` and `Unpin`.
+///
+/// It belongs to the loop that first polls it; polled on another it panics with "attached to a different loop".
+#[must_use = "futures do nothing unless awaited"]
+pub struct Sleep {
+    /// `None`: never.
+    at: Option<Instant>,
+    armed: Option<(LoopId, TimerKey)>,
+}
+
+impl Sleep {
+    /// When it ends; `None` if it never does.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.at
+    }
+
+    /// Moves the end to `at`, whether it has passed or not.
+    pub fn reset(&mut self, at: Instant) {
+        self.disarm();
+        self.at = Some(at);
+    }
+
+    fn disarm(&mut self) {
+        if let Some((loop_id, key)) = self.armed.take() {
+            current::on_loop(loop_id, move |lp| drop(lp.remove_timer(key)));
+        }
+    }
+
+    fn arm(&mut self, lp: &Loop, cx: &mut Context<'_>) {
+        let deadline = self.at.map_or(timers::NEVER, |at| lp.clock.to_ns(at));
+        let key = lp.timers.borrow_mut().insert(deadline, Due::Wake(cx.waker().clone()));
+        self.armed = Some((lp.id(), key));
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        current::with(|lp| {
+            let Some((loop_id, key)) = self.armed else {
+                self.arm(lp, cx);
+                return Poll::Pending;
+            };
+            assert!(loop_id == lp.id(), "a Sleep is attached to a different loop");
+            lp.timers.borrow_mut().poll(key, cx.waker())
+        })
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.disarm();
+    }
+}
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sleep").field("at", &self.at).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,99 @@
+//! Timeouts around a future.
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+
+use super::{Duration, Instant, Sleep, now, sleep_until};
+
+/// Gives `future` until `duration` from now (asyncio `timeout`).
+///
+/// At the deadline `future` is polled once more: a value that is ready beats the deadline. Then it is dropped,
+/// and the result is [`TimeoutError`]. Zero, and a deadline that has passed, poll it exactly once.
+///
+/// ```
+/// use corio_runtime::time::{Duration, timeout};
+/// corio_runtime::run(async {
+///     assert_eq!(timeout(Duration::from_secs(1), async { 7 }).await, Ok(7));
+///     assert!(timeout(Duration::from_millis(1), std::future::pending::<()>()).await.is_err());
+/// });
+/// ```
+pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
+    let deadline = if duration.is_zero() { Deadline::Passed } else { Deadline::In(duration, now()) };
+    Timeout { future, deadline }
+}
+
+/// Gives `future` until `at` (asyncio `timeout_at`).
+pub fn timeout_at<F: Future>(at: Instant, future: F) -> Timeout<F> {
+    let deadline = if at <= now() { Deadline::Passed } else { Deadline::At(sleep_until(at)) };
+    Timeout { future, deadline }
+}
+
+/// [`timeout`] in asyncio's older order of arguments (asyncio `wait_for`).
+pub fn wait_for<F: Future>(future: F, duration: Duration) -> Timeout<F> {
+    timeout(duration, future)
+}
+
+pin_project! {
+    /// The future of [`timeout`], [`timeout_at`] and [`wait_for`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct Timeout<F> {
+        #[pin]
+        future: F,
+        deadline: Deadline,
+    }
+}
+
+#[derive(Debug)]
+enum Deadline {
+    Passed,
+    /// No timer yet: most futures under a timeout are ready when first polled.
+    In(Duration, Instant),
+    At(Sleep),
+    Never,
+}
+
+impl<F: Future> Future for Timeout<F> {
+    type Output = Result<F::Output, TimeoutError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(value) = this.future.poll(cx) {
+            return Poll::Ready(Ok(value));
+        }
+        if let Deadline::In(duration, from) = *this.deadline {
+            *this.deadline =
+                from.checked_add(duration).map_or(Deadline::Never, |at| Deadline::At(sleep_until(at)));
+        }
+        match this.deadline {
+            Deadline::Passed => Poll::Ready(Err(TimeoutError(()))),
+            Deadline::At(sleep) => Pin::new(sleep).poll(cx).map(|()| Err(TimeoutError(()))),
+            Deadline::In(..) | Deadline::Never => Poll::Pending,
+        }
+    }
+}
+
+/// The time was up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeoutError(());
+
+impl fmt::Display for TimeoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("deadline has elapsed")
+    }
+}
+
+impl std::error::Error for TimeoutError {}
+
+impl From<TimeoutError> for io::Error {
+    fn from(e: TimeoutError) -> io::Error {
+        io::Error::new(io::ErrorKind::TimedOut, e)
+    }
+}

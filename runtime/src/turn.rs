@@ -1,0 +1,127 @@
+//! One turn of the loop. The order is a contract: ready tasks, one `enter`, completions, timers, inbox.
+
+use std::{io, task::Context};
+
+use crate::{
+    current::Loop,
+    exception::ExceptionContext,
+    handle::Message,
+    ring::Wait,
+    task::table::{PollMain, Ready},
+    time::timers::Due,
+};
+
+/// An `enter` is made at least once in this many polls, so that a busy queue cannot put I/O off.
+const POLLS_PER_ENTER: u32 = 64;
+
+impl Loop {
+    /// Runs one turn: what is ready now, FIFO, then the kernel. Sleeps until `deadline` (of the loop's clock)
+    /// at most if nothing is ready after that.
+    pub(crate) fn turn(&self, main: PollMain<'_>, deadline: u64) -> io::Result<()> {
+        self.run_ready(main);
+        self.services.each(|service| service.before_submit());
+        self.enter(deadline)?;
+        self.fire_timers();
+        self.take_in();
+        Ok(())
+    }
+
+    /// What becomes ready meanwhile runs in the next turn.
+    fn run_ready(&self, main: PollMain<'_>) {
+        let count = self.tasks.ready.borrow().len();
+        for _ in 0..count {
+            let next = self.tasks.ready.borrow_mut().pop_front();
+            match next {
+                Some(Ready::Task(slot)) => self.run_task(slot, main),
+                Some(Ready::Call(slot)) => {
+                    if let Some(callback) = self.calls.take(slot) {
+                        self.guard(None, callback);
+                    }
+                }
+                None => break,
+            }
+        }
+        self.polls.set(self.polls.get().saturating_add(count as u32));
+    }
+
+    fn run_task(&self, slot: u32, main: PollMain<'_>) {
+        let started = self.slow_callback.map(|limit| (limit, std::time::Instant::now()));
+        let ended = self.tasks.run_one(slot, main);
+        if let Some((limit, started)) = started
+            && started.elapsed() >= limit
+        {
+            let text = format!("Executing a task's step took {:.3} seconds", started.elapsed().as_secs_f64());
+            let task = ended.as_ref().map(|e| e.info.clone()).or_else(|| self.tasks.info_of(slot));
+            self.exceptions.report(&ExceptionContext::new(text).with_task(task));
+        }
+        if let Some(ended) = ended {
+            self.announce(ended);
+        }
+    }
+
+    fn enter(&self, deadline: u64) -> io::Result<()> {
+        let wait = self.wait(deadline);
+        if wait == Wait::No && self.polls.get() < POLLS_PER_ENTER && !self.driver.wants_enter() {
+            return Ok(());
+        }
+        self.polls.set(0);
+        // Announced before the last look into the inbox: see `inbox.rs`.
+        let sleeps = wait != Wait::No && self.inbox.prepare_sleep();
+        let entered = self.driver.enter(if sleeps { wait } else { Wait::No });
+        if sleeps {
+            self.inbox.awake();
+        }
+        entered
+    }
+
+    /// How long the kernel may keep us.
+    fn wait(&self, deadline: u64) -> Wait {
+        if self.stopping.get() || !self.tasks.ready.borrow().is_empty() {
+            return Wait::No;
+        }
+        let timer = self.timers.borrow_mut().next_deadline();
+        match timer.map_or(deadline, |timer| timer.min(deadline)) {
+            0 => Wait::No,
+            u64::MAX => Wait::Forever,
+            at => Wait::Until(at),
+        }
+    }
+
+    fn fire_timers(&self) {
+        if self.timers.borrow().armed() == 0 {
+            return;
+        }
+        let mut due = std::mem::take(&mut *self.due.borrow_mut());
+        self.timers.borrow_mut().take_due(self.clock.now_ns(), &mut due);
+        for action in due.drain(..) {
+            match action {
+                Due::Wake(waker) => waker.wake(),
+                Due::Call(slot) => self.tasks.ready.borrow_mut().push_back(Ready::Call(slot)),
+            }
+        }
+        *self.due.borrow_mut() = due;
+    }
+
+    /// Takes in what other threads sent, as much as was there when it began.
+    fn take_in(&self) {
+        if self.inbox.is_empty() {
+            return;
+        }
+        for _ in 0..self.inbox.len() {
+            match self.inbox.receive(self.id().number()) {
+                Some(Message::Wake(key)) => self.tasks.wake(key),
+                Some(Message::Call(f)) => {
+                    let run = || f(self);
+                    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
+                        let context = ExceptionContext::new("a call from another thread panicked");
+                        self.exceptions.report(&context);
+                    }
+                }
+                None => break,
+            }
+        }
+    }
+}
+
+/// The polls of a turn that has no main future.
+pub(crate) fn no_main(_: &mut Context<'_>) {}

@@ -1,0 +1,45 @@
+//! asyncio for Rust, on io_uring: one event loop per core.
+//!
+//! The modules are asyncio's chapters; what asyncio has at its top level is also here at the top.
+#![forbid(unsafe_code)]
+
+pub use corio_runtime::{
+    Backend, BackendInfo, Builder, Handle, LoopClosed, Runner, Task, TaskError, create_task,
+    create_task_named, current_task, handle, run, yield_now,
+};
+pub use time::{sleep, sleep_until, timeout, timeout_at, wait_for};
+
+/// Tasks (asyncio "Coroutines and Tasks").
+pub mod task {
+    pub use corio_runtime::{
+        PanicPayload, Task, TaskError, TaskId, TaskInfo, YieldNow, create_task, create_task_named,
+        current_task, yield_now,
+    };
+}
+
+/// Time: the loop's clock, sleeping, timeouts.
+pub mod time {
+    pub use corio_runtime::time::{
+        Duration, Instant, Sleep, Timeout, TimeoutError, now, sleep, sleep_until, timeout, timeout_at,
+        wait_for,
+    };
+}
+
+/// The event loop (asyncio "Event Loop"): running it, callbacks, other threads, errors nobody awaits.
+pub mod event_loop {
+    pub use corio_runtime::{
+        Backend, BackendInfo, Builder, CallHandle, ExceptionContext, Faults, Handle, LoopClosed, Metrics,
+        RingCounters, Runner, TimerHandle, call_at, call_exception_handler, call_later, call_soon, handle,
+        metrics, run, set_exception_handler,
+    };
+}
+
+/// Adding operations of the kernel: the contract, the SQE, descriptors, state on a loop.
+pub mod op {
+    pub use corio_runtime::{
+        PoolBuf,
+        fd::Fd,
+        op::{Done, Multishot, Op, OpKey, Operation, SockAddr, Sqe, cancel, start, start_multishot, submit},
+        service::{LoopLocal, Service},
+    };
+}
