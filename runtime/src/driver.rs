@@ -11,7 +11,7 @@ use std::{
 use crate::{
     op::{
         Done, OpKey,
-        inflight::{Ending, InFlight, Owner, Table},
+        inflight::{Ended, Ending, InFlight, Owner, Table},
     },
     ring::{Completion, Ring, RingCounters, Wait},
 };
@@ -54,7 +54,8 @@ impl Driver {
     }
 
     pub(crate) fn claim(&self, key: OpKey, waker: &Waker) -> Option<Box<dyn Any>> {
-        self.inner.borrow_mut().table.claim(key, waker)
+        let ended = self.inner.borrow_mut().table.claim(key, waker);
+        ended.map(Ended::into_any)
     }
 
     /// The future of an operation is gone.
@@ -67,7 +68,9 @@ impl Driver {
             }
             unclaimed
         };
-        drop(unclaimed);
+        if let Some(ended) = unclaimed {
+            ended.abandon();
+        }
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -128,19 +131,19 @@ impl Driver {
         let Some(Ending { op, owner }) = ending else { return self.stray() };
         let _ = panic::catch_unwind(AssertUnwindSafe(|| {
             if owner == Owner::Gone {
-                drop((op, done));
+                op.abandon(done);
             } else if let Some(result) = op.finish(done) {
                 self.settle(key, result);
             }
         }));
     }
 
-    fn settle(&self, key: OpKey, result: Box<dyn Any>) {
+    fn settle(&self, key: OpKey, result: Box<dyn Ended>) {
         let left = self.inner.borrow_mut().table.end(key, result);
         match left {
             Ok(Some(waker)) => waker.wake(),
             Ok(None) => {}
-            Err(unclaimed) => drop(unclaimed),
+            Err(unclaimed) => unclaimed.abandon(),
         }
     }
 

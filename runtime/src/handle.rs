@@ -168,6 +168,12 @@ impl Handle {
         }))
     }
 
+    /// Calls `f` here and now if this loop is the running one, else through its inbox; a loop that has ended
+    /// has nothing left to do it to. For handles that are dropped away from home.
+    pub fn run_at_home(&self, f: impl FnOnce() + Send + 'static) {
+        current::on_loop(self.loop_id, |_| f());
+    }
+
     /// Whether the loop has ended.
     pub fn is_closed(&self) -> bool {
         !inbox(self.loop_id.index()).is_some_and(|inbox| inbox.serves(self.loop_id.0))

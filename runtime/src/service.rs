@@ -60,13 +60,22 @@ impl<T: Service> LoopLocal<T> {
     ///
     /// # Panics
     /// Outside a running loop.
+    #[track_caller]
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+        match self.try_with(f) {
+            Some(value) => value,
+            None => panic!("no running event loop: call this from inside corio::run"),
+        }
+    }
+
+    /// As `with`; `None` outside a running loop.
+    pub fn try_with<R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
         let index = *self.index.get_or_init(|| NEXT_INDEX.fetch_add(1, Ordering::Relaxed));
-        let service = current::with(|lp| {
+        let service = current::try_with(|lp| {
             lp.services.get(index).unwrap_or_else(|| lp.services.insert(index, Rc::new((self.make)())))
-        });
+        })?;
         let any: &dyn Any = &*service;
-        f(any.downcast_ref().expect("a service keeps its type"))
+        any.downcast_ref().map(f)
     }
 }
 

@@ -35,7 +35,10 @@ pub(crate) trait InFlight: 'static {
     fn more(&self, done: Done);
 
     /// The final completion. `Some` is kept for the future that will claim it.
-    fn finish(self: Box<Self>, done: Done) -> Option<Box<dyn Any>>;
+    fn finish(self: Box<Self>, done: Done) -> Option<Box<dyn Ended>>;
+
+    /// The final completion, and the future is gone.
+    fn abandon(self: Box<Self>, done: Done);
 }
 
 /// An operation of a handle.
@@ -48,9 +51,13 @@ impl<O: Operation<Output = ()>> InFlight for Resident<O> {
 
     fn more(&self, _: Done) {}
 
-    fn finish(self: Box<Self>, done: Done) -> Option<Box<dyn Any>> {
+    fn finish(self: Box<Self>, done: Done) -> Option<Box<dyn Ended>> {
         self.0.complete(done);
         None
+    }
+
+    fn abandon(self: Box<Self>, done: Done) {
+        self.0.complete(done);
     }
 }
 
@@ -66,9 +73,13 @@ impl<M: Multishot> InFlight for Shots<M> {
         self.0.item(done);
     }
 
-    fn finish(self: Box<Self>, done: Done) -> Option<Box<dyn Any>> {
+    fn finish(self: Box<Self>, done: Done) -> Option<Box<dyn Ended>> {
         self.0.end(done);
         None
+    }
+
+    fn abandon(self: Box<Self>, done: Done) {
+        self.0.end(done);
     }
 }
 
@@ -82,15 +93,37 @@ impl<O: Operation> InFlight for Claimed<O> {
 
     fn more(&self, _: Done) {}
 
-    fn finish(self: Box<Self>, done: Done) -> Option<Box<dyn Any>> {
+    fn finish(self: Box<Self>, done: Done) -> Option<Box<dyn Ended>> {
         Some(Box::new(Finished { op: self.0, done }))
     }
+
+    fn abandon(self: Box<Self>, done: Done) {
+        self.0.abandoned(done);
+    }
+}
+
+/// A result that waits for its future.
+pub(crate) trait Ended: 'static {
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+
+    /// The future is gone.
+    fn abandon(self: Box<Self>);
 }
 
 /// What a future finds when it claims.
 pub(crate) struct Finished<O> {
     pub(crate) op: Box<O>,
     pub(crate) done: Done,
+}
+
+impl<O: Operation> Ended for Finished<O> {
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
+    fn abandon(self: Box<Self>) {
+        self.op.abandoned(self.done);
+    }
 }
 
 enum State {
@@ -100,7 +133,7 @@ enum State {
     /// The kernel's. `None` only while `more` lends the operation out.
     InFlight(Option<Box<dyn InFlight>>),
     /// Ended, waiting for its future.
-    Ended(Box<dyn Any>),
+    Ended(Box<dyn Ended>),
 }
 
 struct Entry {
@@ -224,7 +257,11 @@ impl Table {
     }
 
     /// Leaves the result of a finished operation for its future; gives back what nobody wants any more.
-    pub(crate) fn end(&mut self, key: OpKey, result: Box<dyn Any>) -> Result<Option<Waker>, Box<dyn Any>> {
+    pub(crate) fn end(
+        &mut self,
+        key: OpKey,
+        result: Box<dyn Ended>,
+    ) -> Result<Option<Waker>, Box<dyn Ended>> {
         match self.entry(key) {
             Some(entry) if entry.owner == Owner::Future => {
                 entry.state = State::Ended(result);
@@ -239,7 +276,7 @@ impl Table {
     }
 
     /// The future's look: the result if there is one, else `waker` is kept.
-    pub(crate) fn claim(&mut self, key: OpKey, waker: &Waker) -> Option<Box<dyn Any>> {
+    pub(crate) fn claim(&mut self, key: OpKey, waker: &Waker) -> Option<Box<dyn Ended>> {
         let entry = self.entry(key)?;
         if matches!(entry.state, State::Ended(_)) {
             return self.free_slot(key);
@@ -251,7 +288,7 @@ impl Table {
     }
 
     /// The future is gone. Returns what must be dropped outside, and whether a cancel is due.
-    pub(crate) fn abandon(&mut self, key: OpKey) -> (Option<Box<dyn Any>>, bool) {
+    pub(crate) fn abandon(&mut self, key: OpKey) -> (Option<Box<dyn Ended>>, bool) {
         let Some(entry) = self.entry(key) else { return (None, false) };
         match entry.state {
             State::Ended(_) => (self.free_slot(key), false),
@@ -263,7 +300,7 @@ impl Table {
         }
     }
 
-    fn free_slot(&mut self, key: OpKey) -> Option<Box<dyn Any>> {
+    fn free_slot(&mut self, key: OpKey) -> Option<Box<dyn Ended>> {
         let next = self.free;
         let entry = &mut self.entries[key.slot as usize];
         entry.generation = entry.generation.wrapping_add(1);

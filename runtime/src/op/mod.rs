@@ -51,6 +51,11 @@ pub trait Operation: 'static {
 
     /// The kernel is finished with `self`.
     fn complete(self: Box<Self>, done: Done) -> Self::Output;
+
+    /// The kernel is finished with `self`, and the [`Op`] that waited for it was dropped.
+    fn abandoned(self: Box<Self>, done: Done) {
+        drop(done);
+    }
 }
 
 /// One operation of the kernel with many results. The kernel only reads what it points to.
