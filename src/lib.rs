@@ -7,6 +7,7 @@ pub use corio_runtime::{
     Backend, BackendInfo, Builder, Handle, LoopClosed, Runner, Task, TaskError, create_task,
     create_task_named, current_task, handle, run, yield_now,
 };
+pub use streams::{open_connection, start_server};
 pub use time::{sleep, sleep_until, timeout, timeout_at, wait_for};
 
 /// Tasks (asyncio "Coroutines and Tasks").
@@ -42,4 +43,17 @@ pub mod op {
         op::{Done, Multishot, Op, OpKey, Operation, SockAddr, Sqe, cancel, start, start_multishot, submit},
         service::{LoopLocal, Service},
     };
+}
+
+/// Streams: connections as readers and writers (asyncio "Streams").
+pub mod streams {
+    pub use corio_net::{
+        Chunk, Connection, ConnectionBuilder, ReadError, Server, ServerBuilder, ShutdownReport, StreamReader,
+        StreamWriter, WriteBuf, open_connection, start_server,
+    };
+}
+
+/// Sockets, the low level: owned buffers, for those who build protocols.
+pub mod net {
+    pub use corio_net::{TcpListener, TcpStream, ToSocketAddrs, resolve};
 }

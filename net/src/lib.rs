@@ -1,1 +1,45 @@
-//! placeholder
+//! Streams, servers and sockets of corio.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `streams/chunk` | received bytes, and the recycler of their blocks |
+//! | `streams/table` | the streams of a loop: the state that readers and writers name |
+//! | `streams/receive`, `streams/send` | the two halves of a stream's state, and its operations |
+//! | `streams/reader`, `streams/writer` | the handles that users hold |
+//! | `connect` | `open_connection` |
+//! | `listener` | accepting: one multishot accept per listener |
+//! | `server` | `start_server` |
+//! | `tcp` | `TcpListener` and `TcpStream`, the low level |
+//! | `addr`, `resolver` | addresses, and names off the loop |
+//!
+//! Users take the facade crate `corio`.
+#![forbid(unsafe_code)]
+
+mod addr;
+mod connect;
+mod listener;
+mod resolver;
+mod server;
+mod streams;
+mod tcp;
+
+pub use addr::{ToSocketAddrs, resolve};
+pub use connect::{Connection, ConnectionBuilder, open_connection};
+pub use server::{Server, ServerBuilder, ShutdownReport, start_server};
+pub use streams::{Chunk, ReadError, StreamReader, StreamWriter, WriteBuf};
+pub use tcp::{TcpListener, TcpStream};
+
+/// For the examples in the documentation: `f` with the two ends of a connection over loopback.
+#[doc(hidden)]
+pub fn doc_pair(f: impl AsyncFnOnce(StreamReader, StreamWriter) -> std::io::Result<()>) {
+    let done = corio_runtime::run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let (_unread, writer) = open_connection(listener.local_addr()?).await?;
+        let (stream, _) = listener.accept().await?;
+        let (reader, _unwritten) = stream.into_streams();
+        f(reader, writer).await
+    });
+    if let Err(e) = done {
+        panic!("the example failed: {e}");
+    }
+}

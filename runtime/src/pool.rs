@@ -174,13 +174,26 @@ pub struct PoolBuf {
 enum Memory {
     Pool(Rc<Region>, u16),
     /// The simulator's: the bytes, and its count of free buffers.
-    Sim(Box<[u8]>, Rc<Cell<usize>>),
+    Sim {
+        bytes: Box<[u8]>,
+        full: bool,
+        free: Rc<Cell<usize>>,
+    },
 }
 
 impl PoolBuf {
-    /// A simulated buffer; `free` is counted up when it is dropped.
-    pub(crate) fn simulated(bytes: Box<[u8]>, free: Rc<Cell<usize>>) -> PoolBuf {
-        PoolBuf { len: bytes.len(), memory: Memory::Sim(bytes, free) }
+    /// A simulated buffer of `size` bytes; `free` is counted up when it is dropped.
+    pub(crate) fn simulated(bytes: Box<[u8]>, size: usize, free: Rc<Cell<usize>>) -> PoolBuf {
+        let full = bytes.len() >= size;
+        PoolBuf { len: bytes.len(), memory: Memory::Sim { bytes, full, free } }
+    }
+
+    /// Whether the receive filled the whole buffer, so that more is likely to come.
+    pub fn is_full(&self) -> bool {
+        match &self.memory {
+            Memory::Pool(region, _) => self.len >= region.size,
+            Memory::Sim { full, .. } => *full,
+        }
     }
 }
 
@@ -193,7 +206,7 @@ impl Deref for PoolBuf {
             Memory::Pool(region, id) => unsafe {
                 std::slice::from_raw_parts(region.buffer(*id).as_ptr(), self.len)
             },
-            Memory::Sim(bytes, _) => bytes,
+            Memory::Sim { bytes, .. } => bytes,
         }
     }
 }
@@ -202,7 +215,7 @@ impl Drop for PoolBuf {
     fn drop(&mut self) {
         match &self.memory {
             Memory::Pool(region, id) => region.publish(*id),
-            Memory::Sim(_, free) => free.set(free.get() + 1),
+            Memory::Sim { free, .. } => free.set(free.get() + 1),
         }
     }
 }

@@ -1,0 +1,505 @@
+//! Listeners: each owns one multishot accept, which fills a bounded queue of connections.
+//!
+//! ```text
+//!            arm                queue full, or closed           below half: arm again
+//!   Idle ─────────▶ Armed ───cancel───▶ Stopping ──last CQE──▶ Idle
+//!    ▲                │ EMFILE, ENFILE, ENOBUFS, ENOMEM
+//!    └── timer, or ───┴──▶ BackingOff (5 ms, doubling to 1 s)
+//!        a freed fd
+//! ```
+//! A future that accepts only waits for the queue, so dropping one loses no connection.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::Future,
+    io,
+    net::{Shutdown, SocketAddr},
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use corio_runtime::{
+    ExceptionContext, Handle, TimerHandle, call_exception_handler, call_later,
+    fd::Fd,
+    handle,
+    op::{self, Done, Multishot, OpKey, Sqe},
+    service::{LoopLocal, Service},
+    time::now,
+};
+
+/// Connections that wait in the queue of a listener before it pauses.
+const QUEUE_MAX: usize = 128;
+const BACKOFF_MIN: Duration = Duration::from_millis(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+const LOG_EVERY: Duration = Duration::from_secs(1);
+
+static LISTENERS: LoopLocal<Listeners> = LoopLocal::new(Listeners::new);
+
+/// Names a listener of one loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListenerKey {
+    home: Handle,
+    slot: u32,
+    generation: u32,
+}
+
+#[derive(Debug)]
+enum Accepting {
+    Idle,
+    Armed(OpKey),
+    Stopping(OpKey),
+    BackingOff(TimerHandle),
+}
+
+#[derive(Debug)]
+struct Listener {
+    fd: Option<Fd>,
+    accepting: Accepting,
+    queue: VecDeque<Fd>,
+    waiters: Vec<(u64, Waker)>,
+    backoff: Duration,
+    last_log: Option<Instant>,
+    /// An error that ended the listener.
+    failed: Option<i32>,
+    /// Connections that live.
+    active: usize,
+    /// Who waits for the end of the listener and its connections.
+    end_waiters: Vec<(u64, Waker)>,
+    in_flight: bool,
+    /// The handle is gone.
+    dropped: bool,
+}
+
+enum Place {
+    Free { next: u32 },
+    Taken(Box<Listener>),
+}
+
+struct Listeners {
+    home: Handle,
+    places: RefCell<Vec<(u32, Place)>>,
+    free: Cell<u32>,
+    next_waiter: Cell<u64>,
+    /// Listeners that back off: a freed descriptor ends that.
+    backing_off: Cell<usize>,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Service for Listeners {
+    fn close(&self) {
+        let places = std::mem::take(&mut *self.places.borrow_mut());
+        self.free.set(NONE);
+        drop(places);
+    }
+}
+
+impl Listeners {
+    fn new() -> Listeners {
+        Listeners {
+            home: handle(),
+            places: RefCell::new(Vec::new()),
+            free: Cell::new(NONE),
+            next_waiter: Cell::new(0),
+            backing_off: Cell::new(0),
+        }
+    }
+
+    fn insert(&self, fd: Fd) -> ListenerKey {
+        let listener = Place::Taken(Box::new(Listener {
+            fd: Some(fd),
+            accepting: Accepting::Idle,
+            queue: VecDeque::new(),
+            waiters: Vec::new(),
+            backoff: BACKOFF_MIN,
+            last_log: None,
+            failed: None,
+            active: 0,
+            end_waiters: Vec::new(),
+            in_flight: false,
+            dropped: false,
+        }));
+        let mut places = self.places.borrow_mut();
+        let slot = self.free.get();
+        if slot == NONE {
+            places.push((0, listener));
+            return ListenerKey { home: self.home, slot: places.len() as u32 - 1, generation: 0 };
+        }
+        let (generation, place) = &mut places[slot as usize];
+        if let Place::Free { next } = place {
+            self.free.set(*next);
+        }
+        *place = listener;
+        ListenerKey { home: self.home, slot, generation: *generation }
+    }
+
+    fn with<R>(&self, key: ListenerKey, f: impl FnOnce(&mut Listener) -> R) -> Option<R> {
+        if self.home != key.home {
+            return None;
+        }
+        match self.places.borrow_mut().get_mut(key.slot as usize) {
+            Some((generation, Place::Taken(listener))) if *generation == key.generation => Some(f(listener)),
+            _ => None,
+        }
+    }
+
+    /// Frees the slot of a listener that nobody and nothing refers to.
+    fn retire(&self, key: ListenerKey) {
+        let unused =
+            self.with(key, |l| l.dropped && l.fd.is_none() && !l.in_flight && l.active == 0).unwrap_or(false);
+        if unused {
+            let mut places = self.places.borrow_mut();
+            let (generation, place) = &mut places[key.slot as usize];
+            *generation = generation.wrapping_add(1);
+            let old = std::mem::replace(place, Place::Free { next: self.free.replace(key.slot) });
+            drop(places);
+            drop(old);
+        }
+    }
+}
+
+impl Listener {
+    fn arm(&mut self, key: ListenerKey) {
+        let Some(fd) = &self.fd else { return };
+        if matches!(self.accepting, Accepting::Idle) && self.queue.len() < QUEUE_MAX / 2 {
+            let op = Accept { fd: fd.clone(), key };
+            self.in_flight = true;
+            self.accepting = Accepting::Armed(op::start_multishot(Box::new(op)));
+        }
+    }
+
+    fn pause(&mut self) {
+        if let Accepting::Armed(op) = self.accepting {
+            self.accepting = Accepting::Stopping(op);
+            op::cancel(op);
+        }
+    }
+
+    fn arrived(&mut self, done: Done) {
+        if let Ok(fd) = done.into_fd() {
+            self.backoff = BACKOFF_MIN;
+            // One that arrives while the listener closes is closed with it.
+            if self.fd.is_some() {
+                self.queue.push_back(fd);
+            }
+        }
+        if self.queue.len() >= QUEUE_MAX {
+            self.pause();
+        }
+    }
+
+    /// The multishot has ended; the report for the log, if one is due.
+    fn ended(&mut self, done: Done, key: ListenerKey) -> Option<ExceptionContext> {
+        self.in_flight = false;
+        self.accepting = Accepting::Idle;
+        let errno = done.errno();
+        self.arrived(done);
+        match errno {
+            Some(errno::EMFILE | errno::ENFILE | errno::ENOBUFS | errno::ENOMEM) => {
+                return self.back_off(key, errno?);
+            }
+            // The listener itself is at fault: whoever accepts is told.
+            Some(errno::EBADF | errno::EINVAL | errno::ENOTSOCK | errno::EOPNOTSUPP) => self.failed = errno,
+            // Also one connection's own troubles: the next may be fine.
+            _ => self.arm(key),
+        }
+        None
+    }
+
+    fn back_off(&mut self, key: ListenerKey, errno: i32) -> Option<ExceptionContext> {
+        self.fd.as_ref()?;
+        let timer = call_later(self.backoff, move || resume(key));
+        self.accepting = Accepting::BackingOff(timer);
+        LISTENERS.with(|listeners| listeners.backing_off.set(listeners.backing_off.get() + 1));
+        let paused = self.backoff;
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+        let due = self.last_log.is_none_or(|last| now().saturating_duration_since(last) >= LOG_EVERY);
+        due.then(|| {
+            self.last_log = Some(now());
+            let text =
+                format!("accept() is out of resources; the listener pauses for {} ms", paused.as_millis());
+            ExceptionContext::new(text).with_error(io::Error::from_raw_os_error(errno))
+        })
+    }
+
+    fn end_back_off(&mut self, listeners: &Listeners) {
+        if let Accepting::BackingOff(timer) = &self.accepting {
+            timer.cancel();
+            self.accepting = Accepting::Idle;
+            listeners.backing_off.set(listeners.backing_off.get() - 1);
+        }
+    }
+}
+
+/// The error numbers that accepting tells apart.
+mod errno {
+    pub(super) const EBADF: i32 = 9;
+    pub(super) const ENOMEM: i32 = 12;
+    pub(super) const EINVAL: i32 = 22;
+    pub(super) const ENFILE: i32 = 23;
+    pub(super) const EMFILE: i32 = 24;
+    pub(super) const ENOTSOCK: i32 = 88;
+    pub(super) const EOPNOTSUPP: i32 = 95;
+    pub(super) const ENOBUFS: i32 = 105;
+}
+
+/// The back-off is over.
+fn resume(key: ListenerKey) {
+    LISTENERS.with(|listeners| {
+        listeners.with(key, |listener| {
+            listener.end_back_off(listeners);
+            listener.arm(key);
+        });
+    });
+}
+
+/// A descriptor was freed on this loop: listeners that ran out of them try again.
+pub(crate) fn descriptor_freed() {
+    LISTENERS.try_with(|listeners| {
+        if listeners.backing_off.get() == 0 {
+            return;
+        }
+        for slot in 0..listeners.places.borrow().len() {
+            let generation = listeners.places.borrow()[slot].0;
+            let key = ListenerKey { home: listeners.home, slot: slot as u32, generation };
+            listeners.with(key, |listener| {
+                if matches!(listener.accepting, Accepting::BackingOff(_)) {
+                    listener.end_back_off(listeners);
+                    listener.arm(key);
+                }
+            });
+        }
+    });
+}
+
+struct Accept {
+    fd: Fd,
+    key: ListenerKey,
+}
+
+impl Multishot for Accept {
+    fn prepare(&self) -> Sqe<'_> {
+        Sqe::accept_multi(&self.fd)
+    }
+
+    fn item(&self, done: Done) {
+        self.key.update(|listener| listener.arrived(done));
+    }
+
+    fn end(self: Box<Self>, done: Done) {
+        let key = self.key;
+        let report = key.update(|listener| listener.ended(done, key)).flatten();
+        if let Some(context) = report {
+            call_exception_handler(&context);
+        }
+        LISTENERS.with(|listeners| listeners.retire(key));
+    }
+}
+
+impl ListenerKey {
+    /// A new listener on `fd`, armed at once.
+    pub(crate) fn new(fd: Fd) -> ListenerKey {
+        LISTENERS.with(|listeners| {
+            let key = listeners.insert(fd);
+            listeners.with(key, |listener| listener.arm(key));
+            key
+        })
+    }
+
+    pub(crate) fn home(self) -> Handle {
+        self.home
+    }
+
+    /// Runs `f`, then wakes who accepts.
+    fn update<R>(self, f: impl FnOnce(&mut Listener) -> R) -> Option<R> {
+        let (value, waiters) = LISTENERS.with(|listeners| {
+            listeners.with(self, |listener| {
+                let value = f(listener);
+                let news = !listener.queue.is_empty() || listener.failed.is_some() || listener.fd.is_none();
+                (value, if news { std::mem::take(&mut listener.waiters) } else { Vec::new() })
+            })
+        })?;
+        waiters.into_iter().for_each(|(_, waker)| waker.wake());
+        Some(value)
+    }
+
+    fn with<R>(self, f: impl FnOnce(&mut Listener) -> R) -> io::Result<R> {
+        let found = LISTENERS.try_with(|listeners| listeners.with(self, f)).flatten();
+        found.ok_or_else(|| {
+            if self.home.is_current() {
+                io::Error::new(io::ErrorKind::NotConnected, "the listener is closed")
+            } else {
+                io::Error::other("the listener is attached to a different loop")
+            }
+        })
+    }
+
+    /// Waits for the next connection.
+    pub(crate) fn accept(self) -> NextConnection {
+        NextConnection { key: self, waiter: None }
+    }
+
+    pub(crate) fn local_addr(self) -> io::Result<SocketAddr> {
+        self.with(|listener| listener.fd.as_ref().map(Fd::local_addr))?.unwrap_or_else(|| Err(closed()))
+    }
+
+    pub(crate) fn is_open(self) -> bool {
+        self.with(|listener| listener.fd.is_some()).unwrap_or(false)
+    }
+
+    /// Refuses new connections from now on, synchronously; those in the queue are closed.
+    pub(crate) fn close(self) {
+        self.home.run_at_home(move || {
+            let waiters = LISTENERS.try_with(|listeners| {
+                listeners.with(self, |listener| {
+                    let fd = listener.fd.take()?;
+                    listener.end_back_off(listeners);
+                    // The accept in flight holds the socket open; shut down, it refuses.
+                    let _ = fd.shutdown(Shutdown::Both);
+                    listener.pause();
+                    listener.queue.clear();
+                    let mut waiters = std::mem::take(&mut listener.waiters);
+                    waiters.append(&mut listener.end_waiters);
+                    Some(waiters)
+                })
+            });
+            for (_, waker) in waiters.flatten().flatten().into_iter().flatten() {
+                waker.wake();
+            }
+            LISTENERS.try_with(|listeners| listeners.retire(self));
+        });
+    }
+
+    /// Closes; the slot goes once its last connection has.
+    pub(crate) fn release(self) {
+        self.close();
+        self.home.run_at_home(move || {
+            LISTENERS.try_with(|listeners| {
+                listeners.with(self, |listener| listener.dropped = true);
+                listeners.retire(self);
+            });
+        });
+    }
+
+    pub(crate) fn connection_came(self) {
+        let _ = self.with(|listener| listener.active += 1);
+    }
+
+    pub(crate) fn connection_gone(self) {
+        let waiters = self.with(|listener| {
+            listener.active = listener.active.saturating_sub(1);
+            std::mem::take(&mut listener.end_waiters)
+        });
+        for (_, waker) in waiters.into_iter().flatten() {
+            waker.wake();
+        }
+        LISTENERS.try_with(|listeners| listeners.retire(self));
+        descriptor_freed();
+    }
+
+    /// Connections that live.
+    pub(crate) fn active(self) -> usize {
+        self.with(|listener| listener.active).unwrap_or(0)
+    }
+
+    /// Waits until `done` of (open, connections alive).
+    pub(crate) async fn wait_until(self, done: impl Fn(bool, usize) -> bool) {
+        let mut waiter = EndWaiter { key: self, waiter: None };
+        std::future::poll_fn(|cx| waiter.poll(cx, &done)).await;
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the listener is closed")
+}
+
+fn next_waiter() -> u64 {
+    LISTENERS.with(|listeners| listeners.next_waiter.replace(listeners.next_waiter.get() + 1))
+}
+
+/// Keeps `waker` under `id` in a list of waiters.
+fn remember(waiters: &mut Vec<(u64, Waker)>, id: u64, waker: &Waker) {
+    match waiters.iter_mut().find(|(known, _)| *known == id) {
+        Some((_, known)) => known.clone_from(waker),
+        None => waiters.push((id, waker.clone())),
+    }
+}
+
+/// Takes a connection from the queue, or waits for one. Dropped, it takes nothing.
+#[derive(Debug)]
+pub(crate) struct NextConnection {
+    key: ListenerKey,
+    waiter: Option<u64>,
+}
+
+impl Future for NextConnection {
+    type Output = io::Result<Fd>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Fd>> {
+        let key = self.key;
+        let id = match self.waiter {
+            Some(id) => id,
+            None if key.home.is_current() => *self.waiter.insert(next_waiter()),
+            None => 0,
+        };
+        let polled = key.with(|listener| {
+            if let Some(fd) = listener.queue.pop_front() {
+                listener.arm(key);
+                return Poll::Ready(Ok(fd));
+            }
+            if listener.fd.is_none() {
+                return Poll::Ready(Err(closed()));
+            }
+            if let Some(errno) = listener.failed {
+                return Poll::Ready(Err(io::Error::from_raw_os_error(errno)));
+            }
+            remember(&mut listener.waiters, id, cx.waker());
+            Poll::Pending
+        });
+        polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
+    }
+}
+
+impl Drop for NextConnection {
+    fn drop(&mut self) {
+        let Some(id) = self.waiter else { return };
+        let key = self.key;
+        key.home.run_at_home(move || {
+            let _ = key.with(|listener| listener.waiters.retain(|(known, _)| *known != id));
+        });
+    }
+}
+
+struct EndWaiter {
+    key: ListenerKey,
+    waiter: Option<u64>,
+}
+
+impl EndWaiter {
+    fn poll(&mut self, cx: &mut Context<'_>, done: &impl Fn(bool, usize) -> bool) -> Poll<()> {
+        if !self.key.home.is_current() {
+            return Poll::Ready(());
+        }
+        let id = *self.waiter.get_or_insert_with(next_waiter);
+        let waiting = self.key.with(|listener| {
+            let waiting = !done(listener.fd.is_some(), listener.active);
+            if waiting {
+                remember(&mut listener.end_waiters, id, cx.waker());
+            }
+            waiting
+        });
+        if waiting.unwrap_or(false) { Poll::Pending } else { Poll::Ready(()) }
+    }
+}
+
+impl Drop for EndWaiter {
+    fn drop(&mut self) {
+        let Some(id) = self.waiter else { return };
+        let key = self.key;
+        key.home.run_at_home(move || {
+            let _ = key.with(|listener| listener.end_waiters.retain(|(known, _)| *known != id));
+        });
+    }
+}

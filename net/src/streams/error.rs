@@ -1,0 +1,65 @@
+//! Why a read of a delimited or counted piece failed.
+
+use std::{fmt, io};
+
+/// The error of `readexactly`, `readuntil` and `readline`.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The connection failed.
+    Io(io::Error),
+    /// The stream ended first (asyncio `IncompleteReadError`).
+    IncompleteRead {
+        /// What came before the end. It is no longer in the stream.
+        partial: Vec<u8>,
+        /// How much was wanted; `None` if a separator was.
+        expected: Option<usize>,
+    },
+    /// No separator within the stream's limit (asyncio `LimitOverrunError`).
+    LimitOverrun {
+        /// How many bytes of the stream are known to come before the separator.
+        consumed: usize,
+    },
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::Io(e) => e.fmt(f),
+            ReadError::IncompleteRead { partial, expected: Some(n) } => {
+                write!(f, "{} bytes read on a total of {n} expected bytes", partial.len())
+            }
+            ReadError::IncompleteRead { partial, expected: None } => {
+                write!(f, "{} bytes read on a total of undefined expected bytes", partial.len())
+            }
+            ReadError::LimitOverrun { consumed } => {
+                write!(f, "no separator within the limit of the stream; {consumed} bytes come before it")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ReadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ReadError::Io(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for ReadError {
+    fn from(e: io::Error) -> ReadError {
+        ReadError::Io(e)
+    }
+}
+
+impl From<ReadError> for io::Error {
+    fn from(e: ReadError) -> io::Error {
+        match e {
+            ReadError::Io(e) => e,
+            ReadError::IncompleteRead { .. } => io::Error::new(io::ErrorKind::UnexpectedEof, e),
+            ReadError::LimitOverrun { .. } => io::Error::new(io::ErrorKind::InvalidData, e),
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The reading handle of a stream (asyncio `StreamReader`).
+
+use std::{
+    fmt,
+    future::poll_fn,
+    io,
+    task::{Context, Poll},
+};
+
+use corio_runtime::op::Op;
+use memchr::memmem;
+
+use super::{
+    chunk::Chunk,
+    error::ReadError,
+    receive::RecvOwned,
+    table::{Slot, StreamKey},
+};
+
+/// The receiving side of a connection.
+///
+/// Bytes that have arrived belong to the stream, not to the call that waits for them: dropping any of these
+/// futures, at any point, loses nothing, and the next call finds every byte. Used on another loop the methods
+/// give an error that says "different loop". Dropping the reader stops receiving; the writer goes on.
+pub struct StreamReader {
+    pub(super) key: StreamKey,
+}
+
+impl StreamReader {
+    pub(super) fn new(key: StreamKey) -> StreamReader {
+        StreamReader { key }
+    }
+
+    /// Waits for data and takes up to `n` bytes of it; empty at the end of the stream, or if `n` is 0
+    /// (asyncio `read`). Without a copy if everything that has arrived is taken.
+    ///
+    /// ```
+    /// # corio_net::doc_pair(async |mut reader, mut writer| {
+    /// writer.write(b"hello")?;
+    /// writer.write_eof()?;
+    /// assert_eq!(reader.read(3).await?, b"hel");
+    /// assert_eq!(reader.read(100).await?, b"lo");
+    /// assert!(reader.read(100).await?.is_empty() && reader.at_eof());
+    /// # Ok(()) });
+    /// ```
+    ///
+    /// # Errors
+    /// What the connection failed with, after the bytes before.
+    pub async fn read(&mut self, n: usize) -> io::Result<Chunk> {
+        if n == 0 {
+            return Ok(Chunk::default());
+        }
+        poll_fn(|cx| self.poll_wait(cx, n, |slot| (!slot.receive.buf.is_empty()).then(|| slot.take(n)))).await
+    }
+
+    /// As [`read`](StreamReader::read), into `buf`; 0 at the end of the stream, or if `buf` is empty.
+    pub async fn read_into(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        poll_fn(|cx| {
+            let wanted = buf.len();
+            self.poll_wait(cx, wanted, |slot| (!slot.receive.buf.is_empty()).then(|| slot.copy_to(buf)))
+        })
+        .await
+    }
+
+    /// Everything until the end of the stream (asyncio `read(-1)`), without limit.
+    pub async fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
+        // The bytes stay in the stream until the end, so that a dropped future loses none.
+        let all = poll_fn(|cx| {
+            self.poll_wait(cx, usize::MAX, |slot| {
+                let end = slot.receive.at_end() && slot.receive.error().is_none();
+                end.then(|| slot.take(usize::MAX))
+            })
+        });
+        Ok(all.await?.into())
+    }
+
+    /// One line with its `\n`; the rest without one at the end of the stream, empty after it (asyncio
+    /// `readline`).
+    ///
+    /// # Errors
+    /// [`ReadError::LimitOverrun`] for a line that is longer than the stream's limit: as in asyncio it is
+    /// dropped, as far as it has arrived. [`readuntil`](StreamReader::readuntil) keeps it.
+    pub async fn readline(&mut self) -> Result<Chunk, ReadError> {
+        match self.readuntil(b"\n").await {
+            Err(ReadError::IncompleteRead { partial, .. }) => Ok(Chunk::from(&partial[..])),
+            Err(ReadError::LimitOverrun { consumed }) => {
+                self.key.with(|streams, slot| {
+                    let buf = &mut slot.receive.buf;
+                    let line = if buf.get(consumed) == Some(&b'\n') { consumed + 1 } else { buf.len() };
+                    buf.advance(line);
+                    slot.arm_receive(streams);
+                })?;
+                Err(ReadError::LimitOverrun { consumed })
+            }
+            other => other,
+        }
+    }
+
+    /// Exactly `n` bytes (asyncio `readexactly`). The stream's limit does not count.
+    ///
+    /// ```
+    /// # corio_net::doc_pair(async |mut reader, mut writer| {
+    /// use corio_net::ReadError;
+    /// writer.write(b"abcdef")?;
+    /// writer.write_eof()?;
+    /// assert_eq!(reader.readexactly(4).await?, b"abcd");
+    /// match reader.readexactly(4).await {
+    ///     Err(ReadError::IncompleteRead { partial, expected }) => {
+    ///         assert_eq!((&partial[..], expected), (&b"ef"[..], Some(4)));
+    ///     }
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok(()) });
+    /// ```
+    ///
+    /// # Errors
+    /// [`ReadError::IncompleteRead`] if the stream ends first.
+    pub async fn readexactly(&mut self, n: usize) -> Result<Chunk, ReadError> {
+        if n == 0 {
+            return Ok(Chunk::default());
+        }
+        let data = poll_fn(|cx| {
+            self.poll_wait(cx, n, |slot| {
+                let receive = &slot.receive;
+                let ended = receive.at_end() && receive.error().is_none();
+                (receive.buf.len() >= n || ended).then(|| slot.take(n))
+            })
+        })
+        .await?;
+        if data.len() < n {
+            return Err(ReadError::IncompleteRead { partial: data.into(), expected: Some(n) });
+        }
+        Ok(data)
+    }
+
+    /// Everything up to and with `separator` (asyncio `readuntil`).
+    ///
+    /// ```
+    /// # corio_net::doc_pair(async |mut reader, mut writer| {
+    /// writer.write(b"one\r\ntwo\r\n")?;
+    /// assert_eq!(reader.readuntil(b"\r\n").await?, b"one\r\n");
+    /// assert_eq!(reader.readuntil(b"\r\n").await?, b"two\r\n");
+    /// # Ok(()) });
+    /// ```
+    ///
+    /// # Errors
+    /// [`ReadError::LimitOverrun`] if what comes before the separator is longer than the stream's limit (the
+    /// data stays), [`ReadError::IncompleteRead`] if the stream ends first, an error of kind `InvalidInput`
+    /// for an empty separator.
+    pub async fn readuntil(&mut self, separator: &[u8]) -> Result<Chunk, ReadError> {
+        if separator.is_empty() {
+            let text = "readuntil: the separator should be at least one byte long";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text).into());
+        }
+        let finder = memmem::Finder::new(separator);
+        // What was searched needs no second look, but for a separator that began at its end.
+        let mut searched = 0;
+        poll_fn(|cx| self.poll_wait(cx, 1, |slot| slot.find(&finder, &mut searched))).await?.0
+    }
+
+    /// Whether the stream has ended and everything was read.
+    pub fn at_eof(&self) -> bool {
+        self.key.with(|_, slot| slot.receive.at_eof()).unwrap_or(true)
+    }
+
+    /// From now on data is received ahead of the calls that read.
+    pub(crate) fn read_ahead(&self) {
+        self.key.read_ahead();
+    }
+
+    /// The start of a read into a caller's buffer: copies what had arrived, or says (`None`) that a receive can
+    /// go straight into the buffer.
+    pub(crate) fn poll_owned(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<Option<usize>>> {
+        let polled = self.key.with(|_, slot| {
+            if !slot.receive.buf.is_empty() {
+                return Poll::Ready(Ok(Some(slot.copy_to(buf))));
+            }
+            if slot.receive.at_end() {
+                return Poll::Ready(slot.receive.error().map_or(Ok(Some(0)), Err));
+            }
+            if !slot.receive.in_flight() {
+                return Poll::Ready(Ok(None));
+            }
+            // An abandoned receive is on its way back.
+            slot.receive.waker = Some(cx.waker().clone());
+            Poll::Pending
+        });
+        polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
+    }
+
+    /// Receives into `buf`; the stream must be idle.
+    pub(crate) fn receive_into<B: AsMut<[u8]> + 'static>(
+        &mut self,
+        buf: B,
+    ) -> Result<Op<RecvOwned<B>>, (io::Error, B)> {
+        let mut buf = Some(buf);
+        let started = self.key.with(|_, slot| slot.receive_owned(&mut buf));
+        match (started, buf) {
+            (Ok(Some(op)), _) => Ok(op),
+            (Err(e), Some(buf)) => Err((e, buf)),
+            (_, Some(buf)) => Err((io::ErrorKind::NotConnected.into(), buf)),
+            (_, None) => unreachable!("the buffer is with the operation, which was started"),
+        }
+    }
+
+    /// Polls `ready` with the stream until it has something; then lets more come in. At the end of the stream
+    /// `ready` has its last chance, and an empty value, or the error, follows.
+    fn poll_wait<T: Default>(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+        mut ready: impl FnMut(&mut Slot) -> Option<T>,
+    ) -> Poll<io::Result<T>> {
+        let polled = self.key.with(|streams, slot| {
+            if let Some(value) = ready(slot) {
+                slot.receive.wanted = 0;
+                slot.arm_receive(streams);
+                return Poll::Ready(Ok(value));
+            }
+            if slot.receive.at_end() {
+                return Poll::Ready(slot.receive.error().map_or_else(|| Ok(T::default()), Err));
+            }
+            slot.receive.wanted = wanted - slot.receive.buf.len().min(wanted - 1);
+            slot.receive.waker = Some(cx.waker().clone());
+            slot.arm_receive(streams);
+            Poll::Pending
+        });
+        polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
+    }
+}
+
+impl Slot {
+    fn take(&mut self, n: usize) -> Chunk {
+        self.receive.buf.split_to(n)
+    }
+
+    fn copy_to(&mut self, buf: &mut [u8]) -> usize {
+        let n = buf.len().min(self.receive.buf.len());
+        buf[..n].copy_from_slice(&self.receive.buf[..n]);
+        self.receive.buf.advance(n);
+        n
+    }
+
+    /// Looks for a separator: the piece, an error, or `None` to wait for more.
+    fn find(&mut self, finder: &memmem::Finder<'_>, searched: &mut usize) -> Option<Found> {
+        let separator = finder.needle().len();
+        let receive = &self.receive;
+        if let Some(at) = finder.find(&receive.buf[*searched..]).map(|at| at + *searched) {
+            if at > receive.limit {
+                return Some(Found(Err(ReadError::LimitOverrun { consumed: at })));
+            }
+            return Some(Found(Ok(self.take(at + separator))));
+        }
+        if receive.at_end() {
+            if let Some(e) = receive.error() {
+                return Some(Found(Err(e.into())));
+            }
+            let partial = Vec::from(self.take(usize::MAX));
+            return Some(Found(Err(ReadError::IncompleteRead { partial, expected: None })));
+        }
+        *searched = (receive.buf.len() + 1).saturating_sub(separator);
+        let overrun = *searched > receive.limit;
+        overrun.then(|| Found(Err(ReadError::LimitOverrun { consumed: *searched })))
+    }
+}
+
+/// The outcome of a search. Its default is never seen: `find` answers the end of the stream itself.
+struct Found(Result<Chunk, ReadError>);
+
+impl Default for Found {
+    fn default() -> Found {
+        Found(Ok(Chunk::default()))
+    }
+}
+
+impl Drop for StreamReader {
+    fn drop(&mut self) {
+        self.key.drop_reader();
+    }
+}
+
+impl fmt::Debug for StreamReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let buffered = self.key.with(|_, slot| slot.receive.buf.len()).ok();
+        f.debug_struct("StreamReader").field("buffered", &buffered).field("at_eof", &self.at_eof()).finish()
+    }
+}

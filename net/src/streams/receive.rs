@@ -1,0 +1,361 @@
+//! The receiving half of a stream.
+//!
+//! ```text
+//!                 data, F_MORE            full buffers in a row, or a large demand
+//!           ┌────────────┐               ┌───────────────────────────┐
+//!   Idle ──arm──▶ Multi ─┴─ last ──▶ Idle ──arm (somebody waits)──▶ Single ──▶ Idle
+//!                   │                                                 │ short: back to Multi
+//!                   └── end of stream, error: Ended ◀─────────────────┘
+//! ```
+//! A multishot receive is armed on an idle stream, which so owns no memory; its completions are copied at
+//! once, and the pool's buffer goes back. A bulk receive fills a block of the stream's own. Above twice the
+//! limit nothing is armed, unless a reader waits for more than that.
+
+use std::{io, task::Waker};
+
+use corio_runtime::{
+    fd::Fd,
+    op::{self, Done, Multishot, Op, OpKey, Operation, Sqe},
+};
+
+use super::{
+    chunk::Chunk,
+    table::{Slot, Streams, TABLE},
+};
+
+/// Full pool buffers in a row that make a stream bulk.
+const FULL_RUN: u8 = 4;
+/// A reader that waits for this many bytes gets a bulk receive.
+const LARGE_DEMAND: usize = 16 << 10;
+const BULK_MIN: usize = 16 << 10;
+const BULK_START: usize = 64 << 10;
+const BULK_MAX: usize = 256 << 10;
+/// A bulk receive that brings less than this ends the bulk mode.
+const SHORT: usize = 4 << 10;
+/// Memory that armed bulk receives of one loop may hold.
+pub(super) const BULK_BUDGET: usize = 16 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Armed {
+    Idle,
+    Multi(OpKey),
+    Single(OpKey),
+    /// A receive into a buffer of the caller.
+    Owned,
+    /// The stream has ended, with this error if not 0.
+    Ended(i32),
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(super) struct Receive {
+    pub(super) buf: Chunk,
+    pub(super) armed: Armed,
+    pub(super) limit: usize,
+    pub(super) waker: Option<Waker>,
+    /// Bytes that a waiting reader still needs; 0 if nobody waits.
+    pub(super) wanted: usize,
+    full_run: u8,
+    /// Size of the next bulk receive; 0: multishot.
+    bulk: usize,
+    /// The next receive is one-shot, because the pool was empty.
+    starved: bool,
+    cancelling: bool,
+    /// Nobody reads any more.
+    pub(super) discarded: bool,
+}
+
+impl Receive {
+    pub(super) fn new(limit: usize) -> Receive {
+        Receive {
+            buf: Chunk::default(),
+            armed: Armed::Idle,
+            limit,
+            waker: None,
+            wanted: 0,
+            full_run: 0,
+            bulk: 0,
+            starved: false,
+            cancelling: false,
+            discarded: false,
+        }
+    }
+
+    pub(super) fn at_eof(&self) -> bool {
+        self.at_end() && self.buf.is_empty()
+    }
+
+    /// Whether nothing more will come.
+    pub(super) fn at_end(&self) -> bool {
+        matches!(self.armed, Armed::Ended(_))
+    }
+
+    /// Whether an operation of the kernel refers to the stream.
+    pub(super) fn in_flight(&self) -> bool {
+        matches!(self.armed, Armed::Multi(_) | Armed::Single(_) | Armed::Owned)
+    }
+
+    /// The error that the stream ended with.
+    pub(super) fn error(&self) -> Option<io::Error> {
+        match self.armed {
+            Armed::Ended(errno) if errno != 0 => Some(io::Error::from_raw_os_error(errno)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn cancel(&mut self) {
+        if let Armed::Multi(key) | Armed::Single(key) = self.armed
+            && !self.cancelling
+        {
+            self.cancelling = true;
+            op::cancel(key);
+        }
+    }
+
+    fn demand_is_large(&self) -> bool {
+        self.wanted >= LARGE_DEMAND
+    }
+
+    fn append(&mut self, data: &[u8]) {
+        if !self.discarded {
+            let more = if self.full_run > 0 { 3 * data.len() } else { 0 };
+            self.buf.append(data, more);
+        }
+    }
+
+    /// Notes what a receive brought, and what the next one should be.
+    fn learn(&mut self, count: usize, asked: usize) {
+        if count < SHORT {
+            self.bulk = 0;
+            self.full_run = 0;
+        } else if count >= asked {
+            self.bulk = (2 * asked).clamp(BULK_MIN, BULK_MAX);
+        } else if 4 * count < asked {
+            self.bulk = (asked / 2).max(BULK_MIN);
+        }
+    }
+
+    fn end(&mut self, errno: i32) {
+        self.armed = Armed::Ended(errno);
+    }
+}
+
+impl Slot {
+    /// Arms a receive if the stream wants one. The multishot is armed ahead of the reader, the bulk receive,
+    /// which holds memory, only for a reader that waits.
+    pub(super) fn arm_receive(&mut self, streams: &Streams) {
+        let Some(fd) = &self.fd else { return };
+        let receive = &mut self.receive;
+        let waits = receive.wanted > 0;
+        let room = waits || receive.buf.len() <= receive.limit;
+        if receive.armed != Armed::Idle
+            || !room
+            || receive.discarded
+            || self.send.closing()
+            || !self.ahead && !waits
+        {
+            return;
+        }
+        receive.cancelling = false;
+        if receive.bulk == 0 && receive.demand_is_large() {
+            receive.bulk = BULK_START;
+        }
+        let bulk = receive.bulk > 0 && streams.bulk_armed.get() + receive.bulk <= BULK_BUDGET;
+        if bulk || receive.starved {
+            if !waits && !receive.starved {
+                return;
+            }
+            let size = if bulk { receive.bulk } else { SHORT };
+            streams.bulk_armed.set(streams.bulk_armed.get() + size);
+            let op = RecvSingle { fd: fd.clone(), slot: self.index, block: Chunk::with_capacity(size), size };
+            receive.starved = false;
+            receive.armed = Armed::Single(op::start(Box::new(op)));
+        } else {
+            let room = (2 * receive.limit).saturating_sub(receive.buf.len()).max(receive.wanted).max(SHORT);
+            let cap = u32::try_from(room).unwrap_or(u32::MAX);
+            let op = RecvMulti { fd: fd.clone(), slot: self.index, cap };
+            receive.armed = Armed::Multi(op::start_multishot(Box::new(op)));
+        }
+    }
+
+    /// A multishot receive brought something; `None` is its last word without data.
+    fn received(&mut self, done: &Done) {
+        let receive = &mut self.receive;
+        if let Some(data) = done.buffer() {
+            receive.full_run = if data.is_full() { receive.full_run.saturating_add(1) } else { 0 };
+            receive.append(data);
+            if receive.full_run >= FULL_RUN && receive.bulk == 0 {
+                receive.bulk = BULK_START;
+            }
+        }
+    }
+
+    fn receive_ended(&mut self, done: &Done, streams: &Streams) {
+        let receive = &mut self.receive;
+        receive.armed = Armed::Idle;
+        match done.errno() {
+            None if done.count().is_ok_and(|n| n == 0) => receive.end(0),
+            None => {}
+            Some(errno::ENOBUFS) => receive.starved = true,
+            Some(errno::ECANCELED | errno::EINTR | errno::EAGAIN) => {}
+            Some(errno) => receive.end(errno),
+        }
+        self.arm_receive(streams);
+    }
+}
+
+/// The error numbers that receives and sends tell apart.
+pub(super) mod errno {
+    pub(crate) const EINTR: i32 = 4;
+    pub(crate) const EAGAIN: i32 = 11;
+    pub(crate) const EPIPE: i32 = 32;
+    pub(crate) const ECONNRESET: i32 = 104;
+    pub(crate) const ENOBUFS: i32 = 105;
+    pub(crate) const ECANCELED: i32 = 125;
+}
+
+/// Receives into buffers of the pool until told to stop.
+struct RecvMulti {
+    fd: Fd,
+    slot: u32,
+    cap: u32,
+}
+
+impl Multishot for RecvMulti {
+    fn prepare(&self) -> Sqe<'_> {
+        Sqe::recv_multi(&self.fd, self.cap)
+    }
+
+    fn item(&self, done: Done) {
+        TABLE.with(|streams| {
+            streams.update(self.slot, |slot| {
+                slot.received(&done);
+                // Only where the kernel knows no cap does this happen.
+                if slot.receive.buf.len() > 2 * slot.receive.limit && slot.receive.wanted == 0 {
+                    slot.receive.cancel();
+                }
+                slot.receive.waker.take()
+            });
+        });
+    }
+
+    fn end(self: Box<Self>, done: Done) {
+        TABLE.with(|streams| {
+            streams.update(self.slot, |slot| {
+                slot.received(&done);
+                slot.receive_ended(&done, streams);
+                slot.receive.waker.take()
+            });
+            streams.retire(self.slot);
+        });
+    }
+}
+
+/// Receives once, into a block of the stream's own.
+struct RecvSingle {
+    fd: Fd,
+    slot: u32,
+    block: Chunk,
+    size: usize,
+}
+
+impl Operation for RecvSingle {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        let size = self.size;
+        Sqe::recv(&self.fd, &mut self.block.block_mut()[..size])
+    }
+
+    fn complete(mut self: Box<Self>, done: Done) {
+        TABLE.with(|streams| {
+            streams.bulk_armed.set(streams.bulk_armed.get() - self.size);
+            streams.update(self.slot, |slot| {
+                if let Ok(count @ 1..) = done.count() {
+                    self.block.set_len(count);
+                    slot.receive.learn(count, self.size);
+                    slot.deliver_block(std::mem::take(&mut self.block));
+                }
+                slot.receive_ended(&done, streams);
+                slot.receive.waker.take()
+            });
+            streams.retire(self.slot);
+        });
+    }
+}
+
+impl Slot {
+    fn deliver_block(&mut self, block: Chunk) {
+        let receive = &mut self.receive;
+        if receive.discarded {
+            return;
+        }
+        if receive.buf.is_empty() {
+            receive.buf = block;
+        } else {
+            receive.buf.append(&block, 0);
+        }
+    }
+}
+
+impl Slot {
+    /// Receives into the caller's buffer, if the socket is open.
+    pub(super) fn receive_owned<B: AsMut<[u8]> + 'static>(
+        &mut self,
+        buf: &mut Option<B>,
+    ) -> Option<Op<RecvOwned<B>>> {
+        let fd = self.fd.clone()?;
+        let buf = buf.take()?;
+        self.receive.armed = Armed::Owned;
+        Some(op::submit(RecvOwned { fd, slot: self.index, buf }))
+    }
+}
+
+/// Receives once, into a buffer that the caller gave. If the caller goes, the bytes go to the stream.
+pub(crate) struct RecvOwned<B> {
+    pub(super) fd: Fd,
+    pub(super) slot: u32,
+    pub(super) buf: B,
+}
+
+impl<B: AsMut<[u8]> + 'static> Operation for RecvOwned<B> {
+    type Output = (io::Result<usize>, B);
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        Sqe::recv(&self.fd, self.buf.as_mut())
+    }
+
+    fn complete(self: Box<Self>, done: Done) -> Self::Output {
+        self.ended(&done, false);
+        let result = match done.errno() {
+            Some(errno::ECANCELED | errno::EINTR | errno::EAGAIN) => Err(io::ErrorKind::Interrupted.into()),
+            _ => done.count(),
+        };
+        (result, self.buf)
+    }
+
+    fn abandoned(mut self: Box<Self>, done: Done) {
+        if let Ok(count @ 1..) = done.count() {
+            let data = Chunk::from(&self.buf.as_mut()[..count]);
+            TABLE.with(|streams| {
+                streams.update(self.slot, |slot| {
+                    slot.deliver_block(data);
+                    None
+                });
+            });
+        }
+        self.ended(&done, true);
+    }
+}
+
+impl<B> RecvOwned<B> {
+    fn ended(&self, done: &Done, wake: bool) {
+        TABLE.with(|streams| {
+            streams.update(self.slot, |slot| {
+                slot.receive_ended(done, streams);
+                if wake { slot.receive.waker.take() } else { None }
+            });
+            streams.retire(self.slot);
+        });
+    }
+}

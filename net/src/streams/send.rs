@@ -1,0 +1,341 @@
+//! The sending half of a stream: at most one send in flight, everything written in a turn in one.
+//!
+//! ```text
+//!   write ──▶ next (a batch of segments) ──end of turn──▶ in flight ──all sent──▶ idle, or the next batch
+//!                                            ▲                │
+//!                                            └── partial ─────┘   error: broken, what is left is dropped
+//! ```
+
+use std::{collections::VecDeque, io, net::Shutdown, task::Waker};
+
+use bytes::Bytes;
+use corio_runtime::{
+    fd::Fd,
+    op::{self, Done, OpKey, Operation, Sqe},
+};
+
+use super::{
+    chunk::Chunk,
+    receive::errno,
+    table::{Slot, Streams, TABLE},
+};
+
+/// asyncio's marks: `drain` waits above the one until the other.
+pub(super) const HIGH_WATER: usize = 64 << 10;
+pub(super) const LOW_WATER: usize = 16 << 10;
+/// Owned data from this size on goes out without a copy, also behind other data.
+pub(super) const OWNED_MIN: usize = 8 << 10;
+/// The kernel's `UIO_MAXIOV`.
+const SEGMENTS_MAX: usize = 1024;
+/// Copied data that a batch keeps the memory of.
+const SPARE_MAX: usize = 64 << 10;
+
+/// A piece of what is to be sent.
+#[derive(Debug)]
+pub(super) enum Segment {
+    Copied(Vec<u8>),
+    Vec(Vec<u8>),
+    Chunk(Chunk),
+    Bytes(Bytes),
+}
+
+impl AsRef<[u8]> for Segment {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Segment::Copied(data) | Segment::Vec(data) => data,
+            Segment::Chunk(data) => data,
+            Segment::Bytes(data) => data,
+        }
+    }
+}
+
+/// What one send takes to the kernel. Batches are pooled: an idle stream has none.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    fd: Option<Fd>,
+    slot: u32,
+    segments: VecDeque<Segment>,
+    /// Of the first segment.
+    sent: usize,
+    len: usize,
+    silent: bool,
+    spare: Vec<u8>,
+}
+
+impl Batch {
+    fn push(&mut self, segment: Segment) {
+        self.len += segment.as_ref().len();
+        self.segments.push_back(segment);
+    }
+
+    fn copy(&mut self, data: &[u8]) {
+        self.len += data.len();
+        match self.segments.back_mut() {
+            Some(Segment::Copied(tail)) => tail.extend_from_slice(data),
+            _ => {
+                let mut tail = std::mem::take(&mut self.spare);
+                tail.extend_from_slice(data);
+                self.segments.push_back(Segment::Copied(tail));
+            }
+        }
+    }
+
+    /// Drops what was sent. A small copy's memory is kept.
+    fn consume(&mut self, count: usize) {
+        let mut left = count.min(self.len);
+        self.len -= left;
+        while let Some(segment) = self.segments.front() {
+            let rest = segment.as_ref().len() - self.sent;
+            if left < rest {
+                self.sent += left;
+                return;
+            }
+            left -= rest;
+            self.sent = 0;
+            if let Some(Segment::Copied(mut data)) = self.segments.pop_front()
+                && data.capacity() <= SPARE_MAX
+            {
+                data.clear();
+                self.spare = data;
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.consume(usize::MAX);
+        self.fd = None;
+    }
+}
+
+impl Operation for Batch {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        // A batch without a descriptor or data is never submitted.
+        let (Some(fd), Some(first)) = (&self.fd, self.segments.front()) else { return Sqe::nop() };
+        let first = &first.as_ref()[self.sent..];
+        if self.segments.len() > 1 {
+            let rest = self.segments.iter().skip(1).map(Segment::as_ref);
+            return Sqe::send_vectored(fd, std::iter::once(first).chain(rest).take(SEGMENTS_MAX).collect());
+        }
+        let sqe = Sqe::send(fd, first);
+        if self.silent { sqe.silent() } else { sqe }
+    }
+
+    fn complete(self: Box<Self>, done: Done) {
+        TABLE.with(|streams| streams.sent(self, &done));
+    }
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(super) struct Send {
+    next: Option<Box<Batch>>,
+    /// Bytes of `next` and of what is in flight.
+    pub(super) queued: usize,
+    pub(super) in_flight: Option<OpKey>,
+    dirty: bool,
+    pub(super) high: usize,
+    pub(super) low: usize,
+    pub(super) drainers: Vec<Waker>,
+    pub(super) phase: Phase,
+    shut_down: bool,
+    broken: i32,
+}
+
+/// How far the writer is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    Open,
+    /// `write_eof`: the direction is shut down once everything is sent.
+    Eof,
+    /// `close`: everything is closed once everything is sent.
+    Closing,
+    Closed,
+}
+
+impl Send {
+    pub(super) fn new() -> Send {
+        Send {
+            next: None,
+            queued: 0,
+            in_flight: None,
+            dirty: false,
+            high: HIGH_WATER,
+            low: LOW_WATER,
+            drainers: Vec::new(),
+            phase: Phase::Open,
+            shut_down: false,
+            broken: 0,
+        }
+    }
+
+    pub(super) fn closing(&self) -> bool {
+        self.phase >= Phase::Closing
+    }
+
+    /// Whether data is still on its way.
+    pub(super) fn busy(&self) -> bool {
+        self.queued > 0 && self.phase < Phase::Closed && self.broken == 0
+    }
+
+    pub(super) fn error(&self) -> Option<io::Error> {
+        (self.broken != 0).then(|| io::Error::from_raw_os_error(self.broken))
+    }
+}
+
+impl Slot {
+    fn batch<'s>(&'s mut self, streams: &Streams) -> &'s mut Batch {
+        let index = self.index;
+        self.send.next.get_or_insert_with(|| {
+            let mut batch = streams.batches.borrow_mut().pop().unwrap_or_default();
+            batch.slot = index;
+            batch
+        })
+    }
+
+    pub(super) fn write_copy(&mut self, streams: &Streams, data: &[u8]) {
+        if !data.is_empty() {
+            self.send.queued += data.len();
+            self.batch(streams).copy(data);
+            self.mark_dirty(streams);
+        }
+    }
+
+    /// Sends `segment` as it is, unless it is small and follows other data.
+    pub(super) fn write_owned(&mut self, streams: &Streams, segment: Segment) {
+        let len = segment.as_ref().len();
+        let behind = self.send.next.is_some() || self.send.in_flight.is_some();
+        if len < OWNED_MIN && behind {
+            return self.write_copy(streams, segment.as_ref());
+        }
+        if len > 0 {
+            self.send.queued += len;
+            self.batch(streams).push(segment);
+            self.mark_dirty(streams);
+        }
+    }
+
+    /// Puts the stream on the list of those that `flush` looks at, at the end of the turn.
+    pub(super) fn mark_dirty(&mut self, streams: &Streams) {
+        if !self.send.dirty {
+            self.send.dirty = true;
+            streams.dirty.borrow_mut().push(self.index);
+        }
+    }
+
+    /// Sends what was written; if that is all sent, goes on with the end that was asked for.
+    pub(super) fn flush(&mut self) {
+        self.send.dirty = false;
+        if self.send.in_flight.is_some() {
+            return;
+        }
+        if let Some(mut batch) = self.send.next.take_if(|batch| batch.len > 0)
+            && let Some(fd) = &self.fd
+        {
+            batch.fd = Some(fd.clone());
+            batch.silent = self.send.drainers.is_empty() && self.send.queued <= self.send.high;
+            self.send.in_flight = Some(op::start(batch));
+            return;
+        }
+        match self.send.phase {
+            Phase::Eof if !self.send.shut_down => {
+                self.send.shut_down = true;
+                if let Some(fd) = &self.fd {
+                    // One that is gone already needs no end.
+                    let _ = fd.shutdown(Shutdown::Write);
+                }
+            }
+            Phase::Closing => self.close_fd(),
+            Phase::Open | Phase::Eof | Phase::Closed => {}
+        }
+    }
+
+    /// Everything is sent: lets go of the socket. A receive in flight would hold the FIN back, so the
+    /// connection is shut down first, which also ends the receive.
+    pub(super) fn close_fd(&mut self) {
+        self.send.phase = Phase::Closed;
+        self.send.next = None;
+        self.send.queued = 0;
+        if let Some(fd) = self.fd.take()
+            && (self.receive.in_flight() || self.send.in_flight.is_some())
+        {
+            let _ = fd.shutdown(Shutdown::Both);
+            self.receive.cancel();
+        }
+    }
+
+    /// The connection cannot send any more: what is left is dropped, and every `drain` and `write` says so.
+    fn break_send(&mut self, errno: i32) {
+        self.send.broken = errno;
+        self.send.next = None;
+        self.send.queued = 0;
+        if self.send.phase == Phase::Closing {
+            self.close_fd();
+        }
+    }
+}
+
+impl Streams {
+    /// A send came back from the kernel.
+    fn sent(&self, mut batch: Box<Batch>, done: &Done) {
+        let slot = batch.slot;
+        let before = batch.len;
+        match done.count() {
+            Ok(count) => batch.consume(count),
+            Err(_) if matches!(done.errno(), Some(errno::EAGAIN | errno::EINTR)) => {}
+            Err(_) => return self.send_failed(batch, done.errno().unwrap_or(errno::EPIPE)),
+        }
+        let wakers = self.with_slot(slot, |slot| {
+            slot.send.queued = slot.send.queued.saturating_sub(before - batch.len);
+            slot.send.in_flight = None;
+            let go_on = batch.len > 0 && slot.fd.is_some();
+            if !go_on {
+                if slot.send.next.is_some() || slot.send.phase != Phase::Open {
+                    slot.flush();
+                }
+            }
+            let calm = slot.send.queued <= slot.send.low;
+            let wakers = if calm { std::mem::take(&mut slot.send.drainers) } else { Vec::new() };
+            (go_on, wakers)
+        });
+        let Some((go_on, wakers)) = wakers else { return };
+        if go_on {
+            // The rest may wait for the peer.
+            batch.silent = false;
+            let key = op::start(batch);
+            self.with_slot(slot, |slot| slot.send.in_flight = Some(key));
+        } else {
+            self.recycle(batch);
+            self.retire(slot);
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn send_failed(&self, batch: Box<Batch>, errno: i32) {
+        let index = batch.slot;
+        self.recycle(batch);
+        let wakers = self.with_slot(index, |slot| {
+            slot.send.in_flight = None;
+            slot.break_send(errno);
+            std::mem::take(&mut slot.send.drainers)
+        });
+        self.retire(index);
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    fn recycle(&self, mut batch: Box<Batch>) {
+        batch.clear();
+        let mut batches = self.batches.borrow_mut();
+        if batches.len() < 256 {
+            batches.push(batch);
+        }
+    }
+}
+
+impl Send {
+    pub(super) fn drop_unsent(&mut self) {
+        self.next = None;
+        self.queued = 0;
+    }
+}

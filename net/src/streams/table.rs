@@ -1,0 +1,347 @@
+//! The streams of a loop: readers and writers are names of slots in this table.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    task::Waker,
+};
+
+use corio_runtime::{
+    Handle,
+    fd::Fd,
+    handle, op,
+    service::{LoopLocal, Service},
+};
+
+use super::{
+    chunk,
+    reader::StreamReader,
+    receive::{Armed, Receive},
+    send::{Batch, Phase, Send},
+    writer::StreamWriter,
+};
+use crate::listener::ListenerKey;
+
+/// asyncio's limit of a stream.
+pub(crate) const DEFAULT_LIMIT: usize = 64 << 10;
+
+pub(crate) static TABLE: LoopLocal<Streams> = LoopLocal::new(Streams::new);
+
+/// Names a stream of one loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StreamKey {
+    pub(crate) home: Handle,
+    pub(super) slot: u32,
+    generation: u32,
+}
+
+/// Where a connection came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Connected,
+    Accepted(ListenerKey),
+}
+
+/// One stream.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(super) index: u32,
+    generation: u32,
+    pub(super) fd: Option<Fd>,
+    pub(super) receive: Receive,
+    pub(super) send: Send,
+    /// Whether the multishot receive is armed ahead of the reader.
+    pub(super) ahead: bool,
+    reader: bool,
+    writer: bool,
+    origin: Origin,
+    pub(super) close_waiters: Vec<Waker>,
+    /// Everybody who waits for its end has been told.
+    gone: bool,
+}
+
+enum Place {
+    Free { next: u32, generation: u32 },
+    Taken(Slot),
+}
+
+const NONE: u32 = u32::MAX;
+
+/// See the head of the file.
+pub(crate) struct Streams {
+    home: Handle,
+    places: RefCell<Vec<Place>>,
+    free: Cell<u32>,
+    pub(super) dirty: RefCell<Vec<u32>>,
+    /// The list of one turn; kept for its capacity.
+    flushing: RefCell<Vec<u32>>,
+    pub(super) batches: RefCell<Vec<Box<Batch>>>,
+    pub(super) bulk_armed: Cell<usize>,
+    closing: Cell<bool>,
+}
+
+impl Streams {
+    fn new() -> Streams {
+        chunk::recycle_blocks(true);
+        Streams {
+            home: handle(),
+            places: RefCell::new(Vec::new()),
+            free: Cell::new(NONE),
+            dirty: RefCell::new(Vec::new()),
+            flushing: RefCell::new(Vec::new()),
+            batches: RefCell::new(Vec::new()),
+            bulk_armed: Cell::new(0),
+            closing: Cell::new(false),
+        }
+    }
+
+    /// A new stream on `fd`; `ahead` arms its receive at once.
+    pub(crate) fn open(
+        &self,
+        fd: Fd,
+        limit: usize,
+        ahead: bool,
+        origin: Origin,
+    ) -> (StreamReader, StreamWriter) {
+        let mut places = self.places.borrow_mut();
+        let index = self.free.get();
+        let (index, generation) = if index == NONE {
+            places.push(Place::Free { next: NONE, generation: 0 });
+            (places.len() as u32 - 1, 0)
+        } else {
+            let Place::Free { next, generation } = places[index as usize] else {
+                unreachable!("the free list leads to a stream in use")
+            };
+            self.free.set(next);
+            (index, generation)
+        };
+        let mut slot = Slot {
+            index,
+            generation,
+            fd: Some(fd),
+            receive: Receive::new(limit),
+            send: Send::new(),
+            ahead,
+            reader: true,
+            writer: true,
+            origin,
+            close_waiters: Vec::new(),
+            gone: false,
+        };
+        slot.arm_receive(self);
+        places[index as usize] = Place::Taken(slot);
+        let key = StreamKey { home: self.home, slot: index, generation };
+        (StreamReader::new(key), StreamWriter::new(key))
+    }
+
+    /// Runs `f` with the stream in this place, if there is one.
+    pub(super) fn with_slot<R>(&self, index: u32, f: impl FnOnce(&mut Slot) -> R) -> Option<R> {
+        match self.places.borrow_mut().get_mut(index as usize) {
+            Some(Place::Taken(slot)) => Some(f(slot)),
+            _ => None,
+        }
+    }
+
+    /// As `with_slot`; whom `f` returns is woken when the table is free again.
+    pub(super) fn update(&self, index: u32, f: impl FnOnce(&mut Slot) -> Option<Waker>) {
+        if let Some(waker) = self.with_slot(index, f).flatten() {
+            waker.wake();
+        }
+    }
+
+    /// Tells who waits for the end of a stream whose last operation has ended, and frees its slot once both
+    /// handles are gone.
+    pub(super) fn retire(&self, index: u32) {
+        let ended = {
+            let mut places = self.places.borrow_mut();
+            let Some(Place::Taken(slot)) = places.get_mut(index as usize) else { return };
+            if slot.fd.is_some() || slot.receive.in_flight() || slot.send.in_flight.is_some() {
+                return;
+            }
+            if slot.receive.armed == Armed::Idle {
+                slot.receive.armed = Armed::Ended(0);
+            }
+            let told = std::mem::replace(&mut slot.gone, true);
+            let mut waiters = std::mem::take(&mut slot.close_waiters);
+            waiters.extend(slot.receive.waker.take());
+            waiters.append(&mut slot.send.drainers);
+            let origin = slot.origin;
+            let unused = if slot.reader || slot.writer {
+                None
+            } else {
+                let generation = slot.generation.wrapping_add(1);
+                let free = Place::Free { next: self.free.replace(index), generation };
+                Some(std::mem::replace(&mut places[index as usize], free))
+            };
+            (told, waiters, origin, unused)
+        };
+        let (told, waiters, origin, unused) = ended;
+        drop(unused);
+        waiters.into_iter().for_each(Waker::wake);
+        if let Origin::Accepted(listener) = origin
+            && !told
+        {
+            listener.connection_gone();
+        }
+    }
+
+    fn each_of(&self, listener: ListenerKey, mut f: impl FnMut(&Streams, &mut Slot)) {
+        for place in self.places.borrow_mut().iter_mut() {
+            if let Place::Taken(slot) = place
+                && slot.origin == Origin::Accepted(listener)
+                && !slot.gone
+            {
+                f(self, slot);
+            }
+        }
+    }
+
+    /// Closes the connections of a listener.
+    pub(crate) fn close_clients(&self, listener: ListenerKey) {
+        self.each_of(listener, |streams, slot| slot.close(streams));
+    }
+
+    /// Resets the connections of a listener, and counts them.
+    pub(crate) fn abort_clients(&self, listener: ListenerKey) -> usize {
+        let mut aborted = Vec::new();
+        self.each_of(listener, |_, slot| {
+            slot.abort();
+            aborted.push(slot.index);
+        });
+        aborted.iter().for_each(|index| self.retire(*index));
+        aborted.len()
+    }
+}
+
+impl Slot {
+    /// Whether the descriptor is closed and nothing is in flight.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// `close`: everything written goes out first.
+    pub(super) fn close(&mut self, streams: &Streams) {
+        if self.send.phase < Phase::Closing {
+            self.send.phase = Phase::Closing;
+            self.mark_dirty(streams);
+        }
+    }
+
+    /// `abort`: nothing more goes out, and the peer sees a reset.
+    pub(super) fn abort(&mut self) {
+        if let Some(fd) = &self.fd {
+            let _ = fd.reset_on_close();
+            self.receive.cancel();
+            if let Some(key) = self.send.in_flight {
+                op::cancel(key);
+            }
+        }
+        self.send.phase = Phase::Closed;
+        self.send.drop_unsent();
+        self.fd = None;
+    }
+}
+
+impl Service for Streams {
+    fn before_submit(&self) {
+        if self.dirty.borrow().is_empty() {
+            return;
+        }
+        let mut flushing = std::mem::take(&mut *self.flushing.borrow_mut());
+        std::mem::swap(&mut flushing, &mut *self.dirty.borrow_mut());
+        for index in flushing.drain(..) {
+            let closed = self.with_slot(index, |slot| {
+                slot.flush();
+                slot.fd.is_none()
+            });
+            if closed == Some(true) {
+                self.retire(index);
+            }
+        }
+        *self.flushing.borrow_mut() = flushing;
+    }
+
+    fn busy(&self) -> bool {
+        let places = self.places.borrow();
+        places
+            .iter()
+            .any(|place| matches!(place, Place::Taken(slot) if slot.fd.is_some() && slot.send.busy()))
+    }
+
+    fn close(&self) {
+        self.closing.set(true);
+        let places = std::mem::take(&mut *self.places.borrow_mut());
+        self.free.set(NONE);
+        drop(places);
+        self.dirty.borrow_mut().clear();
+        self.batches.borrow_mut().clear();
+        chunk::recycle_blocks(false);
+    }
+}
+
+impl StreamKey {
+    /// Runs `f` with the stream.
+    ///
+    /// # Errors
+    /// On another loop: "attached to a different loop". After the loop's end: not connected.
+    pub(super) fn with<R>(self, f: impl FnOnce(&Streams, &mut Slot) -> R) -> io::Result<R> {
+        let found = TABLE.try_with(|streams| {
+            if streams.home != self.home {
+                return None;
+            }
+            match streams.places.borrow_mut().get_mut(self.slot as usize) {
+                Some(Place::Taken(slot)) if slot.generation == self.generation => Some(f(streams, slot)),
+                _ => None,
+            }
+        });
+        found.flatten().ok_or_else(|| self.absent())
+    }
+
+    fn absent(self) -> io::Error {
+        if self.home.is_current() {
+            io::ErrorKind::NotConnected.into()
+        } else {
+            io::Error::other("the stream is attached to a different loop")
+        }
+    }
+
+    /// Runs `f` on the stream's own loop, with its slot looked after.
+    fn at_home(self, f: impl FnOnce(&Streams, &mut Slot) + std::marker::Send + 'static) {
+        self.home.run_at_home(move || {
+            if self.with(f).is_ok() {
+                self.retire();
+            }
+        });
+    }
+
+    pub(super) fn retire(self) {
+        TABLE.try_with(|streams| streams.retire(self.slot));
+    }
+
+    /// The reader was dropped: nothing more is received, the writer goes on.
+    pub(super) fn drop_reader(self) {
+        self.at_home(|_, slot| {
+            slot.reader = false;
+            slot.receive.discarded = true;
+            slot.receive.buf = Default::default();
+            slot.receive.waker = None;
+            slot.receive.cancel();
+        });
+    }
+
+    /// The writer was dropped: as `close`.
+    pub(super) fn drop_writer(self) {
+        self.at_home(|streams, slot| {
+            slot.writer = false;
+            slot.close(streams);
+        });
+    }
+
+    /// From now on the multishot receive is armed ahead of the reader.
+    pub(crate) fn read_ahead(self) {
+        let _ = self.with(|streams, slot| {
+            slot.ahead = true;
+            slot.arm_receive(streams);
+        });
+    }
+}

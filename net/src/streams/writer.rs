@@ -1,0 +1,333 @@
+//! The writing handle of a stream (asyncio `StreamWriter`).
+
+use std::{
+    fmt,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+
+use super::{
+    chunk::Chunk,
+    receive::errno,
+    send::{Phase, Segment},
+    table::{Slot, StreamKey},
+};
+
+/// The sending side of a connection.
+///
+/// [`write`](StreamWriter::write) takes what it is given at once; everything written in a turn of the loop
+/// leaves as one send at its end. Dropping a future of this type loses nothing: what was written goes out, in
+/// order. Dropping the writer is [`close`](StreamWriter::close). Used on another loop the methods give an
+/// error that says "different loop".
+pub struct StreamWriter {
+    pub(super) key: StreamKey,
+}
+
+/// What can be written. Borrowed data is copied; owned data goes out as it is.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum WriteBuf<'a> {
+    /// Copied.
+    Borrowed(&'a [u8]),
+    /// Sent without a copy.
+    Vec(Vec<u8>),
+    /// Received data, sent on without a copy.
+    Chunk(Chunk),
+    /// Sent without a copy.
+    Bytes(Bytes),
+}
+
+impl<'a> From<&'a [u8]> for WriteBuf<'a> {
+    fn from(data: &'a [u8]) -> Self {
+        WriteBuf::Borrowed(data)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for WriteBuf<'a> {
+    fn from(data: &'a [u8; N]) -> Self {
+        WriteBuf::Borrowed(data)
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for WriteBuf<'a> {
+    fn from(data: &'a Vec<u8>) -> Self {
+        WriteBuf::Borrowed(data)
+    }
+}
+
+impl<'a> From<&'a str> for WriteBuf<'a> {
+    fn from(data: &'a str) -> Self {
+        WriteBuf::Borrowed(data.as_bytes())
+    }
+}
+
+impl<'a> From<&'a String> for WriteBuf<'a> {
+    fn from(data: &'a String) -> Self {
+        WriteBuf::Borrowed(data.as_bytes())
+    }
+}
+
+impl<'a> From<&'a Chunk> for WriteBuf<'a> {
+    fn from(data: &'a Chunk) -> Self {
+        WriteBuf::Borrowed(data)
+    }
+}
+
+impl From<Vec<u8>> for WriteBuf<'_> {
+    fn from(data: Vec<u8>) -> Self {
+        WriteBuf::Vec(data)
+    }
+}
+
+impl From<String> for WriteBuf<'_> {
+    fn from(data: String) -> Self {
+        WriteBuf::Vec(data.into_bytes())
+    }
+}
+
+impl From<Chunk> for WriteBuf<'_> {
+    fn from(data: Chunk) -> Self {
+        WriteBuf::Chunk(data)
+    }
+}
+
+impl From<Bytes> for WriteBuf<'_> {
+    fn from(data: Bytes) -> Self {
+        WriteBuf::Bytes(data)
+    }
+}
+
+impl StreamWriter {
+    pub(super) fn new(key: StreamKey) -> StreamWriter {
+        StreamWriter { key }
+    }
+
+    /// Queues `data` to be sent at the end of this turn (asyncio `write`). It never waits: follow it by
+    /// [`drain`](StreamWriter::drain), or a slow peer makes the queue grow without bound.
+    ///
+    /// ```
+    /// # corio_net::doc_pair(async |mut reader, mut writer| {
+    /// writer.write("GET ")?;
+    /// writer.write(vec![b'/'])?;
+    /// assert_eq!(reader.readexactly(5).await?, b"GET /");
+    /// # Ok(()) });
+    /// ```
+    ///
+    /// # Errors
+    /// After `write_eof`, `close` or `abort`, and once a send has failed: nothing is queued then.
+    pub fn write<'a>(&mut self, data: impl Into<WriteBuf<'a>>) -> io::Result<()> {
+        let data = data.into();
+        self.key.with(|streams, slot| {
+            slot.writable()?;
+            match data {
+                WriteBuf::Borrowed(data) => slot.write_copy(streams, data),
+                WriteBuf::Vec(data) => slot.write_owned(streams, Segment::Vec(data)),
+                WriteBuf::Chunk(data) => slot.write_owned(streams, Segment::Chunk(data)),
+                WriteBuf::Bytes(data) => slot.write_owned(streams, Segment::Bytes(data)),
+            }
+            Ok(())
+        })?
+    }
+
+    /// Queues several pieces (asyncio `writelines`).
+    pub fn writelines<'a, T: Into<WriteBuf<'a>>>(
+        &mut self,
+        pieces: impl IntoIterator<Item = T>,
+    ) -> io::Result<()> {
+        pieces.into_iter().try_for_each(|piece| self.write(piece))
+    }
+
+    /// Waits, if more than the high-water mark is queued, until it is down to the low-water mark (asyncio
+    /// `drain`).
+    ///
+    /// # Errors
+    /// If the connection is broken or closed, also when nothing has to be waited for.
+    pub async fn drain(&mut self) -> io::Result<()> {
+        let mut waited = false;
+        poll_fn(|cx| self.poll_drain(cx, &mut waited)).await
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>, waited: &mut bool) -> Poll<io::Result<()>> {
+        let polled = self.key.with(|_, slot| {
+            if let Some(e) = slot.send_error() {
+                return Poll::Ready(Err(e));
+            }
+            let send = &mut slot.send;
+            let calm = if *waited { send.queued <= send.low } else { send.queued <= send.high };
+            if calm {
+                return Poll::Ready(Ok(()));
+            }
+            *waited = true;
+            remember(&mut send.drainers, cx.waker());
+            Poll::Pending
+        });
+        polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
+    }
+
+    /// [`write`](StreamWriter::write) and [`drain`](StreamWriter::drain). Once it was polled, all of `data`
+    /// is queued, and is sent even if this future is dropped.
+    pub async fn write_all<'a>(&mut self, data: impl Into<WriteBuf<'a>>) -> io::Result<()> {
+        self.write(data)?;
+        self.drain().await
+    }
+
+    /// Waits until everything written is with the kernel.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|cx| {
+            let polled = self.key.with(|_, slot| {
+                if let Some(e) = slot.send.error() {
+                    return Poll::Ready(Err(e));
+                }
+                if slot.send.queued == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                remember(&mut slot.send.drainers, cx.waker());
+                Poll::Pending
+            });
+            polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
+        })
+        .await
+    }
+
+    /// Ends this direction once everything written is sent (asyncio `write_eof`): the peer reads the end of
+    /// the stream, and can still send.
+    ///
+    /// # Errors
+    /// As [`write`](StreamWriter::write)'s. A second call changes nothing.
+    pub fn write_eof(&mut self) -> io::Result<()> {
+        self.key.with(|streams, slot| {
+            if slot.send.phase == Phase::Eof {
+                return Ok(());
+            }
+            slot.writable()?;
+            slot.send.phase = Phase::Eof;
+            slot.mark_dirty(streams);
+            Ok(())
+        })?
+    }
+
+    /// Whether [`write_eof`](StreamWriter::write_eof) can be used: yes on every stream there is.
+    pub fn can_write_eof(&self) -> bool {
+        true
+    }
+
+    /// Closes the connection once everything written is sent (asyncio `close`). The peer sees the end of the
+    /// stream within a turn; the reader gives what has arrived, then the end. A second call changes nothing.
+    pub fn close(&mut self) {
+        let _ = self.key.with(|streams, slot| slot.close(streams));
+    }
+
+    /// Whether the connection is closed or closing.
+    pub fn is_closing(&self) -> bool {
+        self.key.with(|_, slot| slot.send.closing()).unwrap_or(true)
+    }
+
+    /// Waits until the connection is closed and its descriptor free (asyncio `wait_closed`).
+    ///
+    /// # Errors
+    /// What a send failed with: not everything written went out.
+    pub async fn wait_closed(&mut self) -> io::Result<()> {
+        poll_fn(|cx| {
+            let polled = self.key.with(|_, slot| {
+                if slot.is_gone() {
+                    return Poll::Ready(slot.send.error().map_or(Ok(()), Err));
+                }
+                remember(&mut slot.close_waiters, cx.waker());
+                Poll::Pending
+            });
+            polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
+        })
+        .await
+    }
+
+    /// Closes at once: what was not sent is dropped, and the peer sees a reset (asyncio
+    /// `transport.abort`).
+    pub fn abort(&mut self) {
+        let _ = self.key.with(|_, slot| slot.abort());
+        self.key.retire();
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// Once the connection is closed or the peer has reset it.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.key.with(|_, slot| slot.fd()?.peer_addr())?
+    }
+
+    /// This side's address.
+    ///
+    /// # Errors
+    /// Once the connection is closed.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.key.with(|_, slot| slot.fd()?.local_addr())?
+    }
+
+    /// Sets the marks of [`drain`](StreamWriter::drain), in bytes. Default: 65536 and 16384.
+    ///
+    /// # Errors
+    /// If `low` is above `high`.
+    pub fn set_write_buffer_limits(&mut self, high: usize, low: usize) -> io::Result<()> {
+        if low > high {
+            let text = format!("high ({high}) must be at least low ({low})");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        self.key.with(|_, slot| (slot.send.high, slot.send.low) = (high, low))
+    }
+}
+
+/// Adds `waker` to those who wait, once.
+fn remember(waiters: &mut Vec<Waker>, waker: &Waker) {
+    if !waiters.iter().any(|w| w.will_wake(waker)) {
+        waiters.push(waker.clone());
+    }
+}
+
+impl Slot {
+    fn fd(&self) -> io::Result<&corio_runtime::fd::Fd> {
+        self.fd
+            .as_ref()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the connection is closed"))
+    }
+
+    fn writable(&self) -> io::Result<()> {
+        if let Some(e) = self.send.error() {
+            return Err(e);
+        }
+        match self.send.phase {
+            Phase::Open => Ok(()),
+            Phase::Eof => Err(io::Error::new(io::ErrorKind::BrokenPipe, "write after write_eof")),
+            Phase::Closing | Phase::Closed => {
+                Err(io::Error::new(io::ErrorKind::BrokenPipe, "write on a closed connection"))
+            }
+        }
+    }
+
+    /// Why nothing more can be sent, by what the sender or the receiver saw.
+    fn send_error(&self) -> Option<io::Error> {
+        if let Some(e) = self.send.error() {
+            return Some(e);
+        }
+        if self.send.closing() {
+            return Some(io::Error::from_raw_os_error(errno::ECONNRESET));
+        }
+        self.receive.error()
+    }
+}
+
+impl Drop for StreamWriter {
+    fn drop(&mut self) {
+        self.key.drop_writer();
+    }
+}
+
+impl fmt::Debug for StreamWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let queued = self.key.with(|_, slot| slot.send.queued).ok();
+        f.debug_struct("StreamWriter").field("queued", &queued).field("closing", &self.is_closing()).finish()
+    }
+}

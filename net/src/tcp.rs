@@ -1,0 +1,183 @@
+//! The low level: listeners and connections for those who build protocols, with owned buffers.
+
+use std::{future::poll_fn, io, net::SocketAddr, os::fd::OwnedFd};
+
+use corio_runtime::{fd::Fd, socket::ListenOptions};
+
+use crate::{
+    addr::ToSocketAddrs,
+    connect::Connection,
+    listener::ListenerKey,
+    server::listen_first,
+    streams::{DEFAULT_LIMIT, Origin, StreamReader, StreamWriter, TABLE},
+};
+
+/// A listening TCP socket. It owns one multishot accept, which fills a queue of up to 128 connections.
+#[derive(Debug)]
+pub struct TcpListener {
+    key: ListenerKey,
+}
+
+impl TcpListener {
+    /// Listens on `addr`, with `SO_REUSEADDR` and a backlog of 1024.
+    ///
+    /// # Errors
+    /// As the kernel's, with the address in the text.
+    pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
+        let target = addr.target();
+        let options = ListenOptions {
+            backlog: 1024,
+            reuse_addr: true,
+            reuse_port: false,
+            nodelay: true,
+            v6_only: false,
+        };
+        Ok(TcpListener { key: ListenerKey::new(listen_first(target.addresses().await?, options)?) })
+    }
+
+    /// The next connection, and its peer's address. `TCP_NODELAY` is on.
+    ///
+    /// Dropping the future loses no connection: it only waits for the listener's queue. Several tasks may
+    /// accept at once. A connection that its peer reset before it was accepted is passed over.
+    ///
+    /// ```
+    /// use corio_net::{TcpListener, TcpStream};
+    /// corio_runtime::run(async {
+    ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+    ///     let client = TcpStream::connect(listener.local_addr()?).await?;
+    ///     let (_stream, peer) = listener.accept().await?;
+    ///     assert_eq!(peer, client.local_addr()?);
+    ///     std::io::Result::Ok(())
+    /// }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// If the socket is at fault. Running out of descriptors is not an error: the listener waits for some.
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        loop {
+            let fd = self.key.accept().await?;
+            if let Ok(peer) = fd.peer_addr() {
+                return Ok((TcpStream::from_fd(fd), peer));
+            }
+        }
+    }
+
+    /// The address that it listens on.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.key.local_addr()
+    }
+}
+
+impl Drop for TcpListener {
+    fn drop(&mut self) {
+        self.key.release();
+    }
+}
+
+/// A TCP connection that is read and written through buffers that are passed in and given back.
+///
+/// Dropping it closes it, after what was written is sent.
+#[derive(Debug)]
+pub struct TcpStream {
+    reader: StreamReader,
+    writer: StreamWriter,
+}
+
+impl TcpStream {
+    /// Connects, as [`open_connection`](crate::open_connection) does.
+    pub async fn connect(addr: impl ToSocketAddrs) -> io::Result<TcpStream> {
+        let fd = Connection::builder().connect_fd(addr).await?;
+        Ok(TcpStream::from_fd(fd))
+    }
+
+    fn from_fd(fd: Fd) -> TcpStream {
+        let (reader, writer) =
+            TABLE.with(|streams| streams.open(fd, DEFAULT_LIMIT, false, Origin::Connected));
+        TcpStream { reader, writer }
+    }
+
+    /// Reads up to the length of `buf` into it, straight from the kernel if nothing had arrived before; 0 at
+    /// the end of the stream, or if `buf` is empty.
+    ///
+    /// A dropped future loses the buffer, but no byte: what arrives goes to the next read.
+    ///
+    /// ```
+    /// use corio_net::{TcpListener, TcpStream};
+    /// corio_runtime::run(async {
+    ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+    ///     let mut client = TcpStream::connect(listener.local_addr()?).await?;
+    ///     let (mut stream, _) = listener.accept().await?;
+    ///     let (sent, _) = client.write_all(b"hello").await;
+    ///     sent?;
+    ///     let (n, buf) = stream.read(vec![0; 64]).await;
+    ///     assert_eq!(&buf[..n?], b"hello");
+    ///     std::io::Result::Ok(())
+    /// }).unwrap();
+    /// ```
+    pub async fn read<B: AsMut<[u8]> + 'static>(&mut self, mut buf: B) -> (io::Result<usize>, B) {
+        if buf.as_mut().is_empty() {
+            return (Ok(0), buf);
+        }
+        loop {
+            let ready = poll_fn(|cx| self.reader.poll_owned(cx, buf.as_mut())).await;
+            match ready {
+                Ok(Some(n)) => return (Ok(n), buf),
+                Err(e) => return (Err(e), buf),
+                Ok(None) => {}
+            }
+            let receiving = match self.reader.receive_into(buf) {
+                Ok(op) => op,
+                Err((e, buf)) => return (Err(e), buf),
+            };
+            let (done, back) = receiving.await;
+            match done {
+                // Cancelled or interrupted: nothing came, and nothing is wrong.
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => buf = back,
+                result => return (result, back),
+            }
+        }
+    }
+
+    /// Writes all of `buf` and waits until the kernel has it. Once polled, all of it is sent, in order, even if
+    /// the future is dropped.
+    pub async fn write_all<B: AsRef<[u8]>>(&mut self, buf: B) -> (io::Result<()>, B) {
+        if let Err(e) = self.writer.write(buf.as_ref()) {
+            return (Err(e), buf);
+        }
+        (self.writer.flush().await, buf)
+    }
+
+    /// The peer's address.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.writer.peer_addr()
+    }
+
+    /// This side's address.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.writer.local_addr()
+    }
+
+    /// Ends the sending direction once everything written is sent.
+    pub fn write_eof(&mut self) -> io::Result<()> {
+        self.writer.write_eof()
+    }
+
+    /// The connection as a buffered reader and writer.
+    pub fn into_streams(self) -> (StreamReader, StreamWriter) {
+        self.reader.read_ahead();
+        (self.reader, self.writer)
+    }
+}
+
+impl TryFrom<std::net::TcpStream> for TcpStream {
+    type Error = io::Error;
+
+    /// # Errors
+    /// Outside a running loop.
+    fn try_from(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+        let fd = Fd::from(OwnedFd::from(stream));
+        let opened = TABLE.try_with(|streams| streams.open(fd, DEFAULT_LIMIT, false, Origin::Connected));
+        let (reader, writer) = opened.ok_or_else(|| io::Error::other("no running event loop"))?;
+        Ok(TcpStream { reader, writer })
+    }
+}
