@@ -15,7 +15,7 @@ use crate::{
     driver::Driver,
     exception::{ExceptionContext, ExceptionHandler},
     handle::{Handle, LoopId, LoopInbox, Registration},
-    op::{Done, Operation, Sqe},
+    op::{Done, Operation, Sqe, inflight::InFlight},
     ring::Ring,
     service::Services,
     task::{
@@ -133,10 +133,7 @@ impl Loop {
             _registration: registration,
         });
         if let Some(fd) = wake_fd {
-            lp.driver.submit(Box::new(crate::op::inflight::Resident(Box::new(ReadWakes {
-                fd: fd.into(),
-                count: [0; 8],
-            }))));
+            lp.driver.submit(InFlight::Resident(Box::new(ReadWakes { fd: fd.into(), count: [0; 8] })));
         }
         Ok(lp)
     }
@@ -210,7 +207,7 @@ impl Operation for ReadWakes {
     fn complete(self: Box<Self>, _: Done) {
         try_with(|lp| {
             if !lp.closing.get() {
-                lp.driver.submit(Box::new(crate::op::inflight::Resident(self)));
+                lp.driver.submit(InFlight::Resident(self));
             }
         });
     }

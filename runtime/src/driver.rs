@@ -36,12 +36,12 @@ impl Driver {
         }
     }
 
-    pub(crate) fn submit(&self, op: Box<dyn InFlight>) -> OpKey {
+    pub(crate) fn submit(&self, op: InFlight) -> OpKey {
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         ring.submit(table, op, Owner::Handle)
     }
 
-    pub(crate) fn submit_claimed(&self, op: Box<dyn InFlight>) -> OpKey {
+    pub(crate) fn submit_claimed(&self, op: InFlight) -> OpKey {
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         ring.submit(table, op, Owner::Future)
     }

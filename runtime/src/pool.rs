@@ -27,7 +27,7 @@
 
 use std::{
     alloc::{self, Layout},
-    cell::{Cell, RefCell},
+    cell::Cell,
     fmt, io,
     ops::Deref,
     ptr::NonNull,
@@ -52,7 +52,7 @@ struct Region {
     count: u16,
     size: usize,
     tail: Cell<u16>,
-    lent: RefCell<Vec<bool>>,
+    lent: Box<[Cell<bool>]>,
     available: Cell<usize>,
     leaked: Cell<bool>,
 }
@@ -79,7 +79,7 @@ impl Pool {
             count,
             size,
             tail: Cell::new(0),
-            lent: RefCell::new(vec![true; usize::from(count)]),
+            lent: vec![Cell::new(true); usize::from(count)].into_boxed_slice(),
             available: Cell::new(0),
             leaked: Cell::new(false),
         });
@@ -106,9 +106,7 @@ impl Pool {
     /// The buffer `id`, of which the kernel filled `len` bytes. `None` for an id that was not the kernel's.
     pub(crate) fn take(&self, id: u16, len: usize) -> Option<PoolBuf> {
         let region = &self.region;
-        let mut lent = region.lent.borrow_mut();
-        let slot = lent.get_mut(usize::from(id)).filter(|lent| !**lent)?;
-        *slot = true;
+        region.lent.get(usize::from(id)).filter(|lent| !lent.replace(true))?;
         region.available.set(region.available.get() - 1);
         Some(PoolBuf { memory: Memory::Pool(Rc::clone(region), id), len: len.min(region.size) })
     }
@@ -134,7 +132,7 @@ impl Region {
         entry.set_len(self.size as u32);
         entry.set_bid(id);
         self.tail.set(tail.wrapping_add(1));
-        self.lent.borrow_mut()[usize::from(id)] = false;
+        self.lent[usize::from(id)].set(false);
         self.available.set(self.available.get() + 1);
         self.tail_word().store(self.tail.get(), Ordering::Release);
     }

@@ -163,7 +163,6 @@ impl Runner {
         lp.services.each(|service| service.close());
         drop(lp.tasks.clear());
         self.quiesce()?;
-        drop(lp.services.clear());
         lp.inbox.close();
         Ok(())
     }

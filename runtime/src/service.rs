@@ -2,9 +2,8 @@
 
 use std::{
     any::Any,
-    cell::RefCell,
+    cell::OnceCell,
     fmt,
-    rc::Rc,
     sync::{
         OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -71,11 +70,10 @@ impl<T: Service> LoopLocal<T> {
     /// As `with`; `None` outside a running loop.
     pub fn try_with<R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
         let index = *self.index.get_or_init(|| NEXT_INDEX.fetch_add(1, Ordering::Relaxed));
-        let service = current::try_with(|lp| {
-            lp.services.get(index).unwrap_or_else(|| lp.services.insert(index, Rc::new((self.make)())))
-        })?;
-        let any: &dyn Any = &*service;
-        any.downcast_ref().map(f)
+        current::try_with(|lp| {
+            let service: &dyn Any = lp.services.get(index, || Box::new((self.make)()));
+            service.downcast_ref().map(f)
+        })?
     }
 }
 
@@ -85,42 +83,24 @@ impl<T: Service> fmt::Debug for LoopLocal<T> {
     }
 }
 
-/// The services of one loop.
+/// Most services of a process: each is one static of a crate beside this one.
+const SERVICES_MAX: usize = 16;
+
+/// The services of one loop. They live as long as the loop.
 #[derive(Default)]
-pub(crate) struct Services(RefCell<Vec<Option<Rc<dyn Service>>>>);
+pub(crate) struct Services([OnceCell<Box<dyn Service>>; SERVICES_MAX]);
 
 impl Services {
-    fn get(&self, index: usize) -> Option<Rc<dyn Service>> {
-        self.0.borrow().get(index).cloned().flatten()
+    fn get(&self, index: usize, make: impl FnOnce() -> Box<dyn Service>) -> &dyn Service {
+        assert!(index < SERVICES_MAX, "more than {SERVICES_MAX} kinds of services in a process");
+        &**self.0[index].get_or_init(make)
     }
 
-    fn insert(&self, index: usize, service: Rc<dyn Service>) -> Rc<dyn Service> {
-        let mut services = self.0.borrow_mut();
-        if services.len() <= index {
-            services.resize(index + 1, None);
-        }
-        services[index] = Some(Rc::clone(&service));
-        service
-    }
-
-    /// Calls `f` with each; no borrow is held meanwhile.
-    pub(crate) fn each(&self, mut f: impl FnMut(&dyn Service)) {
-        let count = self.0.borrow().len();
-        for index in 0..count {
-            if let Some(service) = self.get(index) {
-                f(&*service);
-            }
-        }
+    pub(crate) fn each(&self, f: impl FnMut(&dyn Service)) {
+        self.0.iter().filter_map(|cell| cell.get()).map(|service| &**service).for_each(f);
     }
 
     pub(crate) fn any_busy(&self) -> bool {
-        let mut busy = false;
-        self.each(|service| busy |= service.busy());
-        busy
-    }
-
-    /// All of them, to be dropped by the closing loop.
-    pub(crate) fn clear(&self) -> Vec<Option<Rc<dyn Service>>> {
-        std::mem::take(&mut *self.0.borrow_mut())
+        self.0.iter().filter_map(|cell| cell.get()).any(|service| service.busy())
     }
 }

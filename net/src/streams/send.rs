@@ -82,8 +82,11 @@ impl Batch {
 
     /// Drops what was sent. A small copy's memory is kept.
     fn consume(&mut self, count: usize) {
-        let mut left = count.min(self.len);
-        self.len -= left;
+        if count >= self.len {
+            return self.clear();
+        }
+        self.len -= count;
+        let mut left = count;
         while let Some(segment) = self.segments.front() {
             let rest = segment.as_ref().len() - self.sent;
             if left < rest {
@@ -92,18 +95,19 @@ impl Batch {
             }
             left -= rest;
             self.sent = 0;
-            if let Some(Segment::Copied(mut data)) = self.segments.pop_front()
-                && data.capacity() <= SPARE_MAX
-            {
-                data.clear();
-                self.spare = data;
-            }
+            self.segments.pop_front();
         }
     }
 
     fn clear(&mut self) {
-        self.consume(usize::MAX);
-        self.fd = None;
+        if let Some(Segment::Copied(data)) = self.segments.front_mut()
+            && data.capacity() <= SPARE_MAX
+        {
+            self.spare = std::mem::take(data);
+            self.spare.clear();
+        }
+        self.segments.clear();
+        (self.sent, self.len) = (0, 0);
     }
 }
 
@@ -279,37 +283,49 @@ impl Slot {
 impl Streams {
     /// A send came back from the kernel.
     fn sent(&self, mut batch: Box<Batch>, done: &Done) {
-        let slot = batch.slot;
+        let index = batch.slot;
         let before = batch.len;
         match done.count() {
             Ok(count) => batch.consume(count),
             Err(_) if matches!(done.errno(), Some(errno::EAGAIN | errno::EINTR)) => {}
             Err(_) => return self.send_failed(batch, done.errno().unwrap_or(errno::EPIPE)),
         }
-        let wakers = self.with_slot(slot, |slot| {
-            slot.send.queued = slot.send.queued.saturating_sub(before - batch.len);
-            slot.send.in_flight = None;
-            let go_on = batch.len > 0 && slot.fd.is_some();
-            if !go_on {
-                if slot.send.next.is_some() || slot.send.phase != Phase::Open {
-                    slot.flush();
-                }
-            }
-            let calm = slot.send.queued <= slot.send.low;
-            let wakers = if calm { std::mem::take(&mut slot.send.drainers) } else { Vec::new() };
-            (go_on, wakers)
-        });
-        let Some((go_on, wakers)) = wakers else { return };
-        if go_on {
+        let sent = before - batch.len;
+        if batch.len > 0 {
             // The rest may wait for the peer.
             batch.silent = false;
-            let key = op::start(batch);
-            self.with_slot(slot, |slot| slot.send.in_flight = Some(key));
-        } else {
-            self.recycle(batch);
-            self.retire(slot);
+            return self.send_rest(batch, sent);
         }
-        wakers.into_iter().for_each(Waker::wake);
+        self.recycle(batch);
+        let after = self.with_slot(index, |slot| {
+            slot.send.in_flight = None;
+            slot.send.queued -= sent.min(slot.send.queued);
+            if slot.send.next.is_some() || slot.send.phase != Phase::Open {
+                slot.flush();
+            }
+            (slot.fd.is_none(), slot.send.take_drainers())
+        });
+        if let Some((closed, drainers)) = after {
+            if closed {
+                self.retire(index);
+            }
+            drainers.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn send_rest(&self, batch: Box<Batch>, sent: usize) {
+        let index = batch.slot;
+        let mut batch = Some(batch);
+        let drainers = self.with_slot(index, |slot| {
+            slot.send.queued -= sent.min(slot.send.queued);
+            // An aborted stream sends nothing more.
+            slot.send.in_flight = batch.take_if(|_| slot.fd.is_some()).map(op::start);
+            slot.send.take_drainers()
+        });
+        if batch.is_some() {
+            self.retire(index);
+        }
+        drainers.into_iter().flatten().for_each(Waker::wake);
     }
 
     fn send_failed(&self, batch: Box<Batch>, errno: i32) {
@@ -326,6 +342,7 @@ impl Streams {
 
     fn recycle(&self, mut batch: Box<Batch>) {
         batch.clear();
+        batch.fd = None;
         let mut batches = self.batches.borrow_mut();
         if batches.len() < 256 {
             batches.push(batch);
@@ -334,6 +351,11 @@ impl Streams {
 }
 
 impl Send {
+    /// Those who wait for the low-water mark, once it is reached.
+    fn take_drainers(&mut self) -> Vec<Waker> {
+        if self.queued <= self.low { std::mem::take(&mut self.drainers) } else { Vec::new() }
+    }
+
     pub(super) fn drop_unsent(&mut self) {
         self.next = None;
         self.queued = 0;

@@ -27,78 +27,105 @@ impl OpKey {
     }
 }
 
-/// An operation as the table holds it.
-pub(crate) trait InFlight: 'static {
-    fn prepare(&mut self) -> Sqe<'_>;
+/// An operation as the table holds it. Each kind is a trait of its own, so that an operation that its handle
+/// boxed once goes to the kernel and comes back without another allocation.
+pub(crate) enum InFlight {
+    /// Of a handle, with one result.
+    Resident(Box<dyn Resident>),
+    /// Of a handle, with many results.
+    Shots(Box<dyn Shots>),
+    /// Of a future.
+    Claimed(Box<dyn Claimed>),
+}
+
+impl InFlight {
+    pub(crate) fn prepare(&mut self) -> Sqe<'_> {
+        match self {
+            InFlight::Resident(op) => op.describe(),
+            InFlight::Shots(op) => op.describe(),
+            InFlight::Claimed(op) => op.describe(),
+        }
+    }
 
     /// A completion that is not the last one. Only a multishot may look at itself here.
-    fn more(&self, done: Done);
+    pub(crate) fn more(&self, done: Done) {
+        if let InFlight::Shots(op) = self {
+            op.deliver(done);
+        }
+    }
 
     /// The final completion. `Some` is kept for the future that will claim it.
-    fn finish(self: Box<Self>, done: Done) -> Option<Box<dyn Ended>>;
+    pub(crate) fn finish(self, done: Done) -> Option<Box<dyn Ended>> {
+        match self {
+            InFlight::Resident(op) => op.finish(done),
+            InFlight::Shots(op) => op.finish(done),
+            InFlight::Claimed(op) => return Some(op.finish(done)),
+        }
+        None
+    }
 
     /// The final completion, and the future is gone.
+    pub(crate) fn abandon(self, done: Done) {
+        match self {
+            InFlight::Resident(op) => op.finish(done),
+            InFlight::Shots(op) => op.finish(done),
+            InFlight::Claimed(op) => op.abandon(done),
+        }
+    }
+}
+
+pub(crate) trait Resident: 'static {
+    fn describe(&mut self) -> Sqe<'_>;
+    fn finish(self: Box<Self>, done: Done);
+}
+
+impl<O: Operation<Output = ()>> Resident for O {
+    fn describe(&mut self) -> Sqe<'_> {
+        self.prepare()
+    }
+
+    fn finish(self: Box<Self>, done: Done) {
+        self.complete(done);
+    }
+}
+
+pub(crate) trait Shots: 'static {
+    fn describe(&self) -> Sqe<'_>;
+    fn deliver(&self, done: Done);
+    fn finish(self: Box<Self>, done: Done);
+}
+
+impl<M: Multishot> Shots for M {
+    fn describe(&self) -> Sqe<'_> {
+        self.prepare()
+    }
+
+    fn deliver(&self, done: Done) {
+        self.item(done);
+    }
+
+    fn finish(self: Box<Self>, done: Done) {
+        self.end(done);
+    }
+}
+
+pub(crate) trait Claimed: 'static {
+    fn describe(&mut self) -> Sqe<'_>;
+    fn finish(self: Box<Self>, done: Done) -> Box<dyn Ended>;
     fn abandon(self: Box<Self>, done: Done);
 }
 
-/// An operation of a handle.
-pub(crate) struct Resident<O>(pub(crate) Box<O>);
-
-impl<O: Operation<Output = ()>> InFlight for Resident<O> {
-    fn prepare(&mut self) -> Sqe<'_> {
-        self.0.prepare()
+impl<O: Operation> Claimed for O {
+    fn describe(&mut self) -> Sqe<'_> {
+        self.prepare()
     }
 
-    fn more(&self, _: Done) {}
-
-    fn finish(self: Box<Self>, done: Done) -> Option<Box<dyn Ended>> {
-        self.0.complete(done);
-        None
+    fn finish(self: Box<Self>, done: Done) -> Box<dyn Ended> {
+        Box::new(Finished { op: self, done })
     }
 
     fn abandon(self: Box<Self>, done: Done) {
-        self.0.complete(done);
-    }
-}
-
-/// A multishot operation of a handle.
-pub(crate) struct Shots<M>(pub(crate) Box<M>);
-
-impl<M: Multishot> InFlight for Shots<M> {
-    fn prepare(&mut self) -> Sqe<'_> {
-        self.0.prepare()
-    }
-
-    fn more(&self, done: Done) {
-        self.0.item(done);
-    }
-
-    fn finish(self: Box<Self>, done: Done) -> Option<Box<dyn Ended>> {
-        self.0.end(done);
-        None
-    }
-
-    fn abandon(self: Box<Self>, done: Done) {
-        self.0.end(done);
-    }
-}
-
-/// An operation that a future waits for.
-pub(crate) struct Claimed<O>(pub(crate) Box<O>);
-
-impl<O: Operation> InFlight for Claimed<O> {
-    fn prepare(&mut self) -> Sqe<'_> {
-        self.0.prepare()
-    }
-
-    fn more(&self, _: Done) {}
-
-    fn finish(self: Box<Self>, done: Done) -> Option<Box<dyn Ended>> {
-        Some(Box::new(Finished { op: self.0, done }))
-    }
-
-    fn abandon(self: Box<Self>, done: Done) {
-        self.0.abandoned(done);
+        self.abandoned(done);
     }
 }
 
@@ -131,7 +158,7 @@ enum State {
         next: u32,
     },
     /// The kernel's. `None` only while `more` lends the operation out.
-    InFlight(Option<Box<dyn InFlight>>),
+    InFlight(Option<InFlight>),
     /// Ended, waiting for its future.
     Ended(Box<dyn Ended>),
 }
@@ -178,7 +205,7 @@ impl Table {
 
     pub(crate) fn insert(
         &mut self,
-        op: Box<dyn InFlight>,
+        op: InFlight,
         scratch: Option<Box<Scratch>>,
         makes_fd: bool,
         owner: Owner,
@@ -220,14 +247,14 @@ impl Table {
     }
 
     /// Lends an operation in flight out for `InFlight::more`; `give_back` returns it.
-    pub(crate) fn lend(&mut self, key: OpKey) -> Option<Box<dyn InFlight>> {
+    pub(crate) fn lend(&mut self, key: OpKey) -> Option<InFlight> {
         match &mut self.entry(key)?.state {
             State::InFlight(op) => op.take(),
             _ => None,
         }
     }
 
-    pub(crate) fn give_back(&mut self, key: OpKey, op: Box<dyn InFlight>) {
+    pub(crate) fn give_back(&mut self, key: OpKey, op: InFlight) {
         if let Some(Entry { state: State::InFlight(place), .. }) = self.entry(key) {
             *place = Some(op);
         }
@@ -324,6 +351,6 @@ impl Table {
 
 /// An operation that has just left the table.
 pub(crate) struct Ending {
-    pub(crate) op: Box<dyn InFlight>,
+    pub(crate) op: InFlight,
     pub(crate) owner: Owner,
 }

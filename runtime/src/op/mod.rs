@@ -122,7 +122,7 @@ impl Done {
 /// # Panics
 /// Outside a running loop.
 pub fn start<O: Operation<Output = ()>>(op: Box<O>) -> OpKey {
-    current::with(|lp| lp.driver.submit(Box::new(inflight::Resident(op))))
+    current::with(|lp| lp.driver.submit(inflight::InFlight::Resident(op)))
 }
 
 /// As [`start`], for an operation with many results.
@@ -130,7 +130,7 @@ pub fn start<O: Operation<Output = ()>>(op: Box<O>) -> OpKey {
 /// # Panics
 /// Outside a running loop.
 pub fn start_multishot<M: Multishot>(op: Box<M>) -> OpKey {
-    current::with(|lp| lp.driver.submit(Box::new(inflight::Shots(op))))
+    current::with(|lp| lp.driver.submit(inflight::InFlight::Shots(op)))
 }
 
 /// Asks the kernel to end an operation that [`start`] or [`start_multishot`] gave it. Its final completion

@@ -65,7 +65,7 @@ pub(crate) enum Ring {
 
 impl Ring {
     /// Puts `op` into the table and its SQE into the queue. Never fails: what does not fit waits.
-    pub(crate) fn submit(&mut self, table: &mut Table, op: Box<dyn InFlight>, owner: Owner) -> OpKey {
+    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, owner: Owner) -> OpKey {
         match self {
             Ring::Uring(ring) => ring.submit(table, op, owner),
             Ring::Sim(sim) => sim.submit(table, op, owner),

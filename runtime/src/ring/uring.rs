@@ -76,6 +76,8 @@ pub(crate) struct Uring {
     /// Silent sends in submission order, with the count of SQEs that were pushed before and with each.
     silent: VecDeque<(u64, OpKey)>,
     pushed: u64,
+    /// Silent sends up to this number have reported, or never will.
+    settled: u64,
     registered: Option<u32>,
     flags: u32,
     silent_sends: bool,
@@ -97,6 +99,7 @@ impl Uring {
             backlog: VecDeque::new(),
             silent: VecDeque::new(),
             pushed: 0,
+            settled: 0,
             flags,
             silent_sends: false,
             capped_receives: true,
@@ -113,7 +116,7 @@ impl Uring {
         self.ring.as_mut().expect("the ring is taken only by leak, at the loop's end")
     }
 
-    pub(crate) fn submit(&mut self, table: &mut Table, mut op: Box<dyn InFlight>, owner: Owner) -> OpKey {
+    pub(crate) fn submit(&mut self, table: &mut Table, mut op: InFlight, owner: Owner) -> OpKey {
         let Encoded { entry, scratch, makes_fd, silent } = encode(op.prepare(), self);
         let key = table.insert(op, scratch, makes_fd, owner);
         self.push(entry.user_data(key.to_user_data()));
@@ -222,6 +225,9 @@ impl Uring {
     }
 
     pub(crate) fn drain(&mut self, table: &Table, out: &mut Vec<Completion>) {
+        if !self.silent.is_empty() {
+            self.settle_silent();
+        }
         let Uring { ring: Some(ring), pool, counters, .. } = self else { return };
         for cqe in ring.completion() {
             if cqe.user_data() == IGNORED {
@@ -237,22 +243,22 @@ impl Uring {
         }
     }
 
-    /// Rule 3: to be called after an `enter`, `drain` and the delivery of what was drained. The next silent
-    /// send that the kernel consumed and that is still in flight has succeeded.
-    pub(crate) fn silent_success(&mut self, table: &Table) -> Option<OpKey> {
-        if self.silent.is_empty() {
-            return None;
-        }
-        // Its report may be among the completions that the kernel still holds back.
+    /// Notes which silent sends have reported by now, if they ever will. One that the kernel has consumed may
+    /// still have its report among the completions that did not fit into the CQ.
+    fn settle_silent(&mut self) {
         if self.ring().submission().cq_overflow() {
             self.counters.overflows += 1;
-            return None;
+        } else {
+            self.settled = self.pushed - self.backlog.len() as u64 - self.queued() as u64;
         }
-        let consumed = self.pushed - self.backlog.len() as u64 - self.queued() as u64;
-        while let Some(&(number, key)) = self.silent.front() {
-            if number > consumed {
-                break;
-            }
+    }
+
+    /// Rule 3: to be called after an `enter`, `drain` and the delivery of what was drained. The next silent
+    /// send that the kernel had consumed then, and that is still in flight, has succeeded.
+    pub(crate) fn silent_success(&mut self, table: &Table) -> Option<OpKey> {
+        while let Some(&(number, key)) = self.silent.front()
+            && number <= self.settled
+        {
             self.silent.pop_front();
             if table.is_in_flight(key) {
                 self.counters.silent += 1;
@@ -466,7 +472,7 @@ mod self_test {
     use super::{Completion, Fd, Table, Uring, Wait};
     use crate::op::{
         Done, Multishot, OpKey, Operation, Sqe,
-        inflight::{InFlight, Owner, Resident, Shots},
+        inflight::{InFlight, Owner},
     };
 
     const BLOCK: usize = 64 * 1024;
@@ -511,7 +517,7 @@ mod self_test {
         let (mut sent, mut full) = (0, false);
         for _ in 0..256 {
             let op = SilentSend { fd: fd.clone(), data: vec![0; BLOCK] };
-            let completions = run(ring, &mut table, Box::new(Resident(Box::new(op))))?;
+            let completions = run(ring, &mut table, InFlight::Resident(Box::new(op)))?;
             let [(_, res)] = completions[..] else { return finish(ring, &mut table, false) };
             match res {
                 SILENT => sent += BLOCK,
@@ -536,13 +542,13 @@ mod self_test {
         let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
         theirs.write_all(&[0; 32])?;
         let mut table = Table::new();
-        let completions = run(ring, &mut table, Box::new(Shots(Box::new(CappedRecv(fd)))))?;
+        let completions = run(ring, &mut table, InFlight::Shots(Box::new(CappedRecv(fd))))?;
         let honoured = matches!(completions[..], [(false, 32)]);
         finish(ring, &mut table, honoured)
     }
 
     /// Submits one operation and collects what it reports at once: (more to come, result).
-    fn run(ring: &mut Uring, table: &mut Table, op: Box<dyn InFlight>) -> io::Result<Vec<(bool, i32)>> {
+    fn run(ring: &mut Uring, table: &mut Table, op: InFlight) -> io::Result<Vec<(bool, i32)>> {
         let key = ring.submit(table, op, Owner::Handle);
         ring.enter(Wait::No)?;
         let mut out = Vec::new();

@@ -28,7 +28,7 @@ impl Sim {
     pub(crate) fn new(_seed: u64, _sizes: Sizes, _faults: Faults, _clock: Clock) -> Sim {
         Sim { counters: RingCounters::default() }
     }
-    pub(crate) fn submit(&mut self, table: &mut Table, op: Box<dyn InFlight>, owner: Owner) -> OpKey {
+    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, owner: Owner) -> OpKey {
         table.insert(op, None, false, owner)
     }
     pub(crate) fn cancel(&mut self, _key: OpKey) {}
