@@ -3,6 +3,7 @@
 //! The modules are asyncio's chapters; what asyncio has at its top level is also here at the top.
 #![forbid(unsafe_code)]
 
+pub use corio_macros::{main, test};
 pub use corio_runtime::{
     Backend, BackendInfo, Builder, Handle, LoopClosed, Runner, Task, TaskError, create_task,
     create_task_named, current_task, handle, run, yield_now,

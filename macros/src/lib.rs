@@ -1,1 +1,177 @@
 //! The `#[corio::main]` and `#[corio::test]` attributes.
+//!
+//! Users take them from the facade crate `corio`, which the code they write refers to.
+#![forbid(unsafe_code)]
+
+use proc_macro::TokenStream;
+use proc_macro2::TokenStream as TokenStream2;
+use quote::quote;
+use syn::{
+    Error, Expr, ItemFn, Lit, LitInt, Meta, Result, Token, parse::Parser, parse_macro_input,
+    punctuated::Punctuated, spanned::Spanned,
+};
+
+/// Runs an async `main` on a new loop: its body becomes the argument of `corio::run`.
+///
+/// The return type may be anything that `main` may return.
+///
+/// ```
+/// #[corio::main]
+/// async fn main() -> std::io::Result<()> {
+///     corio::sleep(std::time::Duration::from_millis(1)).await;
+///     Ok(())
+/// }
+/// ```
+///
+/// Without `async` there is nothing to run:
+/// ```compile_fail
+/// #[corio::main]
+/// fn main() {}
+/// ```
+///
+/// One loop per core is not supported yet:
+/// ```compile_fail
+/// #[corio::main(cores = "all")]
+/// async fn main() {}
+/// ```
+#[proc_macro_attribute]
+pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
+    let function = parse_macro_input!(item as ItemFn);
+    expand(&function, main_options(options.into()).map(|()| None), "main", &TokenStream2::new())
+}
+
+/// Runs an async test on a loop of its own.
+///
+/// The test's result is the function's: a panic fails it, and so does an `Err`. Other attributes, such as
+/// `#[should_panic]` and `#[ignore]`, keep their meaning. What the test leaves behind is cancelled, as by
+/// `corio::run`.
+///
+/// ```
+/// #[corio::test]
+/// async fn a_task_gives_its_value() {
+///     assert_eq!(corio::create_task(async { 7 }).await.unwrap(), 7);
+/// }
+/// ```
+///
+/// With `sim = SEED` (an integer) it runs on the simulator: virtual time, and the same seed gives the same
+/// run.
+/// ```
+/// #[corio::test(sim = 42)]
+/// async fn an_hour_passes_at_once() {
+///     corio::sleep(std::time::Duration::from_secs(3600)).await;
+/// }
+/// ```
+///
+/// A test takes no arguments:
+/// ```compile_fail
+/// #[corio::test]
+/// async fn takes(n: u32) {}
+/// # fn main() {}
+/// ```
+#[proc_macro_attribute]
+pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
+    let function = parse_macro_input!(item as ItemFn);
+    expand(&function, test_options(options.into()), "test", &quote!(#[::core::prelude::v1::test]))
+}
+
+fn expand(
+    function: &ItemFn,
+    seed: Result<Option<LitInt>>,
+    name: &str,
+    attribute: &TokenStream2,
+) -> TokenStream {
+    let seed = match check(function, name).and(seed) {
+        Ok(seed) => seed,
+        Err(error) => return failed(function, &error),
+    };
+    let ItemFn { attrs, vis, sig, block } = function;
+    let mut sig = sig.clone();
+    sig.asyncness = None;
+    let run = match seed {
+        None => quote!(::corio::run(async move #block)),
+        Some(seed) => quote! {
+            ::corio::Runner::builder()
+                .backend(::corio::Backend::Sim { seed: #seed })
+                .build()
+                .expect("cannot set up the simulator")
+                .run(async move #block)
+        },
+    };
+    quote!(#attribute #(#attrs)* #vis #sig { #run }).into()
+}
+
+/// The error, and an empty function in the place of the refused one: its absence would be a second error.
+fn failed(function: &ItemFn, error: &Error) -> TokenStream {
+    let (error, name) = (error.to_compile_error(), &function.sig.ident);
+    quote!(#error fn #name() {}).into()
+}
+
+/// Whether the function is one that a loop can run, with nothing given to it.
+fn check(function: &ItemFn, name: &str) -> Result<()> {
+    let sig = &function.sig;
+    let refuse = |at: &dyn Spanned, why: &str| Err(Error::new(at.span(), format!("#[corio::{name}]: {why}")));
+    if sig.asyncness.is_none() {
+        return refuse(&sig.fn_token, "the function must be `async`");
+    }
+    if name == "main" && sig.ident != "main" {
+        return refuse(&sig.ident, "only `main` can be the program's start; call corio::run for others");
+    }
+    if !sig.inputs.is_empty() || sig.variadic.is_some() {
+        return refuse(&sig.inputs, "the function must take no arguments");
+    }
+    if !sig.generics.params.is_empty() || sig.generics.where_clause.is_some() {
+        return refuse(&sig.generics, "the function must not be generic");
+    }
+    if let Some(abi) = &sig.abi {
+        return refuse(abi, "the function must be a plain Rust function");
+    }
+    if let Some(token) = &sig.unsafety {
+        return refuse(token, "the function must not be `unsafe`");
+    }
+    let is_test = |path: &syn::Path| path.segments.last().is_some_and(|last| last.ident == "test");
+    match function.attrs.iter().find(|attribute| is_test(attribute.path())) {
+        Some(second) => refuse(second, "a second `test` attribute: remove one"),
+        None => Ok(()),
+    }
+}
+
+fn options(tokens: TokenStream2) -> Result<Punctuated<Meta, Token![,]>> {
+    Punctuated::parse_terminated.parse2(tokens)
+}
+
+fn main_options(tokens: TokenStream2) -> Result<()> {
+    match options(tokens)?.first() {
+        None => Ok(()),
+        Some(option) if option.path().is_ident("cores") => Err(Error::new(
+            option.span(),
+            "`cores` is not supported yet: #[corio::main] runs one loop, on the thread of `main`",
+        )),
+        Some(option) => Err(Error::new(option.span(), "unknown option: #[corio::main] takes none")),
+    }
+}
+
+/// The seed, if the test runs on the simulator.
+fn test_options(tokens: TokenStream2) -> Result<Option<LitInt>> {
+    let mut seed = None;
+    for option in options(tokens)? {
+        if !option.path().is_ident("sim") {
+            let text = "unknown option: #[corio::test] takes only `sim = SEED`";
+            return Err(Error::new(option.span(), text));
+        }
+        if seed.replace(seed_of(&option)?).is_some() {
+            return Err(Error::new(option.span(), "`sim` is given twice"));
+        }
+    }
+    Ok(seed)
+}
+
+fn seed_of(option: &Meta) -> Result<LitInt> {
+    if let Meta::NameValue(pair) = option
+        && let Expr::Lit(value) = &pair.value
+        && let Lit::Int(seed) = &value.lit
+        && seed.base10_parse::<u64>().is_ok()
+    {
+        return Ok(seed.clone());
+    }
+    Err(Error::new(option.span(), "`sim` takes an integer from 0 to 2^64 - 1: `sim = 42`"))
+}
