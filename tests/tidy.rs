@@ -246,8 +246,8 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file below `folder` with this extension, by its path from the root. Build output and what begins with
-/// a dot is skipped.
+/// Every file below `folder` with this extension, by its path from the root. Build output and what begins
+/// with a dot is skipped.
 fn files(folder: &Path, extension: &str, out: &mut Vec<String>) {
     let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
