@@ -84,7 +84,7 @@ impl<T: Service> fmt::Debug for LoopLocal<T> {
 }
 
 /// Most services of a process: each is one static of a crate beside this one.
-const SERVICES_MAX: usize = 16;
+const SERVICES_MAX: usize = 8;
 
 /// The services of one loop. They live as long as the loop.
 #[derive(Default)]
