@@ -49,7 +49,7 @@ pub(crate) struct ListenerKey {
 enum Accepting {
     Idle,
     Armed(OpKey),
-    Stopping(OpKey),
+    Stopping,
     BackingOff(TimerHandle),
 }
 
@@ -172,7 +172,7 @@ impl Listener {
 
     fn pause(&mut self) {
         if let Accepting::Armed(op) = self.accepting {
-            self.accepting = Accepting::Stopping(op);
+            self.accepting = Accepting::Stopping;
             op::cancel(op);
         }
     }

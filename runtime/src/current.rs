@@ -97,13 +97,17 @@ impl Entered {
             assert!(free, "run() cannot be called from a running event loop");
             *current.borrow_mut() = Some(Rc::clone(lp));
         });
+        lp.services.each(|service| service.entered());
         Entered(())
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let _ = CURRENT.try_with(|current| current.borrow_mut().take());
+        let left = CURRENT.try_with(|current| current.borrow_mut().take());
+        if let Ok(Some(lp)) = left {
+            lp.services.each(|service| service.left());
+        }
     }
 }
 

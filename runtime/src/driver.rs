@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     cell::RefCell,
+    collections::VecDeque,
     io,
     panic::{self, AssertUnwindSafe},
     task::Waker,
@@ -20,7 +21,7 @@ use crate::{
 pub(crate) struct Driver {
     inner: RefCell<Inner>,
     /// The completions of one `enter`; kept for its capacity.
-    batch: RefCell<Vec<Completion>>,
+    batch: RefCell<VecDeque<Completion>>,
 }
 
 struct Inner {
@@ -32,7 +33,7 @@ impl Driver {
     pub(crate) fn new(ring: Ring) -> Driver {
         Driver {
             inner: RefCell::new(Inner { table: Table::new(), ring }),
-            batch: RefCell::new(Vec::with_capacity(64)),
+            batch: RefCell::new(VecDeque::with_capacity(64)),
         }
     }
 
@@ -96,15 +97,21 @@ impl Driver {
             ring.enter(table, wait)?;
             ring.drain(table, &mut batch);
         }
-        for Completion { key, done } in batch.drain(..) {
-            self.deliver(key, done);
-        }
+        // An operation is library code, but a panic of one must not cost the others their completions, nor the
+        // kernel the operation. The panic hook has told of it.
+        while panic::catch_unwind(AssertUnwindSafe(|| self.deliver_all(&mut batch))).is_err() {}
         *self.batch.borrow_mut() = batch;
+        Ok(())
+    }
+
+    fn deliver_all(&self, batch: &mut VecDeque<Completion>) {
+        while let Some(Completion { key, done }) = batch.pop_front() {
+            if done.more { self.more(key, done) } else { self.finish(key, done) }
+        }
         while let Some(key) = self.silent_success() {
             // Everything that the operation asked for was sent.
-            self.deliver(key, Done::new(i32::MAX));
+            self.finish(key, Done::new(i32::MAX));
         }
-        Ok(())
     }
 
     fn silent_success(&self) -> Option<OpKey> {
@@ -112,30 +119,20 @@ impl Driver {
         ring.silent_success(table)
     }
 
-    fn deliver(&self, key: OpKey, done: Done) {
-        if done.more { self.more(key, done) } else { self.finish(key, done) }
-    }
-
-    // An operation is library code, but a panic of one must not cost the others their completions, nor the
-    // kernel the operation. The panic hook has told of it.
-
     fn more(&self, key: OpKey, done: Done) {
         let op = self.inner.borrow_mut().table.lend(key);
         let Some(op) = op else { return self.stray() };
-        let _ = panic::catch_unwind(AssertUnwindSafe(|| op.more(done)));
-        self.inner.borrow_mut().table.give_back(key, op);
+        Lent { driver: self, key, op: Some(op) }.more(done);
     }
 
     fn finish(&self, key: OpKey, done: Done) {
         let ending = self.inner.borrow_mut().table.finish(key);
         let Some(Ending { op, owner }) = ending else { return self.stray() };
-        let _ = panic::catch_unwind(AssertUnwindSafe(|| {
-            if owner == Owner::Gone {
-                op.abandon(done);
-            } else if let Some(result) = op.finish(done) {
-                self.settle(key, result);
-            }
-        }));
+        if owner == Owner::Gone {
+            op.abandon(done);
+        } else if let Some(result) = op.finish(done) {
+            self.settle(key, result);
+        }
     }
 
     fn settle(&self, key: OpKey, result: Box<dyn Ended>) {
@@ -171,6 +168,29 @@ impl Driver {
         match &mut self.inner.borrow_mut().ring {
             Ring::Sim(sim) => Some(f(sim)),
             Ring::Uring(_) => None,
+        }
+    }
+}
+
+/// An operation on loan: it goes back to the table also if its code panics.
+struct Lent<'a> {
+    driver: &'a Driver,
+    key: OpKey,
+    op: Option<InFlight>,
+}
+
+impl Lent<'_> {
+    fn more(&self, done: Done) {
+        if let Some(op) = &self.op {
+            op.more(done);
+        }
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        if let Some(op) = self.op.take() {
+            self.driver.inner.borrow_mut().table.give_back(self.key, op);
         }
     }
 }

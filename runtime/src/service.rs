@@ -14,6 +14,12 @@ use crate::current;
 
 /// A part of the loop that lives outside this crate.
 pub trait Service: Any {
+    /// The loop becomes the running one of this thread. Also called when the service is made.
+    fn entered(&self) {}
+
+    /// The loop is no longer the running one.
+    fn left(&self) {}
+
     /// Called at the end of each turn, before everything queued is submitted.
     fn before_submit(&self) {}
 
@@ -84,7 +90,7 @@ impl<T: Service> fmt::Debug for LoopLocal<T> {
 }
 
 /// Most services of a process: each is one static of a crate beside this one.
-const SERVICES_MAX: usize = 16;
+const SERVICES_MAX: usize = 8;
 
 /// The services of one loop. They live as long as the loop.
 #[derive(Default)]
@@ -93,7 +99,11 @@ pub(crate) struct Services([OnceCell<Box<dyn Service>>; SERVICES_MAX]);
 impl Services {
     fn get(&self, index: usize, make: impl FnOnce() -> Box<dyn Service>) -> &dyn Service {
         assert!(index < SERVICES_MAX, "more than {SERVICES_MAX} kinds of services in a process");
-        &**self.0[index].get_or_init(make)
+        &**self.0[index].get_or_init(|| {
+            let service = make();
+            service.entered();
+            service
+        })
     }
 
     pub(crate) fn each(&self, f: impl FnMut(&dyn Service)) {

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     io,
+    rc::Rc,
     task::Waker,
 };
 
@@ -25,7 +26,47 @@ use crate::listener::ListenerKey;
 /// asyncio's limit of a stream.
 pub(crate) const DEFAULT_LIMIT: usize = 64 << 10;
 
-pub(crate) static TABLE: LoopLocal<Streams> = LoopLocal::new(Streams::new);
+static SERVICE: LoopLocal<Share> = LoopLocal::new(|| Share(Rc::new(Streams::new())));
+
+thread_local! {
+    /// The table of the running loop, so that the hot path finds it in a few instructions.
+    static RUNNING: RefCell<Option<Rc<Streams>>> = const { RefCell::new(None) };
+}
+
+/// The loop's share of its table.
+struct Share(Rc<Streams>);
+
+/// The streams of the running loop.
+pub(crate) struct Table(());
+
+pub(crate) static TABLE: Table = Table(());
+
+impl Table {
+    /// Runs `f` with the table.
+    ///
+    /// # Panics
+    /// Outside a running loop.
+    #[track_caller]
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&Streams) -> R) -> R {
+        match self.try_with(f) {
+            Some(value) => value,
+            None => panic!("no running event loop: call this from inside corio::run"),
+        }
+    }
+
+    /// As `with`; `None` outside a running loop.
+    #[inline]
+    pub(crate) fn try_with<R>(&self, f: impl FnOnce(&Streams) -> R) -> Option<R> {
+        let found = RUNNING.try_with(|running| {
+            if running.borrow().is_none() {
+                // Made when first used; that sets it.
+                SERVICE.try_with(|_| ())?;
+            }
+            running.borrow().as_deref().map(f)
+        });
+        found.ok()?
+    }
+}
 
 /// Names a stream of one loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,8 +283,9 @@ impl Slot {
     }
 }
 
-impl Service for Streams {
-    fn before_submit(&self) {
+impl Streams {
+    /// Sends what was written in this turn.
+    fn flush(&self) {
         if self.dirty.borrow().is_empty() {
             return;
         }
@@ -260,21 +302,35 @@ impl Service for Streams {
         }
         *self.flushing.borrow_mut() = flushing;
     }
+}
+
+impl Service for Share {
+    fn entered(&self) {
+        let _ = RUNNING.try_with(|running| running.replace(Some(Rc::clone(&self.0))));
+    }
+
+    fn left(&self) {
+        let _ = RUNNING.try_with(RefCell::take);
+    }
+
+    fn before_submit(&self) {
+        self.0.flush();
+    }
 
     fn busy(&self) -> bool {
-        let places = self.places.borrow();
+        let places = self.0.places.borrow();
         places
             .iter()
             .any(|place| matches!(place, Place::Taken(slot) if slot.fd.is_some() && slot.send.busy()))
     }
 
     fn close(&self) {
-        self.closing.set(true);
-        let places = std::mem::take(&mut *self.places.borrow_mut());
-        self.free.set(NONE);
+        self.0.closing.set(true);
+        let places = std::mem::take(&mut *self.0.places.borrow_mut());
+        self.0.free.set(NONE);
         drop(places);
-        self.dirty.borrow_mut().clear();
-        self.batches.borrow_mut().clear();
+        self.0.dirty.borrow_mut().clear();
+        self.0.batches.borrow_mut().clear();
         chunk::recycle_blocks(false);
     }
 }

@@ -6,7 +6,7 @@ pub(crate) mod setup_error;
 pub(crate) mod sim;
 mod uring;
 
-use std::io;
+use std::{collections::VecDeque, io};
 
 pub(crate) use uring::{Scratch, Sizes, Uring};
 
@@ -97,7 +97,7 @@ impl Ring {
     }
 
     /// Moves the completions out.
-    pub(crate) fn drain(&mut self, table: &Table, out: &mut Vec<Completion>) {
+    pub(crate) fn drain(&mut self, table: &Table, out: &mut VecDeque<Completion>) {
         match self {
             Ring::Uring(ring) => ring.drain(table, out),
             Ring::Sim(sim) => sim.drain(out),

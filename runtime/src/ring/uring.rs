@@ -224,7 +224,7 @@ impl Uring {
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 
-    pub(crate) fn drain(&mut self, table: &Table, out: &mut Vec<Completion>) {
+    pub(crate) fn drain(&mut self, table: &Table, out: &mut VecDeque<Completion>) {
         if !self.silent.is_empty() {
             self.settle_silent();
         }
@@ -239,7 +239,7 @@ impl Uring {
             if done.errno() == Some(libc::ENOBUFS) {
                 counters.enobufs += 1;
             }
-            out.push(Completion { key, done });
+            out.push_back(Completion { key, done });
         }
     }
 
@@ -467,7 +467,7 @@ impl fmt::Debug for Uring {
 
 /// Tries at start-up what no version number tells. Runs on the fresh ring, with operations of its own.
 mod self_test {
-    use std::{io, io::Read, io::Write, os::unix::net::UnixStream};
+    use std::{collections::VecDeque, io, io::Read, io::Write, os::unix::net::UnixStream};
 
     use super::{Completion, Fd, Table, Uring, Wait};
     use crate::op::{
@@ -551,7 +551,7 @@ mod self_test {
     fn run(ring: &mut Uring, table: &mut Table, op: InFlight) -> io::Result<Vec<(bool, i32)>> {
         let key = ring.submit(table, op, Owner::Handle);
         ring.enter(Wait::No)?;
-        let mut out = Vec::new();
+        let mut out = VecDeque::new();
         ring.drain(table, &mut out);
         let mut reports: Vec<_> = out.into_iter().filter_map(|c| report(table, key, &c)).collect();
         while let Some(key) = ring.silent_success(table) {
@@ -576,7 +576,7 @@ mod self_test {
         }
         while table.in_flight() > 0 {
             ring.enter(Wait::Forever)?;
-            let mut out = Vec::new();
+            let mut out = VecDeque::new();
             ring.drain(table, &mut out);
             for completion in out.into_iter().filter(|c| !c.done.more) {
                 drop(table.finish(completion.key));

@@ -1,6 +1,7 @@
 //! The simulator: a deterministic kernel with a virtual clock and an in-memory network.
 
 use std::{
+    collections::VecDeque,
     fmt, io,
     net::{Shutdown, SocketAddr},
 };
@@ -38,7 +39,7 @@ impl Sim {
     pub(crate) fn wants_enter(&self) -> bool {
         true
     }
-    pub(crate) fn drain(&mut self, _out: &mut Vec<Completion>) {}
+    pub(crate) fn drain(&mut self, _out: &mut VecDeque<Completion>) {}
     pub(crate) fn buffers_available(&self) -> usize {
         0
     }
