@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    exception,
     op::{
         Done, OpKey,
         inflight::{Ending, InFlight, Owner, Table},
@@ -54,18 +55,20 @@ impl Driver {
     }
 
     pub(crate) fn claim(&self, key: OpKey, waker: &Waker) -> Option<Box<dyn Any>> {
-        self.inner.borrow_mut().table.claim(key, waker)
+        let (result, old) = self.inner.borrow_mut().table.claim(key, waker);
+        drop(old);
+        result
     }
 
     /// The future of an operation is gone.
     pub(crate) fn abandon(&self, key: OpKey) {
         let unclaimed = {
             let Inner { table, ring } = &mut *self.inner.borrow_mut();
-            let (unclaimed, cancel) = table.abandon(key);
-            if cancel {
+            let left = table.abandon(key);
+            if left.cancel {
                 ring.cancel(key);
             }
-            unclaimed
+            left
         };
         drop(unclaimed);
     }
@@ -138,7 +141,7 @@ impl Driver {
     fn settle(&self, key: OpKey, result: Box<dyn Any>) {
         let left = self.inner.borrow_mut().table.end(key, result);
         match left {
-            Ok(Some(waker)) => waker.wake(),
+            Ok(Some(waker)) => exception::wake(waker),
             Ok(None) => {}
             Err(unclaimed) => drop(unclaimed),
         }

@@ -4,7 +4,7 @@ use std::{io, task::Context};
 
 use crate::{
     current::Loop,
-    exception::ExceptionContext,
+    exception::{self, ExceptionContext},
     handle::Message,
     ring::Wait,
     task::table::{PollMain, Ready},
@@ -95,7 +95,7 @@ impl Loop {
         self.timers.borrow_mut().take_due(self.clock.now_ns(), &mut due);
         for action in due.drain(..) {
             match action {
-                Due::Wake(waker) => waker.wake(),
+                Due::Wake(waker) => exception::wake(waker),
                 Due::Call(slot) => self.tasks.ready.borrow_mut().push_back(Ready::Call(slot)),
             }
         }
