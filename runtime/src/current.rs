@@ -86,8 +86,8 @@ pub(crate) fn on_loop(id: LoopId, f: impl FnOnce(&Loop) + Send + 'static) {
     }
 }
 
-/// Makes a loop the running one of this thread until it is dropped.
-pub(crate) struct Entered(());
+/// Makes a loop the running one of this thread until it is dropped; then the one before is it again.
+pub(crate) struct Entered(Option<Rc<Loop>>);
 
 impl Entered {
     #[track_caller]
@@ -97,13 +97,24 @@ impl Entered {
             assert!(free, "run() cannot be called from a running event loop");
             *current.borrow_mut() = Some(Rc::clone(lp));
         });
-        Entered(())
+        Entered(None)
+    }
+
+    /// As `new`, also inside another loop's run: for a loop that closes there. `None` at the end of the
+    /// thread, and for a loop that is dropped by a destructor which the other loop runs.
+    pub(crate) fn over(lp: &Rc<Loop>) -> Option<Entered> {
+        let enter = |current: &RefCell<Option<Rc<Loop>>>| {
+            let mut place = current.try_borrow_mut().ok()?;
+            Some(Entered(place.replace(Rc::clone(lp))))
+        };
+        CURRENT.try_with(enter).ok().flatten()
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let _ = CURRENT.try_with(|current| current.borrow_mut().take());
+        let outer = self.0.take();
+        let _ = CURRENT.try_with(|current| std::mem::replace(&mut *current.borrow_mut(), outer));
     }
 }
 
@@ -134,6 +145,7 @@ impl Loop {
         });
         if let Some(fd) = wake_fd {
             lp.driver.submit(Box::new(crate::op::inflight::Resident(Box::new(ReadWakes {
+                loop_id: id,
                 fd: fd.into(),
                 count: [0; 8],
             }))));
@@ -184,6 +196,13 @@ impl Loop {
         ended.announce(|info, f| self.guard(Some(info), f));
     }
 
+    /// Drops each of `left`: destructors are foreign code.
+    pub(crate) fn discard<T: 'static>(&self, left: Vec<T>) {
+        for value in left {
+            self.guard(None, Box::new(move || drop(value)));
+        }
+    }
+
     /// Runs foreign code; its panic goes to the exception handler.
     pub(crate) fn guard(&self, task: Option<&TaskInfo>, f: Box<dyn FnOnce()>) {
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
@@ -196,6 +215,7 @@ impl Loop {
 
 /// Reads the eventfd that other threads wake the loop by.
 struct ReadWakes {
+    loop_id: LoopId,
     fd: crate::fd::Fd,
     count: [u8; 8],
 }
@@ -209,7 +229,7 @@ impl Operation for ReadWakes {
 
     fn complete(self: Box<Self>, _: Done) {
         try_with(|lp| {
-            if !lp.closing.get() {
+            if lp.id == self.loop_id && !lp.closing.get() {
                 lp.driver.submit(Box::new(crate::op::inflight::Resident(self)));
             }
         });

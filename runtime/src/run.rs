@@ -159,11 +159,11 @@ impl Runner {
             lp.turn(&mut no_main, lp.clock.now_ns() + 10_000_000)?;
         }
         lp.closing.set(true);
-        drop(lp.calls.clear());
+        lp.discard(lp.calls.clear());
         lp.services.each(|service| service.close());
-        drop(lp.tasks.clear());
+        lp.discard(lp.tasks.clear());
         self.quiesce()?;
-        drop(lp.services.clear());
+        lp.discard(lp.services.clear());
         lp.inbox.close();
         Ok(())
     }
@@ -197,9 +197,11 @@ impl Runner {
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        // A runner that is dropped inside another loop's run has no thread-local of its own to enter.
-        let entered = crate::current::try_with(|_| ()).is_none().then(|| Entered::new(&self.lp));
-        if let Err(e) = self.shut_down() {
+        let entered = Entered::over(&self.lp);
+        // Whatever happens, the ring is not freed under an operation, and no sender waits for the loop.
+        let ended = panic::catch_unwind(AssertUnwindSafe(|| self.shut_down()))
+            .unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+        if let Err(e) = ended {
             self.lp.driver.leak();
             self.lp.inbox.close();
             eprintln!("corio: closing the loop: {e}");

@@ -640,7 +640,9 @@ const SLACK_KIB: usize = 6 * 1024;
 
 #[test]
 fn g2_a_million_detached_tasks_leave_memory_flat() {
-    let _alone = common::alone();
+    if !common::in_own_process("g2_a_million_detached_tasks_leave_memory_flat") {
+        return;
+    }
     run(async {
         let round = || async {
             for n in 0..1000 {
@@ -675,7 +677,9 @@ fn g2_a_million_detached_tasks_leave_memory_flat() {
 
 #[test]
 fn g2_a_million_callbacks_and_sleeps_leave_memory_flat() {
-    let _alone = common::alone();
+    if !common::in_own_process("g2_a_million_callbacks_and_sleeps_leave_memory_flat") {
+        return;
+    }
     run(async {
         let round = || async {
             for n in 0..1000 {

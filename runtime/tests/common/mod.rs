@@ -11,7 +11,7 @@ use std::{
     process::{Command, Output},
     rc::Rc,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
@@ -21,12 +21,6 @@ use corio_runtime::{
     fd::Fd,
     op::{Done, Operation, SockAddr, Sqe},
 };
-
-/// Keeps the tests of one binary that count something of the process from running side by side.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(|e| e.into_inner())
-}
 
 /// Open descriptors of the process.
 pub(crate) fn open_fds() -> usize {
@@ -41,7 +35,7 @@ pub(crate) fn resident_kib() -> usize {
 
 const CHILD: &str = "CORIO_TEST_CHILD";
 
-/// Whether this process is the child that `child` started for `test`.
+/// Whether this process is the child that runs `test` alone.
 pub(crate) fn is_child(test: &str) -> bool {
     std::env::var(CHILD).is_ok_and(|name| name == test)
 }
@@ -56,12 +50,18 @@ pub(crate) fn child(test: &str) -> Output {
         .unwrap()
 }
 
-/// As `child`; its success is asserted, with what it said.
-pub(crate) fn child_succeeds(test: &str) {
+/// For tests that count or change something of the whole process. `true` in a process of its own; `false`
+/// in the usual one, once the other has succeeded.
+pub(crate) fn in_own_process(test: &str) -> bool {
+    if is_child(test) {
+        return true;
+    }
     let output = child(test);
     let said =
         format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "the child of {test} failed ({}):\n{said}", output.status);
+    assert!(output.status.success(), "{test} failed in its own process ({}):\n{said}", output.status);
+    assert!(said.contains("1 passed"), "there is no test {test}:\n{said}");
+    false
 }
 
 /// A socket for operations, and its other end.
