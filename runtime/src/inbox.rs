@@ -10,9 +10,10 @@
 //! may have run before the push, so the sender drains too. A message that is drained by anybody but its loop
 //! is dropped, and its destructor is its answer.
 //!
-//! The file stands alone, so that the loom model (`tests/loom_inbox.rs`) compiles it as it is.
+//! The file stands alone, so that the loom model (`tests/loom_inbox.rs`) compiles it as it is; the crate that
+//! is built beside the model keeps the real types.
 
-#[cfg(not(loom))]
+#[cfg(not(all(loom, test)))]
 mod shim {
     pub(super) use crossbeam_queue::SegQueue as Queue;
     pub(super) use std::sync::{
@@ -21,7 +22,7 @@ mod shim {
     };
 }
 
-#[cfg(loom)]
+#[cfg(all(loom, test))]
 mod shim {
     pub(super) use loom::sync::{
         Mutex,
