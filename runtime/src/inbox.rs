@@ -126,7 +126,9 @@ impl<M, N: Notify> Inbox<M, N> {
         fence(Ordering::SeqCst);
         if !self.serves(loop_id) {
             self.sweep();
-        } else if self.state.load(Ordering::SeqCst) == SLEEPING
+        }
+        // Also for the loop that has taken the inbox over meanwhile: the stale letter is in its way.
+        if self.state.load(Ordering::SeqCst) == SLEEPING
             && self.state.swap(NOTIFIED, Ordering::SeqCst) == SLEEPING
             && let Some(notifier) = &*self.notifier.lock().unwrap_or_else(|e| e.into_inner())
         {

@@ -117,8 +117,9 @@ fn f1_turn_after_turn_no_message_is_slept_on() {
         let before = bell.rung();
         let sleeps = inbox.prepare_sleep();
         sender.join().unwrap();
+        // It sleeps: whatever is in the inbox now came after it looked, and rang.
         let missed = 2 - read.len();
-        assert!(!sleeps || missed == 0 || bell.rung() > before || bell.rung() > 0);
+        assert!(!sleeps || missed == 0 || bell.rung() > before);
         read.extend(drain(&inbox, ONE));
         assert_eq!(read, [0, 1]);
     });
@@ -131,20 +132,14 @@ fn f5_a_message_that_races_with_the_close_is_read_or_dropped() {
         let ended = Arc::new(AtomicUsize::new(0));
         let sender = {
             let (inbox, letter) = (inbox.clone(), Letter(ended.clone()));
-            thread::spawn(move || match inbox.send(ONE, letter) {
-                Ok(()) => true,
-                Err(letter) => {
-                    std::mem::forget(letter);
-                    false
-                }
-            })
+            thread::spawn(move || inbox.send(ONE, letter).is_ok())
         };
         let read = inbox.receive(ONE).is_some();
         inbox.close();
         let taken = sender.join().unwrap();
         assert!(inbox.is_empty(), "stuck in a closed inbox");
         assert!(!read || taken);
-        assert_eq!(ended.load(Ordering::SeqCst), usize::from(taken), "an answer if and only if it was taken");
+        assert_eq!(ended.load(Ordering::SeqCst), 1, "read, dropped, or given back");
     });
 }
 
@@ -177,7 +172,7 @@ fn f5_the_next_loop_gets_its_own_letters_beside_a_stale_sender() {
         let (inbox, _bell) = opened(ONE);
         let stale = {
             let inbox = inbox.clone();
-            thread::spawn(move || drop(inbox.send(ONE, "stale")))
+            thread::spawn(move || inbox.send(ONE, "stale").is_ok())
         };
         inbox.close();
         let bell = Bell::new();

@@ -223,6 +223,7 @@ impl Uring {
 
     pub(crate) fn drain(&mut self, table: &Table, out: &mut Vec<Completion>) {
         let Uring { ring: Some(ring), pool, counters, .. } = self else { return };
+        counters.overflows += u64::from(ring.submission().cq_overflow());
         for cqe in ring.completion() {
             if cqe.user_data() == IGNORED {
                 continue;
@@ -245,7 +246,6 @@ impl Uring {
         }
         // Its report may be among the completions that the kernel still holds back.
         if self.ring().submission().cq_overflow() {
-            self.counters.overflows += 1;
             return None;
         }
         let consumed = self.pushed - self.backlog.len() as u64 - self.queued() as u64;
