@@ -15,7 +15,7 @@ use crate::{
     Handle, Task,
     clock::Clock,
     current::{Entered, Loop},
-    ring::{Ring, Sizes, Uring, sim},
+    ring::{Ring, Sizes, Uring, setup_error, sim},
     turn::no_main,
 };
 
@@ -321,7 +321,9 @@ impl Builder {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let (ring, clock, reason) = self.kernel()?;
-        let lp = Loop::new(ring, clock, self.slow_callback)?;
+        let sizes = self.sizes();
+        let lp = Loop::new(ring, clock, self.slow_callback)
+            .map_err(|e| setup_error::explain(e, sizes.sq, sizes.cq, sizes.buffer_count))?;
         let backend = match self.backend {
             Backend::Auto => Backend::Uring,
             chosen => chosen,
@@ -329,17 +331,21 @@ impl Builder {
         Ok(Runner { lp, backend: BackendInfo { backend, reason }, closed: false })
     }
 
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            sq: self.entries,
+            cq: self.completions.unwrap_or(self.entries.saturating_mul(4)).max(self.entries),
+            buffer_count: self.buffer_count,
+            buffer_size: self.buffer_size,
+        }
+    }
+
     fn kernel(&self) -> io::Result<(Ring, Clock, &'static str)> {
         if !(1..=32768).contains(&self.entries) {
             let text = format!("{} submission entries: must be 1 to 32768", self.entries);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let sizes = Sizes {
-            sq: self.entries,
-            cq: self.completions.unwrap_or(self.entries * 4).max(self.entries),
-            buffer_count: self.buffer_count,
-            buffer_size: self.buffer_size,
-        };
+        let sizes = self.sizes();
         match self.backend {
             Backend::Sim { seed } => {
                 let clock = Clock::simulated();

@@ -103,10 +103,15 @@ impl Uring {
             clock,
             counters: RingCounters::default(),
         };
-        uring.silent_sends = self_test::silent_send(&mut uring)?;
-        uring.capped_receives = self_test::capped_receive(&mut uring)?;
+        uring.test().map_err(|e| setup_error::explain(e, sizes.sq, sizes.cq, sizes.buffer_count))?;
         uring.counters = RingCounters::default();
         Ok(uring)
+    }
+
+    fn test(&mut self) -> io::Result<()> {
+        self.silent_sends = self_test::silent_send(self)?;
+        self.capped_receives = self_test::capped_receive(self)?;
+        Ok(())
     }
 
     fn ring(&mut self) -> &mut IoUring {
