@@ -95,7 +95,7 @@ fn run_05_run_inside_a_running_loop_fails_fast() {
 #[test]
 fn run_06_left_over_tasks_are_cancelled_before_run_returns() {
     let drops = DropCount::default();
-    let task = run(async {
+    let (task,) = run(async {
         let probe = drops.probe();
         let task = create_task(async move {
             let _probe = probe;
@@ -106,7 +106,7 @@ fn run_06_left_over_tasks_are_cancelled_before_run_returns() {
         yield_now().await;
         drop(create_task(async move { drop((unborn, pending::<()>().await)) }));
         drop(create_task(async move { drop((detached, pending::<()>().await)) }));
-        task
+        (task,)
     });
     assert_eq!(drops.get(), 3);
     assert!(task.done() && task.cancelled() && !task.cancel());
@@ -286,7 +286,7 @@ fn two_hundred_loops_in_a_row_leak_no_descriptor() {
     if !common::in_own_process("two_hundred_loops_in_a_row_leak_no_descriptor") {
         return;
     }
-    let _ = run(async {});
+    run(async {});
     let before = open_fds();
     for _ in 0..200 {
         run(async {
@@ -623,7 +623,9 @@ fn loop_26_a_closed_loop_leaves_its_handles_harmless() {
 fn outside_a_loop_the_message_says_so() {
     let text = panic_message(|| drop(create_task(async {})));
     assert!(text.contains("no running event loop"), "{text}");
-    let text = panic_message(|| drop(call_soon(|| ())));
+    let text = panic_message(|| {
+        call_soon(|| ());
+    });
     assert!(text.contains("no running event loop"), "{text}");
     let mut sleeper = sleep(MS);
     let text = panic_message(|| {

@@ -635,7 +635,7 @@ fn holds_op(fd: &corio_runtime::fd::Fd) -> Waker {
     Waker::from(Arc::new(Holds(Mutex::new(submit(common::recv(fd, 8))))))
 }
 
-/// Memory may grow this much while a million of something come and go (a leak of one word each would not fit).
+/// Memory may grow this much while a million of something come and go: a leaked slot each would not fit.
 const SLACK_KIB: usize = 6 * 1024;
 
 #[test]
