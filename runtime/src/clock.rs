@@ -1,10 +1,13 @@
-//! The loop's clock: nanoseconds since the loop was made, real or virtual.
+//! The loop's clock: nanoseconds since a day before the loop was made, real or virtual.
 
 use std::{
     cell::Cell,
     rc::Rc,
     time::{Duration, Instant},
 };
+
+/// A real clock begins this long before the loop, so that deadlines in the past keep their order.
+const PAST: Duration = Duration::from_secs(24 * 3600);
 
 /// A monotonic clock. Under the simulator it stands still until the loop sleeps.
 #[derive(Clone, Debug)]
@@ -15,7 +18,8 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn real() -> Clock {
-        Clock { base: Instant::now(), virtual_ns: None }
+        let now = Instant::now();
+        Clock { base: now.checked_sub(PAST).unwrap_or(now), virtual_ns: None }
     }
 
     pub(crate) fn simulated() -> Clock {

@@ -86,8 +86,8 @@ pub(crate) fn on_loop(id: LoopId, f: impl FnOnce(&Loop) + Send + 'static) {
     }
 }
 
-/// Makes a loop the running one of this thread until it is dropped.
-pub(crate) struct Entered(());
+/// Makes a loop the running one of this thread until it is dropped; then the one before is it again.
+pub(crate) struct Entered(Option<Rc<Loop>>);
 
 impl Entered {
     #[track_caller]
@@ -98,15 +98,34 @@ impl Entered {
             *current.borrow_mut() = Some(Rc::clone(lp));
         });
         lp.services.each(|service| service.entered());
-        Entered(())
+        Entered(None)
+    }
+
+    /// As `new`, also inside another loop's run: for a loop that closes there. `None` at the end of the
+    /// thread, and for a loop that is dropped by a destructor which the other loop runs.
+    pub(crate) fn over(lp: &Rc<Loop>) -> Option<Entered> {
+        let enter = |current: &RefCell<Option<Rc<Loop>>>| {
+            let mut place = current.try_borrow_mut().ok()?;
+            Some(place.replace(Rc::clone(lp)))
+        };
+        let outer = CURRENT.try_with(enter).ok().flatten()?;
+        if let Some(outer) = &outer {
+            outer.services.each(|service| service.left());
+        }
+        lp.services.each(|service| service.entered());
+        Some(Entered(outer))
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let left = CURRENT.try_with(|current| current.borrow_mut().take());
-        if let Ok(Some(lp)) = left {
-            lp.services.each(|service| service.left());
+        let outer = self.0.take();
+        let place = CURRENT.try_with(|current| std::mem::replace(&mut *current.borrow_mut(), outer.clone()));
+        if let Ok(Some(left)) = place {
+            left.services.each(|service| service.left());
+        }
+        if let Some(outer) = outer {
+            outer.services.each(|service| service.entered());
         }
     }
 }
@@ -137,7 +156,8 @@ impl Loop {
             _registration: registration,
         });
         if let Some(fd) = wake_fd {
-            lp.driver.submit(InFlight::Resident(Box::new(ReadWakes { fd: fd.into(), count: [0; 8] })));
+            let read = ReadWakes { loop_id: id, fd: fd.into(), count: [0; 8] };
+            lp.driver.submit(InFlight::Resident(Box::new(read)));
         }
         Ok(lp)
     }
@@ -185,6 +205,13 @@ impl Loop {
         ended.announce(|info, f| self.guard(Some(info), f));
     }
 
+    /// Drops each of `left`: destructors are foreign code.
+    pub(crate) fn discard<T: 'static>(&self, left: Vec<T>) {
+        for value in left {
+            self.guard(None, Box::new(move || drop(value)));
+        }
+    }
+
     /// Runs foreign code; its panic goes to the exception handler.
     pub(crate) fn guard(&self, task: Option<&TaskInfo>, f: Box<dyn FnOnce()>) {
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
@@ -197,6 +224,7 @@ impl Loop {
 
 /// Reads the eventfd that other threads wake the loop by.
 struct ReadWakes {
+    loop_id: LoopId,
     fd: crate::fd::Fd,
     count: [u8; 8],
 }
@@ -210,7 +238,7 @@ impl Operation for ReadWakes {
 
     fn complete(self: Box<Self>, _: Done) {
         try_with(|lp| {
-            if !lp.closing.get() {
+            if lp.id == self.loop_id && !lp.closing.get() {
                 lp.driver.submit(InFlight::Resident(self));
             }
         });

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    exception,
     op::{
         Done, OpKey,
         inflight::{Ended, Ending, InFlight, Owner, Table},
@@ -55,21 +56,22 @@ impl Driver {
     }
 
     pub(crate) fn claim(&self, key: OpKey, waker: &Waker) -> Option<Box<dyn Any>> {
-        let ended = self.inner.borrow_mut().table.claim(key, waker);
+        let (ended, old) = self.inner.borrow_mut().table.claim(key, waker);
+        drop(old);
         ended.map(Ended::into_any)
     }
 
     /// The future of an operation is gone.
     pub(crate) fn abandon(&self, key: OpKey) {
-        let unclaimed = {
+        let left = {
             let Inner { table, ring } = &mut *self.inner.borrow_mut();
-            let (unclaimed, cancel) = table.abandon(key);
-            if cancel {
+            let left = table.abandon(key);
+            if left.cancel {
                 ring.cancel(key);
             }
-            unclaimed
+            left
         };
-        if let Some(ended) = unclaimed {
+        if let Some(ended) = left.result {
             ended.abandon();
         }
     }
@@ -138,7 +140,7 @@ impl Driver {
     fn settle(&self, key: OpKey, result: Box<dyn Ended>) {
         let left = self.inner.borrow_mut().table.end(key, result);
         match left {
-            Ok(Some(waker)) => waker.wake(),
+            Ok(Some(waker)) => exception::wake(waker),
             Ok(None) => {}
             Err(unclaimed) => unclaimed.abandon(),
         }

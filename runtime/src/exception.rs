@@ -1,8 +1,17 @@
 //! What nobody else will hear of: panics of tasks and callbacks that nobody awaits, errors of handlers.
 
-use std::{cell::RefCell, fmt, io, rc::Rc};
+use std::{
+    cell::RefCell,
+    fmt, io,
+    panic::{self, AssertUnwindSafe},
+    rc::Rc,
+    task::Waker,
+};
 
-use crate::{current, task::TaskInfo};
+use crate::{
+    current,
+    task::{PanicPayload, TaskInfo},
+};
 
 /// Something went wrong where nobody waits for it.
 #[derive(Clone)]
@@ -72,7 +81,11 @@ impl ExceptionHandler {
     pub(crate) fn report(&self, context: &ExceptionContext) {
         let handler = self.0.borrow().clone();
         match handler {
-            Some(handler) => handler(context),
+            Some(handler) => {
+                if panic::catch_unwind(AssertUnwindSafe(|| handler(context))).is_err() {
+                    eprintln!("corio: the exception handler panicked over: {context}");
+                }
+            }
             None => eprintln!("corio: {context}"),
         }
     }
@@ -107,5 +120,14 @@ pub fn set_exception_handler(f: impl Fn(&ExceptionContext) + 'static) {
 pub fn call_exception_handler(context: &ExceptionContext) {
     if current::try_with(|lp| lp.exceptions.report(context)).is_none() {
         eprintln!("corio: {context}");
+    }
+}
+
+/// Wakes through a waker that may be foreign code: its panic goes to the exception handler.
+pub(crate) fn wake(waker: Waker) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        let message = PanicPayload::new(payload).message();
+        let text = format!("Exception in a waker: panicked: {message}");
+        call_exception_handler(&ExceptionContext::new(text));
     }
 }

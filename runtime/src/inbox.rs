@@ -10,9 +10,10 @@
 //! may have run before the push, so the sender drains too. A message that is drained by anybody but its loop
 //! is dropped, and its destructor is its answer.
 //!
-//! The file stands alone, so that the loom model (`tests/loom_inbox.rs`) compiles it as it is.
+//! The file stands alone, so that the loom model (`tests/loom_inbox.rs`) compiles it as it is; the crate that
+//! is built beside the model keeps the real types.
 
-#[cfg(not(loom))]
+#[cfg(not(all(loom, test)))]
 mod shim {
     pub(super) use crossbeam_queue::SegQueue as Queue;
     pub(super) use std::sync::{
@@ -21,7 +22,7 @@ mod shim {
     };
 }
 
-#[cfg(loom)]
+#[cfg(all(loom, test))]
 mod shim {
     pub(super) use loom::sync::{
         Mutex,
@@ -125,7 +126,9 @@ impl<M, N: Notify> Inbox<M, N> {
         fence(Ordering::SeqCst);
         if !self.serves(loop_id) {
             self.sweep();
-        } else if self.state.load(Ordering::SeqCst) == SLEEPING
+        }
+        // Also for the loop that has taken the inbox over meanwhile: the stale letter is in its way.
+        if self.state.load(Ordering::SeqCst) == SLEEPING
             && self.state.swap(NOTIFIED, Ordering::SeqCst) == SLEEPING
             && let Some(notifier) = &*self.notifier.lock().unwrap_or_else(|e| e.into_inner())
         {

@@ -15,7 +15,7 @@ use crate::{
     Handle, Task,
     clock::Clock,
     current::{Entered, Loop},
-    ring::{Ring, Sizes, Uring, sim},
+    ring::{Ring, Sizes, Uring, setup_error, sim},
     turn::no_main,
 };
 
@@ -159,9 +159,9 @@ impl Runner {
             lp.turn(&mut no_main, lp.clock.now_ns() + 10_000_000)?;
         }
         lp.closing.set(true);
-        drop(lp.calls.clear());
+        lp.discard(lp.calls.clear());
         lp.services.each(|service| service.close());
-        drop(lp.tasks.clear());
+        lp.discard(lp.tasks.clear());
         self.quiesce()?;
         lp.inbox.close();
         Ok(())
@@ -196,9 +196,11 @@ impl Runner {
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        // A runner that is dropped inside another loop's run has no thread-local of its own to enter.
-        let entered = crate::current::try_with(|_| ()).is_none().then(|| Entered::new(&self.lp));
-        if let Err(e) = self.shut_down() {
+        let entered = Entered::over(&self.lp);
+        // Whatever happens, the ring is not freed under an operation, and no sender waits for the loop.
+        let ended = panic::catch_unwind(AssertUnwindSafe(|| self.shut_down()))
+            .unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+        if let Err(e) = ended {
             self.lp.driver.leak();
             self.lp.inbox.close();
             eprintln!("corio: closing the loop: {e}");
@@ -318,7 +320,9 @@ impl Builder {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let (ring, clock, reason) = self.kernel()?;
-        let lp = Loop::new(ring, clock, self.slow_callback)?;
+        let sizes = self.sizes();
+        let lp = Loop::new(ring, clock, self.slow_callback)
+            .map_err(|e| setup_error::explain(e, sizes.sq, sizes.cq, sizes.buffer_count))?;
         let backend = match self.backend {
             Backend::Auto => Backend::Uring,
             chosen => chosen,
@@ -326,17 +330,21 @@ impl Builder {
         Ok(Runner { lp, backend: BackendInfo { backend, reason }, closed: false })
     }
 
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            sq: self.entries,
+            cq: self.completions.unwrap_or(self.entries.saturating_mul(4)).max(self.entries),
+            buffer_count: self.buffer_count,
+            buffer_size: self.buffer_size,
+        }
+    }
+
     fn kernel(&self) -> io::Result<(Ring, Clock, &'static str)> {
         if !(1..=32768).contains(&self.entries) {
             let text = format!("{} submission entries: must be 1 to 32768", self.entries);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let sizes = Sizes {
-            sq: self.entries,
-            cq: self.completions.unwrap_or(self.entries * 4).max(self.entries),
-            buffer_count: self.buffer_count,
-            buffer_size: self.buffer_size,
-        };
+        let sizes = self.sizes();
         match self.backend {
             Backend::Sim { seed } => {
                 let clock = Clock::simulated();

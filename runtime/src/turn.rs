@@ -1,10 +1,14 @@
 //! One turn of the loop. The order is a contract: ready tasks, one `enter`, completions, timers, inbox.
 
-use std::{io, task::Context};
+use std::{
+    io,
+    panic::{self, AssertUnwindSafe},
+    task::Context,
+};
 
 use crate::{
     current::Loop,
-    exception::ExceptionContext,
+    exception::{self, ExceptionContext},
     handle::Message,
     ring::Wait,
     task::table::{PollMain, Ready},
@@ -95,7 +99,7 @@ impl Loop {
         self.timers.borrow_mut().take_due(self.clock.now_ns(), &mut due);
         for action in due.drain(..) {
             match action {
-                Due::Wake(waker) => waker.wake(),
+                Due::Wake(waker) => exception::wake(waker),
                 Due::Call(slot) => self.tasks.ready.borrow_mut().push_back(Ready::Call(slot)),
             }
         }
@@ -108,18 +112,27 @@ impl Loop {
             return;
         }
         for _ in 0..self.inbox.len() {
-            match self.inbox.receive(self.id().number()) {
-                Some(Message::Wake(key)) => self.tasks.wake(key),
-                Some(Message::Call(f)) => {
-                    let run = || f(self);
-                    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
-                        let context = ExceptionContext::new("a call from another thread panicked");
-                        self.exceptions.report(&context);
-                    }
+            // Foreign code: the call itself, and the destructors of calls to an earlier loop.
+            let next = panic::catch_unwind(AssertUnwindSafe(|| self.take_in_one()));
+            match next {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(_) => {
+                    let context = ExceptionContext::new("a call from another thread panicked");
+                    self.exceptions.report(&context);
                 }
-                None => break,
             }
         }
+    }
+
+    /// `false` if the inbox is empty.
+    fn take_in_one(&self) -> bool {
+        match self.inbox.receive(self.id().number()) {
+            Some(Message::Wake(key)) => self.tasks.wake(key),
+            Some(Message::Call(f)) => f(self),
+            None => return false,
+        }
+        true
     }
 }
 

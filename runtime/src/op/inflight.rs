@@ -302,28 +302,27 @@ impl Table {
         }
     }
 
-    /// The future's look: the result if there is one, else `waker` is kept.
-    pub(crate) fn claim(&mut self, key: OpKey, waker: &Waker) -> Option<Box<dyn Ended>> {
-        let entry = self.entry(key)?;
+    /// The future's look: the result if there is one, else `waker` is kept. Gives back the waker that it
+    /// replaces, to be dropped outside.
+    pub(crate) fn claim(&mut self, key: OpKey, waker: &Waker) -> (Option<Box<dyn Ended>>, Option<Waker>) {
+        let Some(entry) = self.entry(key) else { return (None, None) };
         if matches!(entry.state, State::Ended(_)) {
-            return self.free_slot(key);
+            return (self.free_slot(key), None);
         }
-        if !entry.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
-            entry.waker = Some(waker.clone());
-        }
-        None
+        let known = entry.waker.as_ref().is_some_and(|w| w.will_wake(waker));
+        (None, if known { None } else { entry.waker.replace(waker.clone()) })
     }
 
-    /// The future is gone. Returns what must be dropped outside, and whether a cancel is due.
-    pub(crate) fn abandon(&mut self, key: OpKey) -> (Option<Box<dyn Ended>>, bool) {
-        let Some(entry) = self.entry(key) else { return (None, false) };
+    /// The future is gone.
+    pub(crate) fn abandon(&mut self, key: OpKey) -> Abandoned {
+        let Some(entry) = self.entry(key) else { return Abandoned::default() };
         match entry.state {
-            State::Ended(_) => (self.free_slot(key), false),
+            State::Ended(_) => Abandoned { result: self.free_slot(key), ..Abandoned::default() },
             State::InFlight(_) => {
                 entry.owner = Owner::Gone;
-                (None, true)
+                Abandoned { cancel: true, _waker: entry.waker.take(), result: None }
             }
-            State::Free { .. } => (None, false),
+            State::Free { .. } => Abandoned::default(),
         }
     }
 
@@ -353,4 +352,13 @@ impl Table {
 pub(crate) struct Ending {
     pub(crate) op: InFlight,
     pub(crate) owner: Owner,
+}
+
+/// What an operation's future leaves behind: to be dropped while the table is not borrowed.
+#[derive(Default)]
+pub(crate) struct Abandoned {
+    /// The kernel still has the operation: a cancel is due.
+    pub(crate) cancel: bool,
+    pub(crate) result: Option<Box<dyn Ended>>,
+    _waker: Option<Waker>,
 }

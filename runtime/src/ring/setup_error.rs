@@ -9,9 +9,19 @@ pub(crate) fn locked_bytes(sq: u32, cq: u32, buffers: u16) -> u64 {
     64 * u64::from(sq) + 16 * u64::from(cq) + 4096 + (16 * u64::from(buffers)).next_multiple_of(4096)
 }
 
-/// Wraps the kernel's refusal `error` of the ring described.
+/// The number of an error, or of its kind where `ring/uring.rs` has given it a text.
+fn errno(error: &io::Error) -> Option<i32> {
+    error.raw_os_error().or(match error.kind() {
+        io::ErrorKind::Unsupported => Some(libc::ENOSYS),
+        io::ErrorKind::PermissionDenied => Some(libc::EPERM),
+        io::ErrorKind::OutOfMemory => Some(libc::ENOMEM),
+        _ => None,
+    })
+}
+
+/// Wraps the kernel's refusal `error` of the ring described, of its first use, or of what else a loop needs.
 pub(crate) fn explain(error: io::Error, sq: u32, cq: u32, buffers: u16) -> io::Error {
-    let text = match error.raw_os_error() {
+    let text = match errno(&error) {
         Some(libc::ENOSYS) => "io_uring is not available (ENOSYS): the kernel is older than 5.1, was built without \
             CONFIG_IO_URING, or a sandbox (gVisor, a seccomp filter) hides it. corio needs Linux 6.1 or newer; \
             run it outside the sandbox or allow io_uring_setup, io_uring_enter and io_uring_register in it."
@@ -23,11 +33,12 @@ pub(crate) fn explain(error: io::Error, sq: u32, cq: u32, buffers: u16) -> io::E
             kernel_release()
         ),
         Some(libc::EMFILE | libc::ENFILE) => format!(
-            "cannot open the ring: the limit of open files is reached ({error}). RLIMIT_NOFILE is {}; raise it \
+            "cannot open what the loop needs: the limit of open files is reached ({error}). \
+            RLIMIT_NOFILE is {}; raise it \
             (ulimit -n, LimitNOFILE=) or close descriptors.",
             limit(Resource::RLIMIT_NOFILE)
         ),
-        _ => format!("io_uring_setup failed: {error}"),
+        _ => format!("the loop cannot be set up: {error}"),
     };
     io::Error::new(error.kind(), text)
 }
@@ -42,7 +53,7 @@ fn refused() -> String {
         Err(_) => "`sysctl kernel.io_uring_disabled` cannot be read here".to_owned(),
     };
     format!(
-        "io_uring_setup was refused (EPERM). {sysctl}. If the sysctl allows it, a seccomp filter refuses it: \
+        "io_uring was refused (EPERM). {sysctl}. If the sysctl allows it, a seccomp filter refuses it: \
         Docker's and containerd's default profiles do; run with a profile that allows io_uring_setup, \
         io_uring_enter and io_uring_register (--security-opt seccomp=PROFILE)."
     )

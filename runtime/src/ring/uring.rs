@@ -106,10 +106,15 @@ impl Uring {
             clock,
             counters: RingCounters::default(),
         };
-        uring.silent_sends = self_test::silent_send(&mut uring)?;
-        uring.capped_receives = self_test::capped_receive(&mut uring)?;
+        uring.test().map_err(|e| setup_error::explain(e, sizes.sq, sizes.cq, sizes.buffer_count))?;
         uring.counters = RingCounters::default();
         Ok(uring)
+    }
+
+    fn test(&mut self) -> io::Result<()> {
+        self.silent_sends = self_test::silent_send(self)?;
+        self.capped_receives = self_test::capped_receive(self)?;
+        Ok(())
     }
 
     fn ring(&mut self) -> &mut IoUring {
@@ -229,6 +234,7 @@ impl Uring {
             self.settle_silent();
         }
         let Uring { ring: Some(ring), pool, counters, .. } = self else { return };
+        counters.overflows += u64::from(ring.submission().cq_overflow());
         for cqe in ring.completion() {
             if cqe.user_data() == IGNORED {
                 continue;
@@ -246,9 +252,7 @@ impl Uring {
     /// Notes which silent sends have reported by now, if they ever will. One that the kernel has consumed may
     /// still have its report among the completions that did not fit into the CQ.
     fn settle_silent(&mut self) {
-        if self.ring().submission().cq_overflow() {
-            self.counters.overflows += 1;
-        } else {
+        if !self.ring().submission().cq_overflow() {
             self.settled = self.pushed - self.backlog.len() as u64 - self.queued() as u64;
         }
     }

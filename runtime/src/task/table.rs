@@ -27,6 +27,7 @@ use super::{
     PanicPayload, TaskError, TaskId,
     waker::{MAX_TASKS, WakeKey},
 };
+use crate::exception;
 
 pin_project! {
     /// A task's memory: first its future, then its result.
@@ -320,10 +321,10 @@ impl TaskTable {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.get_mut(key.slot as usize).filter(|s| s.generation == key.generation)?;
         if slot.state != State::Done {
-            match &slot.joiner {
-                Some(joiner) if joiner.will_wake(waker) => {}
-                _ => slot.joiner = Some(waker.clone()),
-            }
+            let known = slot.joiner.as_ref().is_some_and(|joiner| joiner.will_wake(waker));
+            let old = if known { None } else { slot.joiner.replace(waker.clone()) };
+            drop(slots);
+            drop(old);
             return None;
         }
         let outcome = slot.outcome;
@@ -341,7 +342,9 @@ impl TaskTable {
         let slot = slots.get_mut(key.slot as usize).filter(|s| s.generation == key.generation)?;
         if slot.state != State::Done {
             slot.detached = true;
-            slot.joiner = None;
+            let joiner = slot.joiner.take();
+            drop(slots);
+            drop(joiner);
             return None;
         }
         let (info, outcome) = (slot.info(), slot.outcome);
@@ -421,7 +424,7 @@ impl TaskTable {
         if !slot.detached && slot.extra.is_none() {
             drop(slots);
             if let Some(joiner) = joiner {
-                joiner.wake();
+                exception::wake(joiner);
             }
             return None;
         }
@@ -464,7 +467,7 @@ impl Ended {
     pub(crate) fn announce(self, guard: impl Fn(&super::TaskInfo, Box<dyn FnOnce()>)) {
         let Ended { info, joiner, callbacks, unwanted, outcome: _ } = self;
         if let Some(joiner) = joiner {
-            guard(&info, Box::new(move || joiner.wake()));
+            exception::wake(joiner);
         }
         for callback in callbacks {
             let about = info.clone();

@@ -98,7 +98,9 @@ impl Future for Sleep {
                 return Poll::Pending;
             };
             assert!(loop_id == lp.id(), "a Sleep is attached to a different loop");
-            lp.timers.borrow_mut().poll(key, cx.waker())
+            let (polled, old) = lp.timers.borrow_mut().poll(key, cx.waker());
+            drop(old);
+            polled
         })
     }
 }

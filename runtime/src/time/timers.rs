@@ -107,17 +107,16 @@ impl Timers {
         self.slots.get_mut(key.slot as usize).filter(|s| s.generation == key.generation)
     }
 
-    /// Whether the timer has fired; if not, `waker` is the one to wake.
-    pub(crate) fn poll(&mut self, key: TimerKey, waker: &Waker) -> Poll<()> {
+    /// Whether the timer has fired; if not, `waker` is the one to wake. Gives back the waker that it replaces,
+    /// to be dropped outside.
+    pub(crate) fn poll(&mut self, key: TimerKey, waker: &Waker) -> (Poll<()>, Option<Waker>) {
         match self.get(key).map(|slot| &mut slot.state) {
             Some(State::Armed(Due::Wake(old))) => {
-                if !old.will_wake(waker) {
-                    old.clone_from(waker);
-                }
-                Poll::Pending
+                let known = old.will_wake(waker);
+                (Poll::Pending, (!known).then(|| std::mem::replace(old, waker.clone())))
             }
-            Some(State::Armed(Due::Call(_))) => Poll::Pending,
-            Some(State::Fired | State::Free { .. }) | None => Poll::Ready(()),
+            Some(State::Armed(Due::Call(_))) => (Poll::Pending, None),
+            Some(State::Fired | State::Free { .. }) | None => (Poll::Ready(()), None),
         }
     }
 
@@ -164,7 +163,14 @@ impl Timers {
         {
             let slot = &mut self.slots[entry.slot as usize];
             slot.sequence = 0;
-            if let State::Armed(action) = std::mem::replace(&mut slot.state, State::Fired) {
+            // A sleep frees its slot itself, once it has seen that it fired; a callback has nobody to do so.
+            let fired = if matches!(slot.state, State::Armed(Due::Call(_))) {
+                slot.generation = slot.generation.wrapping_add(1);
+                State::Free { next: std::mem::replace(&mut self.free, entry.slot) }
+            } else {
+                State::Fired
+            };
+            if let State::Armed(action) = std::mem::replace(&mut slot.state, fired) {
                 self.armed -= 1;
                 due.push(action);
             }

@@ -1,0 +1,215 @@
+//! What the integration tests share: counts of the process, operations, and re-executed children.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::{
+    cell::Cell,
+    future::Future,
+    io,
+    net::Shutdown,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    pin::Pin,
+    process::{Command, Output},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use corio_runtime::{
+    fd::Fd,
+    op::{Done, Operation, SockAddr, Sqe},
+};
+
+/// Open descriptors of the process.
+pub(crate) fn open_fds() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Memory that the process occupies, in KiB.
+pub(crate) fn resident_kib() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4
+}
+
+const CHILD: &str = "CORIO_TEST_CHILD";
+
+/// Whether this process is the child that runs `test` alone.
+pub(crate) fn is_child(test: &str) -> bool {
+    std::env::var(CHILD).is_ok_and(|name| name == test)
+}
+
+/// Runs `test` again in a process of its own, where `is_child(test)` holds.
+pub(crate) fn child(test: &str) -> Output {
+    let exe = std::env::current_exe().unwrap();
+    Command::new(exe)
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(CHILD, test)
+        .output()
+        .unwrap()
+}
+
+/// For tests that count or change something of the whole process. `true` in a process of its own; `false`
+/// in the usual one, once the other has succeeded.
+pub(crate) fn in_own_process(test: &str) -> bool {
+    if is_child(test) {
+        return true;
+    }
+    let output = child(test);
+    let said =
+        format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{test} failed in its own process ({}):\n{said}", output.status);
+    assert!(said.contains("1 passed"), "there is no test {test}:\n{said}");
+    false
+}
+
+/// A socket for operations, and its other end.
+pub(crate) fn pair() -> (Fd, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    (Fd::from(OwnedFd::from(ours)), theirs)
+}
+
+/// Polls once with a waker that does nothing.
+pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_with(future, Waker::noop())
+}
+
+pub(crate) fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(waker))
+}
+
+/// Counts the wakes it gets.
+#[derive(Default)]
+pub(crate) struct CountWakes(pub(crate) AtomicUsize);
+
+impl CountWakes {
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for CountWakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Panics when it is woken.
+pub(crate) struct PanicWaker;
+
+impl Wake for PanicWaker {
+    fn wake(self: Arc<Self>) {
+        panic!("a foreign waker panics");
+    }
+}
+
+/// Counts its drops.
+#[derive(Clone, Default)]
+pub(crate) struct DropCount(Rc<Cell<usize>>);
+
+impl DropCount {
+    pub(crate) fn probe(&self) -> DropProbe {
+        DropProbe(self.0.clone())
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.0.get()
+    }
+}
+
+pub(crate) struct DropProbe(Rc<Cell<usize>>);
+
+impl Drop for DropProbe {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+/// One receive; gives the bytes.
+pub(crate) struct Recv {
+    pub(crate) fd: Fd,
+    pub(crate) buf: Vec<u8>,
+}
+
+impl Operation for Recv {
+    type Output = io::Result<Vec<u8>>;
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        Sqe::recv(&self.fd, &mut self.buf)
+    }
+
+    fn complete(mut self: Box<Self>, done: Done) -> Self::Output {
+        self.buf.truncate(done.count()?);
+        Ok(self.buf)
+    }
+}
+
+pub(crate) fn recv(fd: &Fd, size: usize) -> Recv {
+    Recv { fd: fd.clone(), buf: vec![0; size] }
+}
+
+pub(crate) struct Send {
+    pub(crate) fd: Fd,
+    pub(crate) data: Vec<u8>,
+}
+
+impl Operation for Send {
+    type Output = io::Result<usize>;
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        Sqe::send(&self.fd, &self.data)
+    }
+
+    fn complete(self: Box<Self>, done: Done) -> Self::Output {
+        done.count()
+    }
+}
+
+pub(crate) struct Nop;
+
+impl Operation for Nop {
+    type Output = io::Result<()>;
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        Sqe::nop()
+    }
+
+    fn complete(self: Box<Self>, done: Done) -> Self::Output {
+        done.unit()
+    }
+}
+
+pub(crate) struct Connect {
+    pub(crate) fd: Fd,
+    pub(crate) addr: SockAddr,
+}
+
+impl Operation for Connect {
+    type Output = io::Result<()>;
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        Sqe::connect(&self.fd, &self.addr)
+    }
+
+    fn complete(self: Box<Self>, done: Done) -> Self::Output {
+        done.unit()
+    }
+}
+
+pub(crate) struct ShutDown {
+    pub(crate) fd: Fd,
+    pub(crate) how: Shutdown,
+}
+
+impl Operation for ShutDown {
+    type Output = io::Result<()>;
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        Sqe::shutdown(&self.fd, self.how)
+    }
+
+    fn complete(self: Box<Self>, done: Done) -> Self::Output {
+        done.unit()
+    }
+}

@@ -1,0 +1,173 @@
+//! Loops that cannot be set up say why, and what to do about it; each test in a process of its own.
+
+mod common;
+
+use std::{fs::File, io, os::unix::fs::MetadataExt};
+
+use common::{in_own_process, open_fds};
+use corio_runtime::{Runner, run};
+use nix::sys::resource::{Resource, setrlimit};
+
+/// Makes the system call `number` fail with `errno` on this thread.
+fn refuse(number: libc::c_long, errno: i32) {
+    let statement = |code: u32, k: u32, jt, jf| libc::sock_filter { code: code as u16, jt, jf, k };
+    let errno = libc::SECCOMP_RET_ERRNO | errno as u32;
+    let mut filter = [
+        // The number of the call is the first word of the data.
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number as u32, 0, 1),
+        statement(libc::BPF_RET | libc::BPF_K, errno, 0, 0),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: takes numbers only.
+    let done = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    assert_eq!(done, 0);
+    // SAFETY: the program and its filter outlive the call, which copies them.
+    let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
+}
+
+fn refusal() -> String {
+    Runner::new().expect_err("the ring was to be refused").to_string()
+}
+
+/// Becomes a user without privileges, with this limit of locked memory. The kernel charges rings to the user,
+/// so it is one that no other process is.
+fn become_nobody(memlock_bytes: u64) {
+    setrlimit(Resource::RLIMIT_MEMLOCK, memlock_bytes, memlock_bytes).unwrap();
+    // SAFETY: takes a number only.
+    let done = unsafe { libc::setuid(0x1000_0000 + std::process::id()) };
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
+}
+
+fn is_root(test: &str) -> bool {
+    let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    if !root {
+        eprintln!("SKIPPED {test}: it must be root to become another user");
+    }
+    root
+}
+
+#[test]
+fn i3_setup_refused_by_seccomp_names_the_sysctl_and_the_profile() {
+    if !in_own_process("i3_setup_refused_by_seccomp_names_the_sysctl_and_the_profile") {
+        return;
+    }
+    refuse(libc::SYS_io_uring_setup, libc::EPERM);
+    let text = refusal();
+    for word in ["EPERM", "kernel.io_uring_disabled", "seccomp", "io_uring_setup"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let panic = std::panic::catch_unwind(|| run(async {})).unwrap_err();
+    let panic = panic.downcast_ref::<String>().unwrap();
+    assert!(panic.starts_with("cannot start the event loop: ") && panic.ends_with(&text), "{panic}");
+}
+
+#[test]
+fn i3_setup_hidden_by_seccomp_names_the_kernel_and_the_sandbox() {
+    if !in_own_process("i3_setup_hidden_by_seccomp_names_the_kernel_and_the_sandbox") {
+        return;
+    }
+    refuse(libc::SYS_io_uring_setup, libc::ENOSYS);
+    let text = refusal();
+    for word in ["ENOSYS", "6.1", "sandbox", "io_uring_setup"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn i3_register_refused_by_seccomp_names_it() {
+    if !in_own_process("i3_register_refused_by_seccomp_names_it") {
+        return;
+    }
+    let fds = open_fds();
+    refuse(libc::SYS_io_uring_register, libc::EPERM);
+    let text = refusal();
+    assert!(text.contains("seccomp") && text.contains("io_uring_register"), "{text}");
+    assert_eq!(open_fds(), fds, "the ring that was made is closed");
+}
+
+#[test]
+fn i3_enter_refused_by_seccomp_names_it() {
+    if !in_own_process("i3_enter_refused_by_seccomp_names_it") {
+        return;
+    }
+    let fds = open_fds();
+    refuse(libc::SYS_io_uring_enter, libc::EPERM);
+    let text = refusal();
+    assert!(text.contains("seccomp") && text.contains("io_uring_enter"), "{text}");
+    assert_eq!(open_fds(), fds, "the ring that was made is closed");
+}
+
+#[test]
+fn i2_no_locked_memory_names_the_limit_and_the_need() {
+    let name = "i2_no_locked_memory_names_the_limit_and_the_need";
+    if !is_root(name) || !in_own_process(name) {
+        return;
+    }
+    become_nobody(0);
+    let text = refusal();
+    assert!(text.contains("RLIMIT_MEMLOCK is 0 KiB"), "{text}");
+    assert!(text.contains("each loop needs 40 KiB"), "{text}");
+    let small = Runner::builder().entries(64).buffers(16, 4096).build().unwrap_err().to_string();
+    assert!(small.contains("each loop needs 16 KiB"), "{small}");
+}
+
+#[test]
+fn i2_five_hundred_loops_in_a_row_fit_into_the_default_limit() {
+    let name = "i2_five_hundred_loops_in_a_row_fit_into_the_default_limit";
+    if !is_root(name) || !in_own_process(name) {
+        return;
+    }
+    // The kernel frees the memory of a closed ring late; a new one waits for it.
+    become_nobody(8 << 20);
+    for n in 0..500 {
+        let mut runner = Runner::new().unwrap_or_else(|e| panic!("loop {n}: {e}"));
+        runner.run(async {});
+    }
+}
+
+#[test]
+fn i2_a_ring_that_is_too_large_for_the_limit_is_made_smaller() {
+    let name = "i2_a_ring_that_is_too_large_for_the_limit_is_made_smaller";
+    if !is_root(name) || !in_own_process(name) {
+        return;
+    }
+    become_nobody(24 << 10);
+    let mut runner = Runner::new().unwrap();
+    assert_eq!(runner.run(async { 1 }), 1);
+}
+
+#[test]
+fn i1_without_descriptors_the_limit_is_named_at_every_step() {
+    if !in_own_process("i1_without_descriptors_the_limit_is_named_at_every_step") {
+        return;
+    }
+    run(async {});
+    setrlimit(Resource::RLIMIT_NOFILE, 64, 64).unwrap();
+    let mut files = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        files.push(file);
+    }
+    let all = files.len();
+    let mut failures = 0;
+    for free in 0..12 {
+        files.truncate(all - free);
+        match Runner::new() {
+            Ok(mut runner) => assert_eq!(runner.run(async { free }), free),
+            Err(e) => {
+                failures += 1;
+                let text = e.to_string();
+                let named = text.contains("RLIMIT_NOFILE is 64") && text.contains("ulimit -n");
+                assert!(named, "with {free} descriptors left: {text}");
+            }
+        }
+        // What the attempt opened is closed again.
+        for _ in 0..free {
+            files.push(File::open("/dev/null").unwrap());
+        }
+        assert!(File::open("/dev/null").is_err());
+    }
+    assert!((3..12).contains(&failures), "{failures} of 12 failed");
+}
