@@ -319,7 +319,6 @@ fn f4_cancel_reaches_a_task_from_another_thread() {
 /// Tells of its end: called, or dropped without.
 struct Ticket<'a>(&'a Counts, bool);
 
-#[derive(Default)]
 struct Counts {
     called: AtomicUsize,
     dropped: AtomicUsize,
@@ -341,7 +340,8 @@ impl Drop for Ticket<'_> {
 #[test]
 fn f5_calls_that_race_with_the_end_of_loops_are_run_or_dropped() {
     const LOOPS: usize = 300;
-    let counts: &Counts = Box::leak(Box::default());
+    static COUNTS: Counts = Counts { called: AtomicUsize::new(0), dropped: AtomicUsize::new(0) };
+    let counts = &COUNTS;
     let handles = Arc::new(Mutex::new(Vec::<Handle>::new()));
     let stop = Arc::new(AtomicBool::new(false));
     let threads: Vec<_> = (0..8)
