@@ -14,6 +14,7 @@ use nix::sys::socket::{
 use crate::{
     current,
     fd::{Fd, Inner},
+    op::SockAddr,
 };
 
 /// How a listening socket is made.
@@ -169,11 +170,6 @@ impl Fd {
 }
 
 fn to_std(addr: SockaddrStorage) -> io::Result<SocketAddr> {
-    if let Some(v4) = addr.as_sockaddr_in() {
-        return Ok(SocketAddr::from((v4.ip(), v4.port())));
-    }
-    if let Some(v6) = addr.as_sockaddr_in6() {
-        return Ok(std::net::SocketAddrV6::new(v6.ip(), v6.port(), v6.flowinfo(), v6.scope_id()).into());
-    }
-    Err(io::Error::new(io::ErrorKind::Unsupported, "the socket has no internet address"))
+    let unsupported = || io::Error::new(io::ErrorKind::Unsupported, "the socket has no internet address");
+    SockAddr(addr).to_std().ok_or_else(unsupported)
 }

@@ -191,10 +191,11 @@ impl Slot {
     }
 
     fn receive_ended(&mut self, done: &Done, streams: &Streams) {
+        let broken = self.send.broken;
         let receive = &mut self.receive;
         receive.armed = Armed::Idle;
         match done.errno() {
-            None if done.count().is_ok_and(|n| n == 0) => receive.end(0),
+            None if done.count().is_ok_and(|n| n == 0) => receive.end(broken),
             None => {}
             Some(errno::ENOBUFS) => receive.starved = true,
             Some(errno::ECANCELED | errno::EINTR | errno::EAGAIN) => {}

@@ -144,7 +144,7 @@ pub(super) struct Send {
     pub(super) drainers: Vec<Waker>,
     pub(super) phase: Phase,
     shut_down: bool,
-    broken: i32,
+    pub(super) broken: i32,
 }
 
 /// How far the writer is on its way out.
@@ -269,9 +269,13 @@ impl Slot {
         }
     }
 
-    /// The connection cannot send any more: what is left is dropped, and every `drain` and `write` says so.
+    /// The connection cannot send any more: what is left is dropped, and every `drain` and `write` says so. The
+    /// reader gets what has arrived, then the same error: nobody waits for answers to what was not sent.
     fn break_send(&mut self, errno: i32) {
         self.send.broken = errno;
+        if let Some(fd) = &self.fd {
+            let _ = fd.shutdown(Shutdown::Both);
+        }
         self.send.next = None;
         self.send.queued = 0;
         if self.send.phase == Phase::Closing {

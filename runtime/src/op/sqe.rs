@@ -16,6 +16,17 @@ impl From<std::net::SocketAddr> for SockAddr {
     }
 }
 
+impl SockAddr {
+    /// The internet address; `None` for another family.
+    pub(crate) fn to_std(&self) -> Option<std::net::SocketAddr> {
+        if let Some(v4) = self.0.as_sockaddr_in() {
+            return Some((v4.ip(), v4.port()).into());
+        }
+        let v6 = self.0.as_sockaddr_in6()?;
+        Some(std::net::SocketAddrV6::new(v6.ip(), v6.port(), v6.flowinfo(), v6.scope_id()).into())
+    }
+}
+
 /// A description of one operation. Its pointers can only be borrows of the operation that made it:
 ///
 /// ```

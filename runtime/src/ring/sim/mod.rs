@@ -1,72 +1,391 @@
 //! The simulator: a deterministic kernel with a virtual clock and an in-memory network.
+//!
+//! It executes an operation by asking the in-flight table for the operation's SQE when its time has come,
+//! which lends the real buffers: so there is no pointer here, and what the operation describes is what happens.
+//! The order among operations that can go on, the latencies, and the faults are drawn from the seed.
 
-use std::{
-    collections::VecDeque,
-    fmt, io,
-    net::{Shutdown, SocketAddr},
-};
+mod faults;
+mod net;
+mod rng;
+
+use std::{cell::Cell, cell::RefCell, collections::VecDeque, io, net::SocketAddr, rc::Rc, thread};
+
+pub use faults::Faults;
+pub(crate) use net::Socket;
+use net::{Net, Outcome, SharedNet};
+use rng::Rng;
 
 use super::{Completion, RingCounters, Sizes, Wait};
 use crate::{
     clock::Clock,
-    fd::Fd,
+    fd::{Fd, Inner},
     op::{
-        OpKey,
+        Done, Kind, OpKey, Sqe,
         inflight::{InFlight, Owner, Table},
     },
+    pool::PoolBuf,
     socket::ListenOptions,
 };
 
-/// Faults that the simulator injects.
-#[derive(Clone, Debug, Default)]
-pub struct Faults {}
+/// Data takes up to this long, in virtual nanoseconds.
+const LATENCY_NS: u64 = 50_000;
+/// A turn that does not sleep takes this long, so that a busy loop's timers come up.
+const TURN_NS: u64 = 1_000;
 
+/// An operation that has not ended.
+struct Pending {
+    key: OpKey,
+    cancelled: bool,
+    /// Bytes moved so far by a send, or by a capped receive.
+    moved: usize,
+    sends: bool,
+    /// Its completions arrive in order: none before this time.
+    not_before: u64,
+}
+
+/// See the head of the file.
 pub(crate) struct Sim {
+    clock: Clock,
+    rng: Rng,
+    faults: Faults,
+    net: SharedNet,
+    pending: Vec<Pending>,
+    /// What was executed, each with the time at which the loop may see it.
+    done: Vec<(u64, Completion)>,
+    submitted: u64,
+    buffer_size: usize,
+    free_buffers: Rc<Cell<usize>>,
     pub(crate) counters: RingCounters,
 }
 
+/// What one look at an operation came to.
+enum Step {
+    Blocked,
+    /// A result, with more to come.
+    More(Done),
+    Last(Done),
+}
+
 impl Sim {
-    pub(crate) fn new(_seed: u64, _sizes: Sizes, _faults: Faults, _clock: Clock) -> Sim {
-        Sim { counters: RingCounters::default() }
+    pub(crate) fn new(seed: u64, sizes: Sizes, faults: Faults, clock: Clock) -> Sim {
+        Sim {
+            clock,
+            rng: Rng::new(seed),
+            faults,
+            net: Rc::new(RefCell::new(Net::default())),
+            pending: Vec::new(),
+            done: Vec::new(),
+            submitted: 0,
+            buffer_size: sizes.buffer_size,
+            free_buffers: Rc::new(Cell::new(sizes.buffer_count.into())),
+            counters: RingCounters::default(),
+        }
     }
+
     pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, owner: Owner) -> OpKey {
-        table.insert(op, None, false, owner)
+        let key = table.insert(op, None, false, owner);
+        self.submitted += 1;
+        self.counters.sqes += 1;
+        let number = self.submitted;
+        match self.faults.fail.iter().find(|(n, _)| *n == number) {
+            Some((_, errno)) => self.done.push((0, Completion { key, done: Done::new(-errno) })),
+            None => {
+                self.pending.push(Pending { key, cancelled: false, moved: 0, sends: false, not_before: 0 })
+            }
+        }
+        key
     }
-    pub(crate) fn cancel(&mut self, _key: OpKey) {}
-    pub(crate) fn enter(&mut self, _table: &mut Table, _wait: Wait) -> io::Result<()> {
-        Ok(())
+
+    pub(crate) fn cancel(&mut self, key: OpKey) {
+        self.counters.cancels += 1;
+        if let Some(op) = self.pending.iter_mut().find(|op| op.key == key) {
+            op.cancelled = true;
+        }
     }
+
     pub(crate) fn wants_enter(&self) -> bool {
-        true
+        !self.pending.is_empty() || !self.done.is_empty()
     }
-    pub(crate) fn drain(&mut self, _out: &mut VecDeque<Completion>) {}
+
+    /// Executes what can go on; if that is nothing, lets virtual time pass, as `wait` allows.
+    pub(crate) fn enter(&mut self, table: &mut Table, wait: Wait) -> io::Result<()> {
+        self.counters.enters += 1;
+        if wait == Wait::No {
+            self.clock.advance_to(self.clock.now_ns() + TURN_NS);
+        }
+        loop {
+            self.execute(table);
+            let now = self.clock.now_ns();
+            if wait == Wait::No || self.done.iter().any(|(at, _)| *at <= now) {
+                return Ok(());
+            }
+            let arrival = self.net.borrow().next_arrival(now);
+            let next = self.done.iter().map(|(at, _)| *at).chain(arrival).min();
+            match (wait, next) {
+                (Wait::Until(deadline), next) if next.is_none_or(|at| at >= deadline) => {
+                    self.clock.advance_to(deadline);
+                    return Ok(());
+                }
+                (_, Some(at)) => self.clock.advance_to(at),
+                // Only another thread can end this.
+                (_, None) => {
+                    thread::park();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Looks at every operation, in any order, until none can go on.
+    fn execute(&mut self, table: &mut Table) {
+        let mut pending = std::mem::take(&mut self.pending);
+        self.rng.shuffle(&mut pending);
+        let mut progress = true;
+        while progress {
+            progress = false;
+            let mut blocked = Vec::with_capacity(pending.len());
+            for mut op in pending {
+                match self.look(table, &mut op) {
+                    Step::Blocked => blocked.push(op),
+                    Step::Last(done) => {
+                        progress = true;
+                        self.complete(&mut op, done, false);
+                    }
+                    Step::More(done) => {
+                        progress = true;
+                        let last = self.rng.happens(self.faults.lose_more);
+                        self.complete(&mut op, done, !last);
+                        if !last {
+                            blocked.push(op);
+                        }
+                    }
+                }
+            }
+            pending = blocked;
+        }
+        self.pending = pending;
+    }
+
+    fn complete(&mut self, op: &mut Pending, mut done: Done, more: bool) {
+        done.more = more;
+        if done.errno() == Some(libc::ENOBUFS) {
+            self.counters.enobufs += 1;
+        }
+        let late = self.rng.below(self.faults.delay.as_nanos().try_into().unwrap_or(u64::MAX));
+        op.not_before = op.not_before.max(self.clock.now_ns() + late);
+        self.done.push((op.not_before, Completion { key: op.key, done }));
+    }
+
+    fn look(&mut self, table: &mut Table, op: &mut Pending) -> Step {
+        if op.cancelled && !self.rng.happens(self.faults.success_after_cancel) {
+            return Step::Last(op.cancelled());
+        }
+        let Some(sqe) = table.sqe(op.key) else { return Step::Blocked };
+        match self.perform(sqe, op) {
+            Step::Blocked if op.cancelled => Step::Last(op.cancelled()),
+            step => step,
+        }
+    }
+
+    fn perform(&mut self, sqe: Sqe<'_>, op: &mut Pending) -> Step {
+        let Sqe { kind, silent } = sqe;
+        let now = self.clock.now_ns();
+        match kind {
+            Kind::Nop => Step::Last(Done::new(0)),
+            Kind::Recv { fd, buf } | Kind::Read { fd, buf } => match id(fd) {
+                Some(id) => self.receive(id, buf),
+                None => refused(),
+            },
+            Kind::RecvMulti { fd, cap } => match id(fd) {
+                Some(id) => self.receive_multi(id, cap as usize, op),
+                None => refused(),
+            },
+            Kind::Send { fd, buf } | Kind::Write { fd, buf } => match id(fd) {
+                Some(id) => self.send(id, &[buf], silent, op),
+                None => refused(),
+            },
+            Kind::SendVectored { fd, bufs } => match id(fd) {
+                Some(id) => self.send(id, &bufs, silent, op),
+                None => refused(),
+            },
+            Kind::AcceptMulti { fd } => match id(fd) {
+                Some(id) => self.accept(id),
+                None => refused(),
+            },
+            Kind::Connect { fd, addr } => match (id(fd), addr.to_std()) {
+                (Some(id), Some(addr)) => step(self.net.borrow_mut().connect(id, addr)),
+                _ => refused(),
+            },
+            Kind::Shutdown { fd, how } => match id(fd) {
+                Some(id) => {
+                    self.net.borrow_mut().shutdown(id, how);
+                    Step::Last(Done::new(0))
+                }
+                None => refused(),
+            },
+            Kind::PollReadable { fd } => match id(fd) {
+                Some(id) if self.net.borrow_mut().readable(id, now) => {
+                    Step::Last(Done::new(libc::POLLIN.into()))
+                }
+                Some(_) => Step::Blocked,
+                None => refused(),
+            },
+        }
+    }
+
+    /// How much of `len` bytes a transfer moves at most.
+    fn transfer(&mut self, len: usize) -> usize {
+        if len > 1 && self.rng.happens(self.faults.short_transfers) {
+            1 + self.rng.below(len as u64 - 1) as usize
+        } else {
+            len
+        }
+    }
+
+    fn receive(&mut self, id: usize, buf: &mut [u8]) -> Step {
+        let most = self.transfer(buf.len());
+        let (outcome, more) = self.net.borrow_mut().receive(id, &mut buf[..most], self.clock.now_ns());
+        match step(outcome) {
+            Step::Last(mut done) => {
+                done.sock_nonempty = more;
+                Step::Last(done)
+            }
+            other => other,
+        }
+    }
+
+    fn receive_multi(&mut self, id: usize, cap: usize, op: &mut Pending) -> Step {
+        let now = self.clock.now_ns();
+        if !self.net.borrow_mut().readable(id, now) {
+            return Step::Blocked;
+        }
+        if self.free_buffers.get() == 0 || self.rng.happens(self.faults.enobufs) {
+            return Step::Last(Done::new(-libc::ENOBUFS));
+        }
+        let mut bytes = vec![0; self.transfer(self.buffer_size)];
+        let (outcome, more) = self.net.borrow_mut().receive(id, &mut bytes, now);
+        match outcome {
+            Outcome::Ready(n @ 1..) => {
+                bytes.truncate(n);
+                op.moved += n;
+                self.free_buffers.set(self.free_buffers.get() - 1);
+                let free = Rc::clone(&self.free_buffers);
+                let mut done = Done::new(n as i32);
+                done.buf = Some(PoolBuf::simulated(bytes.into_boxed_slice(), self.buffer_size, free));
+                done.sock_nonempty = more;
+                if cap > 0 && op.moved >= cap { Step::Last(done) } else { Step::More(done) }
+            }
+            other => step(other),
+        }
+    }
+
+    /// As `MSG_WAITALL`: ends when everything is sent. A silent send does not wait.
+    fn send(&mut self, id: usize, bufs: &[&[u8]], silent: bool, op: &mut Pending) -> Step {
+        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let stop = self.transfer(total);
+        let at = self.clock.now_ns() + self.rng.below(LATENCY_NS);
+        let mut skip = op.moved;
+        op.sends = true;
+        for buf in bufs {
+            let rest = &buf[skip.min(buf.len())..];
+            skip = skip.saturating_sub(buf.len());
+            let rest = &rest[..rest.len().min(stop.saturating_sub(op.moved))];
+            if rest.is_empty() {
+                continue;
+            }
+            match self.net.borrow_mut().send(id, rest, at) {
+                Outcome::Ready(n) => op.moved += n,
+                Outcome::Failed(errno) if op.moved == 0 => return Step::Last(Done::new(-errno)),
+                Outcome::Failed(_) => return Step::Last(Done::new(op.moved as i32)),
+                Outcome::Blocked if !silent => return Step::Blocked,
+                Outcome::Blocked if op.moved == 0 => return Step::Last(Done::new(-libc::EAGAIN)),
+                Outcome::Blocked => break,
+            }
+            if op.moved < total && op.moved < stop && !silent {
+                return Step::Blocked;
+            }
+        }
+        Step::Last(Done::new(op.moved as i32))
+    }
+
+    fn accept(&mut self, id: usize) -> Step {
+        let outcome = self.net.borrow_mut().accept(id);
+        match outcome {
+            Outcome::Ready(accepted) => {
+                let mut done = Done::new(accepted as i32);
+                done.fd = Some(Socket::new(accepted, &self.net));
+                Step::More(done)
+            }
+            other => step(other),
+        }
+    }
+
+    /// Hands over what has arrived, as much as the completion queue holds.
+    pub(crate) fn drain(&mut self, out: &mut VecDeque<Completion>) {
+        let now = self.clock.now_ns();
+        let capacity = self.faults.cq_capacity.unwrap_or(usize::MAX);
+        let (mut ready, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.done).into_iter().partition(|(at, _)| *at <= now);
+        self.done = later;
+        if self.faults.reorder {
+            self.reorder(&mut ready);
+        }
+        if ready.len() > capacity {
+            self.counters.overflows += 1;
+            self.done.splice(..0, ready.split_off(capacity));
+        }
+        self.counters.cqes += ready.len() as u64;
+        out.extend(ready.into_iter().map(|(_, completion)| completion));
+    }
+
+    /// Any order among operations; the completions of one keep theirs.
+    fn reorder(&mut self, ready: &mut [(u64, Completion)]) {
+        let salt = self.rng.next();
+        ready.sort_by_key(|(_, c)| Rng::new(salt ^ c.key.to_user_data()).next());
+    }
+
     pub(crate) fn buffers_available(&self) -> usize {
-        0
+        self.free_buffers.get()
     }
-    pub(crate) fn listen(&mut self, _addr: SocketAddr, _options: ListenOptions) -> io::Result<Fd> {
-        Err(io::ErrorKind::Unsupported.into())
+
+    pub(crate) fn listen(&mut self, addr: SocketAddr, options: ListenOptions) -> io::Result<Fd> {
+        let id = self.net.borrow_mut().listen(addr, options)?;
+        Ok(Socket::new(id, &self.net))
     }
-    pub(crate) fn connector(&mut self, _local: Option<SocketAddr>) -> io::Result<Fd> {
-        Err(io::ErrorKind::Unsupported.into())
+
+    pub(crate) fn connector(&mut self, local: Option<SocketAddr>) -> io::Result<Fd> {
+        let id = self.net.borrow_mut().connector(local);
+        Ok(Socket::new(id, &self.net))
     }
 }
 
-/// An open file description of the simulated network, closed when dropped.
-pub(crate) struct Socket {}
-
-impl Socket {
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        Err(io::ErrorKind::Unsupported.into())
+impl Pending {
+    /// The last word of a cancelled operation. A send tells how far it came, as the kernel does.
+    fn cancelled(&self) -> Done {
+        match self.sends {
+            true if self.moved > 0 => Done::new(self.moved as i32),
+            _ => Done::new(-libc::ECANCELED),
+        }
     }
-    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-    pub(crate) fn shutdown(&self, _how: Shutdown) {}
-    pub(crate) fn reset_on_close(&self) {}
 }
 
-impl fmt::Debug for Socket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sim::Socket")
+/// The socket of a simulated descriptor.
+fn id(fd: &Fd) -> Option<usize> {
+    match fd.inner() {
+        Inner::Sim(socket) => Some(socket.id()),
+        Inner::Os(_) => None,
+    }
+}
+
+/// The kernel's own descriptors do not exist in the simulation.
+fn refused() -> Step {
+    Step::Last(Done::new(-libc::EOPNOTSUPP))
+}
+
+fn step(outcome: Outcome) -> Step {
+    match outcome {
+        Outcome::Blocked => Step::Blocked,
+        Outcome::Ready(n) => Step::Last(Done::new(n as i32)),
+        Outcome::Failed(errno) => Step::Last(Done::new(-errno)),
     }
 }

@@ -1,0 +1,326 @@
+//! The simulated network: listeners and byte streams between sockets of one loop.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr},
+    rc::Rc,
+};
+
+use crate::{fd::Fd, socket::ListenOptions};
+
+/// Bytes that one direction of a stream holds before its sender waits.
+const WINDOW: usize = 64 << 10;
+const FIRST_PORT: u16 = 49152;
+
+/// What an operation finds at a socket.
+pub(super) enum Outcome {
+    /// Nothing yet.
+    Blocked,
+    Ready(usize),
+    Failed(i32),
+}
+
+/// Bytes, or the end, on their way to a socket.
+enum Parcel {
+    Data(VecDeque<u8>),
+    End,
+}
+
+#[derive(Default)]
+struct Sock {
+    local: Option<SocketAddr>,
+    remote: Option<SocketAddr>,
+    /// Connections that nobody has accepted; `None` if it does not listen.
+    backlog: Option<VecDeque<usize>>,
+    backlog_max: usize,
+    peer: Option<usize>,
+    connected: bool,
+    /// In order, each with the time from which it can be read.
+    arriving: VecDeque<(u64, Parcel)>,
+    arriving_bytes: usize,
+    ended: bool,
+    reset: bool,
+    read_shut: bool,
+    write_shut: bool,
+    reset_on_close: bool,
+}
+
+/// See the head of the file.
+#[derive(Default)]
+pub(super) struct Net {
+    socks: Vec<Option<Sock>>,
+    free: Vec<usize>,
+    next_port: u16,
+}
+
+pub(super) type SharedNet = Rc<RefCell<Net>>;
+
+impl Net {
+    fn insert(&mut self, sock: Sock) -> usize {
+        match self.free.pop() {
+            Some(id) => {
+                self.socks[id] = Some(sock);
+                id
+            }
+            None => {
+                self.socks.push(Some(sock));
+                self.socks.len() - 1
+            }
+        }
+    }
+
+    fn get(&mut self, id: usize) -> Option<&mut Sock> {
+        self.socks.get_mut(id)?.as_mut()
+    }
+
+    /// A port that nobody has.
+    fn port(&mut self) -> u16 {
+        self.next_port = self.next_port.max(FIRST_PORT);
+        let port = self.next_port;
+        self.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
+        port
+    }
+
+    fn listener_at(&self, addr: SocketAddr) -> Option<usize> {
+        self.socks.iter().position(|sock| {
+            let Some(Sock { backlog: Some(_), local: Some(local), read_shut: false, .. }) = sock else {
+                return false;
+            };
+            local.port() == addr.port() && (local.ip() == addr.ip() || local.ip().is_unspecified())
+        })
+    }
+
+    pub(super) fn listen(&mut self, addr: SocketAddr, options: ListenOptions) -> io::Result<usize> {
+        if addr.port() != 0 && self.listener_at(addr).is_some() {
+            return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+        }
+        let port = if addr.port() == 0 { self.port() } else { addr.port() };
+        Ok(self.insert(Sock {
+            local: Some(SocketAddr::new(addr.ip(), port)),
+            backlog: Some(VecDeque::new()),
+            backlog_max: options.backlog as usize,
+            ..Sock::default()
+        }))
+    }
+
+    pub(super) fn connector(&mut self, local: Option<SocketAddr>) -> usize {
+        self.insert(Sock { local, ..Sock::default() })
+    }
+
+    pub(super) fn connect(&mut self, id: usize, addr: SocketAddr) -> Outcome {
+        let Some(listener) = self.listener_at(addr) else { return Outcome::Failed(libc::ECONNREFUSED) };
+        let port = self.port();
+        let Some(Sock { backlog: Some(backlog), backlog_max, .. }) = self.get(listener) else {
+            return Outcome::Failed(libc::ECONNREFUSED);
+        };
+        if backlog.len() > *backlog_max {
+            return Outcome::Blocked;
+        }
+        let ip = if addr.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { addr.ip() };
+        let Some(client) = self.get(id) else { return Outcome::Failed(libc::EBADF) };
+        if client.connected {
+            return Outcome::Failed(libc::EISCONN);
+        }
+        let local = client.local.filter(|local| local.port() != 0).unwrap_or(SocketAddr::new(ip, port));
+        let remote = SocketAddr::new(ip, addr.port());
+        (client.local, client.remote, client.connected) = (Some(local), Some(remote), true);
+        let server = self.insert(Sock {
+            local: Some(remote),
+            remote: Some(local),
+            peer: Some(id),
+            connected: true,
+            ..Sock::default()
+        });
+        if let Some(client) = self.get(id) {
+            client.peer = Some(server);
+        }
+        if let Some(Sock { backlog: Some(backlog), .. }) = self.get(listener) {
+            backlog.push_back(server);
+        }
+        Outcome::Ready(0)
+    }
+
+    pub(super) fn accept(&mut self, id: usize) -> Outcome {
+        match self.get(id) {
+            Some(Sock { read_shut: true, .. }) | None => Outcome::Failed(libc::EINVAL),
+            Some(Sock { backlog: Some(backlog), .. }) => {
+                backlog.pop_front().map_or(Outcome::Blocked, Outcome::Ready)
+            }
+            Some(_) => Outcome::Failed(libc::EINVAL),
+        }
+    }
+
+    /// What `buf` can be filled with at `now`; whether more is there.
+    pub(super) fn receive(&mut self, id: usize, buf: &mut [u8], now: u64) -> (Outcome, bool) {
+        let Some(sock) = self.get(id) else { return (Outcome::Failed(libc::EBADF), false) };
+        if !sock.connected {
+            return (Outcome::Failed(libc::ENOTCONN), false);
+        }
+        let mut filled = 0;
+        while let Some((at, parcel)) = sock.arriving.front_mut()
+            && *at <= now
+        {
+            match parcel {
+                Parcel::Data(data) => {
+                    let n = data.len().min(buf.len() - filled);
+                    for (place, byte) in buf[filled..].iter_mut().zip(data.drain(..n)) {
+                        *place = byte;
+                    }
+                    filled += n;
+                    if !data.is_empty() {
+                        break;
+                    }
+                }
+                Parcel::End if filled > 0 => break,
+                Parcel::End => sock.ended = true,
+            }
+            sock.arriving.pop_front();
+        }
+        sock.arriving_bytes -= filled;
+        let more = sock.arriving.front().is_some_and(|(at, _)| *at <= now);
+        let outcome = match filled {
+            0 if sock.reset => Outcome::Failed(libc::ECONNRESET),
+            0 if sock.ended || sock.read_shut || buf.is_empty() => Outcome::Ready(0),
+            0 => Outcome::Blocked,
+            n => Outcome::Ready(n),
+        };
+        (outcome, more)
+    }
+
+    /// Sends what fits of `data`, to arrive at `at`.
+    pub(super) fn send(&mut self, id: usize, data: &[u8], at: u64) -> Outcome {
+        let Some(sock) = self.get(id) else { return Outcome::Failed(libc::EBADF) };
+        if sock.reset {
+            return Outcome::Failed(libc::ECONNRESET);
+        }
+        if sock.write_shut {
+            return Outcome::Failed(libc::EPIPE);
+        }
+        if !sock.connected {
+            return Outcome::Failed(libc::ENOTCONN);
+        }
+        let Some(peer) = sock.peer.and_then(|peer| self.get(peer)) else {
+            return Outcome::Failed(libc::EPIPE);
+        };
+        let n = data.len().min(WINDOW.saturating_sub(peer.arriving_bytes));
+        if n == 0 && !data.is_empty() {
+            return Outcome::Blocked;
+        }
+        peer.push(at, Parcel::Data(data[..n].iter().copied().collect()));
+        peer.arriving_bytes += n;
+        Outcome::Ready(n)
+    }
+
+    pub(super) fn readable(&mut self, id: usize, now: u64) -> bool {
+        self.get(id).is_none_or(|sock| {
+            sock.reset
+                || sock.ended
+                || sock.read_shut
+                || sock.backlog.as_ref().is_some_and(|queue| !queue.is_empty())
+                || sock.arriving.front().is_some_and(|(at, _)| *at <= now)
+        })
+    }
+
+    /// The next time at which something becomes readable.
+    pub(super) fn next_arrival(&self, now: u64) -> Option<u64> {
+        let socks = self.socks.iter().flatten();
+        socks.filter_map(|sock| sock.arriving.front().map(|(at, _)| *at)).filter(|at| *at > now).min()
+    }
+
+    pub(super) fn shutdown(&mut self, id: usize, how: Shutdown) {
+        let Some(sock) = self.get(id) else { return };
+        if how != Shutdown::Write {
+            sock.read_shut = true;
+        }
+        if how != Shutdown::Read && !sock.write_shut {
+            sock.write_shut = true;
+            self.end_peer(id);
+        }
+    }
+
+    /// The peer reads the end of the stream, after what is on its way.
+    fn end_peer(&mut self, id: usize) {
+        let peer = self.get(id).and_then(|sock| sock.peer);
+        if let Some(peer) = peer.and_then(|peer| self.get(peer)) {
+            peer.push(0, Parcel::End);
+        }
+    }
+
+    /// The last descriptor of a socket is gone.
+    fn close(&mut self, id: usize) {
+        let Some(sock) = self.socks.get_mut(id).and_then(Option::take) else { return };
+        self.free.push(id);
+        for unaccepted in sock.backlog.into_iter().flatten() {
+            self.close(unaccepted);
+        }
+        let Some(peer) = sock.peer.and_then(|peer| self.get(peer)) else { return };
+        peer.peer = None;
+        // As Linux does: closing with unread data is a reset.
+        if sock.reset_on_close || sock.arriving_bytes > 0 {
+            peer.reset = true;
+        } else if !sock.write_shut {
+            peer.push(0, Parcel::End);
+        }
+    }
+}
+
+impl Sock {
+    /// Parcels arrive in the order in which they were sent.
+    fn push(&mut self, at: u64, parcel: Parcel) {
+        let at = self.arriving.back().map_or(at, |(last, _)| at.max(*last));
+        self.arriving.push_back((at, parcel));
+    }
+}
+
+/// An open socket of the simulated network; closed when dropped.
+pub(crate) struct Socket {
+    id: usize,
+    net: SharedNet,
+}
+
+impl Socket {
+    pub(super) fn new(id: usize, net: &SharedNet) -> Fd {
+        Fd::simulated(Socket { id, net: Rc::clone(net) })
+    }
+
+    pub(super) fn id(&self) -> usize {
+        self.id
+    }
+
+    fn address(&self, which: impl FnOnce(&Sock) -> Option<SocketAddr>) -> io::Result<SocketAddr> {
+        let address = self.net.borrow_mut().get(self.id).and_then(|sock| which(sock));
+        address.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOTCONN))
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.address(|sock| sock.local)
+    }
+
+    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.address(|sock| sock.remote)
+    }
+
+    pub(crate) fn shutdown(&self, how: Shutdown) {
+        self.net.borrow_mut().shutdown(self.id, how);
+    }
+
+    pub(crate) fn reset_on_close(&self) {
+        if let Some(sock) = self.net.borrow_mut().get(self.id) {
+            sock.reset_on_close = true;
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.net.borrow_mut().close(self.id);
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("sim::Socket").field("id", &self.id).finish_non_exhaustive()
+    }
+}
