@@ -78,10 +78,6 @@ impl Chunk {
         Chunk { block: block(size), start: 0, end: 0 }
     }
 
-    pub(crate) fn capacity(&self) -> usize {
-        self.block.len()
-    }
-
     /// The whole block, to be filled from the start; then `set_len`.
     pub(crate) fn block_mut(&mut self) -> &mut [u8] {
         &mut self.block

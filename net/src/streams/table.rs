@@ -101,6 +101,7 @@ pub(crate) struct Slot {
     gone: bool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "streams live in the table itself: most places are taken")]
 enum Place {
     Free { next: u32, generation: u32 },
     Taken(Slot),
@@ -116,6 +117,7 @@ pub(crate) struct Streams {
     pub(super) dirty: RefCell<Vec<u32>>,
     /// The list of one turn; kept for its capacity.
     flushing: RefCell<Vec<u32>>,
+    #[expect(clippy::vec_box, reason = "a batch goes to the kernel in its box and comes back in it")]
     pub(super) batches: RefCell<Vec<Box<Batch>>>,
     pub(super) bulk_armed: Cell<usize>,
     closing: Cell<bool>,

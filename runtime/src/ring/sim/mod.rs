@@ -313,7 +313,7 @@ impl Sim {
         match outcome {
             Outcome::Ready(accepted) => {
                 let mut done = Done::new(accepted as i32);
-                done.fd = Some(Socket::new(accepted, &self.net));
+                done.fd = Some(Socket::open(accepted, &self.net));
                 Step::More(done)
             }
             other => step(other),
@@ -350,12 +350,12 @@ impl Sim {
 
     pub(crate) fn listen(&mut self, addr: SocketAddr, options: ListenOptions) -> io::Result<Fd> {
         let id = self.net.borrow_mut().listen(addr, options)?;
-        Ok(Socket::new(id, &self.net))
+        Ok(Socket::open(id, &self.net))
     }
 
     pub(crate) fn connector(&mut self, local: Option<SocketAddr>) -> io::Result<Fd> {
         let id = self.net.borrow_mut().connector(local);
-        Ok(Socket::new(id, &self.net))
+        Ok(Socket::open(id, &self.net))
     }
 }
 

@@ -281,7 +281,7 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn new(id: usize, net: &SharedNet) -> Fd {
+    pub(super) fn open(id: usize, net: &SharedNet) -> Fd {
         Fd::simulated(Socket { id, net: Rc::clone(net) })
     }
 
