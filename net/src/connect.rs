@@ -11,13 +11,14 @@ use std::{
 
 use corio_runtime::{
     fd::Fd,
-    op::{self, Done, Op, Operation, SockAddr, Sqe},
+    op::{self, Op},
     socket,
     time::{Sleep, sleep},
 };
 
 use crate::{
     addr::ToSocketAddrs,
+    ops::Connect,
     streams::{DEFAULT_LIMIT, Origin, StreamReader, StreamWriter, TABLE},
 };
 
@@ -124,24 +125,6 @@ fn interleave(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let (first, second): (Vec<_>, Vec<_>) = addrs.into_iter().partition(|addr| addr.is_ipv4() == first_is_v4);
     let longest = first.len().max(second.len());
     (0..longest).flat_map(|i| first.get(i).into_iter().chain(second.get(i))).copied().collect()
-}
-
-/// Connects to one address.
-struct Connect {
-    fd: Fd,
-    addr: SockAddr,
-}
-
-impl Operation for Connect {
-    type Output = io::Result<Fd>;
-
-    fn prepare(&mut self) -> Sqe<'_> {
-        Sqe::connect(&self.fd, &self.addr)
-    }
-
-    fn complete(self: Box<Self>, done: Done) -> io::Result<Fd> {
-        done.unit().map(|()| self.fd)
-    }
 }
 
 /// The first address that connects. A failure starts the next one at once, silence after a while.

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `streams/chunk` | received bytes, and the recycler of their blocks |
 //! | `streams/table` | the streams of a loop: the state that readers and writers name |
-//! | `streams/receive`, `streams/send` | the two halves of a stream's state, and its operations |
+//! | `streams/receive`, `streams/send` | the two halves of a stream's state |
+//! | `ops/` | the operations, one file each |
 //! | `streams/reader`, `streams/writer` | the handles that users hold |
 //! | `connect` | `open_connection` |
 //! | `listener` | accepting: one multishot accept per listener |
@@ -18,6 +19,7 @@
 mod addr;
 mod connect;
 mod listener;
+mod ops;
 mod resolver;
 mod server;
 mod streams;

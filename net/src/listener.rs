@@ -24,10 +24,12 @@ use corio_runtime::{
     ExceptionContext, Handle, TimerHandle, call_exception_handler, call_later,
     fd::Fd,
     handle,
-    op::{self, Done, Multishot, OpKey, Sqe},
+    op::{self, Done, OpKey},
     service::{LoopLocal, Service},
     time::now,
 };
+
+use crate::ops::Accept;
 
 /// Connections that wait in the queue of a listener before it pauses.
 const QUEUE_MAX: usize = 128;
@@ -164,7 +166,7 @@ impl Listener {
     fn arm(&mut self, key: ListenerKey) {
         let Some(fd) = &self.fd else { return };
         if matches!(self.accepting, Accepting::Idle) && self.queue.len() < QUEUE_MAX / 2 {
-            let op = Accept { fd: fd.clone(), key };
+            let op = Accept { fd: fd.clone(), listener: key };
             self.in_flight = true;
             self.accepting = Accepting::Armed(op::start_multishot(Box::new(op)));
         }
@@ -274,30 +276,6 @@ pub(crate) fn descriptor_freed() {
     });
 }
 
-struct Accept {
-    fd: Fd,
-    key: ListenerKey,
-}
-
-impl Multishot for Accept {
-    fn prepare(&self) -> Sqe<'_> {
-        Sqe::accept_multi(&self.fd)
-    }
-
-    fn item(&self, done: Done) {
-        self.key.update(|listener| listener.arrived(done));
-    }
-
-    fn end(self: Box<Self>, done: Done) {
-        let key = self.key;
-        let report = key.update(|listener| listener.ended(done, key)).flatten();
-        if let Some(context) = report {
-            call_exception_handler(&context);
-        }
-        LISTENERS.with(|listeners| listeners.retire(key));
-    }
-}
-
 impl ListenerKey {
     /// A new listener on `fd`, armed at once.
     pub(crate) fn new(fd: Fd) -> ListenerKey {
@@ -306,6 +284,20 @@ impl ListenerKey {
             listeners.with(key, |listener| listener.arm(key));
             key
         })
+    }
+
+    /// The accept brought a connection, with more to come.
+    pub(crate) fn accepted(self, done: Done) {
+        self.update(|listener| listener.arrived(done));
+    }
+
+    /// The accept has ended.
+    pub(crate) fn accept_ended(self, done: Done) {
+        let report = self.update(|listener| listener.ended(done, self)).flatten();
+        if let Some(context) = report {
+            call_exception_handler(&context);
+        }
+        LISTENERS.with(|listeners| listeners.retire(self));
     }
 
     pub(crate) fn home(self) -> Handle {

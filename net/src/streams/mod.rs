@@ -11,5 +11,6 @@ mod writer;
 pub use chunk::Chunk;
 pub use error::ReadError;
 pub use reader::StreamReader;
+pub(crate) use receive::errno;
 pub(crate) use table::{DEFAULT_LIMIT, Origin, TABLE};
 pub use writer::{StreamWriter, WriteBuf};

@@ -13,9 +13,9 @@ use memchr::memmem;
 use super::{
     chunk::Chunk,
     error::ReadError,
-    receive::RecvOwned,
     table::{Slot, StreamKey},
 };
+use crate::ops::RecvInto;
 
 /// The receiving side of a connection.
 ///
@@ -199,7 +199,7 @@ impl StreamReader {
     pub(crate) fn receive_into<B: AsMut<[u8]> + 'static>(
         &mut self,
         buf: B,
-    ) -> Result<Op<RecvOwned<B>>, (io::Error, B)> {
+    ) -> Result<Op<RecvInto<B>>, (io::Error, B)> {
         let mut buf = Some(buf);
         let started = self.key.with(|_, slot| slot.receive_owned(&mut buf));
         match (started, buf) {

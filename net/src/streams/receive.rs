@@ -13,15 +13,13 @@
 
 use std::{io, task::Waker};
 
-use corio_runtime::{
-    fd::Fd,
-    op::{self, Done, Multishot, Op, OpKey, Operation, Sqe},
-};
+use corio_runtime::op::{self, Done, Op, OpKey};
 
 use super::{
     chunk::Chunk,
-    table::{Slot, Streams, TABLE},
+    table::{Slot, Streams},
 };
+use crate::ops::{RecvInto, RecvMulti, RecvOnce};
 
 /// Full pool buffers in a row that make a stream bulk.
 const FULL_RUN: u8 = 4;
@@ -167,7 +165,7 @@ impl Slot {
             }
             let size = if bulk { receive.bulk } else { SHORT };
             streams.bulk_armed.set(streams.bulk_armed.get() + size);
-            let op = RecvSingle { fd: fd.clone(), slot: self.index, block: Chunk::with_capacity(size), size };
+            let op = RecvOnce { fd: fd.clone(), slot: self.index, block: Chunk::with_capacity(size), size };
             receive.starved = false;
             receive.armed = Armed::Single(op::start(Box::new(op)));
         } else {
@@ -206,7 +204,7 @@ impl Slot {
 }
 
 /// The error numbers that receives and sends tell apart.
-pub(super) mod errno {
+pub(crate) mod errno {
     pub(crate) const EINTR: i32 = 4;
     pub(crate) const EAGAIN: i32 = 11;
     pub(crate) const EPIPE: i32 = 32;
@@ -215,80 +213,10 @@ pub(super) mod errno {
     pub(crate) const ECANCELED: i32 = 125;
 }
 
-/// Receives into buffers of the pool until told to stop.
-struct RecvMulti {
-    fd: Fd,
-    slot: u32,
-    cap: u32,
-}
-
-impl Multishot for RecvMulti {
-    fn prepare(&self) -> Sqe<'_> {
-        Sqe::recv_multi(&self.fd, self.cap)
-    }
-
-    fn item(&self, done: Done) {
-        TABLE.with(|streams| {
-            streams.update(self.slot, |slot| {
-                slot.received(&done);
-                // Only where the kernel knows no cap does this happen.
-                if slot.receive.buf.len() > 2 * slot.receive.limit && slot.receive.wanted == 0 {
-                    slot.receive.cancel();
-                }
-                slot.receive.waker.take()
-            });
-        });
-    }
-
-    fn end(self: Box<Self>, done: Done) {
-        TABLE.with(|streams| {
-            streams.update(self.slot, |slot| {
-                slot.received(&done);
-                slot.receive_ended(&done, streams);
-                slot.receive.waker.take()
-            });
-            streams.retire(self.slot);
-        });
-    }
-}
-
-/// Receives once, into a block of the stream's own.
-struct RecvSingle {
-    fd: Fd,
-    slot: u32,
-    block: Chunk,
-    size: usize,
-}
-
-impl Operation for RecvSingle {
-    type Output = ();
-
-    fn prepare(&mut self) -> Sqe<'_> {
-        let size = self.size;
-        Sqe::recv(&self.fd, &mut self.block.block_mut()[..size])
-    }
-
-    fn complete(mut self: Box<Self>, done: Done) {
-        TABLE.with(|streams| {
-            streams.bulk_armed.set(streams.bulk_armed.get() - self.size);
-            streams.update(self.slot, |slot| {
-                if let Ok(count @ 1..) = done.count() {
-                    self.block.set_len(count);
-                    slot.receive.learn(count, self.size);
-                    slot.deliver_block(std::mem::take(&mut self.block));
-                }
-                slot.receive_ended(&done, streams);
-                slot.receive.waker.take()
-            });
-            streams.retire(self.slot);
-        });
-    }
-}
-
 impl Slot {
-    fn deliver_block(&mut self, block: Chunk) {
+    fn deliver(&mut self, block: Chunk) {
         let receive = &mut self.receive;
-        if receive.discarded {
+        if receive.discarded || block.is_empty() {
             return;
         }
         if receive.buf.is_empty() {
@@ -304,59 +232,62 @@ impl Slot {
     pub(super) fn receive_owned<B: AsMut<[u8]> + 'static>(
         &mut self,
         buf: &mut Option<B>,
-    ) -> Option<Op<RecvOwned<B>>> {
+    ) -> Option<Op<RecvInto<B>>> {
         let fd = self.fd.clone()?;
         let buf = buf.take()?;
         self.receive.armed = Armed::Owned;
-        Some(op::submit(RecvOwned { fd, slot: self.index, buf }))
+        Some(op::submit(RecvInto { fd, slot: self.index, buf }))
     }
 }
 
-/// Receives once, into a buffer that the caller gave. If the caller goes, the bytes go to the stream.
-pub(crate) struct RecvOwned<B> {
-    pub(super) fd: Fd,
-    pub(super) slot: u32,
-    pub(super) buf: B,
-}
-
-impl<B: AsMut<[u8]> + 'static> Operation for RecvOwned<B> {
-    type Output = (io::Result<usize>, B);
-
-    fn prepare(&mut self) -> Sqe<'_> {
-        Sqe::recv(&self.fd, self.buf.as_mut())
-    }
-
-    fn complete(self: Box<Self>, done: Done) -> Self::Output {
-        self.ended(&done, false);
-        let result = match done.errno() {
-            Some(errno::ECANCELED | errno::EINTR | errno::EAGAIN) => Err(io::ErrorKind::Interrupted.into()),
-            _ => done.count(),
-        };
-        (result, self.buf)
-    }
-
-    fn abandoned(mut self: Box<Self>, done: Done) {
-        if let Ok(count @ 1..) = done.count() {
-            let data = Chunk::from(&self.buf.as_mut()[..count]);
-            TABLE.with(|streams| {
-                streams.update(self.slot, |slot| {
-                    slot.deliver_block(data);
-                    None
-                });
-            });
-        }
-        self.ended(&done, true);
-    }
-}
-
-impl<B> RecvOwned<B> {
-    fn ended(&self, done: &Done, wake: bool) {
-        TABLE.with(|streams| {
-            streams.update(self.slot, |slot| {
-                slot.receive_ended(done, streams);
-                if wake { slot.receive.waker.take() } else { None }
-            });
-            streams.retire(self.slot);
+impl Streams {
+    /// A multishot receive brought something, with more to come.
+    pub(crate) fn received(&self, index: u32, done: &Done) {
+        self.update(index, |slot| {
+            slot.received(done);
+            // Only where the kernel knows no cap does this happen.
+            if slot.receive.buf.len() > 2 * slot.receive.limit && slot.receive.wanted == 0 {
+                slot.receive.cancel();
+            }
+            slot.receive.waker.take()
         });
+    }
+
+    /// A multishot receive has ended.
+    pub(crate) fn multi_ended(&self, index: u32, done: &Done) {
+        self.update(index, |slot| {
+            slot.received(done);
+            slot.receive_ended(done, self);
+            slot.receive.waker.take()
+        });
+        self.retire(index);
+    }
+
+    /// A bulk receive of `asked` bytes has ended.
+    pub(crate) fn once_ended(&self, index: u32, done: &Done, mut block: Chunk, asked: usize) {
+        self.bulk_armed.set(self.bulk_armed.get() - asked);
+        self.update(index, |slot| {
+            if let Ok(count @ 1..) = done.count() {
+                block.set_len(count);
+                slot.receive.learn(count, asked);
+                slot.deliver(block);
+            }
+            slot.receive_ended(done, self);
+            slot.receive.waker.take()
+        });
+        self.retire(index);
+    }
+
+    /// A receive into a caller's buffer has ended; `unclaimed` is what the caller no longer waits for.
+    pub(crate) fn owned_ended(&self, index: u32, done: &Done, unclaimed: Option<Chunk>) {
+        self.update(index, |slot| {
+            let wake = unclaimed.is_some();
+            if let Some(data) = unclaimed {
+                slot.deliver(data);
+            }
+            slot.receive_ended(done, self);
+            if wake { slot.receive.waker.take() } else { None }
+        });
+        self.retire(index);
     }
 }

@@ -6,130 +6,21 @@
 //!                                            └── partial ─────┘   error: broken, what is left is dropped
 //! ```
 
-use std::{collections::VecDeque, io, net::Shutdown, task::Waker};
+use std::{io, net::Shutdown, task::Waker};
 
-use bytes::Bytes;
-use corio_runtime::{
-    fd::Fd,
-    op::{self, Done, OpKey, Operation, Sqe},
-};
+use corio_runtime::op::{self, Done, OpKey};
 
 use super::{
-    chunk::Chunk,
-    receive::errno,
-    table::{Slot, Streams, TABLE},
+    errno,
+    table::{Slot, Streams},
 };
+use crate::ops::{Segment, Send as Batch};
 
 /// asyncio's marks: `drain` waits above the one until the other.
 pub(super) const HIGH_WATER: usize = 64 << 10;
 pub(super) const LOW_WATER: usize = 16 << 10;
 /// Owned data from this size on goes out without a copy, also behind other data.
 pub(super) const OWNED_MIN: usize = 8 << 10;
-/// The kernel's `UIO_MAXIOV`.
-const SEGMENTS_MAX: usize = 1024;
-/// Copied data that a batch keeps the memory of.
-const SPARE_MAX: usize = 64 << 10;
-
-/// A piece of what is to be sent.
-#[derive(Debug)]
-pub(super) enum Segment {
-    Copied(Vec<u8>),
-    Vec(Vec<u8>),
-    Chunk(Chunk),
-    Bytes(Bytes),
-}
-
-impl AsRef<[u8]> for Segment {
-    fn as_ref(&self) -> &[u8] {
-        match self {
-            Segment::Copied(data) | Segment::Vec(data) => data,
-            Segment::Chunk(data) => data,
-            Segment::Bytes(data) => data,
-        }
-    }
-}
-
-/// What one send takes to the kernel. Batches are pooled: an idle stream has none.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    fd: Option<Fd>,
-    slot: u32,
-    segments: VecDeque<Segment>,
-    /// Of the first segment.
-    sent: usize,
-    len: usize,
-    silent: bool,
-    spare: Vec<u8>,
-}
-
-impl Batch {
-    fn push(&mut self, segment: Segment) {
-        self.len += segment.as_ref().len();
-        self.segments.push_back(segment);
-    }
-
-    fn copy(&mut self, data: &[u8]) {
-        self.len += data.len();
-        match self.segments.back_mut() {
-            Some(Segment::Copied(tail)) => tail.extend_from_slice(data),
-            _ => {
-                let mut tail = std::mem::take(&mut self.spare);
-                tail.extend_from_slice(data);
-                self.segments.push_back(Segment::Copied(tail));
-            }
-        }
-    }
-
-    /// Drops what was sent. A small copy's memory is kept.
-    fn consume(&mut self, count: usize) {
-        if count >= self.len {
-            return self.clear();
-        }
-        self.len -= count;
-        let mut left = count;
-        while let Some(segment) = self.segments.front() {
-            let rest = segment.as_ref().len() - self.sent;
-            if left < rest {
-                self.sent += left;
-                return;
-            }
-            left -= rest;
-            self.sent = 0;
-            self.segments.pop_front();
-        }
-    }
-
-    fn clear(&mut self) {
-        if let Some(Segment::Copied(data)) = self.segments.front_mut()
-            && data.capacity() <= SPARE_MAX
-        {
-            self.spare = std::mem::take(data);
-            self.spare.clear();
-        }
-        self.segments.clear();
-        (self.sent, self.len) = (0, 0);
-    }
-}
-
-impl Operation for Batch {
-    type Output = ();
-
-    fn prepare(&mut self) -> Sqe<'_> {
-        // A batch without a descriptor or data is never submitted.
-        let (Some(fd), Some(first)) = (&self.fd, self.segments.front()) else { return Sqe::nop() };
-        let first = &first.as_ref()[self.sent..];
-        if self.segments.len() > 1 {
-            let rest = self.segments.iter().skip(1).map(Segment::as_ref);
-            return Sqe::send_vectored(fd, std::iter::once(first).chain(rest).take(SEGMENTS_MAX).collect());
-        }
-        let sqe = Sqe::send(fd, first);
-        if self.silent { sqe.silent() } else { sqe }
-    }
-
-    fn complete(self: Box<Self>, done: Done) {
-        TABLE.with(|streams| streams.sent(self, &done));
-    }
-}
 
 /// See the head of the file.
 #[derive(Debug)]
@@ -286,7 +177,7 @@ impl Slot {
 
 impl Streams {
     /// A send came back from the kernel.
-    fn sent(&self, mut batch: Box<Batch>, done: &Done) {
+    pub(crate) fn sent(&self, mut batch: Box<Batch>, done: &Done) {
         let index = batch.slot;
         let before = batch.len;
         match done.count() {

@@ -18,10 +18,10 @@ use super::{
     chunk,
     reader::StreamReader,
     receive::{Armed, Receive},
-    send::{Batch, Phase, Send},
+    send::{Phase, Send},
     writer::StreamWriter,
 };
-use crate::listener::ListenerKey;
+use crate::{listener::ListenerKey, ops::Send as Batch};
 
 /// asyncio's limit of a stream.
 pub(crate) const DEFAULT_LIMIT: usize = 64 << 10;

@@ -12,10 +12,11 @@ use bytes::Bytes;
 
 use super::{
     chunk::Chunk,
-    receive::errno,
-    send::{Phase, Segment},
+    errno,
+    send::Phase,
     table::{Slot, StreamKey},
 };
+use crate::ops::Segment;
 
 /// The sending side of a connection.
 ///

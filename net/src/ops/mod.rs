@@ -1,0 +1,15 @@
+//! The operations of sockets, one file each: what the kernel works on, and whom it tells.
+
+mod accept;
+mod connect;
+mod recv_into;
+mod recv_multi;
+mod recv_once;
+mod send;
+
+pub(crate) use accept::Accept;
+pub(crate) use connect::Connect;
+pub(crate) use recv_into::RecvInto;
+pub(crate) use recv_multi::RecvMulti;
+pub(crate) use recv_once::RecvOnce;
+pub(crate) use send::{Segment, Send};

@@ -1,0 +1,29 @@
+//! Receives once, into a block that the stream will own.
+
+use corio_runtime::{
+    fd::Fd,
+    op::{Done, Operation, Sqe},
+};
+
+use crate::streams::{Chunk, TABLE};
+
+pub(crate) struct RecvOnce {
+    pub(crate) fd: Fd,
+    pub(crate) slot: u32,
+    pub(crate) block: Chunk,
+    /// How much of the block may be filled.
+    pub(crate) size: usize,
+}
+
+impl Operation for RecvOnce {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        let size = self.size;
+        Sqe::recv(&self.fd, &mut self.block.block_mut()[..size])
+    }
+
+    fn complete(self: Box<Self>, done: Done) {
+        TABLE.with(|streams| streams.once_ended(self.slot, &done, self.block, self.size));
+    }
+}

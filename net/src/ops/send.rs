@@ -1,0 +1,117 @@
+//! Sends a batch of segments: one buffer, or several as a vectored send.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use corio_runtime::{
+    fd::Fd,
+    op::{Done, Operation, Sqe},
+};
+
+use crate::streams::{Chunk, TABLE};
+
+/// The kernel's `UIO_MAXIOV`.
+const SEGMENTS_MAX: usize = 1024;
+/// Copied data that a batch keeps the memory of.
+const SPARE_MAX: usize = 64 << 10;
+
+/// A piece of what is to be sent.
+#[derive(Debug)]
+pub(crate) enum Segment {
+    Copied(Vec<u8>),
+    Vec(Vec<u8>),
+    Chunk(Chunk),
+    Bytes(Bytes),
+}
+
+impl AsRef<[u8]> for Segment {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Segment::Copied(data) | Segment::Vec(data) => data,
+            Segment::Chunk(data) => data,
+            Segment::Bytes(data) => data,
+        }
+    }
+}
+
+/// What one send takes to the kernel. Batches are pooled: an idle stream has none.
+#[derive(Debug, Default)]
+pub(crate) struct Send {
+    pub(crate) fd: Option<Fd>,
+    pub(crate) slot: u32,
+    segments: VecDeque<Segment>,
+    /// Of the first segment.
+    sent: usize,
+    pub(crate) len: usize,
+    pub(crate) silent: bool,
+    spare: Vec<u8>,
+}
+
+impl Send {
+    pub(crate) fn push(&mut self, segment: Segment) {
+        self.len += segment.as_ref().len();
+        self.segments.push_back(segment);
+    }
+
+    pub(crate) fn copy(&mut self, data: &[u8]) {
+        self.len += data.len();
+        match self.segments.back_mut() {
+            Some(Segment::Copied(tail)) => tail.extend_from_slice(data),
+            _ => {
+                let mut tail = std::mem::take(&mut self.spare);
+                tail.extend_from_slice(data);
+                self.segments.push_back(Segment::Copied(tail));
+            }
+        }
+    }
+
+    /// Drops what was sent. A small copy's memory is kept.
+    pub(crate) fn consume(&mut self, count: usize) {
+        if count >= self.len {
+            return self.clear();
+        }
+        self.len -= count;
+        let mut left = count;
+        while let Some(segment) = self.segments.front() {
+            let rest = segment.as_ref().len() - self.sent;
+            if left < rest {
+                self.sent += left;
+                return;
+            }
+            left -= rest;
+            self.sent = 0;
+            self.segments.pop_front();
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        if let Some(Segment::Copied(data)) = self.segments.front_mut()
+            && data.capacity() <= SPARE_MAX
+        {
+            self.spare = std::mem::take(data);
+            self.spare.clear();
+        }
+        self.segments.clear();
+        (self.sent, self.len) = (0, 0);
+    }
+}
+
+impl Operation for Send {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        // A batch without a descriptor or data is never submitted.
+        let (Some(fd), Some(first)) = (&self.fd, self.segments.front()) else { return Sqe::nop() };
+        let first = &first.as_ref()[self.sent..];
+        if self.segments.len() > 1 {
+            let rest = self.segments.iter().skip(1).map(Segment::as_ref);
+            return Sqe::send_vectored(fd, std::iter::once(first).chain(rest).take(SEGMENTS_MAX).collect());
+        }
+        let sqe = Sqe::send(fd, first);
+        if self.silent { sqe.silent() } else { sqe }
+    }
+
+    fn complete(self: Box<Self>, done: Done) {
+        TABLE.with(|streams| streams.sent(self, &done));
+    }
+}
