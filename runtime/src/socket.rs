@@ -20,7 +20,7 @@ use crate::{
 /// How a listening socket is made.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenOptions {
-    /// Connections that wait to be accepted.
+    /// Connections that wait to be accepted, at most 4096 and what `net.core.somaxconn` allows.
     pub backlog: u32,
     /// `SO_REUSEADDR`.
     pub reuse_addr: bool,
@@ -57,7 +57,9 @@ fn listen_os(addr: SocketAddr, options: ListenOptions) -> io::Result<OwnedFd> {
         sys::setsockopt(&fd, sockopt::Ipv6V6Only, &options.v6_only)?;
     }
     sys::bind(fd.as_raw_fd(), &SockaddrStorage::from(addr))?;
-    sys::listen(&fd, Backlog::new(i32::try_from(options.backlog).unwrap_or(i32::MAX))?)?;
+    // The kernel cuts it to net.core.somaxconn anyway.
+    let backlog = options.backlog.min(libc::SOMAXCONN.cast_unsigned());
+    sys::listen(&fd, Backlog::new(backlog.cast_signed())?)?;
     Ok(fd)
 }
 
