@@ -80,6 +80,7 @@ fn echo_bench_measures_and_prints_a_table_and_a_picture() {
     for row in ["messages per second", "latency p99.9", "server CPU per message", "latency, by the share"] {
         assert!(out.contains(row), "no {row:?} in\n{out}");
     }
+    assert!(!out.contains(" 0.0 µs"), "latencies are not measured:\n{out}");
     assert!(out.lines().all(|line| line.chars().count() <= 80), "a line is wider than a terminal:\n{out}");
 }
 

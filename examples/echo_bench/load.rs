@@ -75,7 +75,8 @@ pub(crate) fn run(
     meter: &Meter,
 ) -> Result<Measured, String> {
     let mut runner = runner(core).map_err(|e| format!("cannot start the client: {e}"))?;
-    let latencies = Histogram::new(3).map_err(|e| e.to_string())?;
+    // Up to a minute, to three digits.
+    let latencies = Histogram::new_with_max(60_000_000_000, 3).map_err(|e| e.to_string())?;
     let shared = Rc::new(RefCell::new(Shared { recording: false, stopped: false, latencies, failed: None }));
     runner.run(async {
         let mut connections = Vec::new();
