@@ -9,7 +9,8 @@ use std::{
 /// The library files that may hold `unsafe`, each opening with its proof.
 const PROVEN: [&str; 3] = ["runtime/src/ring/uring.rs", "runtime/src/pool.rs", "runtime/src/task/waker.rs"];
 /// Test and bench files that may hold `unsafe`, each with the reason. Library code never belongs here.
-const TESTS_WITH_UNSAFE: [(&str, &str); 2] = [
+const TESTS_WITH_UNSAFE: [(&str, &str); 3] = [
+    ("net/tests/closing.rs", "sets the default action of SIGPIPE (signal)"),
     (
         "runtime/tests/operations.rs",
         "signals a thread in the middle of a system call (sigaction, pthread_kill)",

@@ -129,7 +129,10 @@ impl Slot {
             && let Some(fd) = &self.fd
         {
             batch.fd = Some(fd.clone());
-            batch.silent = self.send.drainers.is_empty() && self.send.queued <= self.send.high;
+            // A silent send does not end the loop's sleep, so nobody may wait for it.
+            batch.silent = self.send.drainers.is_empty()
+                && self.send.queued <= self.send.high
+                && self.send.phase == Phase::Open;
             self.send.in_flight = Some(op::start(batch));
             return;
         }

@@ -296,7 +296,7 @@ impl Slot {
     }
 
     fn writable(&self) -> io::Result<()> {
-        if let Some(e) = self.send.error() {
+        if let Some(e) = self.send.error().or_else(|| self.receive.error()) {
             return Err(e);
         }
         match self.send.phase {

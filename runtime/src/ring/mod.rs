@@ -108,7 +108,7 @@ impl Ring {
     pub(crate) fn silent_success(&mut self, table: &Table) -> Option<OpKey> {
         match self {
             Ring::Uring(ring) => ring.silent_success(table),
-            Ring::Sim(_) => None,
+            Ring::Sim(sim) => sim.silent_success(),
         }
     }
 

@@ -52,6 +52,8 @@ pub(crate) struct Sim {
     pending: Vec<Pending>,
     /// What was executed, each with the time at which the loop may see it.
     done: Vec<(u64, Completion)>,
+    /// Silent sends that have succeeded: as in the kernel, they do not end a sleep.
+    silent: VecDeque<OpKey>,
     submitted: u64,
     buffer_size: usize,
     free_buffers: Rc<Cell<usize>>,
@@ -64,6 +66,8 @@ enum Step {
     /// A result, with more to come.
     More(Done),
     Last(Done),
+    /// The end of a silent send that sent everything.
+    Silence,
 }
 
 impl Sim {
@@ -75,6 +79,7 @@ impl Sim {
             net: Rc::new(RefCell::new(Net::default())),
             pending: Vec::new(),
             done: Vec::new(),
+            silent: VecDeque::new(),
             submitted: 0,
             buffer_size: sizes.buffer_size,
             free_buffers: Rc::new(Cell::new(sizes.buffer_count.into())),
@@ -147,6 +152,10 @@ impl Sim {
             for mut op in pending {
                 match self.look(table, &mut op) {
                     Step::Blocked => blocked.push(op),
+                    Step::Silence => {
+                        self.counters.silent += 1;
+                        self.silent.push_back(op.key);
+                    }
                     Step::Last(done) => {
                         progress = true;
                         self.complete(&mut op, done, false);
@@ -305,7 +314,7 @@ impl Sim {
                 return Step::Blocked;
             }
         }
-        Step::Last(Done::new(op.moved as i32))
+        if silent && op.moved == total { Step::Silence } else { Step::Last(Done::new(op.moved as i32)) }
     }
 
     fn accept(&mut self, id: usize) -> Step {
@@ -318,6 +327,11 @@ impl Sim {
             }
             other => step(other),
         }
+    }
+
+    /// As the real ring's: the next silent send that has succeeded.
+    pub(crate) fn silent_success(&mut self) -> Option<OpKey> {
+        self.silent.pop_front()
     }
 
     /// Hands over what has arrived, as much as the completion queue holds.

@@ -1,0 +1,277 @@
+//! The ends of connections: FIN, reset, half-close, and what is still in flight then.
+
+mod common;
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, TcpListener as StdListener, TcpStream as StdStream},
+    thread,
+    time::Duration,
+};
+
+use common::{echo, in_own_process, pattern, reset, shrink_send_buffer};
+use corio_net::{ReadError, StreamReader, StreamWriter, TcpStream, open_connection, start_server};
+use corio_runtime::{Runner, run, time::sleep};
+
+/// A connection of ours, and its blocking other end.
+async fn with_peer() -> (StreamReader, StreamWriter, StdStream) {
+    let listener = StdListener::bind("127.0.0.1:0").unwrap();
+    let (reader, writer) = open_connection(listener.local_addr().unwrap()).await.unwrap();
+    (reader, writer, listener.accept().unwrap().0)
+}
+
+#[test]
+fn e1_close_with_a_receive_pending_sends_fin() {
+    run(async {
+        let (mut reader, mut writer, mut peer) = with_peer().await;
+        // The receive is armed and a reader has waited for it.
+        let pending = corio_runtime::time::timeout(Duration::from_millis(1), reader.read(1)).await;
+        assert!(pending.is_err());
+        writer.close();
+        writer.wait_closed().await.unwrap();
+        assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0);
+        assert!(reader.read(1).await.unwrap().is_empty() && reader.at_eof());
+    });
+}
+
+#[test]
+fn e1_a_dropped_writer_flushes_then_ends() {
+    run(async {
+        let (_reader, mut writer, mut peer) = with_peer().await;
+        let message = pattern(3_000_000, 1);
+        writer.write(message.clone()).unwrap();
+        drop(writer);
+        let read = thread::spawn(move || {
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).map(|_| all)
+        });
+        while !read.is_finished() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert!(read.join().unwrap().unwrap() == message);
+    });
+}
+
+#[test]
+fn e1_what_was_written_goes_out_although_the_loop_ends() {
+    let message = pattern(4_000_000, 2);
+    let sent = message.clone();
+    let (read, _open) = run(async {
+        let (reader, mut writer, mut peer) = with_peer().await;
+        let read = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).map(|_| all)
+        });
+        writer.write(sent).unwrap();
+        (read, (reader, writer))
+    });
+    assert!(read.join().unwrap().unwrap() == message);
+}
+
+#[test]
+fn e3_either_side_can_end_its_half_first() {
+    run(async {
+        let (mut reader, mut writer, mut peer) = with_peer().await;
+        writer.write(b"ours").unwrap();
+        writer.write_eof().unwrap();
+        writer.write_eof().expect("a second end changes nothing");
+        let mut got = String::new();
+        let (got, mut peer) = thread::spawn(move || {
+            peer.read_to_string(&mut got).unwrap();
+            (got, peer)
+        })
+        .join_on_loop()
+        .await;
+        assert_eq!(got, "ours");
+        peer.write_all(b"theirs").unwrap();
+        drop(peer);
+        assert_eq!(reader.read_to_end().await.unwrap(), b"theirs");
+
+        let (mut reader, mut writer, peer) = with_peer().await;
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert!(reader.read(1).await.unwrap().is_empty());
+        writer.write_all(b"still open").await.unwrap();
+        writer.close();
+        writer.wait_closed().await.unwrap();
+        let mut rest = String::new();
+        (&peer).read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "still open");
+    });
+}
+
+/// Lets the loop run while a thread does.
+trait JoinOnLoop<T> {
+    async fn join_on_loop(self) -> T;
+}
+
+impl<T> JoinOnLoop<T> for thread::JoinHandle<T> {
+    async fn join_on_loop(self) -> T {
+        while !self.is_finished() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        self.join().unwrap()
+    }
+}
+
+#[test]
+fn e3_a_reset_ends_every_kind_of_read_with_its_error() {
+    run(async {
+        for kind in 0..4 {
+            let (mut reader, _writer, mut peer) = with_peer().await;
+            peer.write_all(b"abc").unwrap();
+            // What came before the reset is delivered before it.
+            assert_eq!(reader.readexactly(2).await.unwrap(), b"ab");
+            assert_eq!(reader.readexactly(1).await.unwrap(), b"c");
+            reset(peer);
+            let error = match kind {
+                0 => reader.read(10).await.unwrap_err(),
+                1 => reader.readexactly(10).await.unwrap_err().into(),
+                2 => reader.readuntil(b"x").await.unwrap_err().into(),
+                _ => reader.read_to_end().await.unwrap_err(),
+            };
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "read of kind {kind}");
+        }
+    });
+}
+
+#[test]
+fn e3_d4_a_reset_in_mid_body_is_an_error_of_the_writer() {
+    run(async {
+        let (_reader, mut writer, mut peer) = with_peer().await;
+        let sender = async {
+            loop {
+                if let Err(e) = writer.write_all(vec![7; 100_000]).await {
+                    return e;
+                }
+            }
+        };
+        let breaker = thread::spawn(move || {
+            peer.read_exact(&mut vec![0; 300_000]).unwrap();
+            reset(peer);
+        });
+        let error = sender.await;
+        assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
+        breaker.join().unwrap();
+        assert!(writer.drain().await.is_err() && writer.write(b"more").is_err());
+    });
+}
+
+#[test]
+fn e4_writing_to_a_closed_peer_never_kills_the_process() {
+    if !in_own_process("e4_writing_to_a_closed_peer_never_kills_the_process") {
+        return;
+    }
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: the default action replaces the one that the standard library set; no handler is involved.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.unwrap();
+    run(async {
+        for size in [1, 5_000, 300_000] {
+            for pieces in [1, 3] {
+                let (_reader, mut writer, peer) = with_peer().await;
+                reset(peer);
+                let mut failed = false;
+                for _ in 0..100 {
+                    let written = (0..pieces).try_for_each(|_| writer.write(vec![1; size]));
+                    failed = written.is_err() || writer.flush().await.is_err();
+                    if failed {
+                        break;
+                    }
+                }
+                assert!(failed, "{size} bytes in {pieces} pieces");
+            }
+        }
+    });
+}
+
+#[test]
+fn d4_a_small_send_buffer_cuts_sends_and_no_byte_is_lost() {
+    run(async {
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        let ours = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        shrink_send_buffer(&ours);
+        let (_reader, mut writer) = TcpStream::try_from(ours).unwrap().into_streams();
+        let mut peer = listener.accept().unwrap().0;
+        let read = thread::spawn(move || {
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).map(|_| all)
+        });
+        let body = pattern(8 << 20, 3);
+        // Copied, owned and mixed pieces.
+        writer.write_all(&body[..1000]).await.unwrap();
+        writer.write_all(body[1000..5_000_000].to_vec()).await.unwrap();
+        writer.writelines([&body[5_000_000..5_000_010], &body[5_000_010..]]).unwrap();
+        writer.close();
+        writer.wait_closed().await.unwrap();
+        assert!(read.join_on_loop().await.unwrap() == body);
+    });
+}
+
+#[test]
+fn an_abort_resets_although_data_is_unsent() {
+    run(async {
+        let (mut reader, mut writer, mut peer) = with_peer().await;
+        writer.write(vec![0; 20 << 20]).unwrap();
+        corio_runtime::yield_now().await;
+        writer.abort();
+        assert!(writer.is_closing() && writer.write(b"x").is_err());
+        writer.wait_closed().await.unwrap();
+        assert!(reader.read(1).await.is_ok_and(|rest| rest.is_empty()));
+        let ended = thread::spawn(move || peer.read_to_end(&mut Vec::new())).join_on_loop().await;
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn str_30_the_end_in_the_middle_gives_what_there_was() {
+    run(async {
+        let (mut reader, _writer, mut peer) = with_peer().await;
+        peer.write_all(b"some data").unwrap();
+        drop(peer);
+        match reader.readexactly(36).await {
+            Err(e @ ReadError::IncompleteRead { .. }) => {
+                assert_eq!(e.to_string(), "9 bytes read on a total of 36 expected bytes");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(reader.at_eof());
+    });
+}
+
+#[test]
+fn b1_b2_loops_dropped_in_mid_flight_leave_no_descriptor() {
+    if !in_own_process("b1_b2_loops_dropped_in_mid_flight_leave_no_descriptor") {
+        return;
+    }
+    let mut before = 0;
+    for round in 0..300 {
+        if round == 10 {
+            before = common::open_fds();
+        }
+        let mut runner = Runner::new().unwrap();
+        let kept = runner.run(async {
+            let server = start_server("127.0.0.1:0", echo).await.unwrap();
+            let addr = server.local_addr().unwrap();
+            let mut ends = Vec::new();
+            for n in 0..4 {
+                let (mut reader, mut writer) = open_connection(addr).await.unwrap();
+                writer.write(vec![1; n * 40_000]).unwrap();
+                let part = corio_runtime::time::timeout(Duration::from_micros(n as u64 * 50), reader.read(1));
+                let _ = part.await;
+                ends.push((reader, writer));
+            }
+            drop(corio_runtime::create_task(async move {
+                let _ = open_connection(addr).await;
+            }));
+            (server, ends)
+        });
+        if round % 2 == 0 {
+            drop(kept);
+            drop(runner);
+        } else {
+            drop(runner);
+            drop(kept);
+        }
+    }
+    assert_eq!(common::open_fds(), before);
+}
