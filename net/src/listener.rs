@@ -263,7 +263,8 @@ pub(crate) fn descriptor_freed() {
         if listeners.backing_off.get() == 0 {
             return;
         }
-        for slot in 0..listeners.places.borrow().len() {
+        let count = listeners.places.borrow().len();
+        for slot in 0..count {
             let generation = listeners.places.borrow()[slot].0;
             let key = ListenerKey { home: listeners.home, slot: slot as u32, generation };
             listeners.with(key, |listener| {
