@@ -1,0 +1,319 @@
+//! asyncio's rows about StreamReader and StreamWriter, by their ids, on both kernels.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use corio_net::{
+    Connection, ReadError, StreamReader, StreamWriter, TcpListener, WriteBuf, open_connection, start_server,
+};
+use corio_runtime::{
+    Backend, Runner, create_task,
+    time::{sleep, timeout},
+    yield_now,
+};
+
+/// Runs `program` on io_uring and on the simulator.
+fn on_both(program: impl AsyncFn() -> io::Result<()>) {
+    for backend in [Backend::Uring, Backend::Sim { seed: 1 }, Backend::Sim { seed: 2 }] {
+        let done = Runner::builder().backend(backend).build().unwrap().run(program());
+        done.unwrap_or_else(|e| panic!("{backend:?}: {e}"));
+    }
+}
+
+/// What a connection needs to stay open.
+struct Pair {
+    reader: StreamReader,
+    writer: StreamWriter,
+    _unread: StreamReader,
+    _unwritten: StreamWriter,
+}
+
+/// What `writer` writes, `reader` reads, with this limit.
+async fn pair(limit: usize) -> io::Result<Pair> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let (reader, _unwritten) = Connection::builder().limit(limit).connect(listener.local_addr()?).await?;
+    let (_unread, writer) = listener.accept().await?.0.into_streams();
+    Ok(Pair { reader, writer, _unread, _unwritten })
+}
+
+/// A reader, with this limit, of a stream that consists of `pieces`, each sent in a turn of its own.
+async fn fed(limit: usize, pieces: &'static [&'static str]) -> io::Result<Pair> {
+    let mut pair = pair(limit).await?;
+    for piece in pieces {
+        pair.writer.write(*piece)?;
+        yield_now().await;
+    }
+    pair.writer.write_eof()?;
+    Ok(pair)
+}
+
+/// Everything has arrived.
+async fn settled(pieces: &Pair) {
+    let _ = pieces;
+    sleep(Duration::from_millis(20)).await;
+}
+
+#[test]
+fn str_04_05_07_08_reads_of_every_size() {
+    on_both(async || {
+        let mut p = fed(65536, &["chunk1\n", "chunk2"]).await?;
+        assert!(p.reader.read(0).await?.is_empty());
+        settled(&p).await;
+        assert_eq!(p.reader.read(3).await?, b"chu");
+        assert_eq!(p.reader.read_to_end().await?, b"nk1\nchunk2");
+        assert!(p.reader.read(1024).await?.is_empty());
+        let mut buf = [0; 4];
+        assert_eq!(p.reader.read_into(&mut buf).await?, 0);
+        let mut p = fed(65536, &["abcdef"]).await?;
+        settled(&p).await;
+        assert_eq!(p.reader.read_into(&mut buf).await?, 4);
+        assert_eq!(p.reader.read(30).await?, b"ef");
+        Ok(())
+    });
+}
+
+#[test]
+fn str_10_a_limit_of_zero_is_refused() {
+    on_both(async || {
+        let error = Connection::builder().limit(0).connect("127.0.0.1:1").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        Ok(())
+    });
+}
+
+#[test]
+fn str_11_29_the_limit_caps_neither_read_nor_readexactly() {
+    on_both(async || {
+        let mut p = fed(3, &["chunk", "chunk", "chunk"]).await?;
+        assert_eq!(p.reader.readexactly(10).await?, b"chunkchunk");
+        settled(&p).await;
+        assert_eq!(p.reader.read(5).await?, b"chunk");
+        Ok(())
+    });
+}
+
+#[test]
+fn str_12_16_17_18_lines() {
+    on_both(async || {
+        let mut p = fed(65536, &["chunk1 ", "chunk2 ", "chunk3 ", "\n chunk4"]).await?;
+        assert_eq!(p.reader.readline().await?, b"chunk1 chunk2 chunk3 \n");
+        assert_eq!(p.reader.readline().await?, b" chunk4");
+        assert_eq!(p.reader.readline().await?, b"");
+        let mut p = fed(65536, &["line1\nline2\nline3\n"]).await?;
+        assert_eq!(p.reader.readline().await?, b"line1\n");
+        assert_eq!(p.reader.readexactly(7).await?, b"line2\nl");
+        Ok(())
+    });
+}
+
+#[test]
+fn str_13_14_a_line_over_the_limit_is_dropped() {
+    on_both(async || {
+        let mut p = fed(3, &["li", "ne1\nline2\n"]).await?;
+        settled(&p).await;
+        assert!(matches!(p.reader.readline().await, Err(ReadError::LimitOverrun { .. })));
+        assert_eq!(p.reader.read(100).await?, b"line2\n");
+        let mut p = fed(7, &["1234567\n", "12345678\n"]).await?;
+        settled(&p).await;
+        assert_eq!(p.reader.readline().await?, b"1234567\n");
+        assert!(matches!(p.reader.readline().await, Err(ReadError::LimitOverrun { .. })));
+        assert!(p.reader.read(100).await?.is_empty());
+        Ok(())
+    });
+}
+
+#[test]
+fn str_15_at_eof_means_ended_and_read_out() {
+    on_both(async || {
+        let mut p = fed(65536, &["x"]).await?;
+        settled(&p).await;
+        assert!(!p.reader.at_eof());
+        p.reader.readexactly(1).await?;
+        assert!(p.reader.at_eof());
+        Ok(())
+    });
+}
+
+#[test]
+fn str_19_20_21_22_separators() {
+    on_both(async || {
+        let mut p = fed(65536, &["lineAAAxxx"]).await?;
+        assert!(p.reader.readuntil(b"").await.is_err());
+        assert_eq!(p.reader.readuntil(b"AAA").await?, b"lineAAA");
+        assert_eq!(p.reader.read_to_end().await?, b"xxx");
+        let mut p = fed(65536, &["QWEaa", "XYaa", "a"]).await?;
+        assert_eq!(p.reader.readuntil(b"aaa").await?, b"QWEaaXYaaa");
+        let mut p = fed(65536, &["some dataAA"]).await?;
+        match p.reader.readuntil(b"AAA").await {
+            Err(ReadError::IncompleteRead { partial, expected: None }) => assert_eq!(partial, b"some dataAA"),
+            other => panic!("{other:?}"),
+        }
+        assert!(p.reader.at_eof());
+        Ok(())
+    });
+}
+
+#[test]
+fn str_23_readuntil_over_the_limit_keeps_the_data() {
+    on_both(async || {
+        let mut p = pair(3).await?;
+        p.writer.write("some dataAA")?;
+        settled(&p).await;
+        let overrun = |result| matches!(result, Err(ReadError::LimitOverrun { consumed: 9 }));
+        assert!(overrun(p.reader.readuntil(b"AAA").await));
+        p.writer.write("A")?;
+        settled(&p).await;
+        assert!(overrun(p.reader.readuntil(b"AAA").await));
+        assert_eq!(p.reader.readexactly(12).await?, b"some dataAAA");
+        Ok(())
+    });
+}
+
+#[test]
+fn str_27_28_30_exact_counts() {
+    on_both(async || {
+        let mut p = fed(65536, &["123456789012345678", "123456789012345678", "123456789012345678"]).await?;
+        assert!(p.reader.readexactly(0).await?.is_empty());
+        assert_eq!(p.reader.readexactly(36).await?.len(), 36);
+        match p.reader.readexactly(36).await {
+            Err(ReadError::IncompleteRead { partial, expected: Some(36) }) => assert_eq!(partial.len(), 18),
+            other => panic!("{other:?}"),
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn str_34_39_40_a_reader_that_does_not_read_stops_the_writer() {
+    on_both(async || {
+        let mut p = pair(4096).await?;
+        let mut accepted = 0;
+        let stuck = async {
+            loop {
+                p.writer.write_all(vec![7; 50_000]).await?;
+                accepted += 50_000;
+            }
+        };
+        let stuck: Result<io::Result<()>, _> = timeout(Duration::from_millis(300), stuck).await;
+        assert!(stuck.is_err(), "the writer was never stopped: {stuck:?}");
+        // The kernel's buffers, ours, and the last piece.
+        assert!(accepted < 32 << 20, "{accepted} bytes were taken");
+        let total = accepted + 50_000;
+        assert_eq!(p.reader.readexactly(total).await?.len(), total);
+        p.writer.write_all("goes on").await?;
+        assert_eq!(p.reader.readexactly(7).await?, b"goes on");
+        Ok(())
+    });
+}
+
+#[test]
+fn str_38_drain_wakes_at_the_low_water_mark() {
+    on_both(async || {
+        let mut p = pair(65536).await?;
+        assert!(p.writer.set_write_buffer_limits(10, 20).is_err());
+        p.writer.set_write_buffer_limits(1000, 10)?;
+        p.writer.write(vec![1; 1000])?;
+        timeout(Duration::ZERO, p.writer.drain()).await??;
+        p.writer.write(vec![2; 30 << 20])?;
+        let reader =
+            create_task(async move { p.reader.readexactly(1000 + (30 << 20)).await.map(|all| all.len()) });
+        p.writer.drain().await?;
+        assert_eq!(reader.await??, 1000 + (30 << 20));
+        Ok(())
+    });
+}
+
+#[test]
+fn str_41_42_43_44_close() {
+    on_both(async || {
+        let mut p = pair(65536).await?;
+        p._unwritten.write("unread")?;
+        settled(&p).await;
+        assert!(!p.writer.is_closing() && p.writer.can_write_eof());
+        p.writer.close();
+        p.writer.close();
+        assert!(p.writer.is_closing());
+        p.writer.wait_closed().await?;
+        assert_eq!(p.writer.write("late").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(p.writer.drain().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(p._unread.read_to_end().await?, b"unread");
+        assert!(p._unread.at_eof() && p.writer.local_addr().is_err());
+        Ok(())
+    });
+}
+
+#[test]
+fn str_35_52_cancelled_reads_leave_every_byte() {
+    on_both(async || {
+        let server = start_server("127.0.0.1:0", |mut reader, mut writer| async move {
+            let line = reader.readline().await?;
+            for byte in line.iter() {
+                writer.write(&[*byte])?;
+                sleep(Duration::from_millis(1)).await;
+            }
+            Ok(())
+        })
+        .await?;
+        let (mut reader, mut writer) = open_connection(server.local_addr()?).await?;
+        writer.write("hello world!\n")?;
+        let (mut line, mut cancelled) = (None, 0);
+        while line.is_none() {
+            let short = Duration::from_micros(500);
+            line = match cancelled % 3 {
+                0 => timeout(short, reader.readline()).await.ok(),
+                1 => timeout(short, reader.readuntil(b"!\n")).await.ok(),
+                _ => timeout(short, reader.readexactly(13)).await.ok(),
+            };
+            cancelled += 1;
+        }
+        assert_eq!(line.unwrap()?, b"hello world!\n");
+        assert!(cancelled > 3);
+        Ok(())
+    });
+}
+
+#[test]
+fn every_kind_of_data_goes_out_in_order() {
+    on_both(async || {
+        let mut p = pair(65536).await?;
+        let mut expected = Vec::new();
+        let mut source = Vec::new();
+        for round in 0..60usize {
+            let len = [1, 100, 5000, 20_000, 70_000][round % 5];
+            let data: Vec<u8> = (0..len).map(|i| (i + round) as u8).collect();
+            expected.extend_from_slice(&data);
+            source.push(data);
+        }
+        let total = expected.len();
+        let reader = create_task(async move { p.reader.readexactly(total).await });
+        for (round, data) in source.into_iter().enumerate() {
+            let piece: WriteBuf<'_> = match round % 4 {
+                0 => WriteBuf::from(&data[..]),
+                1 => WriteBuf::from(data),
+                2 => WriteBuf::from(Bytes::from(data)),
+                _ => WriteBuf::from(corio_net::Chunk::from(&data[..])),
+            };
+            p.writer.write(piece)?;
+            // Several in one turn, and some behind a send that is in flight.
+            if round % 7 == 0 {
+                yield_now().await;
+            }
+        }
+        assert!(reader.await?? == expected[..]);
+        p.writer.writelines(["a", "b"])?;
+        p.writer.write(String::from("c"))?;
+        p.writer.write(b"d")?;
+        p.writer.flush().await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn addresses_are_those_of_the_other_end() {
+    on_both(async || {
+        let p = pair(65536).await?;
+        assert_eq!(p.writer.peer_addr()?, p._unwritten.local_addr()?);
+        assert_eq!(p.writer.local_addr()?, p._unwritten.peer_addr()?);
+        Ok(())
+    });
+}
