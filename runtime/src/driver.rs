@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     io,
     panic::{self, AssertUnwindSafe},
@@ -23,6 +23,8 @@ pub(crate) struct Driver {
     inner: RefCell<Inner>,
     /// The completions of one `enter`; kept for its capacity.
     batch: RefCell<VecDeque<Completion>>,
+    /// Whether something was queued since the last `enter`.
+    submitted: Cell<bool>,
 }
 
 struct Inner {
@@ -35,15 +37,18 @@ impl Driver {
         Driver {
             inner: RefCell::new(Inner { table: Table::new(), ring }),
             batch: RefCell::new(VecDeque::with_capacity(64)),
+            submitted: Cell::new(false),
         }
     }
 
     pub(crate) fn submit(&self, op: InFlight) -> OpKey {
+        self.submitted.set(true);
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         ring.submit(table, op, Owner::Handle)
     }
 
     pub(crate) fn submit_claimed(&self, op: InFlight) -> OpKey {
+        self.submitted.set(true);
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         ring.submit(table, op, Owner::Future)
     }
@@ -51,6 +56,7 @@ impl Driver {
     pub(crate) fn cancel(&self, key: OpKey) {
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         if table.is_in_flight(key) {
+            self.submitted.set(true);
             ring.cancel(key);
         }
     }
@@ -67,6 +73,7 @@ impl Driver {
             let Inner { table, ring } = &mut *self.inner.borrow_mut();
             let left = table.abandon(key);
             if left.cancel {
+                self.submitted.set(true);
                 ring.cancel(key);
             }
             left
@@ -83,8 +90,14 @@ impl Driver {
     pub(crate) fn cancel_all(&self) {
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         for key in table.keys() {
+            self.submitted.set(true);
             ring.cancel(key);
         }
+    }
+
+    /// Whether something was queued since the last `enter`.
+    pub(crate) fn submitted(&self) -> bool {
+        self.submitted.get()
     }
 
     pub(crate) fn wants_enter(&self) -> bool {
@@ -93,6 +106,7 @@ impl Driver {
 
     /// Submits, sleeps as `wait` says, and delivers what came.
     pub(crate) fn enter(&self, wait: Wait) -> io::Result<()> {
+        self.submitted.set(false);
         let mut batch = std::mem::take(&mut *self.batch.borrow_mut());
         {
             let Inner { table, ring } = &mut *self.inner.borrow_mut();

@@ -17,6 +17,8 @@ use crate::{
 
 /// An `enter` is made at least once in this many polls, so that a busy queue cannot put I/O off.
 const POLLS_PER_ENTER: u32 = 64;
+/// The ring's flags are looked at about once in this many polls of a busy loop.
+const POLLS_PER_LOOK: u32 = 4;
 
 impl Loop {
     /// Runs one turn: what is ready now, FIFO, then the kernel. Sleeps until `deadline` (of the loop's clock)
@@ -65,7 +67,7 @@ impl Loop {
 
     fn enter(&self, deadline: u64) -> io::Result<()> {
         let wait = self.wait(deadline);
-        if wait == Wait::No && self.polls.get() < POLLS_PER_ENTER && !self.driver.wants_enter() {
+        if wait == Wait::No && !self.enter_is_due() {
             return Ok(());
         }
         self.polls.set(0);
@@ -76,6 +78,15 @@ impl Loop {
             self.inbox.awake();
         }
         entered
+    }
+
+    /// Whether a busy loop should look at the kernel: at once if it submitted something, else if the ring says
+    /// so, which it is asked every few polls.
+    fn enter_is_due(&self) -> bool {
+        let polls = self.polls.get();
+        polls >= POLLS_PER_ENTER
+            || self.driver.submitted()
+            || (polls.is_multiple_of(POLLS_PER_LOOK) && self.driver.wants_enter())
     }
 
     /// How long the kernel may keep us.

@@ -145,7 +145,9 @@ pub(crate) enum Ready {
 pub(crate) type PollMain<'a> = &'a mut dyn FnMut(&mut Context<'_>);
 
 const NONE: u32 = u32::MAX;
-static NEXT_TASK: AtomicU64 = AtomicU64::new(1);
+/// Task ids are handed to loops in blocks, so that creating a task costs no atomic operation.
+const ID_BLOCK: u64 = 1 << 16;
+static NEXT_ID_BLOCK: AtomicU64 = AtomicU64::new(0);
 
 /// See the head of the file.
 pub(crate) struct TaskTable {
@@ -155,6 +157,8 @@ pub(crate) struct TaskTable {
     live: Cell<usize>,
     pub(crate) ready: RefCell<VecDeque<Ready>>,
     current: Cell<u32>,
+    /// The next task id, and the end of this loop's block of them.
+    ids: Cell<(u64, u64)>,
 }
 
 /// A task that has just ended, for whom it may concern.
@@ -176,6 +180,7 @@ impl TaskTable {
             live: Cell::new(0),
             ready: RefCell::new(VecDeque::new()),
             current: Cell::new(NONE),
+            ids: Cell::new((0, 0)),
         }
     }
 
@@ -192,8 +197,20 @@ impl TaskTable {
         self.insert(None, location).0
     }
 
+    fn next_id(&self) -> TaskId {
+        let (next, end) = self.ids.get();
+        let (next, end) = if next < end {
+            (next, end)
+        } else {
+            let block = NEXT_ID_BLOCK.fetch_add(1, Ordering::Relaxed) * ID_BLOCK;
+            (block + 1, block + ID_BLOCK)
+        };
+        self.ids.set((next + 1, end));
+        TaskId(next)
+    }
+
     fn insert(&self, task: Option<BoxTask>, location: &'static Location<'static>) -> (TaskKey, TaskId) {
-        let id = TaskId(NEXT_TASK.fetch_add(1, Ordering::Relaxed));
+        let id = self.next_id();
         let external = task.is_none();
         let mut slots = self.slots.borrow_mut();
         let slot = self.free.get();
