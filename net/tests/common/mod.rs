@@ -118,3 +118,20 @@ pub(crate) fn std_listener() -> io::Result<(std::net::TcpListener, std::net::Soc
     let addr = listener.local_addr()?;
     Ok((listener, addr))
 }
+
+/// Raises the soft limit of descriptors to `wanted`, if the hard limit allows it.
+pub(crate) fn allow_fds(wanted: u64) -> bool {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    if hard < wanted {
+        return false;
+    }
+    soft >= wanted || setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok()
+}
+
+/// From now on closing `stream` resets the connection.
+pub(crate) fn reset_on_close(stream: &TcpStream) {
+    use nix::sys::socket::{setsockopt, sockopt};
+    let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    setsockopt(stream, sockopt::Linger, &linger).unwrap();
+}
