@@ -188,7 +188,7 @@ fn b4_all_buffers_come_back_from_peers_that_die() {
 /// A connection whose sending side has room for little.
 fn small_connection(addr: SocketAddr) -> TcpStream {
     let stream = StdStream::connect(addr).unwrap();
-    setsockopt(&stream, sockopt::SndBuf, &4096).unwrap();
+    setsockopt(&stream, sockopt::SndBuf, &16384).unwrap();
     TcpStream::try_from(stream).unwrap()
 }
 
