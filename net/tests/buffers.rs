@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{Rng, Sequence, allow_fds, in_own_process, open_fds, reset_on_close, std_listener};
+use common::{Rng, Sequence, allow_fds, in_own_process, join_all, open_fds, reset_on_close, std_listener};
 use corio_net::{
     Chunk, ReadError, StreamReader, StreamWriter, TcpListener, TcpStream, open_connection, start_server,
 };
@@ -76,8 +76,7 @@ async fn serve_burst() {
     for task in tasks {
         timeout(HANG, task).await.unwrap().unwrap();
     }
-    sleep(Duration::from_millis(1)).await;
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    join_all(threads).await;
 }
 
 #[test]
@@ -171,9 +170,7 @@ fn b4_all_buffers_come_back_from_peers_that_die() {
         let server = start_server("127.0.0.1:0", handler).await.unwrap();
         let addr = server.local_addr().unwrap();
         let threads: Vec<_> = (0..3).map(|seed| thread::spawn(move || dying_clients(addr, seed))).collect();
-        while !threads.iter().all(thread::JoinHandle::is_finished) {
-            sleep(Duration::from_millis(1)).await;
-        }
+        join_all(threads).await;
         let gone = async {
             while server.connections() > 0 || served.get() < 300 {
                 sleep(Duration::from_millis(1)).await;
@@ -181,7 +178,6 @@ fn b4_all_buffers_come_back_from_peers_that_die() {
         };
         timeout(HANG, gone).await.unwrap();
         assert_eq!(metrics().buffers_available, 8);
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
 
@@ -189,6 +185,7 @@ fn b4_all_buffers_come_back_from_peers_that_die() {
 fn small_connection(addr: SocketAddr) -> TcpStream {
     let stream = StdStream::connect(addr).unwrap();
     setsockopt(&stream, sockopt::SndBuf, &16384).unwrap();
+    stream.set_nodelay(true).unwrap();
     TcpStream::try_from(stream).unwrap()
 }
 

@@ -12,12 +12,9 @@ use std::{
     time::Duration,
 };
 
-use common::{Rng, Sequence, in_own_process, open_fds, std_listener, write_sequence_until_closed};
+use common::{Rng, Sequence, in_own_process, join_all, open_fds, std_listener, write_sequence_until_closed};
 use corio_net::{StreamReader, StreamWriter, TcpListener, TcpStream, open_connection};
-use corio_runtime::{
-    create_task, metrics,
-    time::{sleep, timeout},
-};
+use corio_runtime::{create_task, metrics, time::timeout};
 use nix::sys::socket::{setsockopt, sockopt};
 
 const CLIENTS: u16 = 300;
@@ -56,11 +53,7 @@ async fn serve_clients() {
     for task in tasks {
         task.await.unwrap();
     }
-    // The ends of the last connections leave with the next turn.
-    sleep(Duration::from_millis(1)).await;
-    for thread in threads {
-        thread.join().unwrap();
-    }
+    join_all(threads).await;
     assert!(timeout(Duration::from_millis(1), listener.accept()).await.is_err(), "one too many");
 }
 
@@ -319,14 +312,12 @@ fn a3_after_a_dropped_read_the_limit_holds_again() {
                 while sequence.at < 32 << 20 && peer.write_all(&sequence.take(64 << 10)).is_ok() {}
                 peer
             });
-            while !sender.is_finished() {
-                sleep(Duration::from_millis(1)).await;
-            }
+            let peer = join_all(vec![sender]).await;
             let waiting = buffered(&reader);
             assert!(waiting <= 3 * LIMIT, "{waiting} bytes wait for a reader that went away ({wanted})");
             let mut sequence = Sequence::default();
             sequence.expect(&reader.readexactly(500_000).await.unwrap());
-            drop(sender.join().unwrap());
+            drop(peer);
         });
     }
 }

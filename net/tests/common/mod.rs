@@ -135,3 +135,11 @@ pub(crate) fn reset_on_close(stream: &TcpStream) {
     let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
     setsockopt(stream, sockopt::Linger, &linger).unwrap();
 }
+
+/// Waits for threads, while the loop goes on.
+pub(crate) async fn join_all<T>(threads: Vec<std::thread::JoinHandle<T>>) -> Vec<T> {
+    while !threads.iter().all(std::thread::JoinHandle::is_finished) {
+        corio_runtime::time::sleep(Duration::from_millis(1)).await;
+    }
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
