@@ -184,7 +184,7 @@ fn b4_all_buffers_come_back_from_peers_that_die() {
 /// A connection whose sending side has room for little.
 fn small_connection(addr: SocketAddr) -> TcpStream {
     let stream = StdStream::connect(addr).unwrap();
-    setsockopt(&stream, sockopt::SndBuf, &16384).unwrap();
+    setsockopt(&stream, sockopt::SndBuf, &4096).unwrap();
     stream.set_nodelay(true).unwrap();
     TcpStream::try_from(stream).unwrap()
 }
@@ -194,6 +194,7 @@ const BODY: usize = 8 << 20;
 #[test]
 fn d4_a_large_body_through_a_small_socket_is_exact() {
     let (listener, addr) = std_listener().unwrap();
+    setsockopt(&listener, sockopt::RcvBuf, &16384).unwrap();
     let peer = thread::spawn(move || {
         for _ in 0..2 {
             let (mut stream, _) = listener.accept().unwrap();
@@ -258,21 +259,23 @@ fn frame(task: u8, number: u32, size: usize) -> Vec<u8> {
     frame
 }
 
+/// Writes `frame` in one of the four kinds.
+fn write_as(writer: &mut StreamWriter, frame: Vec<u8>, kind: usize) -> std::io::Result<()> {
+    match kind {
+        0 => writer.write(&frame),
+        1 => writer.write(frame),
+        2 => writer.write(Bytes::from(frame)),
+        _ => writer.write(Chunk::from(&frame[..])),
+    }
+}
+
 async fn write_frames(task: u8, writer: Rc<RefCell<StreamWriter>>) {
     let mut rng = Rng::new(u64::from(task));
     for number in 0..FRAMES {
         let size = [rng.below(30), rng.below(3000), 8000 + rng.below(1000), rng.below(60_000)]
             [[0, 0, 0, 0, 1, 1, 1, 1, 2, 3][rng.below(10)]];
         let frame = frame(task, number, size);
-        let mut writer = writer.borrow_mut();
-        match rng.below(4) {
-            0 => writer.write(&frame),
-            1 => writer.write(frame),
-            2 => writer.write(Bytes::from(frame)),
-            _ => writer.write(Chunk::from(&frame[..])),
-        }
-        .unwrap();
-        drop(writer);
+        write_as(&mut writer.borrow_mut(), frame, rng.below(4)).unwrap();
         match rng.below(40) {
             0 => sleep(rng.micros()).await,
             1..20 => yield_now().await,
