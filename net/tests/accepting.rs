@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{blocking_echo, child, echo, in_own_process, is_child, open_fds};
+use common::{blocking_echo, child_command, echo, in_own_process, is_child, open_fds};
 use corio_net::{Server, TcpListener, open_connection, start_server};
 use corio_runtime::{
     run, set_exception_handler,
@@ -57,7 +57,7 @@ fn i1_a_server_without_descriptors_waits_quietly_and_serves_all_in_the_end() {
     if is_child(STARVED) {
         return starved_server();
     }
-    let mut server = child(STARVED).stdout(Stdio::piped()).spawn().unwrap();
+    let mut server = child_command(STARVED).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
     let addr: SocketAddr = lines.find_map(|line| line.rsplit(' ').next()?.parse().ok()).unwrap();
     let mut clients: Vec<StdStream> = (0..120).map(|_| StdStream::connect(addr).unwrap()).collect();

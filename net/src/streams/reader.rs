@@ -50,7 +50,7 @@ impl StreamReader {
         if n == 0 {
             return Ok(Chunk::default());
         }
-        poll_fn(|cx| self.poll_wait(cx, n, |slot| (!slot.receive.buf.is_empty()).then(|| slot.take(n)))).await
+        self.wait(n, |slot| (!slot.receive.buf.is_empty()).then(|| slot.take(n))).await
     }
 
     /// As [`read`](StreamReader::read), into `buf`; 0 at the end of the stream, or if `buf` is empty.
@@ -58,21 +58,15 @@ impl StreamReader {
         if buf.is_empty() {
             return Ok(0);
         }
-        poll_fn(|cx| {
-            let wanted = buf.len();
-            self.poll_wait(cx, wanted, |slot| (!slot.receive.buf.is_empty()).then(|| slot.copy_to(buf)))
-        })
-        .await
+        self.wait(buf.len(), |slot| (!slot.receive.buf.is_empty()).then(|| slot.copy_to(buf))).await
     }
 
     /// Everything until the end of the stream (asyncio `read(-1)`), without limit.
     pub async fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         // The bytes stay in the stream until the end, so that a dropped future loses none.
-        let all = poll_fn(|cx| {
-            self.poll_wait(cx, usize::MAX, |slot| {
-                let end = slot.receive.at_end() && slot.receive.error().is_none();
-                end.then(|| slot.take(usize::MAX))
-            })
+        let all = self.wait(usize::MAX, |slot| {
+            let end = slot.receive.at_end() && slot.receive.error().is_none();
+            end.then(|| slot.take(usize::MAX))
         });
         Ok(all.await?.into())
     }
@@ -122,14 +116,12 @@ impl StreamReader {
         if n == 0 {
             return Ok(Chunk::default());
         }
-        let data = poll_fn(|cx| {
-            self.poll_wait(cx, n, |slot| {
-                let receive = &slot.receive;
-                let ended = receive.at_end() && receive.error().is_none();
-                (receive.buf.len() >= n || ended).then(|| slot.take(n))
-            })
-        })
-        .await?;
+        let data = self.wait(n, |slot| {
+            let receive = &slot.receive;
+            let ended = receive.at_end() && receive.error().is_none();
+            (receive.buf.len() >= n || ended).then(|| slot.take(n))
+        });
+        let data = data.await?;
         if data.len() < n {
             return Err(ReadError::IncompleteRead { partial: data.into(), expected: Some(n) });
         }
@@ -158,7 +150,7 @@ impl StreamReader {
         let finder = memmem::Finder::new(separator);
         // What was searched needs no second look, but for a separator that began at its end.
         let mut searched = 0;
-        poll_fn(|cx| self.poll_wait(cx, 1, |slot| slot.find(&finder, &mut searched))).await?.0
+        self.wait(1, |slot| slot.find(&finder, &mut searched)).await?.0
     }
 
     /// Whether the stream has ended and everything was read.
@@ -210,6 +202,21 @@ impl StreamReader {
         }
     }
 
+    /// Waits until `ready` has something, or for the end.
+    async fn wait<T: Default>(
+        &mut self,
+        wanted: usize,
+        mut ready: impl FnMut(&mut Slot) -> Option<T>,
+    ) -> io::Result<T> {
+        let mut demand = Demand { key: self.key, pending: false };
+        poll_fn(|cx| {
+            let polled = self.poll_wait(cx, wanted, &mut ready);
+            demand.pending = polled.is_pending();
+            polled
+        })
+        .await
+    }
+
     /// Polls `ready` with the stream until it has something; then lets more come in. At the end of the stream
     /// `ready` has its last chance, and an empty value, or the error, follows.
     fn poll_wait<T: Default>(
@@ -233,6 +240,20 @@ impl StreamReader {
             Poll::Pending
         });
         polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
+    }
+}
+
+/// A read that waits. Dropped while it does, it takes its demand back, so that the limit holds again.
+struct Demand {
+    key: StreamKey,
+    pending: bool,
+}
+
+impl Drop for Demand {
+    fn drop(&mut self) {
+        if self.pending {
+            let _ = self.key.with(|_, slot| slot.receive.wanted = 0);
+        }
     }
 }
 

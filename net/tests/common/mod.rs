@@ -1,10 +1,11 @@
-//! What the integration tests share: children, counts, patterns, and blocking peers.
+//! What the integration tests share: counts of the process, re-executed children, random numbers, a sequence.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     process::{Command, Output},
+    time::Duration,
 };
 
 use corio_net::{StreamReader, StreamWriter};
@@ -17,29 +18,132 @@ pub(crate) fn open_fds() -> usize {
 
 const CHILD: &str = "CORIO_TEST_CHILD";
 
+/// Whether this process is the child that runs `test` alone.
 pub(crate) fn is_child(test: &str) -> bool {
     std::env::var(CHILD).is_ok_and(|name| name == test)
 }
 
-/// The command that runs `test` again in a process of its own, where `is_child(test)` holds.
-pub(crate) fn child(test: &str) -> Command {
+/// Runs `test` of this binary in a process of its own, where `is_child(test)` holds.
+pub(crate) fn child_command(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, test);
     command
 }
 
-/// For tests that count or change something of the whole process. `true` in a process of its own; `false` in the
-/// usual one, once the other has succeeded.
+/// For tests that count or change something of the whole process. `true` in a process of its own; `false`
+/// in the usual one, once the other has succeeded.
 pub(crate) fn in_own_process(test: &str) -> bool {
     if is_child(test) {
         return true;
     }
-    let output: Output = child(test).output().unwrap();
+    let output: Output = child_command(test).output().unwrap();
     let said =
         format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{test} failed in its own process ({}):\n{said}", output.status);
     assert!(said.contains("1 passed"), "there is no test {test}:\n{said}");
     false
+}
+
+/// A small random number generator (xorshift64*).
+#[derive(Clone)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Rng {
+        Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    /// A deadline that often hits in the middle of something.
+    pub(crate) fn micros(&mut self) -> Duration {
+        Duration::from_micros(self.next() % 50)
+    }
+}
+
+/// The bytes of the numbers 0, 1, 2, … as `u32`: what comes twice, out of order or not at all shows at once.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Sequence {
+    pub(crate) at: usize,
+}
+
+impl Sequence {
+    fn byte(at: usize) -> u8 {
+        ((at / 4) as u32).to_le_bytes()[at % 4]
+    }
+
+    /// The next `n` bytes.
+    pub(crate) fn take(&mut self, n: usize) -> Vec<u8> {
+        let from = self.at;
+        self.at += n;
+        (from..self.at).map(Sequence::byte).collect()
+    }
+
+    /// Asserts that `data` comes next.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, data: &[u8]) {
+        for (i, byte) in data.iter().enumerate() {
+            let at = self.at + i;
+            assert_eq!(*byte, Sequence::byte(at), "byte {i} of {} at {at}", data.len());
+        }
+        self.at += data.len();
+    }
+}
+
+/// Writes the sequence in pieces of random size, with pauses, until the peer is gone.
+pub(crate) fn write_sequence_until_closed(mut peer: TcpStream, seed: u64) -> usize {
+    let (mut rng, mut sequence) = (Rng::new(seed), Sequence::default());
+    loop {
+        let size = if rng.below(50) == 0 { 30_000 } else { 1 + rng.below(800) };
+        if peer.write_all(&sequence.take(size)).is_err() {
+            return sequence.at;
+        }
+        match rng.below(8) {
+            0 => std::thread::sleep(rng.micros()),
+            1..4 => std::thread::yield_now(),
+            _ => {}
+        }
+    }
+}
+
+/// A listener of the standard library, and where it listens.
+pub(crate) fn std_listener() -> io::Result<(std::net::TcpListener, std::net::SocketAddr)> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let addr = listener.local_addr()?;
+    Ok((listener, addr))
+}
+
+/// Raises the soft limit of descriptors to `wanted`, if the hard limit allows it.
+pub(crate) fn allow_fds(wanted: u64) -> bool {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    if hard < wanted {
+        return false;
+    }
+    soft >= wanted || setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok()
+}
+
+/// From now on closing `stream` resets the connection.
+pub(crate) fn reset_on_close(stream: &TcpStream) {
+    let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    setsockopt(stream, sockopt::Linger, &linger).unwrap();
+}
+
+/// Waits for threads, while the loop goes on.
+pub(crate) async fn join_all<T>(threads: Vec<std::thread::JoinHandle<T>>) -> Vec<T> {
+    while !threads.iter().all(std::thread::JoinHandle::is_finished) {
+        corio_runtime::time::sleep(Duration::from_millis(1)).await;
+    }
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
 }
 
 pub(crate) fn pattern(len: usize, salt: usize) -> Vec<u8> {
@@ -67,7 +171,7 @@ pub(crate) fn blocking_echo(addr: SocketAddr, message: &[u8]) -> io::Result<Vec<
 
 /// Closes with a reset.
 pub(crate) fn reset(stream: TcpStream) {
-    setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
+    reset_on_close(&stream);
 }
 
 /// Makes partial sends likely.
