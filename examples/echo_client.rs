@@ -1,7 +1,10 @@
 //! A client of the echo server: `echo_client [--addr HOST:PORT] [MESSAGE…]`. Without messages it sends the lines of
 //! its standard input.
 
-use std::io::{self, BufRead};
+use std::{
+    io::{self, BufRead},
+    process::ExitCode,
+};
 
 use clap::Parser;
 
@@ -16,8 +19,17 @@ struct Args {
 }
 
 #[corio::main]
-async fn main() -> io::Result<()> {
-    let args = Args::parse();
+async fn main() -> ExitCode {
+    match talk(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn talk(args: Args) -> io::Result<()> {
     let lines: Box<dyn Iterator<Item = io::Result<String>>> = if args.messages.is_empty() {
         Box::new(io::stdin().lock().lines())
     } else {
@@ -25,8 +37,11 @@ async fn main() -> io::Result<()> {
     };
     let (mut reader, mut writer) = corio::open_connection(args.addr).await?;
     for line in lines {
-        writer.write_all(line? + "\n").await?;
-        let reply = reader.readline().await?;
+        let line = line? + "\n";
+        let expected = line.len();
+        // Not `write_all`: with a long line the server waits for us to read before it takes the rest.
+        writer.write(line)?;
+        let reply = reader.readexactly(expected).await?;
         print!("{}", String::from_utf8_lossy(&reply));
     }
     writer.close();

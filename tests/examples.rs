@@ -3,7 +3,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     sync::Once,
@@ -70,6 +70,43 @@ fn echo_client_prints_the_replies() {
 }
 
 #[test]
+fn echo_client_sends_the_lines_of_its_input_and_of_a_message() {
+    let server = Server::start();
+    let output =
+        example("echo_client").args(["--addr", &server.addr, "two\nlines", "last"]).output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "two\nlines\nlast\n".to_owned()));
+
+    // More than the sockets between them hold.
+    let mut child = example("echo_client")
+        .args(["--addr", &server.addr])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let input = "x".repeat(20 << 20) + "\nshort\n";
+    let (mut stdin, to_send) = (child.stdin.take().unwrap(), input.clone());
+    let sender = std::thread::spawn(move || stdin.write_all(to_send.as_bytes()).unwrap());
+    let output = child.wait_with_output().unwrap();
+    sender.join().unwrap();
+    assert!(output.status.success() && output.stdout == input.as_bytes(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn echo_client_fails_when_the_server_leaves_early() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 6]).unwrap();
+        stream.write_all(b"hel").unwrap();
+    });
+    let output = example("echo_client").args(["--addr", &addr, "hello", "world"]).output().unwrap();
+    server.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("3 bytes read"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn echo_bench_measures_and_prints_a_table_and_a_picture() {
     let output = example("echo_bench")
         .args(["--seconds", "1", "--connections", "4", "--pipeline", "2"])
@@ -84,28 +121,63 @@ fn echo_bench_measures_and_prints_a_table_and_a_picture() {
     assert!(out.lines().all(|line| line.chars().count() <= 80), "a line is wider than a terminal:\n{out}");
 }
 
+/// More in flight than the sockets between them hold: an end that only wrote would wait for ever.
+#[test]
+fn echo_bench_reads_while_it_writes() {
+    let output = example("echo_bench")
+        .args(["--seconds", "2", "--connections", "1", "--pipeline", "8", "--size", "1048576"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
 #[test]
 fn bad_arguments_are_named_and_end_with_2() {
-    let cases: [&[&str]; 6] = [
-        &["--connections", "0"],
-        &["--connections", "10001"],
-        &["--size", "16777217"],
-        &["--pipeline", "x"],
-        &["--seconds", "0"],
-        &["--unknown"],
+    let cases: [(&[&str], &str); 12] = [
+        (&["--connections", "0"], "0 is not in 1..=10000"),
+        (&["--connections", "10001"], "10001 is not in 1..=10000"),
+        (&["--connections", "many"], "invalid digit"),
+        (&["--size", "0"], "0 is not in 1..=16777216"),
+        (&["--size", "16777217"], "16777217 is not in 1..=16777216"),
+        (&["--pipeline", "0"], "0 is not in 1..=1024"),
+        (&["--pipeline", "1025"], "1025 is not in 1..=1024"),
+        (&["--pipeline", "-1"], "unexpected argument '-1'"),
+        (&["--seconds", "0"], "0 is not in 1..=3600"),
+        (&["--seconds", "3601"], "3601 is not in 1..=3600"),
+        (&["--size", "16777216", "--connections", "65"], "more than 1073741824"),
+        (&["--unknown"], "unexpected argument '--unknown'"),
     ];
-    for args in cases {
-        let output: Output = example("echo_bench").args(args).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{args:?}");
-        assert!(text(&output.stderr).contains(args[0]), "{args:?}: {}", text(&output.stderr));
+    for (args, expected) in cases {
+        refused(example("echo_bench").args(args), expected);
     }
 }
 
 #[test]
+fn too_few_open_files_are_raised_or_named() {
+    let limited = |limit: &str, connections: &str| {
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit {limit}; exec \"$0\" --seconds 1 --connections {connections}");
+        shell.arg("-c").arg(script).arg(example("echo_bench").get_program());
+        shell
+    };
+    refused(&mut limited("-n 150", "50"), "needs 200 open files, but the limit is 150");
+    let output = limited("-Sn 64", "50").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
 fn a_bad_address_is_named() {
-    let output = example("echo_server").args(["--addr", "nonsense"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("nonsense"));
+    for name in ["echo_server", "echo_client"] {
+        refused(example(name).args(["--addr", "nonsense"]), "'nonsense'");
+        refused(example(name).args(["--addr", "127.0.0.1:65536"]), "expected HOST:PORT");
+    }
+}
+
+fn refused(command: &mut Command, expected: &str) {
+    let output: Output = command.output().unwrap();
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{command:?}: {error}");
+    assert!(error.contains(expected), "{command:?}: no {expected:?} in {error}");
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -95,6 +95,9 @@ pub(crate) fn run(
         let (messages, elapsed) = (count(), start.elapsed());
         let server_time = meter.read()?.saturating_sub(before);
         shared.borrow_mut().stopped = true;
+        if messages == 0 {
+            return Err(format!("no reply within {} s: try more --seconds", args.seconds));
+        }
         let latencies = shared.borrow().latencies.clone();
         Ok(Measured { messages, elapsed, server_time, latencies })
     })
@@ -149,11 +152,12 @@ impl Connection {
 
     async fn exchange(&mut self) -> Result<(), String> {
         loop {
+            // No drain: the server may wait for us to read before it takes more, and what is in flight is
+            // bounded by the arguments.
             while self.sent.len() < self.pipeline {
-                self.writer.write(&self.message).map_err(|e| e.to_string())?;
                 self.sent.push_back(Instant::now());
+                self.writer.write(&self.message).map_err(|e| e.to_string())?;
             }
-            self.writer.drain().await.map_err(|e| e.to_string())?;
             let reply = self.reader.readexactly(self.message.len()).await.map_err(|e| e.to_string())?;
             if reply != self.message[..] {
                 return Err("the reply differs from what was sent".to_owned());

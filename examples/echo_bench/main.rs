@@ -12,6 +12,9 @@ use clap::{Parser, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+/// The most that may be in flight on all connections together: both ends hold it in memory.
+const MAX_IN_FLIGHT: u64 = 1 << 30;
+
 /// Measures an echo server of this library over loopback. Every reply is checked byte for byte.
 #[derive(Clone, Parser)]
 struct Args {
@@ -31,8 +34,8 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if let Err(text) = raise_file_limit(u64::from(args.connections) * 2 + 100) {
-        eprintln!("error: --connections {}: {text}", args.connections);
+    if let Err(text) = check(&args) {
+        eprintln!("error: {text}");
         return ExitCode::from(2);
     }
     match bench(&args) {
@@ -42,6 +45,20 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What no single argument shows: memory and open files.
+fn check(args: &Args) -> Result<(), String> {
+    let in_flight = u64::from(args.connections) * u64::from(args.size) * u64::from(args.pipeline);
+    if in_flight > MAX_IN_FLIGHT {
+        let Args { connections, size, pipeline, .. } = args;
+        return Err(format!(
+            "--connections {connections} × --size {size} × --pipeline {pipeline} = {in_flight} bytes in flight: \
+             more than {MAX_IN_FLIGHT}"
+        ));
+    }
+    raise_file_limit(u64::from(args.connections) * 2 + 100)
+        .map_err(|text| format!("--connections {}: {text}", args.connections))
 }
 
 fn bench(args: &Args) -> Result<(), String> {
