@@ -60,6 +60,12 @@ fn corio(c: &mut Criterion) {
     bench!("spawn+join", async || {
         let _ = black_box(corio::create_task(async { 1 }).await);
     });
+    bench!("1000 spawned, then joined", async || {
+        let tasks: Vec<_> = (0..1000).map(|_| corio::create_task(async { 1 })).collect();
+        for task in tasks {
+            let _ = black_box(task.await);
+        }
+    });
     bench!("yield", async || corio::yield_now().await);
     bench!("sleep create+cancel", async || once(corio::sleep(Duration::from_secs(3600))).await);
     bench!("timeout around a ready future", async || {
