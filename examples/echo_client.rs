@@ -1,5 +1,5 @@
-//! A client of the echo server: `echo_client [--addr HOST:PORT] [MESSAGE…]`. Without messages it sends the lines of
-//! its standard input.
+//! A client of the echo server: `echo_client [--addr HOST:PORT] [MESSAGE…]`.
+//! Without messages it sends the lines of its standard input.
 
 use std::{
     io::{self, BufRead},

@@ -53,8 +53,8 @@ fn check(args: &Args) -> Result<(), String> {
     if in_flight > MAX_IN_FLIGHT {
         let Args { connections, size, pipeline, .. } = args;
         return Err(format!(
-            "--connections {connections} × --size {size} × --pipeline {pipeline} = {in_flight} bytes in flight: \
-             more than {MAX_IN_FLIGHT}"
+            "--connections {connections} × --size {size} × --pipeline {pipeline} = {in_flight} bytes \
+             in flight: more than {MAX_IN_FLIGHT}"
         ));
     }
     raise_file_limit(u64::from(args.connections) * 2 + 100)

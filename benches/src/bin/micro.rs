@@ -1,5 +1,5 @@
-//! Costs of tasks, timers and wake-ups, one JSON line each, to be set beside other runtimes'. Like theirs, all but the
-//! client thread runs inside a task on the first core, and everything is warmed up before it is timed.
+//! Costs of tasks, timers and wake-ups, one JSON line each, to be set beside other runtimes'.
+//! Like theirs, all but the client thread runs inside a task on the first core, warmed up before it is timed.
 
 use std::{
     cell::{Cell, RefCell},
