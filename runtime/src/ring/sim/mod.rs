@@ -75,8 +75,8 @@ impl Sim {
         Sim {
             clock,
             rng: Rng::new(seed),
+            net: Rc::new(RefCell::new(Net::new(faults.window))),
             faults,
-            net: Rc::new(RefCell::new(Net::default())),
             pending: Vec::new(),
             done: Vec::new(),
             silent: VecDeque::new(),
