@@ -354,3 +354,43 @@ fn a_failed_operation_is_an_error_and_not_a_hang() {
         });
     }
 }
+
+#[test]
+fn a_closed_listener_resets_what_nobody_accepted() {
+    on_both(async || {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let (mut reader, _writer) = open_connection(listener.local_addr()?).await?;
+        drop(listener);
+        assert_eq!(reader.read(1).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_reset_comes_after_the_bytes_before_it() {
+    on_both(async || {
+        let server = start_server("127.0.0.1:0", |mut reader, mut writer| async move {
+            writer.write("before")?;
+            writer.flush().await?;
+            reader.readexactly(1).await?;
+            writer.abort();
+            Ok(())
+        })
+        .await?;
+        let (mut reader, mut writer) = open_connection(server.local_addr()?).await?;
+        assert_eq!(reader.readexactly(6).await?, b"before");
+        writer.write_all("x").await?;
+        assert_eq!(reader.read(1).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        Ok(())
+    });
+}
+
+#[test]
+fn wrong_sizes_are_refused_by_both() {
+    for backend in [Backend::Uring, Backend::Sim { seed: 1 }] {
+        let error = Runner::builder().backend(backend).buffers(3, 4096).build().unwrap_err();
+        assert!(error.to_string().contains("count 3"), "{error}");
+        let error = Runner::builder().backend(backend).entries(0).build().unwrap_err();
+        assert!(error.to_string().contains("0 submission entries"), "{error}");
+    }
+}

@@ -345,6 +345,7 @@ impl Builder {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let sizes = self.sizes();
+        crate::pool::check(self.buffer_count, self.buffer_size)?;
         match self.backend {
             Backend::Sim { seed } => {
                 let clock = Clock::simulated();

@@ -26,6 +26,7 @@ pub(super) enum Outcome {
 enum Parcel {
     Data(VecDeque<u8>),
     End,
+    Reset,
 }
 
 #[derive(Default)]
@@ -176,8 +177,9 @@ impl Net {
                         break;
                     }
                 }
-                Parcel::End if filled > 0 => break,
+                Parcel::End | Parcel::Reset if filled > 0 => break,
                 Parcel::End => sock.ended = true,
+                Parcel::Reset => sock.reset = true,
             }
             sock.arriving.pop_front();
         }
@@ -257,13 +259,16 @@ impl Net {
         let Some(sock) = self.socks.get_mut(id).and_then(Option::take) else { return };
         self.free.push(id);
         for unaccepted in sock.backlog.into_iter().flatten() {
+            if let Some(unaccepted) = self.get(unaccepted) {
+                unaccepted.reset_on_close = true;
+            }
             self.close(unaccepted);
         }
         let Some(peer) = sock.peer.and_then(|peer| self.get(peer)) else { return };
         peer.peer = None;
         // As Linux does: closing with unread data is a reset.
         if sock.reset_on_close || sock.arriving_bytes > 0 {
-            peer.reset = true;
+            peer.push(0, Parcel::Reset);
         } else if !sock.write_shut {
             peer.push(0, Parcel::End);
         }
