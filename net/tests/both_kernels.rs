@@ -356,12 +356,14 @@ fn a_failed_operation_is_an_error_and_not_a_hang() {
 }
 
 #[test]
-fn a_closed_listener_resets_what_nobody_accepted() {
+fn a_closed_listener_ends_what_nobody_accepted() {
     on_both(async || {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let (mut reader, _writer) = open_connection(listener.local_addr()?).await?;
         drop(listener);
-        assert_eq!(reader.read(1).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        // A reset from the kernel's backlog, the end from the listener's own queue.
+        let end = reader.read(1).await;
+        assert!(end.as_ref().map_or_else(|e| e.kind() == io::ErrorKind::ConnectionReset, |d| d.is_empty()));
         Ok(())
     });
 }
