@@ -58,3 +58,8 @@ pub mod streams {
 pub mod net {
     pub use corio_net::{TcpListener, TcpStream, ToSocketAddrs, resolve};
 }
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+#[derive(Debug)]
+pub struct ReadmeDoctests;

@@ -172,6 +172,8 @@ impl TcpStream {
 impl TryFrom<std::net::TcpStream> for TcpStream {
     type Error = io::Error;
 
+    /// The socket's options stay as they are: `TCP_NODELAY` is off unless it was set.
+    ///
     /// # Errors
     /// Outside a running loop.
     fn try_from(stream: std::net::TcpStream) -> io::Result<TcpStream> {

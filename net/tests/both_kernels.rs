@@ -354,3 +354,45 @@ fn a_failed_operation_is_an_error_and_not_a_hang() {
         });
     }
 }
+
+#[test]
+fn a_closed_listener_ends_what_nobody_accepted() {
+    on_both(async || {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let (mut reader, _writer) = open_connection(listener.local_addr()?).await?;
+        drop(listener);
+        // A reset from the kernel's backlog, the end from the listener's own queue.
+        let end = reader.read(1).await;
+        assert!(end.as_ref().map_or_else(|e| e.kind() == io::ErrorKind::ConnectionReset, |d| d.is_empty()));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_reset_comes_after_the_bytes_before_it() {
+    on_both(async || {
+        let server = start_server("127.0.0.1:0", |mut reader, mut writer| async move {
+            writer.write("before")?;
+            writer.flush().await?;
+            reader.readexactly(1).await?;
+            writer.abort();
+            Ok(())
+        })
+        .await?;
+        let (mut reader, mut writer) = open_connection(server.local_addr()?).await?;
+        assert_eq!(reader.readexactly(6).await?, b"before");
+        writer.write_all("x").await?;
+        assert_eq!(reader.read(1).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        Ok(())
+    });
+}
+
+#[test]
+fn wrong_sizes_are_refused_by_both() {
+    for backend in [Backend::Uring, Backend::Sim { seed: 1 }] {
+        let error = Runner::builder().backend(backend).buffers(3, 4096).build().unwrap_err();
+        assert!(error.to_string().contains("count 3"), "{error}");
+        let error = Runner::builder().backend(backend).entries(0).build().unwrap_err();
+        assert!(error.to_string().contains("0 submission entries"), "{error}");
+    }
+}

@@ -60,13 +60,7 @@ struct Region {
 impl Pool {
     /// Allocates `count` buffers (a power of two up to 32768) of `size` bytes.
     pub(crate) fn new(count: u16, size: usize) -> io::Result<Pool> {
-        let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
-        if !count.is_power_of_two() || count > 1 << 15 {
-            return Err(bad(&format!("buffer count {count} is not a power of two from 1 to 32768")));
-        }
-        if size == 0 || size > 1 << 20 {
-            return Err(bad(&format!("buffer size {size} is not within 1 B and 1 MiB")));
-        }
+        check(count, size)?;
         let bytes = ring_bytes(count) + usize::from(count) * size;
         let layout = Layout::from_size_align(bytes, PAGE).map_err(io::Error::other)?;
         // SAFETY: rule 1; the layout is not empty.
@@ -157,6 +151,18 @@ impl Drop for Region {
             unsafe { alloc::dealloc(self.base.as_ptr(), self.layout) };
         }
     }
+}
+
+/// Whether a pool can have these sizes.
+pub(crate) fn check(count: u16, size: usize) -> io::Result<()> {
+    let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
+    if !count.is_power_of_two() || count > 1 << 15 {
+        return Err(bad(&format!("buffer count {count} is not a power of two from 1 to 32768")));
+    }
+    if size == 0 || size > 1 << 20 {
+        return Err(bad(&format!("buffer size {size} is not within 1 B and 1 MiB")));
+    }
+    Ok(())
 }
 
 fn ring_bytes(count: u16) -> usize {

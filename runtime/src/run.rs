@@ -154,8 +154,9 @@ impl Runner {
         }
         let lp = &self.lp;
         self.cancel_tasks()?;
-        let deadline = Instant::now() + LINGER;
-        while lp.services.any_busy() && Instant::now() < deadline {
+        // By the loop's own clock: a simulated one need not wait.
+        let deadline = lp.clock.now_ns() + LINGER.as_nanos() as u64;
+        while lp.services.any_busy() && lp.clock.now_ns() < deadline {
             lp.turn(&mut no_main, lp.clock.now_ns() + 10_000_000)?;
         }
         lp.closing.set(true);
@@ -345,6 +346,7 @@ impl Builder {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let sizes = self.sizes();
+        crate::pool::check(self.buffer_count, self.buffer_size)?;
         match self.backend {
             Backend::Sim { seed } => {
                 let clock = Clock::simulated();

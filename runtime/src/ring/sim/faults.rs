@@ -24,6 +24,7 @@ pub struct Faults {
     pub(super) lose_more: f64,
     pub(super) enobufs: f64,
     pub(super) cq_capacity: Option<usize>,
+    pub(super) window: Option<usize>,
 }
 
 impl Faults {
@@ -72,6 +73,12 @@ impl Faults {
     /// At most `entries` completions fit into the queue; the rest overflow, and come with the next turn.
     pub fn cq_capacity(mut self, entries: usize) -> Faults {
         self.cq_capacity = Some(entries.max(1));
+        self
+    }
+
+    /// A direction of a connection holds at most `bytes` (at least 1) before its sender waits. Default: 65536.
+    pub fn window(mut self, bytes: usize) -> Faults {
+        self.window = Some(bytes.max(1));
         self
     }
 }

@@ -55,6 +55,7 @@ pub(crate) struct Sim {
     /// Silent sends that have succeeded: as in the kernel, they do not end a sleep.
     silent: VecDeque<OpKey>,
     submitted: u64,
+    cq: usize,
     buffer_size: usize,
     free_buffers: Rc<Cell<usize>>,
     pub(crate) counters: RingCounters,
@@ -75,12 +76,13 @@ impl Sim {
         Sim {
             clock,
             rng: Rng::new(seed),
+            net: Rc::new(RefCell::new(Net::new(faults.window))),
             faults,
-            net: Rc::new(RefCell::new(Net::default())),
             pending: Vec::new(),
             done: Vec::new(),
             silent: VecDeque::new(),
             submitted: 0,
+            cq: sizes.cq as usize,
             buffer_size: sizes.buffer_size,
             free_buffers: Rc::new(Cell::new(sizes.buffer_count.into())),
             counters: RingCounters::default(),
@@ -337,7 +339,7 @@ impl Sim {
     /// Hands over what has arrived, as much as the completion queue holds.
     pub(crate) fn drain(&mut self, out: &mut VecDeque<Completion>) {
         let now = self.clock.now_ns();
-        let capacity = self.faults.cq_capacity.unwrap_or(usize::MAX);
+        let capacity = self.faults.cq_capacity.unwrap_or(self.cq);
         let (mut ready, later): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.done).into_iter().partition(|(at, _)| *at <= now);
         self.done = later;

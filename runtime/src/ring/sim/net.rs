@@ -26,6 +26,7 @@ pub(super) enum Outcome {
 enum Parcel {
     Data(VecDeque<u8>),
     End,
+    Reset,
 }
 
 #[derive(Default)]
@@ -48,8 +49,8 @@ struct Sock {
 }
 
 /// See the head of the file.
-#[derive(Default)]
 pub(super) struct Net {
+    window: usize,
     socks: Vec<Option<Sock>>,
     free: Vec<usize>,
     next_port: u16,
@@ -58,6 +59,10 @@ pub(super) struct Net {
 pub(super) type SharedNet = Rc<RefCell<Net>>;
 
 impl Net {
+    pub(super) fn new(window: Option<usize>) -> Net {
+        Net { window: window.unwrap_or(WINDOW), socks: Vec::new(), free: Vec::new(), next_port: FIRST_PORT }
+    }
+
     fn insert(&mut self, sock: Sock) -> usize {
         match self.free.pop() {
             Some(id) => {
@@ -77,7 +82,6 @@ impl Net {
 
     /// A port that nobody has.
     fn port(&mut self) -> u16 {
-        self.next_port = self.next_port.max(FIRST_PORT);
         let port = self.next_port;
         self.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
         port
@@ -173,8 +177,9 @@ impl Net {
                         break;
                     }
                 }
-                Parcel::End if filled > 0 => break,
+                Parcel::End | Parcel::Reset if filled > 0 => break,
                 Parcel::End => sock.ended = true,
+                Parcel::Reset => sock.reset = true,
             }
             sock.arriving.pop_front();
         }
@@ -191,6 +196,7 @@ impl Net {
 
     /// Sends what fits of `data`, to arrive at `at`.
     pub(super) fn send(&mut self, id: usize, data: &[u8], at: u64) -> Outcome {
+        let window = self.window;
         let Some(sock) = self.get(id) else { return Outcome::Failed(libc::EBADF) };
         if sock.reset {
             return Outcome::Failed(libc::ECONNRESET);
@@ -204,7 +210,7 @@ impl Net {
         let Some(peer) = sock.peer.and_then(|peer| self.get(peer)) else {
             return Outcome::Failed(libc::EPIPE);
         };
-        let n = data.len().min(WINDOW.saturating_sub(peer.arriving_bytes));
+        let n = data.len().min(window.saturating_sub(peer.arriving_bytes));
         if n == 0 && !data.is_empty() {
             return Outcome::Blocked;
         }
@@ -253,13 +259,16 @@ impl Net {
         let Some(sock) = self.socks.get_mut(id).and_then(Option::take) else { return };
         self.free.push(id);
         for unaccepted in sock.backlog.into_iter().flatten() {
+            if let Some(unaccepted) = self.get(unaccepted) {
+                unaccepted.reset_on_close = true;
+            }
             self.close(unaccepted);
         }
         let Some(peer) = sock.peer.and_then(|peer| self.get(peer)) else { return };
         peer.peer = None;
         // As Linux does: closing with unread data is a reset.
         if sock.reset_on_close || sock.arriving_bytes > 0 {
-            peer.reset = true;
+            peer.push(0, Parcel::Reset);
         } else if !sock.write_shut {
             peer.push(0, Parcel::End);
         }
