@@ -36,6 +36,8 @@ pub(super) struct Send {
     pub(super) phase: Phase,
     shut_down: bool,
     pub(super) broken: i32,
+    /// An abort dropped data.
+    pub(super) cut: bool,
 }
 
 /// How far the writer is on its way out.
@@ -62,6 +64,7 @@ impl Send {
             phase: Phase::Open,
             shut_down: false,
             broken: 0,
+            cut: false,
         }
     }
 
@@ -255,6 +258,7 @@ impl Send {
     }
 
     pub(super) fn drop_unsent(&mut self) {
+        self.cut |= self.queued > 0;
         self.next = None;
         self.queued = 0;
     }

@@ -177,11 +177,17 @@ impl StreamWriter {
     }
 
     /// Waits until everything written is with the kernel.
+    ///
+    /// # Errors
+    /// If the connection broke or was aborted before.
     pub async fn flush(&mut self) -> io::Result<()> {
         poll_fn(|cx| {
             let polled = self.key.with(|_, slot| {
                 if let Some(e) = slot.send.error() {
                     return Poll::Ready(Err(e));
+                }
+                if slot.send.cut {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
                 }
                 if slot.send.queued == 0 {
                     return Poll::Ready(Ok(()));

@@ -161,6 +161,8 @@ impl Uring {
 
     /// One `io_uring_enter`, or more while the backlog does not fit into the queue.
     pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        // A silent send that waited in the backlog may be waited for by now, and would not end a sleep.
+        let wait = if self.backlog.is_empty() { wait } else { Wait::No };
         loop {
             while let Some(entry) = self.backlog.pop_front() {
                 if !self.push_now(&entry) {

@@ -1,0 +1,203 @@
+//! Connecting and looking up: the CON rows of the asyncio conformance list.
+
+mod peers;
+
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use corio_net::{Connection, TcpListener, TcpStream, ToSocketAddrs, open_connection, resolve, start_server};
+use corio_runtime::time::timeout;
+use peers::{in_own_process, run};
+
+/// An address of this machine that nobody listens on.
+fn refusing() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+async fn connects(addr: impl ToSocketAddrs) {
+    open_connection(addr).await.unwrap();
+}
+
+#[test]
+fn con_01_every_form_of_an_address() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let SocketAddr::V4(v4) = addr else { panic!("{addr}") };
+        connects(addr).await;
+        connects(&addr).await;
+        connects(v4).await;
+        connects([addr]).await;
+        connects(&[addr][..]).await;
+        connects(vec![addr]).await;
+        connects((IpAddr::from(Ipv4Addr::LOCALHOST), addr.port())).await;
+        connects((Ipv4Addr::LOCALHOST, addr.port())).await;
+        connects(("127.0.0.1", addr.port())).await;
+        connects((String::from("127.0.0.1"), addr.port())).await;
+        connects(addr.to_string()).await;
+        connects(&*addr.to_string()).await;
+        for _ in 0..12 {
+            listener.accept().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn con_01_a_numeric_address_needs_no_lookup() {
+    if !in_own_process("con_01_a_numeric_address_needs_no_lookup") {
+        return;
+    }
+    run(async {
+        assert_eq!(resolve("1.2.3.4", 1).await.unwrap(), ["1.2.3.4:1".parse().unwrap()]);
+        assert_eq!(resolve("::3", 0).await.unwrap(), [SocketAddr::from((Ipv6Addr::from(3u128), 0))]);
+        let _ = timeout(Duration::from_millis(1), open_connection(refusing())).await;
+        for thread in std::fs::read_dir("/proc/self/task").unwrap() {
+            let name = std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap();
+            assert!(!name.starts_with("corio-resolver"), "a lookup was made");
+        }
+    });
+}
+
+#[test]
+fn con_05_all_addresses_fail() {
+    run(async {
+        let (first, second) = (refusing(), refusing());
+        let error = open_connection([first, second]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        let text = error.to_string();
+        let at = |addr: SocketAddr| text.find(&addr.to_string()).unwrap_or_else(|| panic!("{text}"));
+        assert!(text.starts_with("Multiple exceptions: ") && at(first) < at(second), "{text}");
+        // The same text twice is one.
+        let error = open_connection([first, first]).await.unwrap_err();
+        assert!(error.to_string().starts_with(&format!("cannot connect to {first}")), "{error}");
+        assert_eq!(error.to_string().matches("cannot connect").count(), 1);
+    });
+}
+
+#[test]
+fn con_06_the_next_address_is_tried() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (_reader, writer) = open_connection([refusing(), addr]).await.unwrap();
+        assert_eq!(writer.peer_addr().unwrap(), addr);
+        let error = open_connection(refusing()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        let stream = TcpStream::connect(vec![refusing(), refusing(), addr]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), addr);
+    });
+}
+
+#[test]
+fn con_06_no_descriptor_is_left_behind() {
+    if !in_own_process("con_06_no_descriptor_is_left_behind") {
+        return;
+    }
+    run(async {
+        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let _ = open_connection(refusing()).await;
+        let before = open();
+        for _ in 0..20 {
+            assert!(open_connection([refusing(), refusing()]).await.is_err());
+            // Nobody answers there (RFC 5737), or the network is unreachable.
+            let silent = open_connection("192.0.2.1:9");
+            let _ = timeout(Duration::from_millis(1), silent).await;
+        }
+        peers::until(|| open() == before).await;
+    });
+}
+
+#[test]
+fn con_09_10_local_addr() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let local = refusing();
+        let builder = Connection::builder().local_addr(local);
+        let (_reader, writer) = builder.clone().connect(addr).await.unwrap();
+        assert_eq!(writer.local_addr().unwrap(), local);
+        assert_eq!(listener.accept().await.unwrap().1, local);
+        let v6: SocketAddr = "[::1]:9".parse().unwrap();
+        let error = builder.clone().connect(v6).await.unwrap_err();
+        assert!(error.to_string().contains("no address of the family"), "{error}");
+        let other = Connection::builder().local_addr("127.0.0.1:0".parse().unwrap());
+        let (_reader, writer) = other.connect([v6, addr]).await.unwrap();
+        assert_eq!(writer.peer_addr().unwrap(), addr);
+    });
+}
+
+#[test]
+fn con_11_a_local_address_that_cannot_be_had() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let builder = Connection::builder().local_addr("192.0.2.1:0".parse().unwrap());
+        let error = builder.connect(addr).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+        assert!(error.to_string().contains("192.0.2.1:0"), "{error}");
+    });
+}
+
+#[test]
+fn con_19_localhost_is_looked_up() {
+    run(async {
+        let found = resolve("localhost", 80).await.unwrap();
+        assert!(!found.is_empty() && found.iter().all(|a| a.ip().is_loopback() && a.port() == 80));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        connects(("localhost", port)).await;
+        connects(format!("localhost:{port}")).await;
+        let server = start_server("localhost:0", |_, _| async { Ok(()) }).await.unwrap();
+        assert!(server.local_addr().unwrap().ip().is_loopback());
+    });
+}
+
+#[test]
+fn con_19_an_abandoned_lookup_harms_nobody() {
+    run(async {
+        for _ in 0..50 {
+            let _ = timeout(Duration::ZERO, resolve("localhost", 1)).await;
+        }
+        assert!(!resolve("localhost", 1).await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn con_04_invalid_addresses() {
+    run(async {
+        for text in ["", "nonsense", "127.0.0.1", ":80", "host:", "host:99999", "host:-1"] {
+            let error = open_connection(text).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}: {error}");
+            let expected = format!("invalid socket address {text:?}: expected HOST:PORT");
+            assert_eq!(error.to_string(), expected);
+        }
+        let none: Vec<SocketAddr> = Vec::new();
+        let error = open_connection(none).await.unwrap_err();
+        assert_eq!(error.to_string(), "the list of addresses is empty");
+        let nul = open_connection(("no\0body", 1)).await.unwrap_err();
+        assert_eq!(nul.kind(), ErrorKind::InvalidInput, "{nul}");
+        assert!(nul.to_string().contains("cannot resolve"), "{nul}");
+    });
+}
+
+#[test]
+fn con_06_a_silent_address_has_a_head_start_only() {
+    run(async {
+        // A full backlog does not answer.
+        let full = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        nix::sys::socket::listen(&full, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+        let silent = full.local_addr().unwrap();
+        let mut filling = Vec::new();
+        while let Ok(stream) = std::net::TcpStream::connect_timeout(&silent, Duration::from_millis(50)) {
+            filling.push(stream);
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (_reader, writer) = open_connection([silent, addr]).await.unwrap();
+        assert_eq!(writer.peer_addr().unwrap(), addr);
+    });
+}
