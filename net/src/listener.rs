@@ -168,7 +168,7 @@ impl Listener {
         if matches!(self.accepting, Accepting::Idle) && self.queue.len() < QUEUE_MAX / 2 {
             let op = Accept { fd: fd.clone(), listener: key };
             self.in_flight = true;
-            self.accepting = Accepting::Armed(op::start_multishot(Box::new(op)));
+            self.accepting = Accepting::Armed(op::start_multishot(op));
         }
     }
 

@@ -3,7 +3,6 @@
 use std::{
     any::Any,
     cell::{Cell, RefCell},
-    collections::VecDeque,
     io,
     panic::{self, AssertUnwindSafe},
     task::Waker,
@@ -13,7 +12,7 @@ use crate::{
     exception,
     op::{
         Done, OpKey,
-        inflight::{Ended, Ending, InFlight, Owner, Table},
+        inflight::{Ended, Ending, InFlight, Table},
     },
     ring::{Completion, Ring, RingCounters, Wait},
 };
@@ -22,7 +21,7 @@ use crate::{
 pub(crate) struct Driver {
     inner: RefCell<Inner>,
     /// The completions of one `enter`; kept for its capacity.
-    batch: RefCell<VecDeque<Completion>>,
+    batch: RefCell<Vec<Completion>>,
     /// Whether something was queued since the last `enter`.
     submitted: Cell<bool>,
 }
@@ -36,7 +35,7 @@ impl Driver {
     pub(crate) fn new(ring: Ring) -> Driver {
         Driver {
             inner: RefCell::new(Inner { table: Table::new(), ring }),
-            batch: RefCell::new(VecDeque::with_capacity(64)),
+            batch: RefCell::new(Vec::with_capacity(64)),
             submitted: Cell::new(false),
         }
     }
@@ -44,13 +43,7 @@ impl Driver {
     pub(crate) fn submit(&self, op: InFlight) -> OpKey {
         self.submitted.set(true);
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
-        ring.submit(table, op, Owner::Handle)
-    }
-
-    pub(crate) fn submit_claimed(&self, op: InFlight) -> OpKey {
-        self.submitted.set(true);
-        let Inner { table, ring } = &mut *self.inner.borrow_mut();
-        ring.submit(table, op, Owner::Future)
+        ring.submit(table, op)
     }
 
     pub(crate) fn cancel(&self, key: OpKey) {
@@ -113,6 +106,8 @@ impl Driver {
             ring.enter(table, wait)?;
             ring.drain(table, &mut batch);
         }
+        // Taken off the end: what a panic leaves is delivered all the same.
+        batch.reverse();
         // An operation is library code, but a panic of one must not cost the others their completions, nor the
         // kernel the operation. The panic hook has told of it.
         while panic::catch_unwind(AssertUnwindSafe(|| self.deliver_all(&mut batch))).is_err() {}
@@ -120,8 +115,8 @@ impl Driver {
         Ok(())
     }
 
-    fn deliver_all(&self, batch: &mut VecDeque<Completion>) {
-        while let Some(Completion { key, done }) = batch.pop_front() {
+    fn deliver_all(&self, batch: &mut Vec<Completion>) {
+        while let Some(Completion { key, done }) = batch.pop() {
             if done.more { self.more(key, done) } else { self.finish(key, done) }
         }
         while let Some(key) = self.silent_success() {
@@ -136,27 +131,21 @@ impl Driver {
     }
 
     fn more(&self, key: OpKey, done: Done) {
-        let op = self.inner.borrow_mut().table.lend(key);
-        let Some(op) = op else { return self.stray() };
-        Lent { driver: self, key, op: Some(op) }.more(done);
-    }
-
-    fn finish(&self, key: OpKey, done: Done) {
-        let ending = self.inner.borrow_mut().table.finish(key);
-        let Some(Ending { op, owner }) = ending else { return self.stray() };
-        if owner == Owner::Gone {
-            op.abandon(done);
-        } else if let Some(result) = op.finish(done) {
-            self.settle(key, result);
+        let op = self.inner.borrow_mut().table.shots(key);
+        match op {
+            Some(op) => op.deliver(done),
+            None => self.stray(),
         }
     }
 
-    fn settle(&self, key: OpKey, result: Box<dyn Ended>) {
-        let left = self.inner.borrow_mut().table.end(key, result);
-        match left {
-            Ok(Some(waker)) => exception::wake(waker),
-            Ok(None) => {}
-            Err(unclaimed) => unclaimed.abandon(),
+    fn finish(&self, key: OpKey, done: Done) {
+        let ending = self.inner.borrow_mut().table.finish(key, done);
+        match ending {
+            Ending::Resident(op, done) => op.finish(done),
+            Ending::Shots(op, done) => op.finish(done),
+            Ending::Abandoned(op, done) => op.abandon(done),
+            Ending::Claimed(waker) => waker.into_iter().for_each(exception::wake),
+            Ending::Stray => self.stray(),
         }
     }
 
@@ -184,29 +173,6 @@ impl Driver {
         match &mut self.inner.borrow_mut().ring {
             Ring::Sim(sim) => Some(f(sim)),
             Ring::Uring(_) => None,
-        }
-    }
-}
-
-/// An operation on loan: it goes back to the table also if its code panics.
-struct Lent<'a> {
-    driver: &'a Driver,
-    key: OpKey,
-    op: Option<InFlight>,
-}
-
-impl Lent<'_> {
-    fn more(&self, done: Done) {
-        if let Some(op) = &self.op {
-            op.more(done);
-        }
-    }
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        if let Some(op) = self.op.take() {
-            self.driver.inner.borrow_mut().table.give_back(self.key, op);
         }
     }
 }

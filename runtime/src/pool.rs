@@ -102,7 +102,9 @@ impl Pool {
         let region = &self.region;
         region.lent.get(usize::from(id)).filter(|lent| !lent.replace(true))?;
         region.available.set(region.available.get() - 1);
-        Some(PoolBuf { memory: Memory::Pool(Rc::clone(region), id), len: len.min(region.size) })
+        // A buffer has at most 1 MiB.
+        let len = len.min(region.size) as u32;
+        Some(PoolBuf(Memory::Pool { region: Rc::clone(region), id, len }))
     }
 
     /// Never frees the memory: the kernel may still write to it.
@@ -170,33 +172,32 @@ fn ring_bytes(count: u16) -> usize {
 }
 
 /// Received bytes in a buffer of the pool. Dropping it gives the buffer back to the kernel.
-pub struct PoolBuf {
-    memory: Memory,
-    len: usize,
-}
+pub struct PoolBuf(Memory);
 
 enum Memory {
-    Pool(Rc<Region>, u16),
-    /// The simulator's: the bytes, and its count of free buffers.
-    Sim {
-        bytes: Box<[u8]>,
-        full: bool,
-        free: Rc<Cell<usize>>,
-    },
+    Pool { region: Rc<Region>, id: u16, len: u32 },
+    Sim(Box<Simulated>),
+}
+
+/// A buffer of the simulator: the bytes, and its count of free buffers.
+struct Simulated {
+    bytes: Box<[u8]>,
+    full: bool,
+    free: Rc<Cell<usize>>,
 }
 
 impl PoolBuf {
     /// A simulated buffer of `size` bytes; `free` is counted up when it is dropped.
     pub(crate) fn simulated(bytes: Box<[u8]>, size: usize, free: Rc<Cell<usize>>) -> PoolBuf {
         let full = bytes.len() >= size;
-        PoolBuf { len: bytes.len(), memory: Memory::Sim { bytes, full, free } }
+        PoolBuf(Memory::Sim(Box::new(Simulated { bytes, full, free })))
     }
 
     /// Whether the receive filled the whole buffer, so that more is likely to come.
     pub fn is_full(&self) -> bool {
-        match &self.memory {
-            Memory::Pool(region, _) => self.len >= region.size,
-            Memory::Sim { full, .. } => *full,
+        match &self.0 {
+            Memory::Pool { region, len, .. } => *len as usize >= region.size,
+            Memory::Sim(simulated) => simulated.full,
         }
     }
 }
@@ -205,28 +206,28 @@ impl Deref for PoolBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match &self.memory {
+        match &self.0 {
             // SAFETY: rule 2; `len` was cut to the buffer's size, and the memory is initialised (rule 1).
-            Memory::Pool(region, id) => unsafe {
-                std::slice::from_raw_parts(region.buffer(*id).as_ptr(), self.len)
+            Memory::Pool { region, id, len } => unsafe {
+                std::slice::from_raw_parts(region.buffer(*id).as_ptr(), *len as usize)
             },
-            Memory::Sim { bytes, .. } => bytes,
+            Memory::Sim(simulated) => &simulated.bytes,
         }
     }
 }
 
 impl Drop for PoolBuf {
     fn drop(&mut self) {
-        match &self.memory {
-            Memory::Pool(region, id) => region.publish(*id),
-            Memory::Sim { free, .. } => free.set(free.get() + 1),
+        match &self.0 {
+            Memory::Pool { region, id, .. } => region.publish(*id),
+            Memory::Sim(simulated) => simulated.free.set(simulated.free.get() + 1),
         }
     }
 }
 
 impl fmt::Debug for PoolBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PoolBuf").field("len", &self.len).finish()
+        f.debug_struct("PoolBuf").field("len", &self.len()).finish()
     }
 }
 

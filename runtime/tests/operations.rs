@@ -135,7 +135,7 @@ impl Multishot for Many {
         self.items.set(self.items.get() + usize::from(done.errno().is_none()));
     }
 
-    fn end(self: Box<Self>, done: Done) {
+    fn end(&self, done: Done) {
         self.item(done);
         self.ended.set(self.ended.get() + 1);
     }
@@ -277,7 +277,7 @@ fn b2_a_loop_dropped_with_armed_multishots() {
             let addr = listening.local_addr().unwrap();
             for (fd, receive) in [(fd, true), (listening, false)] {
                 let (items, ended) = (items.clone(), ended.clone());
-                op::start_multishot(Box::new(Many { fd, receive, items, ended }));
+                op::start_multishot(Many { fd, receive, items, ended });
             }
             if round % 2 == 0 {
                 yield_now().await;
@@ -305,7 +305,7 @@ fn a1_no_connection_is_lost_when_accepts_are_cancelled() {
         let (items, ended) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
         let accept = || {
             let (fd, items, ended) = (listening.clone(), items.clone(), ended.clone());
-            op::start_multishot(Box::new(Many { fd, receive: false, items, ended }))
+            op::start_multishot(Many { fd, receive: false, items, ended })
         };
         const CLIENTS: usize = 300;
         for round in 0..CLIENTS {
@@ -345,7 +345,7 @@ fn b4_buffers_come_back_from_cancelled_receives() {
         for round in 0..1000 {
             let (fd, mut peer) = pair();
             let (items, ended) = (items.clone(), ended.clone());
-            let key = op::start_multishot(Box::new(Many { fd, receive: true, items, ended }));
+            let key = op::start_multishot(Many { fd, receive: true, items, ended });
             peer.write_all(&[7; 5000]).unwrap();
             for _ in 0..round % 3 {
                 yield_now().await;
@@ -369,7 +369,7 @@ fn c1_a_receive_without_a_free_buffer_ends_and_is_counted() {
         let (fd, mut peer) = pair();
         let (items, ended) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
         peer.write_all(&[7; 1000]).unwrap();
-        op::start_multishot(Box::new(Many { fd, receive: true, items: items.clone(), ended: ended.clone() }));
+        op::start_multishot(Many { fd, receive: true, items: items.clone(), ended: ended.clone() });
         kernel_is_empty().await;
         assert_eq!((items.get(), ended.get()), (1, 1));
         assert_eq!((metrics().ring.enobufs, metrics().buffers_available), (1, 1));
@@ -583,9 +583,9 @@ fn connect_reaches_a_listener_and_reports_a_refusal() {
             fn item(&self, done: Done) {
                 self.1.borrow_mut().push(done.into_fd().unwrap());
             }
-            fn end(self: Box<Self>, _: Done) {}
+            fn end(&self, _: Done) {}
         }
-        let accept = op::start_multishot(Box::new(Accept(listening, peers.clone())));
+        let accept = op::start_multishot(Accept(listening, peers.clone()));
         submit(Connect { fd: fd.clone(), addr: addr.into() }).await.unwrap();
         assert_eq!(fd.peer_addr().unwrap(), addr);
         while peers.borrow().is_empty() {

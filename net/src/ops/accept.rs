@@ -21,7 +21,7 @@ impl Multishot for Accept {
         self.listener.accepted(done);
     }
 
-    fn end(self: Box<Self>, done: Done) {
+    fn end(&self, done: Done) {
         self.listener.accept_ended(done);
     }
 }

@@ -23,7 +23,7 @@ impl Multishot for RecvMulti {
         TABLE.with(|streams| streams.received(self.slot, &done));
     }
 
-    fn end(self: Box<Self>, done: Done) {
+    fn end(&self, done: Done) {
         TABLE.with(|streams| streams.multi_ended(self.slot, &done));
     }
 }

@@ -39,7 +39,9 @@ impl AsRef<[u8]> for Segment {
 pub(crate) struct Send {
     pub(crate) fd: Option<Fd>,
     pub(crate) slot: u32,
-    segments: VecDeque<Segment>,
+    /// `None` only in an empty batch. Apart from `rest`, which most batches never use.
+    first: Option<Segment>,
+    rest: VecDeque<Segment>,
     /// Of the first segment.
     sent: usize,
     pub(crate) len: usize,
@@ -50,19 +52,20 @@ pub(crate) struct Send {
 impl Send {
     pub(crate) fn push(&mut self, segment: Segment) {
         self.len += segment.as_ref().len();
-        self.segments.push_back(segment);
+        match self.first {
+            None => self.first = Some(segment),
+            Some(_) => self.rest.push_back(segment),
+        }
     }
 
     pub(crate) fn copy(&mut self, data: &[u8]) {
-        self.len += data.len();
-        match self.segments.back_mut() {
-            Some(Segment::Copied(tail)) => tail.extend_from_slice(data),
-            _ => {
-                let mut tail = std::mem::take(&mut self.spare);
-                tail.extend_from_slice(data);
-                self.segments.push_back(Segment::Copied(tail));
-            }
+        if let Some(Segment::Copied(tail)) = self.rest.back_mut().or(self.first.as_mut()) {
+            self.len += data.len();
+            return tail.extend_from_slice(data);
         }
+        let mut tail = std::mem::take(&mut self.spare);
+        tail.extend_from_slice(data);
+        self.push(Segment::Copied(tail));
     }
 
     /// Drops what was sent. A small copy's memory is kept.
@@ -72,7 +75,7 @@ impl Send {
         }
         self.len -= count;
         let mut left = count;
-        while let Some(segment) = self.segments.front() {
+        while let Some(segment) = &self.first {
             let rest = segment.as_ref().len() - self.sent;
             if left < rest {
                 self.sent += left;
@@ -80,18 +83,20 @@ impl Send {
             }
             left -= rest;
             self.sent = 0;
-            self.segments.pop_front();
+            self.first = self.rest.pop_front();
         }
     }
 
     pub(crate) fn clear(&mut self) {
-        if let Some(Segment::Copied(data)) = self.segments.front_mut()
+        if let Some(Segment::Copied(mut data)) = self.first.take()
             && data.capacity() <= SPARE_MAX
         {
-            self.spare = std::mem::take(data);
-            self.spare.clear();
+            data.clear();
+            self.spare = data;
         }
-        self.segments.clear();
+        if !self.rest.is_empty() {
+            self.rest.clear();
+        }
         (self.sent, self.len) = (0, 0);
     }
 }
@@ -101,10 +106,10 @@ impl Operation for Send {
 
     fn prepare(&mut self) -> Sqe<'_> {
         // A batch without a descriptor or data is never submitted.
-        let (Some(fd), Some(first)) = (&self.fd, self.segments.front()) else { return Sqe::nop() };
+        let (Some(fd), Some(first)) = (&self.fd, &self.first) else { return Sqe::nop() };
         let first = &first.as_ref()[self.sent..];
-        if self.segments.len() > 1 {
-            let rest = self.segments.iter().skip(1).map(Segment::as_ref);
+        if !self.rest.is_empty() {
+            let rest = self.rest.iter().map(Segment::as_ref);
             return Sqe::send_vectored(fd, std::iter::once(first).chain(rest).take(SEGMENTS_MAX).collect());
         }
         let sqe = Sqe::send(fd, first);

@@ -39,9 +39,8 @@ pub(crate) fn recycle_blocks(on: bool) {
 
 /// A block of at least `size` bytes.
 fn block(size: usize) -> Box<[u8]> {
-    let Some(class) = CLASSES.iter().position(|(bytes, _)| *bytes >= size) else {
-        return vec![0; size.next_power_of_two()].into_boxed_slice();
-    };
+    let class = if size <= CLASSES[0].0 { Some(0) } else { CLASSES.iter().position(|(bytes, _)| *bytes >= size) };
+    let Some(class) = class else { return vec![0; size.next_power_of_two()].into_boxed_slice() };
     let recycled = RECYCLER.try_with(|recycler| recycler.free[class].borrow_mut().pop()).ok().flatten();
     recycled.unwrap_or_else(|| vec![0; CLASSES[class].0].into_boxed_slice())
 }

@@ -172,7 +172,7 @@ impl Slot {
             let room = (2 * receive.limit).saturating_sub(receive.buf.len()).max(receive.wanted).max(SHORT);
             let cap = u32::try_from(room).unwrap_or(u32::MAX);
             let op = RecvMulti { fd: fd.clone(), slot: self.index, cap };
-            receive.armed = Armed::Multi(op::start_multishot(Box::new(op)));
+            receive.armed = Armed::Multi(op::start_multishot(op));
         }
     }
 

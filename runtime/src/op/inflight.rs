@@ -1,11 +1,11 @@
 //! The in-flight table: the kernel's share of every operation.
 //!
 //! An entry is taken by `insert` and freed only by `finish`, on the operation's final CQE. Between the two
-//! nobody gets at the operation but `more`, which lends it out shared for a multishot's item. The boxes may
-//! move, what is in them does not. Keys carry a generation, so a late CQE or cancel of an earlier operation
-//! in the same slot finds nothing.
+//! nobody gets at the operation but the simulator, and `shots`, which shares a multishot for its item. The
+//! boxes may move, what is in them does not. Keys carry a generation, so a late CQE or cancel of an earlier
+//! operation in the same slot finds nothing.
 
-use std::{any::Any, task::Waker};
+use std::{any::Any, rc::Rc, task::Waker};
 
 use super::{Done, Multishot, Operation, Sqe};
 use crate::ring::Scratch;
@@ -32,10 +32,13 @@ impl OpKey {
 pub(crate) enum InFlight {
     /// Of a handle, with one result.
     Resident(Box<dyn Resident>),
-    /// Of a handle, with many results.
-    Shots(Box<dyn Shots>),
-    /// Of a future.
+    /// Of a handle, with many results. Shared with the delivery of an item, so that the item's code may start
+    /// and cancel operations.
+    Shots(Rc<dyn Shots>),
+    /// Of a future, which claims the result.
     Claimed(Box<dyn Claimed>),
+    /// Of a future that is gone.
+    Abandoned(Box<dyn Claimed>),
 }
 
 impl InFlight {
@@ -43,33 +46,7 @@ impl InFlight {
         match self {
             InFlight::Resident(op) => op.describe(),
             InFlight::Shots(op) => op.describe(),
-            InFlight::Claimed(op) => op.describe(),
-        }
-    }
-
-    /// A completion that is not the last one. Only a multishot may look at itself here.
-    pub(crate) fn more(&self, done: Done) {
-        if let InFlight::Shots(op) = self {
-            op.deliver(done);
-        }
-    }
-
-    /// The final completion. `Some` is kept for the future that will claim it.
-    pub(crate) fn finish(self, done: Done) -> Option<Box<dyn Ended>> {
-        match self {
-            InFlight::Resident(op) => op.finish(done),
-            InFlight::Shots(op) => op.finish(done),
-            InFlight::Claimed(op) => return Some(op.finish(done)),
-        }
-        None
-    }
-
-    /// The final completion, and the future is gone.
-    pub(crate) fn abandon(self, done: Done) {
-        match self {
-            InFlight::Resident(op) => op.finish(done),
-            InFlight::Shots(op) => op.finish(done),
-            InFlight::Claimed(op) => op.abandon(done),
+            InFlight::Claimed(op) | InFlight::Abandoned(op) => op.describe(),
         }
     }
 }
@@ -92,7 +69,7 @@ impl<O: Operation<Output = ()>> Resident for O {
 pub(crate) trait Shots: 'static {
     fn describe(&self) -> Sqe<'_>;
     fn deliver(&self, done: Done);
-    fn finish(self: Box<Self>, done: Done);
+    fn finish(&self, done: Done);
 }
 
 impl<M: Multishot> Shots for M {
@@ -104,13 +81,14 @@ impl<M: Multishot> Shots for M {
         self.item(done);
     }
 
-    fn finish(self: Box<Self>, done: Done) {
+    fn finish(&self, done: Done) {
         self.end(done);
     }
 }
 
 pub(crate) trait Claimed: 'static {
     fn describe(&mut self) -> Sqe<'_>;
+    /// Runs no code of the operation: its future does, when it claims.
     fn finish(self: Box<Self>, done: Done) -> Box<dyn Ended>;
     fn abandon(self: Box<Self>, done: Done);
 }
@@ -157,8 +135,8 @@ enum State {
     Free {
         next: u32,
     },
-    /// The kernel's. `None` only while `more` lends the operation out.
-    InFlight(Option<InFlight>),
+    /// The kernel's.
+    InFlight(InFlight),
     /// Ended, waiting for its future.
     Ended(Box<dyn Ended>),
 }
@@ -170,18 +148,6 @@ struct Entry {
     scratch: Option<Box<Scratch>>,
     generation: u32,
     makes_fd: bool,
-    owner: Owner,
-}
-
-/// Who gets the result.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Owner {
-    /// The operation itself delivers it.
-    Handle,
-    /// An `Op` claims it.
-    Future,
-    /// The `Op` was dropped: nobody.
-    Gone,
 }
 
 const NONE: u32 = u32::MAX;
@@ -203,20 +169,13 @@ impl Table {
         self.in_flight
     }
 
-    pub(crate) fn insert(
-        &mut self,
-        op: InFlight,
-        scratch: Option<Box<Scratch>>,
-        makes_fd: bool,
-        owner: Owner,
-    ) -> OpKey {
+    pub(crate) fn insert(&mut self, op: InFlight, scratch: Option<Box<Scratch>>, makes_fd: bool) -> OpKey {
         self.in_flight += 1;
-        let state = State::InFlight(Some(op));
+        let state = State::InFlight(op);
         if self.free == NONE {
             let slot = self.entries.len() as u32;
             assert!(slot < NONE, "2^32 operations in flight");
-            let entry = Entry { state, waker: None, scratch, generation: 0, makes_fd, owner };
-            self.entries.push(entry);
+            self.entries.push(Entry { state, waker: None, scratch, generation: 0, makes_fd });
             return OpKey { slot, generation: 0 };
         }
         let slot = self.free;
@@ -227,7 +186,6 @@ impl Table {
         entry.state = state;
         entry.scratch = scratch;
         entry.makes_fd = makes_fd;
-        entry.owner = owner;
         OpKey { slot, generation: entry.generation }
     }
 
@@ -246,60 +204,47 @@ impl Table {
         self.is_in_flight(key) && self.entries[key.slot as usize].makes_fd
     }
 
-    /// Lends an operation in flight out for `InFlight::more`; `give_back` returns it.
-    pub(crate) fn lend(&mut self, key: OpKey) -> Option<InFlight> {
-        match &mut self.entry(key)?.state {
-            State::InFlight(op) => op.take(),
+    /// Shares a multishot in flight, to deliver an item.
+    pub(crate) fn shots(&mut self, key: OpKey) -> Option<Rc<dyn Shots>> {
+        match &self.entry(key)?.state {
+            State::InFlight(InFlight::Shots(op)) => Some(Rc::clone(op)),
             _ => None,
-        }
-    }
-
-    pub(crate) fn give_back(&mut self, key: OpKey, op: InFlight) {
-        if let Some(Entry { state: State::InFlight(place), .. }) = self.entry(key) {
-            *place = Some(op);
         }
     }
 
     /// The simulator's look at the SQE of an operation that it owns.
     pub(crate) fn sqe(&mut self, key: OpKey) -> Option<Sqe<'_>> {
         match &mut self.entry(key)?.state {
-            State::InFlight(Some(op)) => Some(op.prepare()),
+            State::InFlight(op) => Some(op.prepare()),
             _ => None,
         }
     }
 
-    /// The final CQE arrived: the operation leaves the table. `None` for a stale key.
-    pub(crate) fn finish(&mut self, key: OpKey) -> Option<Ending> {
-        let entry = self.entry(key)?;
-        let State::InFlight(op) = &mut entry.state else { return None };
-        let op = op.take()?;
+    /// The final CQE arrived: the operation leaves the table, or stays as the result that its future claims.
+    pub(crate) fn finish(&mut self, key: OpKey, done: Done) -> Ending {
+        let Some(entry) = self.entry(key) else { return Ending::Stray };
+        let op = match std::mem::replace(&mut entry.state, State::Free { next: NONE }) {
+            State::InFlight(op) => op,
+            other => {
+                entry.state = other;
+                return Ending::Stray;
+            }
+        };
         entry.scratch = None;
-        let owner = entry.owner;
+        let ending = match op {
+            InFlight::Resident(op) => Ending::Resident(op, done),
+            InFlight::Shots(op) => Ending::Shots(op, done),
+            InFlight::Abandoned(op) => Ending::Abandoned(op, done),
+            InFlight::Claimed(op) => {
+                entry.state = State::Ended(op.finish(done));
+                let waker = entry.waker.take();
+                self.in_flight -= 1;
+                return Ending::Claimed(waker);
+            }
+        };
         self.in_flight -= 1;
-        // A future's slot stays taken until the future claims or goes.
-        if owner != Owner::Future {
-            self.free_slot(key);
-        }
-        Some(Ending { op, owner })
-    }
-
-    /// Leaves the result of a finished operation for its future; gives back what nobody wants any more.
-    pub(crate) fn end(
-        &mut self,
-        key: OpKey,
-        result: Box<dyn Ended>,
-    ) -> Result<Option<Waker>, Box<dyn Ended>> {
-        match self.entry(key) {
-            Some(entry) if entry.owner == Owner::Future => {
-                entry.state = State::Ended(result);
-                Ok(entry.waker.take())
-            }
-            Some(_) => {
-                self.free_slot(key);
-                Err(result)
-            }
-            None => Err(result),
-        }
+        self.free_slot(key);
+        ending
     }
 
     /// The future's look: the result if there is one, else `waker` is kept. Gives back the waker that it
@@ -314,15 +259,22 @@ impl Table {
     }
 
     /// The future is gone.
-    pub(crate) fn abandon(&mut self, key: OpKey) -> Abandoned {
-        let Some(entry) = self.entry(key) else { return Abandoned::default() };
-        match entry.state {
-            State::Ended(_) => Abandoned { result: self.free_slot(key), ..Abandoned::default() },
-            State::InFlight(_) => {
-                entry.owner = Owner::Gone;
-                Abandoned { cancel: true, _waker: entry.waker.take(), result: None }
+    pub(crate) fn abandon(&mut self, key: OpKey) -> Left {
+        let Some(entry) = self.entry(key) else { return Left::default() };
+        let waker = entry.waker.take();
+        match std::mem::replace(&mut entry.state, State::Free { next: NONE }) {
+            State::InFlight(InFlight::Claimed(op)) => {
+                entry.state = State::InFlight(InFlight::Abandoned(op));
+                Left { cancel: true, result: None, _waker: waker }
             }
-            State::Free { .. } => Abandoned::default(),
+            State::Ended(result) => {
+                self.free_slot(key);
+                Left { cancel: false, result: Some(result), _waker: waker }
+            }
+            other => {
+                entry.state = other;
+                Left { cancel: false, result: None, _waker: waker }
+            }
         }
     }
 
@@ -348,15 +300,20 @@ impl Table {
     }
 }
 
-/// An operation that has just left the table.
-pub(crate) struct Ending {
-    pub(crate) op: InFlight,
-    pub(crate) owner: Owner,
+/// An operation that has just left the table, with what its completion brought.
+pub(crate) enum Ending {
+    Resident(Box<dyn Resident>, Done),
+    Shots(Rc<dyn Shots>, Done),
+    /// The result is kept; whom to wake.
+    Claimed(Option<Waker>),
+    Abandoned(Box<dyn Claimed>, Done),
+    /// The key names no operation in flight.
+    Stray,
 }
 
 /// What an operation's future leaves behind: to be dropped while the table is not borrowed.
 #[derive(Default)]
-pub(crate) struct Abandoned {
+pub(crate) struct Left {
     /// The kernel still has the operation: a cancel is due.
     pub(crate) cancel: bool,
     pub(crate) result: Option<Box<dyn Ended>>,

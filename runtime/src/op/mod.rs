@@ -29,7 +29,7 @@ mod future;
 pub(crate) mod inflight;
 mod sqe;
 
-use std::io;
+use std::{io, rc::Rc};
 
 pub use future::{Op, submit};
 pub use inflight::OpKey;
@@ -66,23 +66,30 @@ pub trait Multishot: 'static {
     /// A result, with more to come.
     fn item(&self, done: Done);
 
-    /// The last result (data, end or error): the kernel is finished with `self`.
-    fn end(self: Box<Self>, done: Done);
+    /// The last result (data, end or error): the kernel is finished with `self`, which is dropped after this.
+    fn end(&self, done: Done);
 }
 
 /// What a completion brought, as owned values: dropping it leaks nothing.
 #[derive(Debug)]
 pub struct Done {
     pub(crate) res: i32,
-    pub(crate) fd: Option<Fd>,
-    pub(crate) buf: Option<PoolBuf>,
     pub(crate) more: bool,
     pub(crate) sock_nonempty: bool,
+    pub(crate) brought: Brought,
+}
+
+/// What a completion carries besides its number.
+#[derive(Debug)]
+pub(crate) enum Brought {
+    Nothing,
+    Fd(Fd),
+    Buf(PoolBuf),
 }
 
 impl Done {
     pub(crate) fn new(res: i32) -> Done {
-        Done { res, fd: None, buf: None, more: false, sock_nonempty: false }
+        Done { res, more: false, sock_nonempty: false, brought: Brought::Nothing }
     }
 
     /// The count the kernel returned, or its error.
@@ -103,12 +110,18 @@ impl Done {
     /// The descriptor that the operation made.
     pub fn into_fd(self) -> io::Result<Fd> {
         self.unit()?;
-        self.fd.ok_or_else(|| io::Error::other("the operation makes no descriptor"))
+        match self.brought {
+            Brought::Fd(fd) => Ok(fd),
+            _ => Err(io::Error::other("the operation makes no descriptor")),
+        }
     }
 
     /// The provided buffer that holds the received bytes; it goes back to the pool when dropped.
     pub fn buffer(&self) -> Option<&PoolBuf> {
-        self.buf.as_ref()
+        match &self.brought {
+            Brought::Buf(buf) => Some(buf),
+            _ => None,
+        }
     }
 
     /// Whether the socket still had unread bytes after this receive (`IORING_CQE_F_SOCK_NONEMPTY`).
@@ -129,8 +142,8 @@ pub fn start<O: Operation<Output = ()>>(op: Box<O>) -> OpKey {
 ///
 /// # Panics
 /// Outside a running loop.
-pub fn start_multishot<M: Multishot>(op: Box<M>) -> OpKey {
-    current::with(|lp| lp.driver.submit(inflight::InFlight::Shots(op)))
+pub fn start_multishot<M: Multishot>(op: M) -> OpKey {
+    current::with(|lp| lp.driver.submit(inflight::InFlight::Shots(Rc::new(op))))
 }
 
 /// Asks the kernel to end an operation that [`start`] or [`start_multishot`] gave it. Its final completion

@@ -81,7 +81,7 @@ impl SockAddr {
 /// impl Multishot for Many {
 ///     fn prepare(&self) -> Sqe<'_> { Sqe::recv(&self.fd, &mut self.buf) }
 ///     fn item(&self, _: Done) {}
-///     fn end(self: Box<Self>, _: Done) {}
+///     fn end(&self, _: Done) {}
 /// }
 /// ```
 pub struct Sqe<'a> {

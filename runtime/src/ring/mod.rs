@@ -6,7 +6,7 @@ pub(crate) mod setup_error;
 pub(crate) mod sim;
 mod uring;
 
-use std::{collections::VecDeque, io};
+use std::io;
 
 pub(crate) use uring::{Scratch, Sizes, Uring};
 
@@ -14,7 +14,7 @@ use crate::{
     handle::Unpark,
     op::{
         Done, OpKey,
-        inflight::{InFlight, Owner, Table},
+        inflight::{InFlight, Table},
     },
 };
 
@@ -65,10 +65,10 @@ pub(crate) enum Ring {
 
 impl Ring {
     /// Puts `op` into the table and its SQE into the queue. Never fails: what does not fit waits.
-    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, owner: Owner) -> OpKey {
+    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight) -> OpKey {
         match self {
-            Ring::Uring(ring) => ring.submit(table, op, owner),
-            Ring::Sim(sim) => sim.submit(table, op, owner),
+            Ring::Uring(ring) => ring.submit(table, op),
+            Ring::Sim(sim) => sim.submit(table, op),
         }
     }
 
@@ -97,7 +97,7 @@ impl Ring {
     }
 
     /// Moves the completions out.
-    pub(crate) fn drain(&mut self, table: &Table, out: &mut VecDeque<Completion>) {
+    pub(crate) fn drain(&mut self, table: &Table, out: &mut Vec<Completion>) {
         match self {
             Ring::Uring(ring) => ring.drain(table, out),
             Ring::Sim(sim) => sim.drain(out),

@@ -44,8 +44,8 @@ use crate::{
     clock::Clock,
     fd::{Fd, Inner},
     op::{
-        Done, Kind, OpKey, Sqe,
-        inflight::{InFlight, Owner, Table},
+        Brought, Done, Kind, OpKey, Sqe,
+        inflight::{InFlight, Table},
     },
     pool::{self, Pool},
 };
@@ -121,9 +121,9 @@ impl Uring {
         self.ring.as_mut().expect("the ring is taken only by leak, at the loop's end")
     }
 
-    pub(crate) fn submit(&mut self, table: &mut Table, mut op: InFlight, owner: Owner) -> OpKey {
+    pub(crate) fn submit(&mut self, table: &mut Table, mut op: InFlight) -> OpKey {
         let Encoded { entry, scratch, makes_fd, silent } = encode(op.prepare(), self);
-        let key = table.insert(op, scratch, makes_fd, owner);
+        let key = table.insert(op, scratch, makes_fd);
         self.push(entry.user_data(key.to_user_data()));
         if silent {
             self.silent.push_back((self.pushed, key));
@@ -231,7 +231,7 @@ impl Uring {
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 
-    pub(crate) fn drain(&mut self, table: &Table, out: &mut VecDeque<Completion>) {
+    pub(crate) fn drain(&mut self, table: &Table, out: &mut Vec<Completion>) {
         if !self.silent.is_empty() {
             self.settle_silent();
         }
@@ -247,7 +247,7 @@ impl Uring {
             if done.errno() == Some(libc::ENOBUFS) {
                 counters.enobufs += 1;
             }
-            out.push_back(Completion { key, done });
+            out.push(Completion { key, done });
         }
     }
 
@@ -283,12 +283,15 @@ impl Uring {
 /// Turns a CQE into owned values.
 fn own(pool: &Pool, table: &Table, key: OpKey, cqe: &cqueue::Entry) -> Done {
     let (res, flags) = (cqe.result(), cqe.flags());
-    let fd = (res >= 0 && table.makes_fd(key)).then(|| {
+    let brought = if let Some(id) = cqueue::buffer_select(flags) {
+        pool.take(id, usize::try_from(res).unwrap_or(0)).map_or(Brought::Nothing, Brought::Buf)
+    } else if res >= 0 && table.makes_fd(key) {
         // SAFETY: rule 4.
-        Fd::from(unsafe { OwnedFd::from_raw_fd(res) })
-    });
-    let buf = cqueue::buffer_select(flags).and_then(|id| pool.take(id, usize::try_from(res).unwrap_or(0)));
-    Done { res, fd, buf, more: cqueue::more(flags), sock_nonempty: cqueue::sock_nonempty(flags) }
+        Brought::Fd(Fd::from(unsafe { OwnedFd::from_raw_fd(res) }))
+    } else {
+        Brought::Nothing
+    };
+    Done { res, more: cqueue::more(flags), sock_nonempty: cqueue::sock_nonempty(flags), brought }
 }
 
 struct Encoded {
@@ -473,12 +476,12 @@ impl fmt::Debug for Uring {
 
 /// Tries at start-up what no version number tells. Runs on the fresh ring, with operations of its own.
 mod self_test {
-    use std::{collections::VecDeque, io, io::Read, io::Write, os::unix::net::UnixStream};
+    use std::{io, io::Read, io::Write, os::unix::net::UnixStream, rc::Rc};
 
     use super::{Completion, Fd, Table, Uring, Wait};
     use crate::op::{
         Done, Multishot, OpKey, Operation, Sqe,
-        inflight::{InFlight, Owner},
+        inflight::InFlight,
     };
 
     const BLOCK: usize = 64 * 1024;
@@ -509,7 +512,7 @@ mod self_test {
 
         fn item(&self, _: Done) {}
 
-        fn end(self: Box<Self>, _: Done) {}
+        fn end(&self, _: Done) {}
     }
 
     /// Fills a socket pair by silent sends: those that report nothing must have sent everything, and what the
@@ -548,20 +551,20 @@ mod self_test {
         let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
         theirs.write_all(&[0; 32])?;
         let mut table = Table::new();
-        let completions = run(ring, &mut table, InFlight::Shots(Box::new(CappedRecv(fd))))?;
+        let completions = run(ring, &mut table, InFlight::Shots(Rc::new(CappedRecv(fd))))?;
         let honoured = matches!(completions[..], [(false, 32)]);
         finish(ring, &mut table, honoured)
     }
 
     /// Submits one operation and collects what it reports at once: (more to come, result).
     fn run(ring: &mut Uring, table: &mut Table, op: InFlight) -> io::Result<Vec<(bool, i32)>> {
-        let key = ring.submit(table, op, Owner::Handle);
+        let key = ring.submit(table, op);
         ring.enter(Wait::No)?;
-        let mut out = VecDeque::new();
+        let mut out = Vec::new();
         ring.drain(table, &mut out);
         let mut reports: Vec<_> = out.into_iter().filter_map(|c| report(table, key, &c)).collect();
         while let Some(key) = ring.silent_success(table) {
-            drop(table.finish(key));
+            drop(table.finish(key, Done::new(0)));
             reports.push((false, SILENT));
         }
         Ok(reports)
@@ -570,7 +573,7 @@ mod self_test {
     fn report(table: &mut Table, key: OpKey, completion: &Completion) -> Option<(bool, i32)> {
         let more = completion.done.more;
         if !more {
-            drop(table.finish(completion.key));
+            drop(table.finish(completion.key, Done::new(0)));
         }
         (completion.key == key).then_some((more, completion.done.res))
     }
@@ -582,10 +585,10 @@ mod self_test {
         }
         while table.in_flight() > 0 {
             ring.enter(Wait::Forever)?;
-            let mut out = VecDeque::new();
+            let mut out = Vec::new();
             ring.drain(table, &mut out);
             for completion in out.into_iter().filter(|c| !c.done.more) {
-                drop(table.finish(completion.key));
+                drop(table.finish(completion.key, Done::new(0)));
             }
         }
         Ok(passed)

@@ -20,8 +20,8 @@ use crate::{
     clock::Clock,
     fd::{Fd, Inner},
     op::{
-        Done, Kind, OpKey, Sqe,
-        inflight::{InFlight, Owner, Table},
+        Brought, Done, Kind, OpKey, Sqe,
+        inflight::{InFlight, Table},
     },
     pool::PoolBuf,
     socket::ListenOptions,
@@ -89,8 +89,8 @@ impl Sim {
         }
     }
 
-    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, owner: Owner) -> OpKey {
-        let key = table.insert(op, None, false, owner);
+    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight) -> OpKey {
+        let key = table.insert(op, None, false);
         self.submitted += 1;
         self.counters.sqes += 1;
         let number = self.submitted;
@@ -282,7 +282,7 @@ impl Sim {
                 self.free_buffers.set(self.free_buffers.get() - 1);
                 let free = Rc::clone(&self.free_buffers);
                 let mut done = Done::new(n as i32);
-                done.buf = Some(PoolBuf::simulated(bytes.into_boxed_slice(), self.buffer_size, free));
+                done.brought = Brought::Buf(PoolBuf::simulated(bytes.into_boxed_slice(), self.buffer_size, free));
                 done.sock_nonempty = more;
                 if cap > 0 && op.moved >= cap { Step::Last(done) } else { Step::More(done) }
             }
@@ -324,7 +324,7 @@ impl Sim {
         match outcome {
             Outcome::Ready(accepted) => {
                 let mut done = Done::new(accepted as i32);
-                done.fd = Some(Socket::open(accepted, &self.net));
+                done.brought = Brought::Fd(Socket::open(accepted, &self.net));
                 Step::More(done)
             }
             other => step(other),
@@ -337,7 +337,7 @@ impl Sim {
     }
 
     /// Hands over what has arrived, as much as the completion queue holds.
-    pub(crate) fn drain(&mut self, out: &mut VecDeque<Completion>) {
+    pub(crate) fn drain(&mut self, out: &mut Vec<Completion>) {
         let now = self.clock.now_ns();
         let capacity = self.faults.cq_capacity.unwrap_or(self.cq);
         let (mut ready, later): (Vec<_>, Vec<_>) =
