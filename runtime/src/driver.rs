@@ -40,6 +40,7 @@ impl Driver {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn submit(&self, op: InFlight) -> OpKey {
         self.submitted.set(true);
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
@@ -125,11 +126,13 @@ impl Driver {
         }
     }
 
+    #[inline(always)]
     fn silent_success(&self) -> Option<OpKey> {
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         ring.silent_success(table)
     }
 
+    #[inline(always)]
     fn more(&self, key: OpKey, done: Done) {
         let op = self.inner.borrow_mut().table.shots(key);
         match op {
@@ -138,6 +141,7 @@ impl Driver {
         }
     }
 
+    #[inline(always)]
     fn finish(&self, key: OpKey, done: Done) {
         let ending = self.inner.borrow_mut().table.finish(key, done);
         match ending {

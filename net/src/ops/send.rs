@@ -50,6 +50,7 @@ pub(crate) struct Send {
 }
 
 impl Send {
+    #[inline(always)]
     pub(crate) fn push(&mut self, segment: Segment) {
         self.len += segment.as_ref().len();
         match self.first {
@@ -69,6 +70,7 @@ impl Send {
     }
 
     /// Drops what was sent. A small copy's memory is kept.
+    #[inline(always)]
     pub(crate) fn consume(&mut self, count: usize) {
         if count >= self.len {
             return self.clear();
@@ -87,6 +89,7 @@ impl Send {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn clear(&mut self) {
         if let Some(Segment::Copied(mut data)) = self.first.take()
             && data.capacity() <= SPARE_MAX

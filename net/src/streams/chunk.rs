@@ -15,14 +15,14 @@ use bytes::Bytes;
 const CLASSES: [(usize, usize); 5] =
     [(512, 512), (4 << 10, 256), (16 << 10, 64), (64 << 10, 48), (256 << 10, 8)];
 
-#[derive(Default)]
 struct Recycler {
     open: Cell<bool>,
     free: [RefCell<Vec<Box<[u8]>>>; CLASSES.len()],
 }
 
 thread_local! {
-    static RECYCLER: Recycler = Recycler::default();
+    static RECYCLER: Recycler =
+        const { Recycler { open: Cell::new(false), free: [const { RefCell::new(Vec::new()) }; CLASSES.len()] } };
 }
 
 /// Lets this thread keep free blocks, or frees them all.
@@ -38,6 +38,7 @@ pub(crate) fn recycle_blocks(on: bool) {
 }
 
 /// A block of at least `size` bytes.
+#[inline(always)]
 fn block(size: usize) -> Box<[u8]> {
     let class = if size <= CLASSES[0].0 { Some(0) } else { CLASSES.iter().position(|(bytes, _)| *bytes >= size) };
     let Some(class) = class else { return vec![0; size.next_power_of_two()].into_boxed_slice() };
@@ -45,6 +46,7 @@ fn block(size: usize) -> Box<[u8]> {
     recycled.unwrap_or_else(|| vec![0; CLASSES[class].0].into_boxed_slice())
 }
 
+#[inline(always)]
 fn recycle(block: Box<[u8]>) {
     let Some(class) = CLASSES.iter().position(|(bytes, _)| *bytes == block.len()) else { return };
     let _ = RECYCLER.try_with(|recycler| {
@@ -89,8 +91,11 @@ impl Chunk {
     }
 
     /// Appends `data`, in a larger block if need be; `more` more bytes are expected after it.
+    #[inline(always)]
     pub(crate) fn append(&mut self, data: &[u8], more: usize) {
-        if self.block.len() - self.end < data.len() {
+        if self.block.is_empty() {
+            self.block = block(data.len() + more);
+        } else if self.block.len() - self.end < data.len() {
             self.make_room(data.len(), more);
         }
         self.block[self.end..self.end + data.len()].copy_from_slice(data);
@@ -114,6 +119,7 @@ impl Chunk {
     /// Takes the first `n` bytes off (all if there are fewer), copying the smaller part of the two.
     ///
     /// The other part keeps the memory.
+    #[inline(always)]
     pub fn split_to(&mut self, n: usize) -> Chunk {
         if n >= self.len() {
             return std::mem::take(self);
@@ -136,6 +142,7 @@ impl Chunk {
 impl Deref for Chunk {
     type Target = [u8];
 
+    #[inline(always)]
     fn deref(&self) -> &[u8] {
         &self.block[self.start..self.end]
     }

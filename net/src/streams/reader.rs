@@ -2,8 +2,8 @@
 
 use std::{
     fmt,
-    future::poll_fn,
     io,
+    pin::Pin,
     task::{Context, Poll},
 };
 
@@ -202,30 +202,30 @@ impl StreamReader {
         }
     }
 
-    /// Waits until `ready` has something, or for the end.
-    async fn wait<T: Default>(
-        &mut self,
-        wanted: usize,
-        mut ready: impl FnMut(&mut Slot) -> Option<T>,
-    ) -> io::Result<T> {
-        let mut demand = Demand { key: self.key, pending: false };
-        poll_fn(|cx| {
-            let polled = self.poll_wait(cx, wanted, &mut ready);
-            demand.pending = polled.is_pending();
-            polled
-        })
-        .await
+    /// Waits until `ready` has something of up to `wanted` bytes, or for the end.
+    fn wait<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin>(&mut self, wanted: usize, ready: F) -> Wait<F> {
+        Wait { key: self.key, wanted, waits: false, ready }
     }
+}
+
+/// A read that waits. Dropped while it does, it takes its demand back, so that the limit holds again.
+struct Wait<F> {
+    key: StreamKey,
+    wanted: usize,
+    waits: bool,
+    ready: F,
+}
+
+impl<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin> Future for Wait<F> {
+    type Output = io::Result<T>;
 
     /// Polls `ready` with the stream until it has something; then lets more come in. At the end of the stream
     /// `ready` has its last chance, and an empty value, or the error, follows.
-    fn poll_wait<T: Default>(
-        &mut self,
-        cx: &mut Context<'_>,
-        wanted: usize,
-        mut ready: impl FnMut(&mut Slot) -> Option<T>,
-    ) -> Poll<io::Result<T>> {
-        let polled = self.key.with(|streams, slot| {
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let wait = self.get_mut();
+        let (ready, wanted) = (&mut wait.ready, wait.wanted);
+        let polled = wait.key.with(|streams, slot| {
             if let Some(value) = ready(slot) {
                 slot.receive.wanted = 0;
                 slot.arm_receive(streams);
@@ -239,19 +239,15 @@ impl StreamReader {
             slot.arm_receive(streams);
             Poll::Pending
         });
-        polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
+        let polled = polled.unwrap_or_else(|e| Poll::Ready(Err(e)));
+        wait.waits = polled.is_pending();
+        polled
     }
 }
 
-/// A read that waits. Dropped while it does, it takes its demand back, so that the limit holds again.
-struct Demand {
-    key: StreamKey,
-    pending: bool,
-}
-
-impl Drop for Demand {
+impl<F> Drop for Wait<F> {
     fn drop(&mut self) {
-        if self.pending {
+        if self.waits {
             let _ = self.key.with(|_, slot| slot.receive.wanted = 0);
         }
     }

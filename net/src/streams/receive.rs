@@ -114,6 +114,7 @@ impl Receive {
         self.wanted >= LARGE_DEMAND
     }
 
+    #[inline(always)]
     fn append(&mut self, data: &[u8]) {
         if !self.discarded {
             let more = if self.full_run > 0 { 3 * data.len() } else { 0 };
@@ -141,13 +142,19 @@ impl Receive {
 impl Slot {
     /// Arms a receive if the stream wants one. The multishot is armed ahead of the reader, the bulk receive,
     /// which holds memory, only for a reader that waits.
+    #[inline(always)]
     pub(super) fn arm_receive(&mut self, streams: &Streams) {
+        if self.receive.armed == Armed::Idle {
+            self.arm_idle(streams);
+        }
+    }
+
+    fn arm_idle(&mut self, streams: &Streams) {
         let Some(fd) = &self.fd else { return };
         let receive = &mut self.receive;
         let waits = receive.wanted > 0;
         let room = waits || receive.buf.len() <= receive.limit;
-        if receive.armed != Armed::Idle
-            || !room
+        if !room
             || receive.discarded
             || self.send.closing()
             || !self.ahead && !waits

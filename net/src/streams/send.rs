@@ -83,6 +83,7 @@ impl Send {
 }
 
 impl Slot {
+    #[inline(always)]
     fn batch<'s>(&'s mut self, streams: &Streams) -> &'s mut Batch {
         let index = self.index;
         self.send.next.get_or_insert_with(|| {
@@ -101,6 +102,7 @@ impl Slot {
     }
 
     /// Sends `segment` as it is, unless it is small and follows other data.
+    #[inline(always)]
     pub(super) fn write_owned(&mut self, streams: &Streams, segment: Segment) {
         let len = segment.as_ref().len();
         let behind = self.send.next.is_some() || self.send.in_flight.is_some();
@@ -115,6 +117,7 @@ impl Slot {
     }
 
     /// Puts the stream on the list of those that `flush` looks at, at the end of the turn.
+    #[inline(always)]
     pub(super) fn mark_dirty(&mut self, streams: &Streams) {
         if !self.send.dirty {
             self.send.dirty = true;
@@ -123,6 +126,7 @@ impl Slot {
     }
 
     /// Sends what was written; if that is all sent, goes on with the end that was asked for.
+    #[inline(always)]
     pub(super) fn flush(&mut self) {
         self.send.dirty = false;
         if self.send.in_flight.is_some() {
@@ -183,6 +187,7 @@ impl Slot {
 
 impl Streams {
     /// A send came back from the kernel.
+    #[inline(always)]
     pub(crate) fn sent(&self, mut batch: Box<Batch>, done: &Done) {
         let index = batch.slot;
         let before = batch.len;
@@ -241,6 +246,7 @@ impl Streams {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
+    #[inline(always)]
     fn recycle(&self, mut batch: Box<Batch>) {
         batch.clear();
         batch.fd = None;

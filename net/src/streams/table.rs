@@ -55,14 +55,17 @@ impl Table {
     }
 
     /// As `with`; `None` outside a running loop.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_with<R>(&self, f: impl FnOnce(&Streams) -> R) -> Option<R> {
         let found = RUNNING.try_with(|running| {
-            if running.borrow().is_none() {
+            let mut streams = running.borrow();
+            if streams.is_none() {
+                drop(streams);
                 // Made when first used; that sets it.
                 SERVICE.try_with(|_| ())?;
+                streams = running.borrow();
             }
-            running.borrow().as_deref().map(f)
+            streams.as_deref().map(f)
         });
         found.ok()?
     }
@@ -178,6 +181,7 @@ impl Streams {
     }
 
     /// Runs `f` with the stream in this place, if there is one.
+    #[inline(always)]
     pub(super) fn with_slot<R>(&self, index: u32, f: impl FnOnce(&mut Slot) -> R) -> Option<R> {
         match self.places.borrow_mut().get_mut(index as usize) {
             Some(Place::Taken(slot)) => Some(f(slot)),
@@ -186,6 +190,7 @@ impl Streams {
     }
 
     /// As `with_slot`; whom `f` returns is woken when the table is free again.
+    #[inline(always)]
     pub(super) fn update(&self, index: u32, f: impl FnOnce(&mut Slot) -> Option<Waker>) {
         if let Some(waker) = self.with_slot(index, f).flatten() {
             waker.wake();
@@ -342,19 +347,18 @@ impl StreamKey {
     ///
     /// # Errors
     /// On another loop: "attached to a different loop". After the loop's end: not connected.
+    #[inline(always)]
     pub(super) fn with<R>(self, f: impl FnOnce(&Streams, &mut Slot) -> R) -> io::Result<R> {
-        let found = TABLE.try_with(|streams| {
-            if streams.home != self.home {
-                return None;
+        let found = TABLE.try_with(|streams| match streams.places.borrow_mut().get_mut(self.slot as usize) {
+            Some(Place::Taken(slot)) if slot.generation == self.generation && streams.home == self.home => {
+                Ok(f(streams, slot))
             }
-            match streams.places.borrow_mut().get_mut(self.slot as usize) {
-                Some(Place::Taken(slot)) if slot.generation == self.generation => Some(f(streams, slot)),
-                _ => None,
-            }
+            _ => Err(self.absent()),
         });
-        found.flatten().ok_or_else(|| self.absent())
+        found.unwrap_or_else(|| Err(self.absent()))
     }
 
+    #[cold]
     fn absent(self) -> io::Error {
         if self.home.is_current() {
             io::ErrorKind::NotConnected.into()

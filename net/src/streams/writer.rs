@@ -152,6 +152,7 @@ impl StreamWriter {
         poll_fn(|cx| self.poll_drain(cx, &mut waited)).await
     }
 
+    #[inline(always)]
     fn poll_drain(&mut self, cx: &mut Context<'_>, waited: &mut bool) -> Poll<io::Result<()>> {
         let polled = self.key.with(|_, slot| {
             if let Some(e) = slot.send_error() {

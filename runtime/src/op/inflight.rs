@@ -169,6 +169,7 @@ impl Table {
         self.in_flight
     }
 
+    #[inline(always)]
     pub(crate) fn insert(&mut self, op: InFlight, scratch: Option<Box<Scratch>>, makes_fd: bool) -> OpKey {
         self.in_flight += 1;
         let state = State::InFlight(op);
@@ -189,6 +190,7 @@ impl Table {
         OpKey { slot, generation: entry.generation }
     }
 
+    #[inline(always)]
     fn entry(&mut self, key: OpKey) -> Option<&mut Entry> {
         self.entries.get_mut(key.slot as usize).filter(|e| e.generation == key.generation)
     }
@@ -205,6 +207,7 @@ impl Table {
     }
 
     /// Shares a multishot in flight, to deliver an item.
+    #[inline(always)]
     pub(crate) fn shots(&mut self, key: OpKey) -> Option<Rc<dyn Shots>> {
         match &self.entry(key)?.state {
             State::InFlight(InFlight::Shots(op)) => Some(Rc::clone(op)),
@@ -221,6 +224,7 @@ impl Table {
     }
 
     /// The final CQE arrived: the operation leaves the table, or stays as the result that its future claims.
+    #[inline(always)]
     pub(crate) fn finish(&mut self, key: OpKey, done: Done) -> Ending {
         let Some(entry) = self.entry(key) else { return Ending::Stray };
         let op = match std::mem::replace(&mut entry.state, State::Free { next: NONE }) {
@@ -278,6 +282,7 @@ impl Table {
         }
     }
 
+    #[inline(always)]
     fn free_slot(&mut self, key: OpKey) -> Option<Box<dyn Ended>> {
         let next = self.free;
         let entry = &mut self.entries[key.slot as usize];

@@ -65,6 +65,7 @@ pub(crate) enum Ring {
 
 impl Ring {
     /// Puts `op` into the table and its SQE into the queue. Never fails: what does not fit waits.
+    #[inline(always)]
     pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight) -> OpKey {
         match self {
             Ring::Uring(ring) => ring.submit(table, op),
@@ -105,6 +106,7 @@ impl Ring {
     }
 
     /// After delivery: the next silent send that has succeeded without a completion.
+    #[inline(always)]
     pub(crate) fn silent_success(&mut self, table: &Table) -> Option<OpKey> {
         match self {
             Ring::Uring(ring) => ring.silent_success(table),

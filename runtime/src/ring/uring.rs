@@ -121,6 +121,7 @@ impl Uring {
         self.ring.as_mut().expect("the ring is taken only by leak, at the loop's end")
     }
 
+    #[inline(always)]
     pub(crate) fn submit(&mut self, table: &mut Table, mut op: InFlight) -> OpKey {
         let Encoded { entry, scratch, makes_fd, silent } = encode(op.prepare(), self);
         let key = table.insert(op, scratch, makes_fd);
@@ -137,6 +138,7 @@ impl Uring {
         self.push(entry.user_data(IGNORED));
     }
 
+    #[inline(always)]
     fn push(&mut self, entry: Entry) {
         self.pushed += 1;
         self.counters.sqes += 1;
@@ -145,6 +147,7 @@ impl Uring {
         }
     }
 
+    #[inline(always)]
     fn push_now(&mut self, entry: &Entry) -> bool {
         // SAFETY: rules 1 and 2.
         unsafe { self.ring().submission().push(entry) }.is_ok()
@@ -261,6 +264,7 @@ impl Uring {
 
     /// Rule 3: to be called after an `enter`, `drain` and the delivery of what was drained. The next silent
     /// send that the kernel had consumed then, and that is still in flight, has succeeded.
+    #[inline(always)]
     pub(crate) fn silent_success(&mut self, table: &Table) -> Option<OpKey> {
         while let Some(&(number, key)) = self.silent.front()
             && number <= self.settled
@@ -281,6 +285,7 @@ impl Uring {
 }
 
 /// Turns a CQE into owned values.
+#[inline(always)]
 fn own(pool: &Pool, table: &Table, key: OpKey, cqe: &cqueue::Entry) -> Done {
     let (res, flags) = (cqe.result(), cqe.flags());
     let brought = if let Some(id) = cqueue::buffer_select(flags) {
@@ -302,6 +307,7 @@ struct Encoded {
 }
 
 /// Writes the description down in the kernel's form. The lifetimes end here and rule 1 takes over.
+#[inline(always)]
 fn encode(sqe: Sqe<'_>, ring: &Uring) -> Encoded {
     let silent = sqe.silent && ring.silent_sends;
     let mut scratch = None;
@@ -363,6 +369,7 @@ impl Scratch {
     }
 }
 
+#[inline(always)]
 fn raw(fd: &Fd) -> types::Fd {
     match fd.inner() {
         Inner::Os(fd) => types::Fd(fd.as_raw_fd()),
@@ -371,6 +378,7 @@ fn raw(fd: &Fd) -> types::Fd {
 }
 
 /// The kernel takes 32 bits; more is sent or received in the next operation.
+#[inline(always)]
 fn length(buf: &[u8]) -> u32 {
     buf.len().min(i32::MAX as usize) as u32
 }
