@@ -11,8 +11,8 @@ use std::{
 use crate::{
     exception,
     op::{
-        Done, OpKey,
-        inflight::{Ended, Ending, InFlight, Table},
+        OpKey,
+        inflight::{Delivery, Ended, InFlight, Table},
     },
     ring::{Completion, Ring, RingCounters, Wait},
 };
@@ -20,8 +20,6 @@ use crate::{
 /// No borrow is held while an operation's own code runs, except `prepare`.
 pub(crate) struct Driver {
     inner: RefCell<Inner>,
-    /// The completions of one `enter`; kept for its capacity.
-    batch: RefCell<Vec<Completion>>,
     /// Whether something was queued since the last `enter`.
     submitted: Cell<bool>,
 }
@@ -33,11 +31,7 @@ struct Inner {
 
 impl Driver {
     pub(crate) fn new(ring: Ring) -> Driver {
-        Driver {
-            inner: RefCell::new(Inner { table: Table::new(), ring }),
-            batch: RefCell::new(Vec::with_capacity(64)),
-            submitted: Cell::new(false),
-        }
+        Driver { inner: RefCell::new(Inner { table: Table::new(), ring }), submitted: Cell::new(false) }
     }
 
     #[inline(always)]
@@ -101,56 +95,35 @@ impl Driver {
     /// Submits, sleeps as `wait` says, and delivers what came.
     pub(crate) fn enter(&self, wait: Wait) -> io::Result<()> {
         self.submitted.set(false);
-        let mut batch = std::mem::take(&mut *self.batch.borrow_mut());
         {
             let Inner { table, ring } = &mut *self.inner.borrow_mut();
             ring.enter(table, wait)?;
-            ring.drain(table, &mut batch);
+            ring.arrived();
         }
-        // Taken off the end: what a panic leaves is delivered all the same.
-        batch.reverse();
         // An operation is library code, but a panic of one must not cost the others their completions, nor the
         // kernel the operation. The panic hook has told of it.
-        while panic::catch_unwind(AssertUnwindSafe(|| self.deliver_all(&mut batch))).is_err() {}
-        *self.batch.borrow_mut() = batch;
+        while panic::catch_unwind(AssertUnwindSafe(|| self.deliver_all())).is_err() {}
         Ok(())
     }
 
-    fn deliver_all(&self, batch: &mut Vec<Completion>) {
-        while let Some(Completion { key, done }) = batch.pop() {
-            if done.more { self.more(key, done) } else { self.finish(key, done) }
-        }
-        while let Some(key) = self.silent_success() {
-            // Everything that the operation asked for was sent.
-            self.finish(key, Done::new(i32::MAX));
+    fn deliver_all(&self) {
+        while let Some(delivery) = self.next() {
+            match delivery {
+                Delivery::Item(op, done) => op.deliver(done),
+                Delivery::End(op, done) => op.finish(done),
+                Delivery::Last(op, done) => op.finish(done),
+                Delivery::Claimed(waker) => waker.into_iter().for_each(exception::wake),
+                Delivery::Abandoned(op, done) => op.abandon(done),
+                Delivery::Stray => self.stray(),
+            }
         }
     }
 
     #[inline(always)]
-    fn silent_success(&self) -> Option<OpKey> {
+    fn next(&self) -> Option<Delivery> {
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
-        ring.silent_success(table)
-    }
-
-    #[inline(always)]
-    fn more(&self, key: OpKey, done: Done) {
-        let op = self.inner.borrow_mut().table.shots(key);
-        match op {
-            Some(op) => op.deliver(done),
-            None => self.stray(),
-        }
-    }
-
-    #[inline(always)]
-    fn finish(&self, key: OpKey, done: Done) {
-        let ending = self.inner.borrow_mut().table.finish(key, done);
-        match ending {
-            Ending::Resident(op, done) => op.finish(done),
-            Ending::Shots(op, done) => op.finish(done),
-            Ending::Abandoned(op, done) => op.abandon(done),
-            Ending::Claimed(waker) => waker.into_iter().for_each(exception::wake),
-            Ending::Stray => self.stray(),
-        }
+        let Completion { key, done } = ring.next(table)?;
+        Some(table.deliver(key, done))
     }
 
     fn stray(&self) {

@@ -37,18 +37,23 @@ pub(crate) fn recycle_blocks(on: bool) {
     });
 }
 
+/// The smallest class of blocks of at least `size` bytes. Most are of the first.
+#[inline(always)]
+fn class_of(size: usize) -> Option<usize> {
+    if size <= CLASSES[0].0 { Some(0) } else { CLASSES.iter().position(|(bytes, _)| *bytes >= size) }
+}
+
 /// A block of at least `size` bytes.
 #[inline(always)]
 fn block(size: usize) -> Box<[u8]> {
-    let class = if size <= CLASSES[0].0 { Some(0) } else { CLASSES.iter().position(|(bytes, _)| *bytes >= size) };
-    let Some(class) = class else { return vec![0; size.next_power_of_two()].into_boxed_slice() };
+    let Some(class) = class_of(size) else { return vec![0; size.next_power_of_two()].into_boxed_slice() };
     let recycled = RECYCLER.try_with(|recycler| recycler.free[class].borrow_mut().pop()).ok().flatten();
     recycled.unwrap_or_else(|| vec![0; CLASSES[class].0].into_boxed_slice())
 }
 
 #[inline(always)]
 fn recycle(block: Box<[u8]>) {
-    let Some(class) = CLASSES.iter().position(|(bytes, _)| *bytes == block.len()) else { return };
+    let Some(class) = class_of(block.len()).filter(|class| CLASSES[*class].0 == block.len()) else { return };
     let _ = RECYCLER.try_with(|recycler| {
         let mut free = recycler.free[class].borrow_mut();
         if recycler.open.get() && free.len() < CLASSES[class].1 {

@@ -1,8 +1,7 @@
 //! The reading handle of a stream (asyncio `StreamReader`).
 
 use std::{
-    fmt,
-    io,
+    fmt, io,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -203,7 +202,11 @@ impl StreamReader {
     }
 
     /// Waits until `ready` has something of up to `wanted` bytes, or for the end.
-    fn wait<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin>(&mut self, wanted: usize, ready: F) -> Wait<F> {
+    fn wait<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin>(
+        &mut self,
+        wanted: usize,
+        ready: F,
+    ) -> Wait<F> {
         Wait { key: self.key, wanted, waits: false, ready }
     }
 }

@@ -154,11 +154,7 @@ impl Slot {
         let receive = &mut self.receive;
         let waits = receive.wanted > 0;
         let room = waits || receive.buf.len() <= receive.limit;
-        if !room
-            || receive.discarded
-            || self.send.closing()
-            || !self.ahead && !waits
-        {
+        if !room || receive.discarded || self.send.closing() || !self.ahead && !waits {
             return;
         }
         receive.cancelling = false;

@@ -1,8 +1,8 @@
 //! The in-flight table: the kernel's share of every operation.
 //!
-//! An entry is taken by `insert` and freed only by `finish`, on the operation's final CQE. Between the two
-//! nobody gets at the operation but the simulator, and `shots`, which shares a multishot for its item. The
-//! boxes may move, what is in them does not. Keys carry a generation, so a late CQE or cancel of an earlier
+//! An entry is taken by `insert` and freed only by `deliver`, on the operation's final CQE. Between the
+//! two nobody gets at the operation but the simulator, and `deliver`, which shares a multishot for its item.
+//! The boxes may move, what is in them does not. Keys carry a generation, so a late CQE or cancel of an earlier
 //! operation in the same slot finds nothing.
 
 use std::{any::Any, rc::Rc, task::Waker};
@@ -206,15 +206,6 @@ impl Table {
         self.is_in_flight(key) && self.entries[key.slot as usize].makes_fd
     }
 
-    /// Shares a multishot in flight, to deliver an item.
-    #[inline(always)]
-    pub(crate) fn shots(&mut self, key: OpKey) -> Option<Rc<dyn Shots>> {
-        match &self.entry(key)?.state {
-            State::InFlight(InFlight::Shots(op)) => Some(Rc::clone(op)),
-            _ => None,
-        }
-    }
-
     /// The simulator's look at the SQE of an operation that it owns.
     pub(crate) fn sqe(&mut self, key: OpKey) -> Option<Sqe<'_>> {
         match &mut self.entry(key)?.state {
@@ -223,32 +214,39 @@ impl Table {
         }
     }
 
-    /// The final CQE arrived: the operation leaves the table, or stays as the result that its future claims.
+    /// A completion arrived. After the final one the operation leaves the table, or its result stays for the
+    /// future that claims it.
     #[inline(always)]
-    pub(crate) fn finish(&mut self, key: OpKey, done: Done) -> Ending {
-        let Some(entry) = self.entry(key) else { return Ending::Stray };
+    pub(crate) fn deliver(&mut self, key: OpKey, done: Done) -> Delivery {
+        let Some(entry) = self.entry(key) else { return Delivery::Stray };
+        if done.more {
+            return match &entry.state {
+                State::InFlight(InFlight::Shots(op)) => Delivery::Item(Rc::clone(op), done),
+                _ => Delivery::Stray,
+            };
+        }
         let op = match std::mem::replace(&mut entry.state, State::Free { next: NONE }) {
             State::InFlight(op) => op,
             other => {
                 entry.state = other;
-                return Ending::Stray;
+                return Delivery::Stray;
             }
         };
         entry.scratch = None;
-        let ending = match op {
-            InFlight::Resident(op) => Ending::Resident(op, done),
-            InFlight::Shots(op) => Ending::Shots(op, done),
-            InFlight::Abandoned(op) => Ending::Abandoned(op, done),
+        let delivery = match op {
+            InFlight::Resident(op) => Delivery::Last(op, done),
+            InFlight::Shots(op) => Delivery::End(op, done),
+            InFlight::Abandoned(op) => Delivery::Abandoned(op, done),
             InFlight::Claimed(op) => {
                 entry.state = State::Ended(op.finish(done));
                 let waker = entry.waker.take();
                 self.in_flight -= 1;
-                return Ending::Claimed(waker);
+                return Delivery::Claimed(waker);
             }
         };
         self.in_flight -= 1;
         self.free_slot(key);
-        ending
+        delivery
     }
 
     /// The future's look: the result if there is one, else `waker` is kept. Gives back the waker that it
@@ -305,10 +303,14 @@ impl Table {
     }
 }
 
-/// An operation that has just left the table, with what its completion brought.
-pub(crate) enum Ending {
-    Resident(Box<dyn Resident>, Done),
-    Shots(Rc<dyn Shots>, Done),
+/// What a completion sets off, once the table is not borrowed.
+pub(crate) enum Delivery {
+    /// One result of many.
+    Item(Rc<dyn Shots>, Done),
+    /// The last of many.
+    End(Rc<dyn Shots>, Done),
+    /// The one result of a handle's operation.
+    Last(Box<dyn Resident>, Done),
     /// The result is kept; whom to wake.
     Claimed(Option<Waker>),
     Abandoned(Box<dyn Claimed>, Done),

@@ -97,20 +97,21 @@ impl Ring {
         }
     }
 
-    /// Moves the completions out.
-    pub(crate) fn drain(&mut self, table: &Table, out: &mut Vec<Completion>) {
+    /// To be called after an `enter`, before the completions are taken.
+    pub(crate) fn arrived(&mut self) {
         match self {
-            Ring::Uring(ring) => ring.drain(table, out),
-            Ring::Sim(sim) => sim.drain(out),
+            Ring::Uring(ring) => ring.arrived(),
+            Ring::Sim(sim) => sim.arrived(),
         }
     }
 
-    /// After delivery: the next silent send that has succeeded without a completion.
+    /// The next completion, then the next silent send that has succeeded without one. One that has been taken
+    /// must be delivered before the next is asked for.
     #[inline(always)]
-    pub(crate) fn silent_success(&mut self, table: &Table) -> Option<OpKey> {
+    pub(crate) fn next(&mut self, table: &Table) -> Option<Completion> {
         match self {
-            Ring::Uring(ring) => ring.silent_success(table),
-            Ring::Sim(sim) => sim.silent_success(),
+            Ring::Uring(ring) => ring.next(table),
+            Ring::Sim(sim) => sim.next(),
         }
     }
 

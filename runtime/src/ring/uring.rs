@@ -234,12 +234,19 @@ impl Uring {
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 
-    pub(crate) fn drain(&mut self, table: &Table, out: &mut Vec<Completion>) {
+    /// To be called after an `enter`, before the completions are taken.
+    pub(crate) fn arrived(&mut self) {
         if !self.silent.is_empty() {
             self.settle_silent();
         }
-        let Uring { ring: Some(ring), pool, counters, .. } = self else { return };
-        counters.overflows += u64::from(ring.submission().cq_overflow());
+        let overflown = self.ring().submission().cq_overflow();
+        self.counters.overflows += u64::from(overflown);
+    }
+
+    /// The next completion; one that has been taken must be delivered before the next is asked for.
+    #[inline(always)]
+    pub(crate) fn next(&mut self, table: &Table) -> Option<Completion> {
+        let Uring { ring: Some(ring), pool, counters, .. } = self else { return None };
         for cqe in ring.completion() {
             if cqe.user_data() == IGNORED {
                 continue;
@@ -247,11 +254,14 @@ impl Uring {
             counters.cqes += 1;
             let key = OpKey::from_user_data(cqe.user_data());
             let done = own(pool, table, key, &cqe);
-            if done.errno() == Some(libc::ENOBUFS) {
+            if done.res == -libc::ENOBUFS {
                 counters.enobufs += 1;
             }
-            out.push(Completion { key, done });
+            return Some(Completion { key, done });
         }
+        let key = self.silent_success(table)?;
+        // Everything that the operation asked for was sent.
+        Some(Completion { key, done: Done::new(i32::MAX) })
     }
 
     /// Notes which silent sends have reported by now, if they ever will. One that the kernel has consumed may
@@ -262,10 +272,10 @@ impl Uring {
         }
     }
 
-    /// Rule 3: to be called after an `enter`, `drain` and the delivery of what was drained. The next silent
-    /// send that the kernel had consumed then, and that is still in flight, has succeeded.
+    /// Rule 3: called once every completion of an `enter` was delivered. The next silent send that the kernel
+    /// had consumed then, and that is still in flight, has succeeded.
     #[inline(always)]
-    pub(crate) fn silent_success(&mut self, table: &Table) -> Option<OpKey> {
+    fn silent_success(&mut self, table: &Table) -> Option<OpKey> {
         while let Some(&(number, key)) = self.silent.front()
             && number <= self.settled
         {
@@ -487,10 +497,7 @@ mod self_test {
     use std::{io, io::Read, io::Write, os::unix::net::UnixStream, rc::Rc};
 
     use super::{Completion, Fd, Table, Uring, Wait};
-    use crate::op::{
-        Done, Multishot, OpKey, Operation, Sqe,
-        inflight::InFlight,
-    };
+    use crate::op::{Done, Multishot, Operation, Sqe, inflight::InFlight};
 
     const BLOCK: usize = 64 * 1024;
     /// Stands for "no completion".
@@ -568,22 +575,15 @@ mod self_test {
     fn run(ring: &mut Uring, table: &mut Table, op: InFlight) -> io::Result<Vec<(bool, i32)>> {
         let key = ring.submit(table, op);
         ring.enter(Wait::No)?;
-        let mut out = Vec::new();
-        ring.drain(table, &mut out);
-        let mut reports: Vec<_> = out.into_iter().filter_map(|c| report(table, key, &c)).collect();
-        while let Some(key) = ring.silent_success(table) {
-            drop(table.finish(key, Done::new(0)));
-            reports.push((false, SILENT));
+        ring.arrived();
+        let mut reports = Vec::new();
+        while let Some(Completion { key: whose, done }) = ring.next(table) {
+            if whose == key {
+                reports.push((done.more, done.res));
+            }
+            drop(table.deliver(whose, done));
         }
         Ok(reports)
-    }
-
-    fn report(table: &mut Table, key: OpKey, completion: &Completion) -> Option<(bool, i32)> {
-        let more = completion.done.more;
-        if !more {
-            drop(table.finish(completion.key, Done::new(0)));
-        }
-        (completion.key == key).then_some((more, completion.done.res))
     }
 
     /// Ends whatever the test left in flight.
@@ -593,10 +593,9 @@ mod self_test {
         }
         while table.in_flight() > 0 {
             ring.enter(Wait::Forever)?;
-            let mut out = Vec::new();
-            ring.drain(table, &mut out);
-            for completion in out.into_iter().filter(|c| !c.done.more) {
-                drop(table.finish(completion.key, Done::new(0)));
+            ring.arrived();
+            while let Some(Completion { key, done }) = ring.next(table) {
+                drop(table.deliver(key, done));
             }
         }
         Ok(passed)

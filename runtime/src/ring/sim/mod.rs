@@ -52,6 +52,8 @@ pub(crate) struct Sim {
     pending: Vec<Pending>,
     /// What was executed, each with the time at which the loop may see it.
     done: Vec<(u64, Completion)>,
+    /// What the loop is taking.
+    ready: VecDeque<Completion>,
     /// Silent sends that have succeeded: as in the kernel, they do not end a sleep.
     silent: VecDeque<OpKey>,
     submitted: u64,
@@ -80,6 +82,7 @@ impl Sim {
             faults,
             pending: Vec::new(),
             done: Vec::new(),
+            ready: VecDeque::new(),
             silent: VecDeque::new(),
             submitted: 0,
             cq: sizes.cq as usize,
@@ -282,7 +285,8 @@ impl Sim {
                 self.free_buffers.set(self.free_buffers.get() - 1);
                 let free = Rc::clone(&self.free_buffers);
                 let mut done = Done::new(n as i32);
-                done.brought = Brought::Buf(PoolBuf::simulated(bytes.into_boxed_slice(), self.buffer_size, free));
+                done.brought =
+                    Brought::Buf(PoolBuf::simulated(bytes.into_boxed_slice(), self.buffer_size, free));
                 done.sock_nonempty = more;
                 if cap > 0 && op.moved >= cap { Step::Last(done) } else { Step::More(done) }
             }
@@ -331,13 +335,8 @@ impl Sim {
         }
     }
 
-    /// As the real ring's: the next silent send that has succeeded.
-    pub(crate) fn silent_success(&mut self) -> Option<OpKey> {
-        self.silent.pop_front()
-    }
-
     /// Hands over what has arrived, as much as the completion queue holds.
-    pub(crate) fn drain(&mut self, out: &mut Vec<Completion>) {
+    pub(crate) fn arrived(&mut self) {
         let now = self.clock.now_ns();
         let capacity = self.faults.cq_capacity.unwrap_or(self.cq);
         let (mut ready, later): (Vec<_>, Vec<_>) =
@@ -351,7 +350,13 @@ impl Sim {
             self.done.splice(..0, ready.split_off(capacity));
         }
         self.counters.cqes += ready.len() as u64;
-        out.extend(ready.into_iter().map(|(_, completion)| completion));
+        self.ready.extend(ready.into_iter().map(|(_, completion)| completion));
+    }
+
+    /// As the real ring's: completions, then silent sends that have succeeded.
+    pub(crate) fn next(&mut self) -> Option<Completion> {
+        let silent = |key| Completion { key, done: Done::new(i32::MAX) };
+        self.ready.pop_front().or_else(|| self.silent.pop_front().map(silent))
     }
 
     /// Any order among operations; the completions of one keep theirs.
