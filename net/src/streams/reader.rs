@@ -49,7 +49,7 @@ impl StreamReader {
         if n == 0 {
             return Ok(Chunk::default());
         }
-        self.wait(n, |slot| (!slot.receive.buf.is_empty()).then(|| slot.take(n))).await
+        self.wait(1, |slot| (!slot.receive.buf.is_empty()).then(|| slot.take(n))).await
     }
 
     /// As [`read`](StreamReader::read), into `buf`; 0 at the end of the stream, or if `buf` is empty.
@@ -57,7 +57,7 @@ impl StreamReader {
         if buf.is_empty() {
             return Ok(0);
         }
-        self.wait(buf.len(), |slot| (!slot.receive.buf.is_empty()).then(|| slot.copy_to(buf))).await
+        self.wait(1, |slot| (!slot.receive.buf.is_empty()).then(|| slot.copy_to(buf))).await
     }
 
     /// Everything until the end of the stream (asyncio `read(-1)`), without limit.
@@ -201,7 +201,7 @@ impl StreamReader {
         }
     }
 
-    /// Waits until `ready` has something of up to `wanted` bytes, or for the end.
+    /// Waits until `ready` has something, which takes `wanted` bytes at least, or for the end.
     fn wait<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin>(
         &mut self,
         wanted: usize,
