@@ -9,7 +9,7 @@ use std::{
 
 use common::{child_command, echo, is_child, pattern};
 use corio_net::{open_connection, start_server};
-use corio_runtime::{create_task, run};
+use corio_runtime::{create_task, metrics, run};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 const TEN_THOUSAND: &str = "ten_thousand_connections_are_open_and_echo_at_once";
@@ -92,5 +92,33 @@ fn a_gibibyte_goes_through_one_connection_byte_for_byte() {
         assert_eq!(sent, received);
         assert!(reader.read(1).await.unwrap().is_empty());
         drop(sender.await.unwrap());
+    });
+}
+
+#[test]
+fn small_messages_cost_one_submission_each_however_much_is_asked_for() {
+    const MESSAGES: usize = 5000;
+    run(async {
+        let server = start_server("127.0.0.1:0", |mut reader, mut writer| async move {
+            loop {
+                let data = reader.read(1 << 20).await?;
+                if data.is_empty() {
+                    return Ok(());
+                }
+                writer.write(data)?;
+                writer.drain().await?;
+            }
+        });
+        let server = server.await.unwrap();
+        let (mut reader, mut writer) = open_connection(server.local_addr().unwrap()).await.unwrap();
+        let before = metrics().ring.sqes;
+        for _ in 0..MESSAGES {
+            writer.write_all(&[7; 64]).await.unwrap();
+            assert_eq!(reader.readexactly(64).await.unwrap(), [7; 64]);
+        }
+        // Both ends send once per message; their receives stay armed.
+        let submitted = metrics().ring.sqes - before;
+        let sends = 2 * MESSAGES as u64;
+        assert!((sends..sends + sends / 50).contains(&submitted), "{submitted} for {MESSAGES} messages");
     });
 }

@@ -224,11 +224,11 @@ fn b1_the_memory_stays_until_the_final_completion() {
 }
 
 #[test]
-fn b2_two_thousand_loops_dropped_with_operations_in_flight() {
-    if !common::in_own_process("b2_two_thousand_loops_dropped_with_operations_in_flight") {
+fn b2_ten_thousand_loops_dropped_with_operations_in_flight() {
+    if !common::in_own_process("b2_ten_thousand_loops_dropped_with_operations_in_flight") {
         return;
     }
-    const LOOPS: usize = 2000;
+    const LOOPS: usize = 10_000;
     const OPS: usize = 5;
     run(async {});
     let fds = open_fds();
