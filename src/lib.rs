@@ -8,7 +8,9 @@ pub use corio_runtime::{
     Backend, BackendInfo, Builder, Handle, LoopClosed, Runner, Task, TaskError, create_task,
     create_task_named, current_task, handle, run, yield_now,
 };
+pub use queue::{LifoQueue, PriorityQueue, Queue};
 pub use streams::{open_connection, start_server};
+pub use sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, Semaphore};
 pub use time::{sleep, sleep_until, timeout, timeout_at, wait_for};
 
 /// Tasks (asyncio "Coroutines and Tasks").
@@ -57,6 +59,19 @@ pub mod streams {
 /// Sockets, the low level: owned buffers, for those who build protocols.
 pub mod net {
     pub use corio_net::{TcpListener, TcpStream, ToSocketAddrs, resolve};
+}
+
+/// Locks and their kin (asyncio "Synchronization Primitives"): fair, for the tasks of one core.
+pub mod sync {
+    pub use corio_sync::{
+        Barrier, BoundedSemaphore, BrokenBarrier, Condition, ConditionGuard, Event, Lock, LockGuard,
+        OverRelease, OwnedLockGuard, OwnedPermit, Permit, Semaphore, oneshot,
+    };
+}
+
+/// Queues between the tasks of one core (asyncio "Queues").
+pub mod queue {
+    pub use corio_sync::{GetError, LifoQueue, PriorityQueue, PutError, Queue, QueueShutDown, TaskDoneError};
 }
 
 #[doc = include_str!("../README.md")]

@@ -26,7 +26,8 @@ const ARROWS: [(&str, &[&str]); 7] = [
     ("runtime", &[]),
     ("net", &["corio-runtime"]),
     ("process", &["corio-runtime", "corio-net"]),
-    ("sync", &[]),
+    // Only for its feature `timeout`.
+    ("sync", &["corio-runtime"]),
     ("macros", &[]),
     ("benches", &["corio", "corio-runtime", "corio-net", "corio-process", "corio-sync"]),
 ];

@@ -1,0 +1,169 @@
+//! A point that a number of tasks pass together (asyncio `Barrier`).
+//!
+//! ```text
+//!            the last of the parties arrives              the last one leaves
+//!   filling ───────────────────────────────▶ draining ─────────────────────▶ filling
+//!      │ reset, with somebody inside             │ reset
+//!      ▼                                         ▼
+//!   resetting ◀──────────────────────────────────┘     (filling, once everybody has left)
+//!   any ── abort ──▶ broken ── reset ──▶ resetting or filling
+//! ```
+//! Who comes while others drain or leave waits outside for the next round.
+
+use std::{cell::Cell, error::Error, fmt, io};
+
+use crate::waiters::Waiters;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Filling,
+    Draining,
+    Resetting,
+    Broken,
+}
+
+/// Lets `parties` tasks wait for each other, again and again (asyncio `Barrier`).
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// let barrier = corio_sync::Barrier::new(2);
+/// let (a, b) = futures::join!(barrier.wait(), barrier.wait());
+/// assert_eq!((a, b), (Ok(0), Ok(1)));
+/// # });
+/// ```
+pub struct Barrier {
+    parties: usize,
+    state: Cell<State>,
+    inside: Cell<usize>,
+    /// Inside, until the round is full.
+    filling: Waiters,
+    /// Outside, until the round before has left.
+    outside: Waiters,
+}
+
+impl Barrier {
+    /// A barrier for `parties` tasks.
+    ///
+    /// # Panics
+    /// If `parties` is 0.
+    pub const fn new(parties: usize) -> Barrier {
+        assert!(parties > 0, "a barrier needs at least one party");
+        Barrier {
+            parties,
+            state: Cell::new(State::Filling),
+            inside: Cell::new(0),
+            filling: Waiters::new(),
+            outside: Waiters::new(),
+        }
+    }
+
+    /// Waits until all parties wait (asyncio `wait`): each gets its place in the order of arrival, from 0. The
+    /// one who comes last goes on at once.
+    ///
+    /// Dropped while it waits, it leaves the round, which another one can join.
+    ///
+    /// # Errors
+    /// [`BrokenBarrier`] if the barrier is or gets broken by [`abort`](Barrier::abort), or
+    /// [`reset`](Barrier::reset) while this one is inside.
+    pub async fn wait(&self) -> Result<usize, BrokenBarrier> {
+        while matches!(self.state.get(), State::Draining | State::Resetting) {
+            self.outside.wait(|| ()).await;
+        }
+        if self.state.get() == State::Broken {
+            return Err(BrokenBarrier(()));
+        }
+        let place = self.inside.get();
+        self.inside.set(place + 1);
+        let inside = Inside(self);
+        if place + 1 == self.parties {
+            self.state.set(State::Draining);
+            self.filling.grant_all();
+        } else {
+            self.filling.wait(|| ()).await;
+        }
+        let broken = matches!(self.state.get(), State::Broken | State::Resetting);
+        drop(inside);
+        if broken { Err(BrokenBarrier(())) } else { Ok(place) }
+    }
+
+    /// Back to an empty barrier (asyncio `reset`): everybody inside gets [`BrokenBarrier`].
+    pub fn reset(&self) {
+        if self.inside.get() == 0 {
+            self.state.set(State::Filling);
+        } else {
+            self.state.set(State::Resetting);
+        }
+        self.wake();
+    }
+
+    /// Breaks the barrier (asyncio `abort`): everybody inside and everybody who comes gets [`BrokenBarrier`],
+    /// until [`reset`](Barrier::reset).
+    pub fn abort(&self) {
+        self.state.set(State::Broken);
+        self.wake();
+    }
+
+    /// How many tasks pass together.
+    pub fn parties(&self) -> usize {
+        self.parties
+    }
+
+    /// How many wait inside; 0 while a full round leaves.
+    pub fn n_waiting(&self) -> usize {
+        if self.state.get() == State::Filling { self.inside.get() } else { 0 }
+    }
+
+    /// Whether the barrier is broken.
+    pub fn broken(&self) -> bool {
+        self.state.get() == State::Broken
+    }
+
+    fn wake(&self) {
+        self.filling.grant_all();
+        self.outside.grant_all();
+    }
+}
+
+/// One who is inside. Whoever leaves last opens the next round.
+struct Inside<'a>(&'a Barrier);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        let barrier = self.0;
+        barrier.inside.set(barrier.inside.get() - 1);
+        if barrier.inside.get() == 0 && matches!(barrier.state.get(), State::Draining | State::Resetting) {
+            barrier.state.set(State::Filling);
+            barrier.outside.grant_all();
+        }
+    }
+}
+
+impl fmt::Debug for Barrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state.get() {
+            State::Filling => "filling",
+            State::Draining => "draining",
+            State::Resetting => "resetting",
+            State::Broken => return f.write_str("<Barrier [broken]>"),
+        };
+        write!(f, "<Barrier [{state}, waiters:{}/{}]>", self.n_waiting(), self.parties)
+    }
+}
+
+/// The barrier is broken, or was reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokenBarrier(());
+
+impl fmt::Display for BrokenBarrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the barrier was aborted or reset")
+    }
+}
+
+impl Error for BrokenBarrier {}
+
+impl From<BrokenBarrier> for io::Error {
+    fn from(e: BrokenBarrier) -> io::Error {
+        io::Error::other(e)
+    }
+}

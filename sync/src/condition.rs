@@ -1,0 +1,191 @@
+//! Waiting for a change of a locked value (asyncio `Condition`).
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    ops::{Deref, DerefMut},
+    pin::pin,
+    task::Poll,
+};
+
+use crate::{
+    lock::{Lock, LockGuard},
+    waiters::Waiters,
+};
+
+/// A [`Lock`] whose holder can wait until another one says that something changed (asyncio `Condition`).
+///
+/// Only who holds the lock can wait and notify, so both are methods of its guard. A notification that was
+/// given to a task which is then cancelled goes to the next one.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use corio_sync::Condition;
+/// let ready = Condition::new(0);
+/// let consumer = async {
+///     let mut jobs = ready.acquire().await.wait_for(|jobs| *jobs > 0).await;
+///     *jobs -= 1;
+/// };
+/// let producer = async {
+///     let mut jobs = ready.acquire().await;
+///     *jobs += 1;
+///     jobs.notify(1);
+/// };
+/// futures::join!(consumer, producer);
+/// assert_eq!(*ready.acquire().await, 0);
+/// # });
+/// ```
+#[doc(alias = "Condvar")]
+pub struct Condition<T = ()> {
+    lock: Lock<T>,
+    waiters: Waiters,
+}
+
+impl<T> Condition<T> {
+    /// An unlocked condition around `value`.
+    pub const fn new(value: T) -> Condition<T> {
+        Condition { lock: Lock::new(value), waiters: Waiters::new() }
+    }
+
+    /// Waits for the lock (asyncio `acquire`), as [`Lock::acquire`] does.
+    pub async fn acquire(&self) -> ConditionGuard<'_, T> {
+        ConditionGuard { guard: self.lock.acquire().await, condition: self }
+    }
+
+    /// Whether somebody holds the lock.
+    pub fn locked(&self) -> bool {
+        self.lock.locked()
+    }
+
+    fn notify(&self, n: usize) {
+        for _ in 0..n.min(self.waiters.waiting()) {
+            self.waiters.grant();
+        }
+    }
+
+    /// Takes the lock again for one who was notified; if it is dropped first, the notification goes on.
+    async fn relock(&self) -> ConditionGuard<'_, T> {
+        let notified = PassOn { condition: Some(self) };
+        let guard = self.lock.acquire().await;
+        notified.used();
+        ConditionGuard { guard, condition: self }
+    }
+}
+
+/// A notification that was given but not yet used.
+struct PassOn<'a, T> {
+    condition: Option<&'a Condition<T>>,
+}
+
+impl<T> PassOn<'_, T> {
+    fn used(mut self) {
+        self.condition = None;
+    }
+}
+
+impl<T> Drop for PassOn<'_, T> {
+    fn drop(&mut self) {
+        if let Some(condition) = self.condition {
+            condition.notify(1);
+        }
+    }
+}
+
+impl<T: Default> Default for Condition<T> {
+    fn default() -> Condition<T> {
+        Condition::new(T::default())
+    }
+}
+
+impl<T> fmt::Debug for Condition<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.locked() { "locked" } else { "unlocked" };
+        match self.waiters.waiting() {
+            0 => write!(f, "<Condition [{state}]>"),
+            waiters => write!(f, "<Condition [{state}, waiters:{waiters}]>"),
+        }
+    }
+}
+
+/// Holds the lock of a [`Condition`]; releases it when dropped.
+#[must_use = "a dropped guard releases its lock"]
+pub struct ConditionGuard<'a, T> {
+    guard: LockGuard<'a, T>,
+    condition: &'a Condition<T>,
+}
+
+impl<'a, T> ConditionGuard<'a, T> {
+    /// Releases the lock, waits for a notification, and takes the lock again (asyncio `wait`).
+    ///
+    /// Dropped while it waits, it does not take the lock again: in asyncio the cancelled task holds it once
+    /// more while it unwinds, here nothing of the task is left to hold it. A notification that it had is
+    /// passed on.
+    pub async fn wait(self) -> ConditionGuard<'a, T> {
+        let condition = self.condition;
+        self.notified().await;
+        condition.relock().await
+    }
+
+    /// [`wait`](ConditionGuard::wait)s until `predicate` holds; not at all if it does (asyncio `wait_for`).
+    pub async fn wait_for(self, mut predicate: impl FnMut(&mut T) -> bool) -> ConditionGuard<'a, T> {
+        let mut guard = self;
+        while !predicate(&mut guard) {
+            guard = guard.wait().await;
+        }
+        guard
+    }
+
+    /// As [`wait`](ConditionGuard::wait), for `duration` at most. The lock is taken again in either case; the
+    /// flag is `false` if the time was up first.
+    #[cfg(feature = "timeout")]
+    pub async fn wait_timeout(self, duration: std::time::Duration) -> (ConditionGuard<'a, T>, bool) {
+        let condition = self.condition;
+        if corio_runtime::time::timeout(duration, self.notified()).await.is_ok() {
+            return (condition.relock().await, true);
+        }
+        (condition.acquire().await, false)
+    }
+
+    /// Lets `n` of those who wait go on, those who wait longest, once they have the lock.
+    pub fn notify(&self, n: usize) {
+        self.condition.notify(n);
+    }
+
+    /// Lets everybody who waits go on, one after the other, as they get the lock.
+    pub fn notify_all(&self) {
+        self.condition.waiters.grant_all();
+    }
+
+    /// Lets go of the lock once it waits.
+    async fn notified(self) {
+        let condition = self.condition;
+        let mut held = Some(self);
+        let mut wait = pin!(condition.waiters.wait(|| condition.notify(1)));
+        poll_fn(|cx| {
+            let polled: Poll<()> = wait.as_mut().poll(cx);
+            drop(held.take());
+            polled
+        })
+        .await;
+    }
+}
+
+impl<T> Deref for ConditionGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> DerefMut for ConditionGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for ConditionGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

@@ -1,0 +1,514 @@
+//! Queues between tasks (asyncio `Queue`, `LifoQueue`, `PriorityQueue`).
+//!
+//! An item stays in the queue until the task that it was granted to runs, so that a cancelled getter loses
+//! none; until then it is spoken for, and nobody who comes later takes it. Free room for putters likewise.
+
+use std::{
+    cell::{Cell, RefCell},
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    error::Error,
+    fmt, io,
+};
+
+use crate::{event::Event, waiters::Waiters};
+
+/// How the items of a queue are kept.
+trait Buffer<T> {
+    fn push(&mut self, item: T);
+    fn pop(&mut self) -> Option<T>;
+    fn len(&self) -> usize;
+}
+
+impl<T> Buffer<T> for VecDeque<T> {
+    fn push(&mut self, item: T) {
+        self.push_back(item);
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        self.pop_front()
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+}
+
+impl<T> Buffer<T> for Vec<T> {
+    fn push(&mut self, item: T) {
+        self.push(item);
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        self.pop()
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+}
+
+impl<T: Ord> Buffer<T> for BinaryHeap<Reverse<T>> {
+    fn push(&mut self, item: T) {
+        self.push(Reverse(item));
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        self.pop().map(|Reverse(item)| item)
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+}
+
+/// What the three queues have in common.
+struct Core<B> {
+    items: RefCell<B>,
+    /// 0: no limit.
+    maxsize: usize,
+    getters: Waiters,
+    putters: Waiters,
+    /// Items that were put and not reported done.
+    unfinished: Cell<usize>,
+    /// Set while `unfinished` is 0.
+    finished: Event,
+    shut_down: Cell<bool>,
+}
+
+impl<B> Core<B> {
+    const fn new(items: B, maxsize: usize) -> Core<B> {
+        Core {
+            items: RefCell::new(items),
+            maxsize,
+            getters: Waiters::new(),
+            putters: Waiters::new(),
+            unfinished: Cell::new(0),
+            finished: Event::new(),
+            shut_down: Cell::new(false),
+        }
+    }
+
+    fn len<T>(&self) -> usize
+    where
+        B: Buffer<T>,
+    {
+        self.items.borrow().len()
+    }
+
+    fn full<T>(&self) -> bool
+    where
+        B: Buffer<T>,
+    {
+        self.maxsize > 0 && self.len() + self.putters.granted() >= self.maxsize
+    }
+
+    /// Whether one who comes now finds an item that is not spoken for.
+    fn has_item<T>(&self) -> bool
+    where
+        B: Buffer<T>,
+    {
+        self.len() > self.getters.granted()
+    }
+
+    async fn put<T>(&self, item: T) -> Result<(), PutError<T>>
+    where
+        B: Buffer<T>,
+    {
+        if self.full() && !self.shut_down.get() {
+            self.putters.wait(|| self.offer_room()).await;
+        }
+        if self.shut_down.get() {
+            return Err(PutError::ShutDown(item));
+        }
+        self.insert(item);
+        Ok(())
+    }
+
+    fn put_nowait<T>(&self, item: T) -> Result<(), PutError<T>>
+    where
+        B: Buffer<T>,
+    {
+        if self.shut_down.get() {
+            return Err(PutError::ShutDown(item));
+        }
+        if self.full() {
+            return Err(PutError::Full(item));
+        }
+        self.insert(item);
+        Ok(())
+    }
+
+    fn insert<T>(&self, item: T)
+    where
+        B: Buffer<T>,
+    {
+        self.items.borrow_mut().push(item);
+        self.unfinished.set(self.unfinished.get() + 1);
+        self.finished.clear();
+        self.offer_item();
+    }
+
+    async fn get<T>(&self) -> Result<T, QueueShutDown>
+    where
+        B: Buffer<T>,
+    {
+        if !self.has_item() && !self.shut_down.get() {
+            self.getters.wait(|| self.offer_item()).await;
+        } else if !self.has_item() {
+            return Err(QueueShutDown(()));
+        }
+        self.remove().ok_or(QueueShutDown(()))
+    }
+
+    fn get_nowait<T>(&self) -> Result<T, GetError>
+    where
+        B: Buffer<T>,
+    {
+        let item = if self.has_item() { self.remove() } else { None };
+        item.ok_or(if self.shut_down.get() { GetError::ShutDown } else { GetError::Empty })
+    }
+
+    fn remove<T>(&self) -> Option<T>
+    where
+        B: Buffer<T>,
+    {
+        let item = self.items.borrow_mut().pop()?;
+        self.offer_room();
+        Some(item)
+    }
+
+    /// Grants items that are not spoken for to those who wait.
+    fn offer_item<T>(&self)
+    where
+        B: Buffer<T>,
+    {
+        while self.getters.waiting() > 0 && self.has_item() {
+            self.getters.grant();
+        }
+    }
+
+    /// Grants room to those who wait.
+    fn offer_room<T>(&self)
+    where
+        B: Buffer<T>,
+    {
+        while self.putters.waiting() > 0 && !self.full() {
+            self.putters.grant();
+        }
+    }
+
+    fn task_done(&self) -> Result<(), TaskDoneError> {
+        let unfinished = self.unfinished.get();
+        if unfinished == 0 {
+            return Err(TaskDoneError(()));
+        }
+        self.finish(unfinished - 1);
+        Ok(())
+    }
+
+    fn finish(&self, unfinished: usize) {
+        self.unfinished.set(unfinished);
+        if unfinished == 0 {
+            self.finished.set();
+        }
+    }
+
+    async fn join(&self) {
+        if self.unfinished.get() > 0 {
+            self.finished.wait().await;
+        }
+    }
+
+    fn shutdown<T>(&self, immediate: bool)
+    where
+        B: Buffer<T> + Default,
+    {
+        self.shut_down.set(true);
+        if immediate {
+            let dropped = self.items.take();
+            self.finish(self.unfinished.get().saturating_sub(dropped.len()));
+            drop(dropped);
+        }
+        self.getters.grant_all();
+        self.putters.grant_all();
+    }
+
+    fn describe(&self, name: &str, items: &dyn fmt::Debug, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{name} maxsize={} {items:?}", self.maxsize)?;
+        for (name, waiters) in [("getters", &self.getters), ("putters", &self.putters)] {
+            let count = waiters.waiting() + waiters.granted();
+            if count > 0 {
+                write!(f, " {name}[{count}]")?;
+            }
+        }
+        if self.unfinished.get() > 0 {
+            write!(f, " tasks={}", self.unfinished.get())?;
+        }
+        f.write_str(if self.shut_down.get() { " shutdown>" } else { ">" })
+    }
+}
+
+macro_rules! queue {
+    ($(#[$doc:meta])* $name:ident, $buffer:ty, $empty:expr $(, $bound:path)?) => {
+        $(#[$doc])*
+        pub struct $name<T> {
+            core: Core<$buffer>,
+        }
+
+        impl<T $(: $bound)?> $name<T> {
+            /// An empty queue that holds `maxsize` items at most; 0 for any number.
+            pub const fn new(maxsize: usize) -> $name<T> {
+                $name { core: Core::new($empty, maxsize) }
+            }
+
+            /// Puts `item` into the queue, as soon as there is room (asyncio `put`); at once, without a turn
+            /// of the loop, if there is. Putters are served in the order in which they came.
+            ///
+            /// Dropped while it waits, nothing was put, and the item is dropped.
+            ///
+            /// # Errors
+            /// [`PutError::ShutDown`], with the item.
+            pub async fn put(&self, item: T) -> Result<(), PutError<T>> {
+                self.core.put(item).await
+            }
+
+            /// Puts `item` into the queue if there is room that no waiting putter was granted.
+            ///
+            /// # Errors
+            /// [`PutError::Full`] or [`PutError::ShutDown`], with the item.
+            pub fn put_nowait(&self, item: T) -> Result<(), PutError<T>> {
+                self.core.put_nowait(item)
+            }
+
+            /// Takes the next item, as soon as there is one (asyncio `get`); at once, without a turn of the
+            /// loop, if there is. Getters are served in the order in which they came.
+            ///
+            /// Dropped while it waits, no item is lost: one that it had been granted goes to the next getter.
+            ///
+            /// # Errors
+            /// [`QueueShutDown`] once the queue is shut down and nothing is left.
+            pub async fn get(&self) -> Result<T, QueueShutDown> {
+                self.core.get().await
+            }
+
+            /// Takes the next item, if there is one that no waiting getter was granted.
+            ///
+            /// # Errors
+            /// [`GetError::Empty`], or [`GetError::ShutDown`] if none will come.
+            pub fn get_nowait(&self) -> Result<T, GetError> {
+                self.core.get_nowait()
+            }
+
+            /// Items in the queue.
+            #[doc(alias = "len")]
+            pub fn qsize(&self) -> usize {
+                self.core.len()
+            }
+
+            /// Most items; 0 for any number.
+            pub fn maxsize(&self) -> usize {
+                self.core.maxsize
+            }
+
+            /// Whether there is no item.
+            #[doc(alias = "is_empty")]
+            pub fn empty(&self) -> bool {
+                self.qsize() == 0
+            }
+
+            /// Whether there is no room, or what there is was granted to a waiting putter.
+            #[doc(alias = "is_full")]
+            pub fn full(&self) -> bool {
+                self.core.full()
+            }
+
+            /// Reports that an item that was got is worked off (asyncio `task_done`).
+            ///
+            /// # Errors
+            /// [`TaskDoneError`] if it is called more often than items were put.
+            pub fn task_done(&self) -> Result<(), TaskDoneError> {
+                self.core.task_done()
+            }
+
+            /// Waits until every item that was put is reported done (asyncio `join`).
+            pub async fn join(&self) {
+                self.core.join().await
+            }
+
+            /// Ends the queue (asyncio `shutdown`): nothing more can be put, and who waits to put gets
+            /// [`PutError::ShutDown`]. What is in it can still be got, unless `immediate`: then it is dropped,
+            /// and counts as done.
+            pub fn shutdown(&self, immediate: bool) {
+                self.core.shutdown(immediate);
+            }
+        }
+    };
+}
+
+queue! {
+    /// A queue: first in, first out (asyncio `Queue`).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let queue = corio_sync::Queue::new(2);
+    /// queue.put("a").await.unwrap();
+    /// queue.put_nowait("b").unwrap();
+    /// assert!(queue.full() && queue.put_nowait("c").is_err());
+    /// assert_eq!(queue.get().await, Ok("a"));
+    /// assert_eq!(queue.get_nowait(), Ok("b"));
+    /// # });
+    /// ```
+    #[doc(alias = "mpsc")]
+    #[doc(alias = "channel")]
+    Queue, VecDeque<T>, VecDeque::new()
+}
+
+queue! {
+    /// A queue whose last item comes out first (asyncio `LifoQueue`).
+    ///
+    /// ```
+    /// let queue = corio_sync::LifoQueue::new(0);
+    /// for n in [1, 3, 2] {
+    ///     queue.put_nowait(n).unwrap();
+    /// }
+    /// assert_eq!([(); 3].map(|()| queue.get_nowait().unwrap()), [2, 3, 1]);
+    /// ```
+    LifoQueue, Vec<T>, Vec::new()
+}
+
+queue! {
+    /// A queue whose smallest item comes out first (asyncio `PriorityQueue`). Equal items come in any order.
+    ///
+    /// ```
+    /// let queue = corio_sync::PriorityQueue::new(0);
+    /// for n in [1, 3, 2] {
+    ///     queue.put_nowait(n).unwrap();
+    /// }
+    /// assert_eq!([(); 3].map(|()| queue.get_nowait().unwrap()), [1, 2, 3]);
+    /// ```
+    PriorityQueue, BinaryHeap<Reverse<T>>, BinaryHeap::new(), Ord
+}
+
+impl<T: fmt::Debug> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.core.describe("Queue", &self.core.items.borrow(), f)
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for LifoQueue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.core.describe("LifoQueue", &self.core.items.borrow(), f)
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for PriorityQueue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let items = self.core.items.borrow();
+        let items: Vec<&T> = items.iter().map(|Reverse(item)| item).collect();
+        self.core.describe("PriorityQueue", &items, f)
+    }
+}
+
+/// Why an item was not put: it comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutError<T> {
+    /// There is no room (asyncio `QueueFull`).
+    Full(T),
+    /// The queue is shut down (asyncio `QueueShutDown`).
+    ShutDown(T),
+}
+
+impl<T> PutError<T> {
+    /// The item.
+    pub fn into_inner(self) -> T {
+        match self {
+            PutError::Full(item) | PutError::ShutDown(item) => item,
+        }
+    }
+}
+
+impl<T> fmt::Display for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PutError::Full(_) => "the queue is full",
+            PutError::ShutDown(_) => "the queue is shut down",
+        })
+    }
+}
+
+impl<T: fmt::Debug> Error for PutError<T> {}
+
+impl<T> From<PutError<T>> for io::Error {
+    fn from(e: PutError<T>) -> io::Error {
+        match e {
+            PutError::Full(_) => io::Error::new(io::ErrorKind::WouldBlock, "the queue is full"),
+            PutError::ShutDown(_) => QueueShutDown(()).into(),
+        }
+    }
+}
+
+/// Why there is no item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GetError {
+    /// The queue is empty (asyncio `QueueEmpty`).
+    Empty,
+    /// The queue is shut down, and nothing is left (asyncio `QueueShutDown`).
+    ShutDown,
+}
+
+impl fmt::Display for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            GetError::Empty => "the queue is empty",
+            GetError::ShutDown => "the queue is shut down",
+        })
+    }
+}
+
+impl Error for GetError {}
+
+impl From<GetError> for io::Error {
+    fn from(e: GetError) -> io::Error {
+        match e {
+            GetError::Empty => io::Error::new(io::ErrorKind::WouldBlock, e),
+            GetError::ShutDown => QueueShutDown(()).into(),
+        }
+    }
+}
+
+/// The queue is shut down, and nothing is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueShutDown(());
+
+impl fmt::Display for QueueShutDown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the queue is shut down")
+    }
+}
+
+impl Error for QueueShutDown {}
+
+impl From<QueueShutDown> for io::Error {
+    fn from(e: QueueShutDown) -> io::Error {
+        io::Error::new(io::ErrorKind::BrokenPipe, e)
+    }
+}
+
+/// `task_done` was called more often than items were put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskDoneError(());
+
+impl fmt::Display for TaskDoneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("task_done() called too many times")
+    }
+}
+
+impl Error for TaskDoneError {}
+
+impl From<TaskDoneError> for io::Error {
+    fn from(e: TaskDoneError) -> io::Error {
+        io::Error::other(e)
+    }
+}

@@ -1,0 +1,222 @@
+//! Those who wait, first come first served: the one mechanism of all the primitives of this crate.
+//!
+//! ```text
+//!            poll                 grant                 poll
+//!   (none) ────────▶ waiting ──────────────▶ granted ────────▶ (none), ready
+//!                       └── drop ──▶ (none)     └── drop ──▶ (none), and `pass_on` runs
+//! ```
+//! A waiter is a slot of a list that is linked by numbers; its future owns the slot until it is ready or
+//! dropped, so a slot needs no generation. While a waker is cloned, woken or dropped, nothing is borrowed.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+/// See the head of the file.
+pub(crate) struct Waiters {
+    list: RefCell<List>,
+    waiting: Cell<usize>,
+    granted: Cell<usize>,
+}
+
+impl Waiters {
+    pub(crate) const fn new() -> Waiters {
+        let list = List { slots: Vec::new(), free: NONE, first: NONE, last: NONE };
+        Waiters { list: RefCell::new(list), waiting: Cell::new(0), granted: Cell::new(0) }
+    }
+
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.get()
+    }
+
+    /// How many were granted what they waited for and have not run since.
+    pub(crate) fn granted(&self) -> usize {
+        self.granted.get()
+    }
+
+    /// Whether nobody waits or is about to get what was granted.
+    pub(crate) fn idle(&self) -> bool {
+        self.waiting() + self.granted() == 0
+    }
+
+    /// Grants the one who waits longest, and wakes it. `false` if nobody waits.
+    pub(crate) fn grant(&self) -> bool {
+        let first = self.list.borrow_mut().grant_first();
+        let Some(waker) = first else { return false };
+        self.waiting.set(self.waiting() - 1);
+        self.granted.set(self.granted() + 1);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+
+    /// Grants all who wait now.
+    pub(crate) fn grant_all(&self) {
+        for _ in 0..self.waiting() {
+            self.grant();
+        }
+    }
+
+    /// Waits for a grant. `pass_on` runs if the future is dropped after it was granted, and before it was
+    /// ready.
+    pub(crate) fn wait<F: Fn()>(&self, pass_on: F) -> Wait<'_, F> {
+        Wait { waiters: self, slot: NONE, pass_on }
+    }
+
+    /// The look of one who waits in `slot`, or begins to.
+    fn poll(&self, slot: &mut u32, cx: &mut Context<'_>) -> Poll<()> {
+        if *slot != NONE && self.take_grant(*slot) {
+            *slot = NONE;
+            return Poll::Ready(());
+        }
+        if *slot == NONE {
+            let waker = cx.waker().clone();
+            *slot = self.list.borrow_mut().push(waker);
+            self.waiting.set(self.waiting() + 1);
+        } else if !self.list.borrow().is_for(*slot, cx.waker()) {
+            let waker = cx.waker().clone();
+            let old = self.list.borrow_mut().slots[*slot as usize].waker.replace(waker);
+            drop(old);
+        }
+        Poll::Pending
+    }
+
+    fn take_grant(&self, slot: u32) -> bool {
+        let mut list = self.list.borrow_mut();
+        let granted = list.slots[slot as usize].granted;
+        if granted {
+            list.free(slot);
+            self.granted.set(self.granted() - 1);
+        }
+        granted
+    }
+
+    /// Gives up waiting; whether it had been granted.
+    fn leave(&self, slot: u32) -> bool {
+        if self.take_grant(slot) {
+            return true;
+        }
+        let waker = self.list.borrow_mut().remove(slot);
+        self.waiting.set(self.waiting() - 1);
+        drop(waker);
+        false
+    }
+}
+
+impl fmt::Debug for Waiters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.waiting() + self.granted())
+    }
+}
+
+/// The future of [`Waiters::wait`].
+#[must_use = "futures do nothing unless awaited"]
+pub(crate) struct Wait<'a, F: Fn()> {
+    waiters: &'a Waiters,
+    slot: u32,
+    pass_on: F,
+}
+
+impl<F: Fn() + Unpin> Future for Wait<'_, F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let wait = self.get_mut();
+        wait.waiters.poll(&mut wait.slot, cx)
+    }
+}
+
+impl<F: Fn()> Drop for Wait<'_, F> {
+    fn drop(&mut self) {
+        if self.slot != NONE && self.waiters.leave(self.slot) {
+            (self.pass_on)();
+        }
+    }
+}
+
+const NONE: u32 = u32::MAX;
+
+struct List {
+    slots: Vec<Slot>,
+    free: u32,
+    first: u32,
+    last: u32,
+}
+
+/// A waiter in the list; granted, it is no longer linked. A free slot uses only `next`.
+struct Slot {
+    waker: Option<Waker>,
+    granted: bool,
+    previous: u32,
+    next: u32,
+}
+
+impl List {
+    fn push(&mut self, waker: Waker) -> u32 {
+        let new = Slot { waker: Some(waker), granted: false, previous: self.last, next: NONE };
+        let slot = if self.free == NONE {
+            let slot = self.slots.len() as u32;
+            assert!(slot < NONE, "2^32 waiters on one primitive");
+            self.slots.push(new);
+            slot
+        } else {
+            let slot = self.free;
+            self.free = self.slots[slot as usize].next;
+            self.slots[slot as usize] = new;
+            slot
+        };
+        match self.last {
+            NONE => self.first = slot,
+            last => self.slots[last as usize].next = slot,
+        }
+        self.last = slot;
+        slot
+    }
+
+    /// Unlinks a waiter, and gives its waker out.
+    fn unlink(&mut self, slot: u32) -> Option<Waker> {
+        let place = &mut self.slots[slot as usize];
+        let (previous, next, waker) = (place.previous, place.next, place.waker.take());
+        match previous {
+            NONE => self.first = next,
+            previous => self.slots[previous as usize].next = next,
+        }
+        match next {
+            NONE => self.last = previous,
+            next => self.slots[next as usize].previous = previous,
+        }
+        waker
+    }
+
+    /// `None` if nobody waits.
+    fn grant_first(&mut self) -> Option<Option<Waker>> {
+        let slot = self.first;
+        if slot == NONE {
+            return None;
+        }
+        let waker = self.unlink(slot);
+        self.slots[slot as usize].granted = true;
+        Some(waker)
+    }
+
+    fn remove(&mut self, slot: u32) -> Option<Waker> {
+        let waker = self.unlink(slot);
+        self.free(slot);
+        waker
+    }
+
+    fn free(&mut self, slot: u32) {
+        self.slots[slot as usize].next = self.free;
+        self.free = slot;
+    }
+
+    fn is_for(&self, slot: u32, waker: &Waker) -> bool {
+        self.slots[slot as usize].waker.as_ref().is_some_and(|w| w.will_wake(waker))
+    }
+}

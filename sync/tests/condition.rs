@@ -1,0 +1,221 @@
+//! `Condition`, as asyncio's.
+
+mod common;
+
+use std::{rc::Rc, time::Duration};
+
+use common::{Log, on_both, turns};
+use corio_runtime::{Task, create_task, time};
+use corio_sync::{Condition, Event};
+
+fn waiter(condition: &Rc<Condition<u32>>, log: &Log<u32>, name: u32) -> Task<()> {
+    let (condition, log) = (condition.clone(), log.clone());
+    create_task(async move {
+        let guard = condition.acquire().await.wait().await;
+        assert!(condition.locked());
+        log.push(name);
+        drop(guard);
+    })
+}
+
+#[test]
+fn cond_01_nobody_goes_on_before_the_notifier_lets_go() {
+    on_both(async || {
+        let (condition, log) = (Rc::new(Condition::new(0)), Log::new());
+        let tasks: Vec<_> = (1..4).map(|n| waiter(&condition, &log, n)).collect();
+        turns(2).await;
+        assert_eq!(format!("{condition:?}"), "<Condition [unlocked, waiters:3]>");
+        for round in 1..4 {
+            let guard = condition.acquire().await;
+            guard.notify(1);
+            turns(2).await;
+            assert_eq!(log.get().len(), round - 1, "the lock is held");
+            drop(guard);
+            turns(3).await;
+            assert_eq!(log.get(), (1..=round as u32).collect::<Vec<_>>());
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn cond_02_cond_04_a_cancelled_wait_leaves_the_lock_free() {
+    on_both(async || {
+        let (condition, log) = (Rc::new(Condition::new(0)), Log::new());
+        for notified in [false, true] {
+            let task = waiter(&condition, &log, 1);
+            turns(1).await;
+            if notified {
+                condition.acquire().await.notify(1);
+            }
+            task.cancel();
+            assert!(task.await.is_err());
+            assert_eq!(format!("{condition:?}"), "<Condition [unlocked]>");
+        }
+        assert!(log.get().is_empty());
+    });
+}
+
+#[test]
+fn cond_03_a_wait_cancelled_while_another_holds_the_lock_leaves_the_queue() {
+    on_both(async || {
+        let (condition, log) = (Rc::new(Condition::new(0)), Log::new());
+        let task = waiter(&condition, &log, 1);
+        turns(1).await;
+        let guard = condition.acquire().await;
+        guard.notify(1);
+        turns(1).await;
+        task.cancel();
+        assert!(task.await.is_err());
+        drop(guard);
+        drop(condition.acquire().await);
+        assert!(log.get().is_empty());
+    });
+}
+
+#[test]
+fn cond_06_cond_07_wait_for_waits_until_the_predicate_holds() {
+    on_both(async || {
+        let condition = Rc::new(Condition::new(0));
+        let theirs = condition.clone();
+        let task = create_task(async move {
+            let guard = theirs.acquire().await.wait_for(|n| *n >= 2).await;
+            *guard
+        });
+        for n in 1..3 {
+            turns(3).await;
+            assert!(!task.done());
+            let mut guard = condition.acquire().await;
+            *guard = n;
+            guard.notify(1);
+        }
+        assert_eq!(task.await.unwrap(), 2);
+        let other = create_task(async {});
+        drop(condition.acquire().await.wait_for(|n| *n == 2).await);
+        assert!(!other.done(), "a predicate that holds waits not at all");
+    });
+}
+
+#[test]
+fn cond_08_counts_beyond_those_who_wait_are_ignored() {
+    on_both(async || {
+        let (condition, log) = (Rc::new(Condition::new(0)), Log::new());
+        let tasks: Vec<_> = (1..4).map(|n| waiter(&condition, &log, n)).collect();
+        turns(2).await;
+        condition.acquire().await.notify(1);
+        turns(3).await;
+        assert_eq!(log.get(), [1]);
+        let guard = condition.acquire().await;
+        guard.notify(1);
+        guard.notify(2048);
+        drop(guard);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(log.get(), [1, 2, 3]);
+    });
+}
+
+#[test]
+fn cond_09_notify_all_lets_them_go_on_one_after_the_other() {
+    on_both(async || {
+        let (condition, log) = (Rc::new(Condition::new(0)), Log::new());
+        let tasks: Vec<_> = (1..3).map(|n| waiter(&condition, &log, n)).collect();
+        turns(2).await;
+        condition.acquire().await.notify_all();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(log.get(), [1, 2]);
+    });
+}
+
+/// That `wait` and `notify` need the lock (COND-05, COND-10) is checked by the compiler: they are methods of
+/// its guard.
+#[test]
+fn cond_05_cond_10_cond_17_the_guard_is_the_lock() {
+    on_both(async || {
+        let condition = Condition::new(1);
+        {
+            let mut guard = condition.acquire().await;
+            *guard += 1;
+            assert!(condition.locked());
+        }
+        assert!(!condition.locked());
+        assert_eq!(*condition.acquire().await, 2);
+    });
+}
+
+#[test]
+fn cond_12_after_a_timeout_the_lock_is_held_again() {
+    on_both(async || {
+        let condition = Rc::new(Condition::new(0));
+        let guard = condition.acquire().await;
+        let (guard, notified) = guard.wait_timeout(Duration::from_millis(2)).await;
+        assert!(!notified && condition.locked());
+        let theirs = condition.clone();
+        let task = create_task(async move { theirs.acquire().await.notify(1) });
+        let (guard, notified) = guard.wait_timeout(Duration::from_secs(60)).await;
+        assert!(notified && condition.locked());
+        drop(guard);
+        task.await.unwrap();
+        assert!(!condition.locked());
+    });
+}
+
+#[test]
+fn cond_12_a_wait_that_another_holds_up_returns_late_but_with_the_lock() {
+    on_both(async || {
+        let condition = Rc::new(Condition::new(0));
+        let (go, theirs) = (Rc::new(Event::new()), condition.clone());
+        let hold = go.clone();
+        let guard = condition.acquire().await;
+        let holder = create_task(async move {
+            let _guard = theirs.acquire().await;
+            hold.wait().await;
+        });
+        let releaser = create_task(async move {
+            time::sleep(Duration::from_millis(10)).await;
+            go.set();
+        });
+        let started = time::now();
+        let (_guard, notified) = guard.wait_timeout(Duration::from_millis(1)).await;
+        assert!(!notified && time::now() - started >= Duration::from_millis(10));
+        holder.await.unwrap();
+        releaser.await.unwrap();
+    });
+}
+
+#[test]
+fn cond_15_a_notification_of_a_cancelled_waiter_goes_to_the_next() {
+    on_both(async || {
+        let (condition, log) = (Rc::new(Condition::new(0)), Log::new());
+        let first = waiter(&condition, &log, 1);
+        let second = waiter(&condition, &log, 2);
+        turns(2).await;
+        condition.acquire().await.notify(1);
+        first.cancel();
+        second.await.unwrap();
+        assert_eq!(log.get(), [2]);
+    });
+}
+
+#[test]
+fn cond_16_also_if_it_is_cancelled_while_it_waits_for_the_lock() {
+    on_both(async || {
+        let (condition, log) = (Rc::new(Condition::new(0)), Log::new());
+        let first = waiter(&condition, &log, 1);
+        let second = waiter(&condition, &log, 2);
+        turns(2).await;
+        let guard = condition.acquire().await;
+        guard.notify(1);
+        turns(2).await;
+        first.cancel();
+        turns(2).await;
+        drop(guard);
+        second.await.unwrap();
+        assert_eq!(log.get(), [2]);
+    });
+}
