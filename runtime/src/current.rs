@@ -19,10 +19,11 @@ use crate::{
     ring::Ring,
     service::Services,
     task::{
-        Task, TaskInfo,
-        table::{Ended, Ready, TaskKey, TaskTable},
+        CleanupScope, Task, TaskInfo,
+        table::{Ended, Plain, Ready, TaskKey, TaskTable},
     },
     time::timers::{Due, TimerKey, Timers},
+    turn::no_main,
 };
 
 /// One event loop: everything that belongs to it, each part behind its own cell.
@@ -44,6 +45,8 @@ pub(crate) struct Loop {
     /// The main future is done: this turn does not sleep.
     pub(crate) stopping: Cell<bool>,
     pub(crate) closing: Cell<bool>,
+    /// Who waits for the cleanups of what is polled or dropped now.
+    pub(crate) scope: RefCell<Option<Rc<dyn CleanupScope>>>,
     // Last: the index is free for another loop once everything above is gone.
     _registration: Registration,
 }
@@ -141,7 +144,7 @@ impl Loop {
         let lp = Rc::new(Loop {
             id,
             clock,
-            tasks: TaskTable::new(id.index() as u16),
+            tasks: TaskTable::new(id),
             calls: Calls::new(),
             timers: RefCell::new(Timers::new()),
             driver: Driver::new(ring),
@@ -153,6 +156,7 @@ impl Loop {
             polls: Cell::new(0),
             stopping: Cell::new(false),
             closing: Cell::new(false),
+            scope: RefCell::new(None),
             _registration: registration,
         });
         if let Some(fd) = wake_fd {
@@ -175,7 +179,23 @@ impl Loop {
         future: F,
         location: &'static Location<'static>,
     ) -> Task<F::Output> {
-        let (key, id) = self.tasks.create(future, location);
+        let (key, id) = self.tasks.create::<Plain, F>(future, location);
+        Task::new(self.handle(), key, id)
+    }
+
+    /// As `create_task`, with the first step made here and now.
+    pub(crate) fn create_eager_task<F: Future + 'static>(
+        &self,
+        future: F,
+        location: &'static Location<'static>,
+    ) -> Task<F::Output>
+    where
+        F::Output: 'static,
+    {
+        let (key, id) = self.tasks.create_eager(future, location);
+        if let Some(ended) = self.tasks.run_one(key.slot, &mut no_main) {
+            self.announce(ended);
+        }
         Task::new(self.handle(), key, id)
     }
 

@@ -51,6 +51,9 @@ pub use pool::PoolBuf;
 pub use ring::RingCounters;
 pub use run::{Backend, BackendInfo, Builder, Faults, Runner, run};
 pub use task::{
-    PanicPayload, Task, TaskError, TaskId, TaskInfo, YieldNow, create_task, create_task_named, current_task,
-    yield_now,
+    AsCompleted, CancelHandle, Gather, OwnedTask, PanicPayload, ReturnWhen, Scope, ScopedTask, Shield, Task,
+    TaskError, TaskGroup, TaskGroupError, TaskId, TaskInfo, TaskLocal, TaskState, TryGather, TryGatherError,
+    WithCleanup, YieldNow, all_tasks, as_completed, create_eager_task, create_task, create_task_named,
+    current_task, gather, scope, shield, shield_future, task_group, try_gather, try_gather_tasks, wait,
+    wait_try, with_cleanup, yield_now,
 };

@@ -25,6 +25,8 @@ const LINGER: Duration = Duration::from_secs(5);
 const QUIESCE: Duration = Duration::from_secs(1);
 /// How often a closing loop cancels again what cancelled tasks left behind.
 const CANCEL_ROUNDS: usize = 1000;
+/// How long a closing loop waits for cleanups.
+const CLEANUP: Duration = Duration::from_secs(10);
 
 /// Runs `main` on a new loop to its end (asyncio `run`).
 ///
@@ -169,12 +171,18 @@ impl Runner {
     }
 
     fn cancel_tasks(&self) -> io::Result<()> {
-        for _ in 0..CANCEL_ROUNDS {
-            if self.lp.tasks.live() == 0 {
-                break;
+        let (tasks, clock) = (&self.lp.tasks, &self.lp.clock);
+        let deadline = clock.now_ns() + CLEANUP.as_nanos() as u64;
+        let mut rounds = 0;
+        while tasks.live() > 0 && rounds < CANCEL_ROUNDS {
+            let late = clock.now_ns() >= deadline;
+            if late || tasks.live() > tasks.cleanups() {
+                rounds += 1;
+                tasks.cancel_all(late);
+                self.lp.turn(&mut no_main, 0)?;
+            } else {
+                self.lp.turn(&mut no_main, deadline)?;
             }
-            self.lp.tasks.cancel_all();
-            self.lp.turn(&mut no_main, 0)?;
         }
         Ok(())
     }

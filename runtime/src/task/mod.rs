@@ -1,6 +1,17 @@
 //! Tasks: futures that the loop runs side by side (asyncio `Task`).
 
+mod as_completed;
+mod cancel;
+mod cleanup;
+mod gather;
+mod group;
+mod info;
+mod local;
+mod many;
+mod scope;
+mod shield;
 pub(crate) mod table;
+mod wait;
 pub(crate) mod waker;
 
 use std::{
@@ -16,7 +27,18 @@ use std::{
 };
 
 use crate::{current, handle::LoopId};
+pub use as_completed::{AsCompleted, as_completed};
+pub use cancel::{CancelHandle, OwnedTask};
+pub(crate) use cleanup::{CleanupScope, enter_scope};
+pub use cleanup::{WithCleanup, with_cleanup};
+pub use gather::{Gather, TryGather, TryGatherError, gather, try_gather, try_gather_tasks};
+pub use group::{TaskGroup, TaskGroupError, task_group};
+pub use info::{TaskId, TaskInfo, TaskState, all_tasks, current_task};
+pub use local::TaskLocal;
+pub use scope::{Scope, ScopedTask, scope};
+pub use shield::{Shield, shield, shield_future};
 use table::{Outcome, TaskKey};
+pub use wait::{ReturnWhen, wait, wait_try};
 
 /// Starts `future` as a task of this loop (asyncio `create_task`).
 ///
@@ -55,6 +77,25 @@ pub fn create_task_named<F: Future + 'static>(name: impl Into<String>, future: F
     task
 }
 
+/// As [`create_task`], but the first step runs here and now (asyncio `eager_task_factory`): a future that needs
+/// no suspension is done at once, without a turn of the loop. A panic is the task's result all the same.
+///
+/// ```
+/// corio_runtime::run(async {
+///     let task = corio_runtime::create_eager_task(async { "hello" });
+///     assert!(task.done());
+///     assert_eq!(task.await.unwrap(), "hello");
+/// });
+/// ```
+#[track_caller]
+pub fn create_eager_task<F: Future + 'static>(future: F) -> Task<F::Output>
+where
+    F::Output: 'static,
+{
+    let location = Location::caller();
+    current::with(|lp| lp.create_eager_task(future, location))
+}
+
 /// The handle of a task: await it for the result. Dropping it detaches the task.
 ///
 /// It is plain data and `Send`. On another loop it can cancel, but awaiting it gives [`TaskError::WrongLoop`].
@@ -89,16 +130,17 @@ impl<T> Task<T> {
         if self.taken.is_some() {
             return false;
         }
-        let key = self.key;
-        if let Some(known) = self.local(|lp| lp.tasks.cancel(key)) {
-            return known;
-        }
-        let handle = crate::Handle { loop_id: self.loop_id };
-        handle
-            .post(Box::new(move |lp| {
-                lp.tasks.cancel(key);
-            }))
-            .is_ok()
+        self.cancel_handle().cancel()
+    }
+
+    /// Cancels the task from anywhere, also from another thread.
+    pub fn cancel_handle(&self) -> CancelHandle {
+        CancelHandle::new(self.loop_id, self.key)
+    }
+
+    /// A handle whose drop cancels the task.
+    pub fn cancel_on_drop(self) -> OwnedTask<T> {
+        OwnedTask::new(self)
     }
 
     /// Whether the task has a result. Known on its own loop; elsewhere `true` only once the loop has closed.
@@ -255,56 +297,6 @@ impl fmt::Debug for PanicPayload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("PanicPayload").field(&self.message()).finish()
     }
-}
-
-/// The number of a task, unique in the process. Displays as asyncio's default name, "Task-N".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TaskId(pub(crate) u64);
-
-impl fmt::Display for TaskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Task-{}", self.0)
-    }
-}
-
-/// What is known about a task.
-#[derive(Clone, Debug)]
-pub struct TaskInfo {
-    pub(crate) id: TaskId,
-    pub(crate) name: Option<String>,
-    pub(crate) location: &'static Location<'static>,
-}
-
-impl TaskInfo {
-    #[track_caller]
-    pub(crate) fn anonymous(id: TaskId) -> TaskInfo {
-        TaskInfo { id, name: None, location: Location::caller() }
-    }
-
-    /// The task's number.
-    pub fn id(&self) -> TaskId {
-        self.id
-    }
-
-    /// The name given, or "Task-N".
-    pub fn name(&self) -> String {
-        self.name.clone().unwrap_or_else(|| self.id.to_string())
-    }
-
-    /// Where the task was created.
-    pub fn location(&self) -> &'static Location<'static> {
-        self.location
-    }
-}
-
-/// The task that is running (asyncio `current_task`); `None` outside one.
-///
-/// ```
-/// assert!(corio_runtime::current_task().is_none());
-/// corio_runtime::run(async { assert!(corio_runtime::current_task().is_some()) });
-/// ```
-pub fn current_task() -> Option<TaskInfo> {
-    current::try_with(|lp| lp.tasks.current().and_then(|key| lp.tasks.info(key))).flatten()
 }
 
 /// Lets every other ready task run once (asyncio `sleep(0)`): exactly one turn of the loop.

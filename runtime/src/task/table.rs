@@ -24,17 +24,46 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::{
-    PanicPayload, TaskError, TaskId,
+    PanicPayload, TaskError, TaskId, TaskState,
+    local::Locals,
     waker::{MAX_TASKS, WakeKey},
 };
-use crate::exception;
+use crate::{exception, handle::LoopId};
 
 pin_project! {
     /// A task's memory: first its future, then its result.
     #[project = StageProjection]
-    enum Stage<F: Future> {
+    enum Stage<F: Future, K: Ending<F::Output>> {
         Running { #[pin] future: F },
-        Finished { result: Option<Result<F::Output, TaskError>> },
+        Finished { result: Option<Result<K::Value, TaskError>> },
+    }
+}
+
+/// How the output of a future becomes the result of its task.
+pub(crate) trait Ending<O>: 'static {
+    type Value: 'static;
+    fn result(output: O) -> Result<Self::Value, TaskError>;
+}
+
+/// The output is the result.
+pub(crate) struct Plain;
+
+impl<O: 'static> Ending<O> for Plain {
+    type Value = O;
+
+    fn result(output: O) -> Result<O, TaskError> {
+        Ok(output)
+    }
+}
+
+/// The future may say itself that its task has no value.
+pub(crate) struct Fallible;
+
+impl<T: 'static> Ending<Result<T, TaskError>> for Fallible {
+    type Value = T;
+
+    fn result(output: Result<T, TaskError>) -> Result<T, TaskError> {
+        output
     }
 }
 
@@ -46,17 +75,16 @@ pub(crate) trait AnyTask {
     fn fail(self: Pin<&mut Self>, error: TaskError);
     /// Moves the result into `place`, an `Option<Result<Output, TaskError>>`.
     fn take(self: Pin<&mut Self>, place: &mut dyn Any);
+    /// The result where it is, an `Option<Result<Output, TaskError>>`; `None` before the end.
+    fn peek(&self) -> Option<&dyn Any>;
     fn panic_message(&self) -> Option<String>;
 }
 
-impl<F: Future> AnyTask for Stage<F>
-where
-    F::Output: 'static,
-{
+impl<F: Future, K: Ending<F::Output>> AnyTask for Stage<F, K> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
         let StageProjection::Running { future } = self.as_mut().project() else { return true };
         let Poll::Ready(value) = future.poll(cx) else { return false };
-        self.set(Stage::Finished { result: Some(Ok(value)) });
+        self.set(Stage::Finished { result: Some(K::result(value)) });
         true
     }
 
@@ -69,6 +97,13 @@ where
             && let Some(place) = place.downcast_mut()
         {
             *place = result.take();
+        }
+    }
+
+    fn peek(&self) -> Option<&dyn Any> {
+        match self {
+            Stage::Running { .. } => None,
+            Stage::Finished { result } => Some(result),
         }
     }
 
@@ -117,10 +152,15 @@ struct Slot {
     detached: bool,
     /// The main future of `run`: it lives on the caller's stack, not in the table.
     external: bool,
+    /// What `with_cleanup` left behind: the end of `run` waits for it.
+    cleanup: bool,
     joiner: Option<Waker>,
     task: Option<BoxTask>,
     id: TaskId,
+    /// The task that created it; 0 for none.
+    parent: u64,
     location: &'static Location<'static>,
+    locals: Option<Locals>,
     extra: Option<Box<Extra>>,
 }
 
@@ -151,14 +191,25 @@ static NEXT_ID_BLOCK: AtomicU64 = AtomicU64::new(0);
 
 /// See the head of the file.
 pub(crate) struct TaskTable {
-    loop_index: u16,
+    home: LoopId,
     slots: RefCell<Vec<Slot>>,
     free: Cell<u32>,
     live: Cell<usize>,
+    /// Live ones among them that are cleanups.
+    cleanups: Cell<usize>,
+    /// The task-locals of what runs outside any task; each main future hands them on to the next.
+    locals: RefCell<Option<Locals>>,
     pub(crate) ready: RefCell<VecDeque<Ready>>,
     current: Cell<u32>,
     /// The next task id, and the end of this loop's block of them.
     ids: Cell<(u64, u64)>,
+}
+
+/// What a freed slot held: to be dropped while the table is not borrowed.
+#[derive(Default)]
+struct Leftover {
+    task: Option<BoxTask>,
+    locals: Option<Locals>,
 }
 
 /// A task that has just ended, for whom it may concern.
@@ -168,33 +219,64 @@ pub(crate) struct Ended {
     callbacks: Vec<DoneCallback>,
     /// Nobody will await it.
     pub(crate) unwanted: Option<BoxTask>,
+    locals: Option<Locals>,
     pub(crate) outcome: Outcome,
 }
 
 impl TaskTable {
-    pub(crate) fn new(loop_index: u16) -> TaskTable {
+    pub(crate) fn new(home: LoopId) -> TaskTable {
         TaskTable {
-            loop_index,
+            home,
             slots: RefCell::new(Vec::new()),
             free: Cell::new(NONE),
             live: Cell::new(0),
+            cleanups: Cell::new(0),
+            locals: RefCell::new(None),
             ready: RefCell::new(VecDeque::new()),
             current: Cell::new(NONE),
             ids: Cell::new((0, 0)),
         }
     }
 
-    pub(crate) fn create<F: Future + 'static>(
+    pub(crate) fn create<K: Ending<F::Output>, F: Future + 'static>(
         &self,
         future: F,
         location: &'static Location<'static>,
     ) -> (TaskKey, TaskId) {
-        self.insert(Some(Box::pin(Stage::Running { future })), location)
+        let created = self.insert(Some(Box::pin(Stage::<F, K>::Running { future })), location);
+        self.ready.borrow_mut().push_back(Ready::Task(created.0.slot));
+        created
+    }
+
+    /// A task for `run_one`, at once: it is not in the ready queue.
+    pub(crate) fn create_eager<F: Future + 'static>(
+        &self,
+        future: F,
+        location: &'static Location<'static>,
+    ) -> (TaskKey, TaskId)
+    where
+        F::Output: 'static,
+    {
+        self.insert(Some(Box::pin(Stage::<F, Plain>::Running { future })), location)
+    }
+
+    /// A cleanup: `cancel_all` spares it.
+    pub(crate) fn create_cleanup<F: Future<Output = ()> + 'static>(
+        &self,
+        future: F,
+        location: &'static Location<'static>,
+    ) -> (TaskKey, TaskId) {
+        let created = self.create::<Plain, F>(future, location);
+        self.with(created.0, |slot| slot.cleanup = true);
+        self.cleanups.set(self.cleanups.get() + 1);
+        created
     }
 
     /// A task for the main future of `run`, which `run_one` polls through its caller.
     pub(crate) fn create_main(&self, location: &'static Location<'static>) -> TaskKey {
-        self.insert(None, location).0
+        let key = self.insert(None, location).0;
+        self.ready.borrow_mut().push_back(Ready::Task(key.slot));
+        key
     }
 
     fn next_id(&self) -> TaskId {
@@ -213,6 +295,10 @@ impl TaskTable {
         let id = self.next_id();
         let external = task.is_none();
         let mut slots = self.slots.borrow_mut();
+        let (parent, locals) = match slots.get(self.current.get() as usize) {
+            Some(creator) => (creator.id.0, creator.locals.clone()),
+            None => (0, self.locals.borrow().clone()),
+        };
         let slot = self.free.get();
         let new = Slot {
             generation: 0,
@@ -222,10 +308,13 @@ impl TaskTable {
             cancel: false,
             detached: false,
             external,
+            cleanup: false,
             joiner: None,
             task,
             id,
+            parent,
             location,
+            locals,
             extra: None,
         };
         let key = if slot == NONE {
@@ -240,7 +329,6 @@ impl TaskTable {
             TaskKey { slot, generation }
         };
         self.live.set(self.live.get() + 1);
-        self.ready.borrow_mut().push_back(Ready::Task(key.slot));
         (key, id)
     }
 
@@ -288,10 +376,27 @@ impl TaskTable {
         .unwrap_or(false)
     }
 
-    pub(crate) fn cancel_all(&self) {
+    /// Drops the future of a task here and now, and lets its end follow in the next turn.
+    ///
+    /// Without effect on a task that is running: it can only be cancelled.
+    pub(crate) fn drop_future(&self, key: TaskKey) {
+        let idle =
+            |slot: &mut Slot| matches!(slot.state, State::Idle | State::Queued).then(|| slot.task.take());
+        let Some(Some(mut task)) = self.with(key, idle).flatten() else { return };
+        fail(&mut task, TaskError::Cancelled, Outcome::Cancelled);
+        self.with(key, |slot| slot.task = Some(task));
+        self.cancel(key);
+    }
+
+    /// Live tasks that the end of `run` waits for without cancelling them.
+    pub(crate) fn cleanups(&self) -> usize {
+        self.cleanups.get()
+    }
+
+    pub(crate) fn cancel_all(&self, cleanups_too: bool) {
         let mut slots = self.slots.borrow_mut();
         for (index, slot) in slots.iter_mut().enumerate() {
-            if !matches!(slot.state, State::Done | State::Free) {
+            if !matches!(slot.state, State::Done | State::Free) && (cleanups_too || !slot.cleanup) {
                 slot.cancel = true;
                 self.wake_slot(slot, index as u32);
             }
@@ -310,11 +415,27 @@ impl TaskTable {
     }
 
     pub(crate) fn info(&self, key: TaskKey) -> Option<super::TaskInfo> {
-        self.with(key, |slot| slot.info())
+        self.with(key, |slot| slot.info(self.home, key.slot))
     }
 
     pub(crate) fn info_of(&self, slot: u32) -> Option<super::TaskInfo> {
-        self.slots.borrow().get(slot as usize).map(Slot::info)
+        self.slots.borrow().get(slot as usize).map(|place| place.info(self.home, slot))
+    }
+
+    /// The tasks that are not done.
+    pub(crate) fn infos(&self) -> Vec<super::TaskInfo> {
+        let slots = self.slots.borrow();
+        let live = slots.iter().enumerate().filter(|(_, s)| !matches!(s.state, State::Done | State::Free));
+        live.map(|(index, slot)| slot.info(self.home, index as u32)).collect()
+    }
+
+    /// Runs `f` with the task-locals of the running task.
+    pub(crate) fn with_locals<R>(&self, f: impl FnOnce(&mut Option<Locals>) -> R) -> R {
+        let mut slots = self.slots.borrow_mut();
+        match slots.get_mut(self.current.get() as usize) {
+            Some(slot) => f(&mut slot.locals),
+            None => f(&mut self.locals.borrow_mut()),
+        }
     }
 
     pub(crate) fn set_name(&self, key: TaskKey, name: String) {
@@ -345,12 +466,35 @@ impl TaskTable {
             return None;
         }
         let outcome = slot.outcome;
-        let task = self.free_slot(slot, key.slot);
+        let left = self.free_slot(slot, key.slot);
         drop(slots);
-        if let Some(mut task) = task {
+        if let Some(mut task) = left.task {
             task.as_mut().take(place);
         }
         Some(outcome)
+    }
+
+    /// Whether the task is done; if not, `waker` is woken at its end.
+    pub(crate) fn watch(&self, key: TaskKey, waker: &Waker) -> bool {
+        let watched = self.with(key, |slot| {
+            if slot.state == State::Done {
+                return Ok(());
+            }
+            let known = slot.joiner.as_ref().is_some_and(|joiner| joiner.will_wake(waker));
+            Err(if known { None } else { slot.joiner.replace(waker.clone()) })
+        });
+        match watched {
+            Some(Err(old)) => {
+                drop(old);
+                false
+            }
+            Some(Ok(())) | None => true,
+        }
+    }
+
+    /// Runs `f` with the result of a task that is done, an `Option<Result<Output, TaskError>>`.
+    pub(crate) fn peek<R>(&self, key: TaskKey, f: impl FnOnce(&dyn Any) -> R) -> Option<R> {
+        self.with(key, |slot| slot.task.as_ref()?.peek().map(f)).flatten()
     }
 
     /// The handle is gone: the task runs on, and its slot is freed at its end. Returns what must be dropped.
@@ -364,18 +508,18 @@ impl TaskTable {
             drop(joiner);
             return None;
         }
-        let (info, outcome) = (slot.info(), slot.outcome);
-        let unwanted = self.free_slot(slot, key.slot);
-        Some(Ended { info, joiner: None, callbacks: Vec::new(), unwanted, outcome })
+        let (info, outcome) = (slot.info(self.home, key.slot), slot.outcome);
+        let Leftover { task: unwanted, locals } = self.free_slot(slot, key.slot);
+        Some(Ended { info, joiner: None, callbacks: Vec::new(), unwanted, locals, outcome })
     }
 
-    fn free_slot(&self, slot: &mut Slot, index: u32) -> Option<BoxTask> {
+    fn free_slot(&self, slot: &mut Slot, index: u32) -> Leftover {
         slot.generation = slot.generation.wrapping_add(1);
         slot.state = State::Free;
         slot.next_free = self.free.get();
         slot.extra = None;
         self.free.set(index);
-        slot.task.take()
+        Leftover { task: slot.task.take(), locals: slot.locals.take() }
     }
 
     /// Polls one task, or drops its future if it was cancelled.
@@ -402,7 +546,7 @@ impl TaskTable {
     }
 
     fn waker(&self, key: TaskKey) -> Waker {
-        WakeKey::new(self.loop_index, key.generation, key.slot).waker()
+        WakeKey::new(self.home.index() as u16, key.generation, key.slot).waker()
     }
 
     fn step(&self, key: TaskKey, task: &mut BoxTask, cancel: bool) -> Option<Outcome> {
@@ -436,6 +580,7 @@ impl TaskTable {
         slot.state = State::Done;
         slot.outcome = outcome;
         self.live.set(self.live.get() - 1);
+        self.cleanups.set(self.cleanups.get() - usize::from(slot.cleanup));
         let joiner = slot.joiner.take();
         // Nothing to tell: the common end of a task that somebody joins.
         if !slot.detached && slot.extra.is_none() {
@@ -445,19 +590,23 @@ impl TaskTable {
             }
             return None;
         }
-        let info = slot.info();
+        let info = slot.info(self.home, key.slot);
         let callbacks = slot.extra.as_mut().map(|e| std::mem::take(&mut e.callbacks)).unwrap_or_default();
-        let unwanted = if slot.detached { self.free_slot(slot, key.slot) } else { None };
-        Some(Ended { info, joiner, callbacks, unwanted, outcome })
+        let left = if slot.detached { self.free_slot(slot, key.slot) } else { Leftover::default() };
+        let Leftover { task: unwanted, locals } = left;
+        Some(Ended { info, joiner, callbacks, unwanted, locals, outcome })
     }
 
     /// The main future is done: its slot is free again.
     pub(crate) fn end_main(&self, key: TaskKey) {
+        // Dropped after the borrow: it may hold anything.
+        let mut _old = None;
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[key.slot as usize];
         if slot.generation == key.generation && slot.external {
             self.live.set(self.live.get() - 1);
             slot.external = false;
+            _old = self.locals.replace(slot.locals.take());
             self.free_slot(slot, key.slot);
         }
     }
@@ -468,21 +617,40 @@ impl TaskTable {
         self.free.set(NONE);
         self.live.set(0);
         self.ready.borrow_mut().clear();
-        slots.into_iter().map(|slot| Box::new((slot.task, slot.joiner, slot.extra)) as Box<dyn Any>).collect()
+        let left = |slot: Slot| Box::new((slot.task, slot.joiner, slot.extra, slot.locals)) as Box<dyn Any>;
+        let locals = Box::new(self.locals.take()) as Box<dyn Any>;
+        slots.into_iter().map(left).chain([locals]).collect()
     }
 }
 
 impl Slot {
-    fn info(&self) -> super::TaskInfo {
-        let name = self.extra.as_ref().and_then(|e| e.name.clone());
-        super::TaskInfo { id: self.id, name, location: self.location }
+    fn info(&self, home: LoopId, index: u32) -> super::TaskInfo {
+        super::TaskInfo {
+            id: self.id,
+            name: self.extra.as_ref().and_then(|e| e.name.clone()),
+            location: self.location,
+            parent: (self.parent != 0).then_some(TaskId(self.parent)),
+            state: self.task_state(),
+            task: Some((home, TaskKey { slot: index, generation: self.generation })),
+        }
+    }
+
+    fn task_state(&self) -> TaskState {
+        match (self.state, self.outcome) {
+            (State::Done | State::Free, Outcome::Finished) => TaskState::Finished,
+            (State::Done | State::Free, Outcome::Cancelled) => TaskState::Cancelled,
+            (State::Done | State::Free, Outcome::Panicked) => TaskState::Panicked,
+            _ if self.cancel => TaskState::Cancelling,
+            (State::Running | State::Woken, _) => TaskState::Running,
+            (State::Idle | State::Queued, _) => TaskState::Pending,
+        }
     }
 }
 
 impl Ended {
     /// Runs what the end of a task sets off. Each piece is foreign code and is isolated by `guard`.
     pub(crate) fn announce(self, guard: impl Fn(&super::TaskInfo, Box<dyn FnOnce()>)) {
-        let Ended { info, joiner, callbacks, unwanted, outcome: _ } = self;
+        let Ended { info, joiner, callbacks, unwanted, locals, outcome: _ } = self;
         if let Some(joiner) = joiner {
             exception::wake(joiner);
         }
@@ -492,6 +660,9 @@ impl Ended {
         }
         if let Some(task) = unwanted {
             guard(&info, Box::new(move || drop(task)));
+        }
+        if let Some(locals) = locals {
+            guard(&info, Box::new(move || drop(locals)));
         }
     }
 

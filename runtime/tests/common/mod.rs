@@ -213,3 +213,53 @@ impl Operation for ShutDown {
         done.unit()
     }
 }
+
+/// Runs `test` on the simulator and on io_uring.
+pub(crate) fn on_both(test: impl AsyncFn()) {
+    use corio_runtime::{Backend, Runner};
+    for backend in [Backend::Sim { seed: 7 }, Backend::Uring] {
+        Runner::builder().backend(backend).build().unwrap().run(test());
+    }
+}
+
+pub(crate) async fn turns(n: usize) {
+    for _ in 0..n {
+        corio_runtime::yield_now().await;
+    }
+}
+
+pub(crate) fn ms(n: u64) -> std::time::Duration {
+    std::time::Duration::from_millis(n)
+}
+
+/// What happened, in order; clones share it.
+pub(crate) struct Log<T>(Rc<std::cell::RefCell<Vec<T>>>);
+
+impl<T> Clone for Log<T> {
+    fn clone(&self) -> Self {
+        Log(Rc::clone(&self.0))
+    }
+}
+
+impl<T: Clone> Log<T> {
+    pub(crate) fn new() -> Log<T> {
+        Log(Rc::default())
+    }
+
+    pub(crate) fn push(&self, entry: T) {
+        self.0.borrow_mut().push(entry);
+    }
+
+    pub(crate) fn get(&self) -> Vec<T> {
+        self.0.borrow().clone()
+    }
+}
+
+/// Adds one to a count when it is dropped.
+pub(crate) struct OnDrop(pub(crate) Rc<Cell<u32>>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}

@@ -1,0 +1,86 @@
+//! Outputs in the order in which they come (asyncio `as_completed`).
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::{Future, poll_fn},
+    ops::ControlFlow,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+
+use super::many::Many;
+
+/// Runs `futures` side by side inside the task that asks, and gives their outputs as they come (asyncio
+/// `as_completed`). Tasks can be passed too. It is also a [`Stream`].
+///
+/// ```
+/// use corio_runtime::{as_completed, time::{Duration, sleep}};
+/// corio_runtime::run(async {
+///     let after = |n| async move {
+///         sleep(Duration::from_millis(n)).await;
+///         n
+///     };
+///     let mut outputs = as_completed([after(9), after(1), after(5)]);
+///     let mut order = Vec::new();
+///     while let Some(n) = outputs.next().await {
+///         order.push(n);
+///     }
+///     assert_eq!(order, [1, 5, 9]);
+/// });
+/// ```
+#[doc(alias = "FuturesUnordered")]
+pub fn as_completed<I>(futures: I) -> AsCompleted<I::Item>
+where
+    I: IntoIterator,
+    I::Item: Future,
+{
+    AsCompleted { many: Many::new(futures), ready: VecDeque::new() }
+}
+
+/// The outputs of [`as_completed`]. Dropping it drops the futures that are not over.
+#[must_use = "nothing runs unless `next` is awaited"]
+pub struct AsCompleted<F: Future> {
+    many: Many<F>,
+    ready: VecDeque<F::Output>,
+}
+
+impl<F: Future> AsCompleted<F> {
+    /// The next output; `None` after the last. Dropped while it waits, it loses nothing.
+    pub async fn next(&mut self) -> Option<F::Output> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
+impl<F: Future> Unpin for AsCompleted<F> {}
+
+impl<F: Future> Stream for AsCompleted<F> {
+    type Item = F::Output;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
+        let AsCompleted { many, ready } = &mut *self;
+        if ready.is_empty() {
+            let _ = many.poll(cx, |_, output| {
+                ready.push_back(output);
+                ControlFlow::Continue(())
+            });
+        }
+        match ready.pop_front() {
+            None if many.live() > 0 => Poll::Pending,
+            output => Poll::Ready(output),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.many.live() + self.ready.len();
+        (left, Some(left))
+    }
+}
+
+impl<F: Future> fmt::Debug for AsCompleted<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsCompleted").field("running", &self.many.live()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,101 @@
+//! Cancelling tasks from elsewhere, and by dropping their handle.
+
+use std::{
+    fmt,
+    future::Future,
+    ops::Deref,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use super::{Task, TaskError, table::TaskKey};
+use crate::{Handle, current, handle::LoopId};
+
+/// Cancels one task, from any thread; clones name the same task.
+///
+/// ```
+/// corio_runtime::run(async {
+///     let task = corio_runtime::create_task(std::future::pending::<()>());
+///     let cancel = task.cancel_handle();
+///     std::thread::spawn(move || cancel.cancel()).join().unwrap();
+///     assert!(matches!(task.await, Err(corio_runtime::TaskError::Cancelled)));
+/// });
+/// ```
+#[derive(Clone, Copy)]
+pub struct CancelHandle {
+    home: LoopId,
+    key: TaskKey,
+}
+
+impl CancelHandle {
+    pub(crate) fn new(home: LoopId, key: TaskKey) -> CancelHandle {
+        CancelHandle { home, key }
+    }
+
+    /// As [`Task::cancel`]. From another thread the answer is whether the loop is still there to do it.
+    pub fn cancel(&self) -> bool {
+        let CancelHandle { home, key } = *self;
+        let here = current::try_with(|lp| (lp.id() == home).then(|| lp.tasks.cancel(key))).flatten();
+        here.unwrap_or_else(|| {
+            let cancel = move |lp: &current::Loop| {
+                lp.tasks.cancel(key);
+            };
+            Handle { loop_id: home }.post(Box::new(cancel)).is_ok()
+        })
+    }
+}
+
+impl fmt::Debug for CancelHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelHandle").field("task", &self.key.slot).finish_non_exhaustive()
+    }
+}
+
+/// A [`Task`] that is cancelled when this handle is dropped; made by [`Task::cancel_on_drop`].
+///
+/// ```
+/// corio_runtime::run(async {
+///     let task = corio_runtime::create_task(std::future::pending::<()>());
+///     drop(task.cancel_on_drop());
+///     corio_runtime::yield_now().await;
+///     assert_eq!(corio_runtime::all_tasks().len(), 1);
+/// });
+/// ```
+#[must_use = "dropping it cancels the task"]
+pub struct OwnedTask<T> {
+    task: Task<T>,
+}
+
+impl<T> OwnedTask<T> {
+    pub(super) fn new(task: Task<T>) -> OwnedTask<T> {
+        OwnedTask { task }
+    }
+}
+
+impl<T> Deref for OwnedTask<T> {
+    type Target = Task<T>;
+
+    fn deref(&self) -> &Task<T> {
+        &self.task
+    }
+}
+
+impl<T: 'static> Future for OwnedTask<T> {
+    type Output = Result<T, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.task).poll(cx)
+    }
+}
+
+impl<T> Drop for OwnedTask<T> {
+    fn drop(&mut self) {
+        self.task.cancel();
+    }
+}
+
+impl<T> fmt::Debug for OwnedTask<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.task.fmt(f)
+    }
+}

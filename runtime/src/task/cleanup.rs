@@ -1,0 +1,166 @@
+//! Cleanups that await: what `finally` is to a cancelled coroutine of asyncio.
+
+use std::{
+    fmt,
+    future::Future,
+    panic::{self, AssertUnwindSafe, Location},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+
+use crate::{ExceptionContext, call_exception_handler, current};
+
+/// Runs `future`; if it is dropped before its end (its task is cancelled, its time is up, its group failed)
+/// `cleanup` is called, and the loop runs the future that it returns.
+///
+/// The group that the dropped task belongs to waits for it, else the end of `run`, up to 10 seconds by the
+/// loop's clock. A future that was never polled has nothing to clean up.
+///
+/// ```
+/// use corio_runtime::{create_task, with_cleanup, yield_now};
+/// use std::{cell::Cell, rc::Rc};
+/// let cleaned = Rc::new(Cell::new(false));
+/// let flag = cleaned.clone();
+/// corio_runtime::run(async move {
+///     let task = create_task(with_cleanup(std::future::pending::<()>(), move || async move {
+///         yield_now().await;
+///         flag.set(true);
+///     }));
+///     yield_now().await;
+///     task.cancel();
+/// });
+/// assert!(cleaned.get());
+/// ```
+#[track_caller]
+pub fn with_cleanup<F, C, Fut>(future: F, cleanup: C) -> WithCleanup<F, C, Fut>
+where
+    F: Future,
+    C: FnOnce() -> Fut,
+    Fut: Future<Output = ()> + 'static,
+{
+    WithCleanup { future: Some(future), cleanup: Some(cleanup), started: false, location: Location::caller() }
+}
+
+pin_project! {
+    /// The future of [`with_cleanup`].
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct WithCleanup<F, C, Fut>
+    where
+        C: FnOnce() -> Fut,
+        Fut: Future<Output = ()>,
+        Fut: 'static,
+    {
+        #[pin]
+        future: Option<F>,
+        cleanup: Option<C>,
+        started: bool,
+        location: &'static Location<'static>,
+    }
+
+    impl<F, C, Fut> PinnedDrop for WithCleanup<F, C, Fut>
+    where
+        C: FnOnce() -> Fut,
+        Fut: Future<Output = ()>,
+        Fut: 'static,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let cleanup = this.cleanup.take();
+            // The future's own destructors first, as `finally` comes after the inner blocks.
+            let dropped = panic::catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
+            if *this.started && let Some(cleanup) = cleanup {
+                start(cleanup, this.location);
+            }
+            if let Err(payload) = dropped {
+                panic::resume_unwind(payload);
+            }
+        }
+    }
+}
+
+impl<F: Future, C, Fut> Future for WithCleanup<F, C, Fut>
+where
+    C: FnOnce() -> Fut,
+    Fut: Future<Output = ()> + 'static,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        *this.started = true;
+        let future = this.future.as_pin_mut().expect("the future is there until it is dropped");
+        let polled = future.poll(cx);
+        if polled.is_ready() {
+            *this.cleanup = None;
+        }
+        polled
+    }
+}
+
+impl<F, C, Fut> fmt::Debug for WithCleanup<F, C, Fut>
+where
+    C: FnOnce() -> Fut,
+    Fut: Future<Output = ()> + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WithCleanup").field("location", &self.location).finish_non_exhaustive()
+    }
+}
+
+/// One that waits for the cleanups of the tasks in it.
+pub(crate) trait CleanupScope {
+    /// Runs `cleanup` as one of its own tasks, which is not cancelled.
+    fn adopt(
+        self: Rc<Self>,
+        cleanup: Pin<Box<dyn Future<Output = ()>>>,
+        location: &'static Location<'static>,
+    );
+}
+
+fn start<C, Fut>(cleanup: C, location: &'static Location<'static>)
+where
+    C: FnOnce() -> Fut,
+    Fut: Future<Output = ()> + 'static,
+{
+    let cleanup = match panic::catch_unwind(AssertUnwindSafe(cleanup)) {
+        Ok(cleanup) => cleanup,
+        Err(_) => return call_exception_handler(&ExceptionContext::new("a cleanup panicked")),
+    };
+    let started = current::try_with(|lp| {
+        if lp.closing.get() {
+            return false;
+        }
+        let scope = lp.scope.borrow().clone();
+        match scope {
+            Some(scope) => scope.adopt(Box::pin(cleanup), location),
+            None => {
+                let (key, _) = lp.tasks.create_cleanup(cleanup, location);
+                lp.detach(key);
+            }
+        }
+        true
+    });
+    if started != Some(true) {
+        let context = ExceptionContext::new("a cleanup was dropped: its loop is closing or closed");
+        call_exception_handler(&context);
+    }
+}
+
+/// Makes `scope` the one for cleanups until the returned guard is dropped.
+pub(crate) fn enter_scope(scope: Rc<dyn CleanupScope>) -> EnteredScope {
+    EnteredScope(current::try_with(|lp| lp.scope.replace(Some(scope))).flatten())
+}
+
+/// See [`enter_scope`].
+pub(crate) struct EnteredScope(Option<Rc<dyn CleanupScope>>);
+
+impl Drop for EnteredScope {
+    fn drop(&mut self) {
+        let outer = self.0.take();
+        let inner = current::try_with(|lp| lp.scope.replace(outer)).flatten();
+        drop(inner);
+    }
+}

@@ -1,0 +1,240 @@
+//! Several futures at once, and all their outputs (asyncio `gather`).
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    ops::ControlFlow,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use super::{Task, TaskError, many::Many};
+
+/// Runs `futures` side by side inside the calling task, and gives their outputs in the order of the arguments
+/// (asyncio `gather`). Tasks can be gathered too: their results are their outputs.
+///
+/// A panic of one goes on in the caller, and drops the others. Dropping this drops them all.
+///
+/// ```
+/// use corio_runtime::{gather, time::{Duration, sleep}};
+/// corio_runtime::run(async {
+///     let twice = |n: u64| async move {
+///         sleep(Duration::from_millis(10 - n)).await;
+///         2 * n
+///     };
+///     assert_eq!(gather([twice(1), twice(2), twice(3)]).await, [2, 4, 6]);
+/// });
+/// ```
+#[doc(alias = "join_all")]
+pub fn gather<I>(futures: I) -> Gather<I::Item>
+where
+    I: IntoIterator,
+    I::Item: Future,
+{
+    let many = Many::new(futures);
+    let outputs = (0..many.live()).map(|_| None).collect();
+    Gather { many, outputs }
+}
+
+/// The future of [`gather`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Gather<F: Future> {
+    many: Many<F>,
+    outputs: Vec<Option<F::Output>>,
+}
+
+impl<F: Future> Unpin for Gather<F> {}
+
+impl<F: Future> Future for Gather<F> {
+    type Output = Vec<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Gather { many, outputs } = &mut *self;
+        let _ = many.poll(cx, |place, output| {
+            outputs[place] = Some(output);
+            ControlFlow::Continue(())
+        });
+        if many.live() > 0 {
+            return Poll::Pending;
+        }
+        Poll::Ready(std::mem::take(outputs).into_iter().flatten().collect())
+    }
+}
+
+impl<F: Future> fmt::Debug for Gather<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gather").field("of", &self.outputs.len()).field("running", &self.many.live()).finish()
+    }
+}
+
+/// Futures of different types side by side: gives a tuple of their outputs, in the order of the arguments.
+///
+/// ```
+/// corio_runtime::run(async {
+///     let (a, b, c) = corio_runtime::gather!(async { 1 }, async { "two" }, async { 3.0 }).await;
+///     assert_eq!((a, b, c), (1, "two", 3.0));
+/// });
+/// ```
+#[macro_export]
+#[doc(alias = "join")]
+macro_rules! gather {
+    ($($future:expr),+ $(,)?) => {
+        $crate::__gather!([] $($future,)+)
+    };
+}
+
+/// Gives each future a name of its own, then polls those that are not over.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __gather {
+    ([$(($name:ident $future:expr))*]) => {
+        async {
+            $(
+                let mut $name = (::core::pin::pin!($future), ::core::option::Option::None);
+            )*
+            ::core::future::poll_fn(|cx| {
+                let mut over = true;
+                $(
+                    if $name.1.is_none() {
+                        match ::core::future::Future::poll($name.0.as_mut(), cx) {
+                            ::core::task::Poll::Ready(output) => {
+                                $name.1 = ::core::option::Option::Some(output);
+                            }
+                            ::core::task::Poll::Pending => over = false,
+                        }
+                    }
+                )*
+                if over { ::core::task::Poll::Ready(()) } else { ::core::task::Poll::Pending }
+            })
+            .await;
+            ($($name.1.expect("every future is over"),)*)
+        }
+    };
+    ([$($done:tt)*] $future:expr, $($rest:tt)*) => {
+        $crate::__gather!([$($done)* (future $future)] $($rest)*)
+    };
+}
+
+/// As [`gather`], of futures that can fail: the first error ends it at once, and drops the others.
+///
+/// ```
+/// corio_runtime::run(async {
+///     let checked = |n: u32| async move { if n < 3 { Ok(n) } else { Err(n) } };
+///     assert_eq!(corio_runtime::try_gather([checked(1), checked(2)]).await, Ok(vec![1, 2]));
+///     assert_eq!(corio_runtime::try_gather([checked(1), checked(3), checked(4)]).await, Err(3));
+/// });
+/// ```
+#[doc(alias = "try_join_all")]
+pub fn try_gather<I, T, E>(futures: I) -> TryGather<I::Item, T>
+where
+    I: IntoIterator,
+    I::Item: Future<Output = Result<T, E>>,
+{
+    let many = Many::new(futures);
+    let values = (0..many.live()).map(|_| None).collect();
+    TryGather { many, values }
+}
+
+/// The future of [`try_gather`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct TryGather<F, T> {
+    many: Many<F>,
+    values: Vec<Option<T>>,
+}
+
+impl<F, T> Unpin for TryGather<F, T> {}
+
+impl<T, E, F: Future<Output = Result<T, E>>> Future for TryGather<F, T> {
+    type Output = Result<Vec<T>, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let TryGather { many, values } = &mut *self;
+        let mut error = None;
+        let _ = many.poll(cx, |place, output| match output {
+            Ok(value) => {
+                values[place] = Some(value);
+                ControlFlow::Continue(())
+            }
+            Err(e) => {
+                error = Some(e);
+                ControlFlow::Break(())
+            }
+        });
+        match error {
+            Some(e) => {
+                self.many = Many::new([]);
+                Poll::Ready(Err(e))
+            }
+            None if many.live() > 0 => Poll::Pending,
+            None => Poll::Ready(Ok(std::mem::take(values).into_iter().flatten().collect())),
+        }
+    }
+}
+
+impl<F: Future, T> fmt::Debug for TryGather<F, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TryGather").field("running", &self.many.live()).finish()
+    }
+}
+
+/// The values of `tasks`, in order, or the first failure at once; the other tasks run on, as those of asyncio's
+/// `gather` do.
+///
+/// ```
+/// use corio_runtime::{TryGatherError, create_task, try_gather_tasks, yield_now};
+/// corio_runtime::run(async {
+///     let mut slow = create_task(async { yield_now().await; Ok::<_, &str>(1) });
+///     let mut bad = create_task(async { Err("no") });
+///     let failed = try_gather_tasks([&mut slow, &mut bad]).await;
+///     assert!(matches!(failed, Err(TryGatherError::Failed("no"))));
+///     assert_eq!(slow.await.unwrap(), Ok(1));
+/// });
+/// ```
+///
+/// # Errors
+/// The error of a task, or why it has none (it was cancelled or panicked).
+pub async fn try_gather_tasks<'a, I, T, E>(tasks: I) -> Result<Vec<T>, TryGatherError<E>>
+where
+    I: IntoIterator<Item = &'a mut Task<Result<T, E>>>,
+    T: 'static,
+    E: 'static,
+{
+    let outcome = |task: &'a mut Task<Result<T, E>>| async move {
+        match task.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(e)) => Err(TryGatherError::Failed(e)),
+            Err(e) => Err(TryGatherError::Task(e)),
+        }
+    };
+    try_gather(tasks.into_iter().map(outcome)).await
+}
+
+/// Why [`try_gather_tasks`] has no values.
+#[derive(Debug)]
+pub enum TryGatherError<E> {
+    /// A task returned an error.
+    Failed(E),
+    /// A task was cancelled or panicked.
+    Task(TaskError),
+}
+
+impl<E: fmt::Display> fmt::Display for TryGatherError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TryGatherError::Failed(e) => e.fmt(f),
+            TryGatherError::Task(e) => e.fmt(f),
+        }
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> std::error::Error for TryGatherError<E> {}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<TryGatherError<E>> for io::Error {
+    fn from(e: TryGatherError<E>) -> io::Error {
+        match e {
+            TryGatherError::Failed(e) => io::Error::other(e),
+            TryGatherError::Task(e) => e.into(),
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! Tasks that end together (asyncio `TaskGroup`).
+//!
+//! ```text
+//!   open ── a child or the body fails ──▶ aborting ──▶ all children gone: the errors
+//!    │ └── cancel() ──▶ cancelled ──▶ all children gone: what the body gave
+//!    └── the body is done and so are the children ──▶ closed: what the body gave
+//! ```
+//! Aborting drops the body where it is suspended and cancels every child, once. If the group's own future is
+//! dropped (an outside cancel), the futures of the children are dropped on the spot.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    fmt,
+    future::{Future, poll_fn},
+    io,
+    panic::{self, AssertUnwindSafe, Location},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use pin_project_lite::pin_project;
+
+use super::{
+    CleanupScope, PanicPayload, Task, TaskError, enter_scope,
+    table::{Fallible, Plain, TaskKey},
+};
+use crate::{current, exception};
+
+/// Runs `body` with a group, and waits for every task that was created in it (asyncio `TaskGroup`).
+///
+/// The first child that returns an error or panics, and an error of the body, cancel all others and the body,
+/// once; all errors are collected. A child that is cancelled by itself is no failure. If the future of this
+/// function is dropped, the futures of the children are dropped at once, too. A panic of the body goes on in
+/// the caller when all children have ended.
+///
+/// ```
+/// use corio_runtime::task_group;
+/// corio_runtime::run(async {
+///     let sum = task_group::<_, std::io::Error>(async |group| {
+///         let one = group.create_task(async { Ok(1) });
+///         let two = group.create_task(async { Ok(2) });
+///         Ok(one.await.unwrap() + two.await.unwrap())
+///     });
+///     assert_eq!(sum.await.unwrap(), 3);
+///
+///     let failed = task_group::<(), _>(async |group| {
+///         group.create_task(async { Err::<(), _>("no") });
+///         std::future::pending().await
+///     });
+///     assert_eq!(failed.await.unwrap_err().errors(), ["no"]);
+/// });
+/// ```
+///
+/// # Errors
+/// What the children and the body failed with.
+#[doc(alias = "JoinSet")]
+pub async fn task_group<R, E: 'static>(
+    body: impl AsyncFnOnce(&TaskGroup<E>) -> Result<R, E>,
+) -> Result<R, TaskGroupError<E>> {
+    let group = TaskGroup::<E>::new();
+    let abandoned = DropChildren(&group.inner);
+    let ended = group.run_body(body(&group)).await;
+    match &ended {
+        Some(Ok(Err(_)) | Err(_)) => group.inner.abort(),
+        Some(Ok(Ok(_))) | None => {}
+    }
+    group.inner.children_gone().await;
+    group.inner.phase.set(Phase::Closed);
+    drop(abandoned);
+    let mut error = group.inner.take_error();
+    match ended {
+        Some(Err(payload)) => panic::resume_unwind(payload),
+        Some(Ok(Ok(value))) if error.is_empty() => return Ok(value),
+        Some(Ok(Err(e))) => error.errors.push(e),
+        Some(Ok(Ok(_))) | None => {}
+    }
+    Err(error)
+}
+
+/// A group of tasks; made by [`task_group`]. Clones are the same group, so children can create siblings.
+pub struct TaskGroup<E> {
+    inner: Rc<Inner<E>>,
+}
+
+impl<E> Clone for TaskGroup<E> {
+    fn clone(&self) -> TaskGroup<E> {
+        TaskGroup { inner: Rc::clone(&self.inner) }
+    }
+}
+
+impl<E: 'static> TaskGroup<E> {
+    fn new() -> TaskGroup<E> {
+        let inner = Inner {
+            phase: Cell::new(Phase::Open),
+            children: RefCell::new(Children { places: Vec::new(), free: Vec::new() }),
+            live: Cell::new(0),
+            errors: RefCell::new(Vec::new()),
+            panics: RefCell::new(Vec::new()),
+            waiter: RefCell::new(None),
+        };
+        TaskGroup { inner: Rc::new(inner) }
+    }
+
+    /// Starts `future` as a task of the group. An error goes to the group, and its task gives
+    /// [`TaskError::Failed`]; the same for a panic. The handle need not be kept.
+    ///
+    /// In a group that is ending already, `future` never runs, and its task gives [`TaskError::Cancelled`].
+    #[track_caller]
+    pub fn create_task<T: 'static>(&self, future: impl Future<Output = Result<T, E>> + 'static) -> Task<T> {
+        let location = Location::caller();
+        if self.inner.phase.get() != Phase::Open {
+            let refused = async {
+                drop(future);
+                std::future::pending().await
+            };
+            let task = current::with(|lp| lp.create_task(refused, location));
+            task.cancel();
+            return task;
+        }
+        let place = self.inner.reserve();
+        let child = Child { future: Some(future), member: Member { group: Rc::clone(&self.inner), place } };
+        let (task, key) = current::with(|lp| {
+            let (key, id) = lp.tasks.create::<Fallible, _>(child, location);
+            (Task::new(lp.handle(), key, id), key)
+        });
+        self.inner.children.borrow_mut().places[place] = Some(key);
+        task
+    }
+
+    /// Ends the group early, without an error: the children are cancelled, and [`task_group`] returns what the
+    /// body gives, which goes on. Nothing can be created any more. A second call, and one after the end,
+    /// change nothing.
+    pub fn cancel(&self) {
+        if self.inner.phase.get() == Phase::Open {
+            self.inner.phase.set(Phase::Cancelled);
+            self.inner.cancel_children();
+        }
+    }
+
+    /// Polls the body until its end, or until a child has failed: `None`, and it is dropped.
+    async fn run_body<R>(
+        &self,
+        body: impl Future<Output = Result<R, E>>,
+    ) -> Option<Result<Result<R, E>, Payload>> {
+        let mut scoped = pin!(Scoped { future: Some(body), group: Rc::clone(&self.inner) });
+        poll_fn(|cx| {
+            if self.inner.phase.get() == Phase::Aborting {
+                return Poll::Ready(None);
+            }
+            self.inner.wait(cx);
+            scoped.as_mut().poll(cx).map(Some)
+        })
+        .await
+    }
+}
+
+impl<E> fmt::Debug for TaskGroup<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &self.inner;
+        let tasks = inner.live.get();
+        f.debug_struct("TaskGroup").field("phase", &inner.phase.get()).field("tasks", &tasks).finish()
+    }
+}
+
+type Payload = Box<dyn Any + Send>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+enum Phase {
+    Open,
+    Cancelled,
+    Aborting,
+    Closed,
+}
+
+struct Inner<E> {
+    phase: Cell<Phase>,
+    children: RefCell<Children>,
+    live: Cell<usize>,
+    errors: RefCell<Vec<E>>,
+    panics: RefCell<Vec<PanicPayload>>,
+    /// The task of `task_group`.
+    waiter: RefCell<Option<Waker>>,
+}
+
+/// The keys of the children that are not over; a place is used again.
+struct Children {
+    places: Vec<Option<TaskKey>>,
+    free: Vec<usize>,
+}
+
+impl<E> Inner<E> {
+    fn reserve(&self) -> usize {
+        self.live.set(self.live.get() + 1);
+        let mut children = self.children.borrow_mut();
+        children.free.pop().unwrap_or_else(|| {
+            children.places.push(None);
+            children.places.len() - 1
+        })
+    }
+
+    /// A child is over, whichever way.
+    fn gone(&self, place: usize) {
+        {
+            let mut children = self.children.borrow_mut();
+            children.places[place] = None;
+            children.free.push(place);
+        }
+        self.live.set(self.live.get() - 1);
+        if self.live.get() == 0 {
+            self.wake();
+        }
+    }
+
+    fn fail(&self, e: E) {
+        self.errors.borrow_mut().push(e);
+        self.abort();
+    }
+
+    fn panicked(&self, payload: Payload) {
+        self.panics.borrow_mut().push(PanicPayload::new(payload));
+        self.abort();
+    }
+
+    fn abort(&self) {
+        if self.phase.get() < Phase::Aborting {
+            self.phase.set(Phase::Aborting);
+            self.cancel_children();
+            self.wake();
+        }
+    }
+
+    fn cancel_children(&self) {
+        let keys: Vec<_> = self.children.borrow().places.iter().flatten().copied().collect();
+        current::try_with(|lp| {
+            for key in keys {
+                lp.tasks.cancel(key);
+            }
+        });
+    }
+
+    fn wait(&self, cx: &Context<'_>) {
+        let known = self.waiter.borrow().as_ref().is_some_and(|w| w.will_wake(cx.waker()));
+        if !known {
+            let waker = cx.waker().clone();
+            let old = self.waiter.replace(Some(waker));
+            drop(old);
+        }
+    }
+
+    fn wake(&self) {
+        let waiter = self.waiter.take();
+        if let Some(waiter) = waiter {
+            exception::wake(waiter);
+        }
+    }
+
+    async fn children_gone(&self) {
+        poll_fn(|cx| {
+            if self.live.get() == 0 {
+                return Poll::Ready(());
+            }
+            self.wait(cx);
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn take_error(&self) -> TaskGroupError<E> {
+        TaskGroupError { errors: self.errors.take(), panics: self.panics.take() }
+    }
+}
+
+impl<E: 'static> CleanupScope for Inner<E> {
+    fn adopt(
+        self: Rc<Self>,
+        cleanup: Pin<Box<dyn Future<Output = ()>>>,
+        location: &'static Location<'static>,
+    ) {
+        // It has no key in the list: it is waited for, and not cancelled.
+        let place = self.reserve();
+        let member = Member { group: self, place };
+        let cleanup = async move {
+            let _member = member;
+            cleanup.await;
+        };
+        current::with(|lp| {
+            let (key, _) = lp.tasks.create::<Plain, _>(cleanup, location);
+            lp.detach(key);
+        });
+    }
+}
+
+/// One that the group waits for.
+struct Member<E> {
+    group: Rc<Inner<E>>,
+    place: usize,
+}
+
+impl<E> Drop for Member<E> {
+    fn drop(&mut self) {
+        self.group.gone(self.place);
+    }
+}
+
+/// The group's own future was dropped: so are those of its children.
+struct DropChildren<'a, E>(&'a Rc<Inner<E>>);
+
+impl<E> Drop for DropChildren<'_, E> {
+    fn drop(&mut self) {
+        self.0.phase.set(Phase::Closed);
+        let keys: Vec<_> = self.0.children.borrow().places.iter().flatten().copied().collect();
+        current::try_with(|lp| keys.iter().for_each(|key| lp.tasks.drop_future(*key)));
+    }
+}
+
+pin_project! {
+    /// The future of a child: what goes wrong goes to its group.
+    struct Child<F, T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+        E: 'static,
+    {
+        #[pin]
+        future: Option<F>,
+        member: Member<E>,
+    }
+
+    impl<F, T, E> PinnedDrop for Child<F, T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+        E: 'static,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            drop_in_scope(this.future, &this.member.group);
+        }
+    }
+}
+
+impl<F: Future<Output = Result<T, E>>, T, E: 'static> Future for Child<F, T, E> {
+    type Output = Result<T, TaskError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let group = &this.member.group;
+        match poll_in_scope(this.future, group, cx) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(Ok(value))) => Poll::Ready(Ok(value)),
+            Ok(Poll::Ready(Err(e))) => {
+                group.fail(e);
+                Poll::Ready(Err(TaskError::Failed))
+            }
+            Err(payload) => {
+                group.panicked(payload);
+                Poll::Ready(Err(TaskError::Failed))
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// The body of a group, whose cleanups are the group's.
+    struct Scoped<F, E>
+    where
+        E: 'static,
+    {
+        #[pin]
+        future: Option<F>,
+        group: Rc<Inner<E>>,
+    }
+
+    impl<F, E> PinnedDrop for Scoped<F, E>
+    where
+        E: 'static,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            drop_in_scope(this.future, this.group);
+        }
+    }
+}
+
+impl<F: Future, E: 'static> Future for Scoped<F, E> {
+    type Output = Result<F::Output, Payload>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match poll_in_scope(this.future, this.group, cx) {
+            Ok(polled) => polled.map(Ok),
+            Err(payload) => Poll::Ready(Err(payload)),
+        }
+    }
+}
+
+fn poll_in_scope<F: Future, E: 'static>(
+    future: Pin<&mut Option<F>>,
+    group: &Rc<Inner<E>>,
+    cx: &mut Context<'_>,
+) -> Result<Poll<F::Output>, Payload> {
+    let _scope = enter_scope(Rc::clone(group) as _);
+    let future = future.as_pin_mut().expect("the future is there until it is dropped");
+    panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx)))
+}
+
+/// A panic of a destructor is an error of the group, too.
+fn drop_in_scope<F, E: 'static>(mut future: Pin<&mut Option<F>>, group: &Rc<Inner<E>>) {
+    let _scope = enter_scope(Rc::clone(group) as _);
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| future.set(None))) {
+        group.panicked(payload);
+    }
+}
+
+/// What the tasks of a group failed with (asyncio's `ExceptionGroup`).
+pub struct TaskGroupError<E> {
+    errors: Vec<E>,
+    panics: Vec<PanicPayload>,
+}
+
+impl<E> TaskGroupError<E> {
+    /// The errors of the children in the order in which they failed, then that of the body.
+    pub fn errors(&self) -> &[E] {
+        &self.errors
+    }
+
+    /// The errors themselves.
+    pub fn into_errors(self) -> Vec<E> {
+        self.errors
+    }
+
+    /// What children panicked with.
+    pub fn panics(&self) -> &[PanicPayload] {
+        &self.panics
+    }
+
+    fn is_empty(&self) -> bool {
+        self.errors.is_empty() && self.panics.is_empty()
+    }
+}
+
+impl<E> fmt::Display for TaskGroupError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.errors.len() + self.panics.len();
+        let plural = if count == 1 { "" } else { "s" };
+        write!(f, "unhandled errors in a TaskGroup ({count} sub-error{plural})")
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for TaskGroupError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskGroupError").field("errors", &self.errors).field("panics", &self.panics).finish()
+    }
+}
+
+impl<E: fmt::Debug> std::error::Error for TaskGroupError<E> {}
+
+impl<E: fmt::Debug + Send + Sync + 'static> From<TaskGroupError<E>> for io::Error {
+    fn from(e: TaskGroupError<E>) -> io::Error {
+        io::Error::other(e)
+    }
+}

@@ -1,0 +1,129 @@
+//! What is known about tasks: `current_task`, `all_tasks`.
+
+use std::{fmt, panic::Location};
+
+use super::{CancelHandle, table::TaskKey};
+use crate::{current, handle::LoopId};
+
+/// The number of a task, unique in the process. Displays as asyncio's default name, "Task-N".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(pub(crate) u64);
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Task-{}", self.0)
+    }
+}
+
+/// How far a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TaskState {
+    /// It waits, or its next step is queued.
+    Pending,
+    /// This is the running task.
+    Running,
+    /// It was asked to end, and has not yet.
+    Cancelling,
+    /// It came to its end.
+    Finished,
+    /// It was cancelled.
+    Cancelled,
+    /// It panicked.
+    Panicked,
+}
+
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TaskState::Pending => "pending",
+            TaskState::Running => "running",
+            TaskState::Cancelling => "cancelling",
+            TaskState::Finished => "finished",
+            TaskState::Cancelled => "cancelled",
+            TaskState::Panicked => "panicked",
+        })
+    }
+}
+
+/// What was known about a task when it was asked for. Displays as asyncio's repr of a task.
+#[derive(Clone, Debug)]
+pub struct TaskInfo {
+    pub(crate) id: TaskId,
+    pub(crate) name: Option<String>,
+    pub(crate) location: &'static Location<'static>,
+    pub(crate) parent: Option<TaskId>,
+    pub(crate) state: TaskState,
+    /// `None` if the task is long gone.
+    pub(crate) task: Option<(LoopId, TaskKey)>,
+}
+
+impl TaskInfo {
+    #[track_caller]
+    pub(crate) fn anonymous(id: TaskId) -> TaskInfo {
+        let (name, parent, state) = (None, None, TaskState::Finished);
+        TaskInfo { id, name, location: Location::caller(), parent, state, task: None }
+    }
+
+    /// The task's number.
+    pub fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// The name given, or "Task-N".
+    pub fn name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.id.to_string())
+    }
+
+    /// How far it was.
+    pub fn state(&self) -> TaskState {
+        self.state
+    }
+
+    /// Where the task was created.
+    pub fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+
+    /// The task that created it.
+    pub fn parent(&self) -> Option<TaskId> {
+        self.parent
+    }
+
+    /// Cancels the task, as [`Task::cancel`](crate::Task::cancel) does.
+    pub fn cancel(&self) -> bool {
+        self.task.is_some_and(|(home, key)| CancelHandle::new(home, key).cancel())
+    }
+}
+
+impl fmt::Display for TaskInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<Task {} name='{}' created at {}>", self.state, self.name(), self.location)
+    }
+}
+
+/// The task that is running (asyncio `current_task`); `None` outside one.
+///
+/// ```
+/// assert!(corio_runtime::current_task().is_none());
+/// corio_runtime::run(async { assert!(corio_runtime::current_task().is_some()) });
+/// ```
+pub fn current_task() -> Option<TaskInfo> {
+    current::try_with(|lp| lp.tasks.current().and_then(|key| lp.tasks.info(key))).flatten()
+}
+
+/// The tasks of this loop that are not done (asyncio `all_tasks`), the main one included; none outside a loop.
+///
+/// ```
+/// use corio_runtime::{TaskState, all_tasks, create_task_named, current_task};
+/// corio_runtime::run(async {
+///     let _task = create_task_named("waiter", std::future::pending::<()>());
+///     let tasks = all_tasks();
+///     let waiter = tasks.iter().find(|task| task.name() == "waiter").unwrap();
+///     assert_eq!((tasks.len(), waiter.state()), (2, TaskState::Pending));
+///     assert_eq!(waiter.parent(), current_task().map(|task| task.id()));
+/// });
+/// ```
+pub fn all_tasks() -> Vec<TaskInfo> {
+    current::try_with(|lp| lp.tasks.infos()).unwrap_or_default()
+}

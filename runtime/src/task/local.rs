@@ -1,0 +1,97 @@
+//! Task-locals (asyncio's `contextvars`).
+
+use std::{any::Any, fmt, marker::PhantomData, rc::Rc};
+
+use crate::current;
+
+/// The values of one task. A child shares its parent's until either changes one.
+pub(crate) type Locals = Rc<Vec<(usize, Rc<dyn Any>)>>;
+
+/// A variable with a value for each task (asyncio `ContextVar`): to be a `static`.
+///
+/// A task starts with the values that its creator had then; after that neither sees the other's changes. What
+/// one `Runner::run` sets, the next one finds.
+///
+/// ```
+/// use corio_runtime::TaskLocal;
+/// static REQUEST: TaskLocal<u32> = TaskLocal::new();
+///
+/// corio_runtime::run(async {
+///     REQUEST.set(1);
+///     let child = corio_runtime::create_task(async {
+///         assert_eq!(REQUEST.get(), Some(1));
+///         REQUEST.set(2);
+///     });
+///     child.await.unwrap();
+///     assert_eq!(REQUEST.get(), Some(1));
+/// });
+/// ```
+pub struct TaskLocal<T: 'static> {
+    // Two statics need two addresses.
+    _place: u8,
+    _value: PhantomData<fn() -> T>,
+}
+
+impl<T: 'static> TaskLocal<T> {
+    /// A variable without a value.
+    pub const fn new() -> TaskLocal<T> {
+        TaskLocal { _place: 0, _value: PhantomData }
+    }
+
+    /// Gives the running task a value, and returns the one before it if no other task shares that.
+    ///
+    /// # Panics
+    /// Outside a running loop.
+    pub fn set(&'static self, value: T) -> Option<T> {
+        let (key, value) = (self.key(), Rc::new(value) as Rc<dyn Any>);
+        let old = current::with(|lp| {
+            lp.tasks.with_locals(|locals| {
+                let locals = Rc::make_mut(locals.get_or_insert_default());
+                match locals.iter_mut().find(|(known, _)| *known == key) {
+                    Some((_, place)) => Some(std::mem::replace(place, value)),
+                    None => {
+                        locals.push((key, value));
+                        None
+                    }
+                }
+            })
+        });
+        Rc::into_inner(old?.downcast().ok()?)
+    }
+
+    /// A clone of the running task's value; `None` if it has none, or outside a running loop.
+    pub fn get(&'static self) -> Option<T>
+    where
+        T: Clone,
+    {
+        self.with(T::clone)
+    }
+
+    /// Runs `f` with the running task's value, if it has one.
+    pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Option<R> {
+        let key = self.key();
+        let value = current::try_with(|lp| {
+            lp.tasks.with_locals(|locals| {
+                let found = locals.as_ref()?.iter().find(|(known, _)| *known == key);
+                found.map(|(_, value)| Rc::clone(value))
+            })
+        });
+        value.flatten()?.downcast_ref().map(f)
+    }
+
+    fn key(&'static self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}
+
+impl<T: 'static> Default for TaskLocal<T> {
+    fn default() -> TaskLocal<T> {
+        TaskLocal::new()
+    }
+}
+
+impl<T: fmt::Debug + 'static> fmt::Debug for TaskLocal<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskLocal").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,68 @@
+//! Protecting a task from the end of who waits for it (asyncio `shield`).
+
+use std::{
+    fmt,
+    future::Future,
+    panic::Location,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use super::{Task, TaskError};
+use crate::current;
+
+/// Waits for `task` (asyncio `shield`). If this is dropped, because its own task is cancelled or its time is up,
+/// the inner task runs on.
+///
+/// ```
+/// use corio_runtime::{create_task, shield, time::{Duration, sleep, timeout}};
+/// corio_runtime::run(async {
+///     let inner = create_task(sleep(Duration::from_millis(5)));
+///     let cancel = inner.cancel_handle();
+///     assert!(timeout(Duration::from_millis(1), shield(inner)).await.is_err());
+///     assert!(cancel.cancel(), "it was still running");
+/// });
+/// ```
+pub fn shield<T: 'static>(task: Task<T>) -> Shield<T> {
+    Shield { task }
+}
+
+/// As [`shield`], of a future: it becomes a task at once.
+///
+/// # Panics
+/// Outside a running loop.
+#[track_caller]
+pub fn shield_future<F: Future + 'static>(future: F) -> Shield<F::Output>
+where
+    F::Output: 'static,
+{
+    let location = Location::caller();
+    shield(current::with(|lp| lp.create_task(future, location)))
+}
+
+/// The future of [`shield`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Shield<T> {
+    task: Task<T>,
+}
+
+impl<T> Shield<T> {
+    /// The task inside.
+    pub fn into_inner(self) -> Task<T> {
+        self.task
+    }
+}
+
+impl<T: 'static> Future for Shield<T> {
+    type Output = Result<T, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.task).poll(cx)
+    }
+}
+
+impl<T> fmt::Debug for Shield<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Shield").field(&self.task).finish()
+    }
+}
