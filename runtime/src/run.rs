@@ -181,7 +181,9 @@ impl Runner {
                 tasks.cancel_all(late);
                 self.lp.turn(&mut no_main, 0)?;
             } else {
-                self.lp.turn(&mut no_main, deadline)?;
+                // Sleeps only while nothing is ready: what is may be the end of the last cleanup.
+                let idle = tasks.ready.borrow().is_empty();
+                self.lp.turn(&mut no_main, if idle { deadline } else { 0 })?;
             }
         }
         Ok(())

@@ -38,13 +38,14 @@ impl<T: 'static> TaskLocal<T> {
         TaskLocal { _place: 0, _value: PhantomData }
     }
 
-    /// Gives the running task a value, and returns the one before it if no other task shares that.
+    /// Gives the running task a value.
     ///
     /// # Panics
     /// Outside a running loop.
-    pub fn set(&'static self, value: T) -> Option<T> {
+    pub fn set(&'static self, value: T) {
         let (key, value) = (self.key(), Rc::new(value) as Rc<dyn Any>);
-        let old = current::with(|lp| {
+        // Dropped outside of the borrow.
+        let _old = current::with(|lp| {
             lp.tasks.with_locals(|locals| {
                 let locals = Rc::make_mut(locals.get_or_insert_default());
                 match locals.iter_mut().find(|(known, _)| *known == key) {
@@ -56,7 +57,6 @@ impl<T: 'static> TaskLocal<T> {
                 }
             })
         });
-        Rc::into_inner(old?.downcast().ok()?)
     }
 
     /// A clone of the running task's value; `None` if it has none, or outside a running loop.

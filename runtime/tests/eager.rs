@@ -1,0 +1,149 @@
+//! `create_eager_task`, as asyncio's eager tasks; and what is known about tasks.
+
+mod common;
+
+use std::{cell::Cell, rc::Rc};
+
+use common::{Log, on_both, turns};
+use corio_runtime::{
+    TaskError, TaskState, all_tasks, create_eager_task, create_task, create_task_named, current_task, gather,
+    metrics, yield_now,
+};
+
+#[test]
+fn eag_01_eag_02_without_a_suspension_it_is_done_at_once() {
+    on_both(async || {
+        let log = Log::new();
+        let theirs = log.clone();
+        let other = create_task(async {});
+        let task = create_eager_task(async move {
+            theirs.push(1);
+            "hello"
+        });
+        assert!(task.done());
+        assert_eq!(log.get(), [1]);
+        assert_eq!(task.await.unwrap(), "hello");
+        assert!(!other.done(), "no turn was needed");
+    });
+}
+
+#[test]
+fn eag_03_then_it_is_a_task_like_any_other() {
+    on_both(async || {
+        let log = Log::new();
+        let theirs = log.clone();
+        let task = create_eager_task(async move {
+            theirs.push("inline");
+            yield_now().await;
+            theirs.push("later");
+        });
+        log.push("creator");
+        assert!(!task.done());
+        task.await.unwrap();
+        assert_eq!(log.get(), ["inline", "creator", "later"]);
+    });
+}
+
+#[test]
+fn eag_04_eag_05_cancel_reaches_it_only_while_it_waits() {
+    on_both(async || {
+        let done = create_eager_task(async { 1 });
+        assert!(!done.cancel());
+        assert_eq!(done.await.unwrap(), 1);
+        let waits = create_eager_task(std::future::pending::<()>());
+        assert!(waits.cancel());
+        assert!(matches!(waits.await, Err(TaskError::Cancelled)));
+    });
+}
+
+#[test]
+fn eag_06_eag_07_eag_08_it_is_the_current_task_during_its_step() {
+    on_both(async || {
+        let creator = current_task().unwrap().id();
+        let task = create_eager_task(async move {
+            let me = current_task().unwrap();
+            assert_ne!(me.id(), creator);
+            assert_eq!((me.parent(), me.state()), (Some(creator), TaskState::Running));
+            assert!(all_tasks().iter().any(|task| task.id() == me.id()));
+            yield_now().await;
+            me.id()
+        });
+        assert_eq!(current_task().unwrap().id(), creator);
+        assert_eq!(all_tasks().len(), 2);
+        let id = task.await.unwrap();
+        assert!(all_tasks().iter().all(|task| task.id() != id));
+    });
+}
+
+#[test]
+fn eag_10_eag_11_eag_12_eager_trees_never_enter_the_ready_queue() {
+    fn tree(depth: u32) -> std::pin::Pin<Box<dyn Future<Output = u32>>> {
+        Box::pin(async move {
+            if depth == 0 {
+                return 1;
+            }
+            let children: Vec<_> = (0..5).map(|_| create_eager_task(tree(depth - 1))).collect();
+            gather(children).await.into_iter().map(Result::unwrap).sum()
+        })
+    }
+    on_both(async || {
+        let root = create_eager_task(tree(4));
+        assert!(root.done() && metrics().ready == 0);
+        assert_eq!(root.await.unwrap(), 625);
+    });
+}
+
+#[test]
+fn eag_13_a_panic_of_the_first_step_stays_in_the_task() {
+    on_both(async || {
+        let task = create_eager_task(async { panic!("at once") });
+        assert!(task.done());
+        assert!(matches!(task.await, Err::<(), _>(TaskError::Panicked(p)) if p.message() == "at once"));
+    });
+}
+
+#[test]
+fn task_06_task_22_the_states_of_a_task() {
+    on_both(async || {
+        let state = |name: &str| all_tasks().into_iter().find(|t| t.name() == name).map(|t| t.state());
+        let seen = Rc::new(Cell::new(None));
+        let last = seen.clone();
+        let task = create_task_named("abc", std::future::pending::<()>());
+        task.add_done_callback(move |info| last.set(Some(info.state())));
+        assert_eq!(state("abc"), Some(TaskState::Pending));
+        assert!(task.cancel());
+        assert_eq!(state("abc"), Some(TaskState::Cancelling));
+        turns(1).await;
+        assert_eq!((state("abc"), seen.get()), (None, Some(TaskState::Cancelled)));
+        assert!(format!("{task:?}").contains("cancelled"));
+        let info = current_task().unwrap();
+        assert!(info.to_string().contains("<Task running name='Task-"), "{info}");
+        assert!(info.to_string().contains("created at"), "{info}");
+    });
+}
+
+#[test]
+fn a_task_info_cancels_its_task() {
+    on_both(async || {
+        let task = create_task_named("victim", std::future::pending::<()>());
+        let info = all_tasks().into_iter().find(|task| task.name() == "victim").unwrap();
+        assert!(info.cancel());
+        assert!(matches!(task.await, Err(TaskError::Cancelled)));
+        assert!(!info.cancel(), "and no other one in its place");
+        let next = create_task(async { 1 });
+        assert!(!info.cancel());
+        assert_eq!(next.await.unwrap(), 1);
+    });
+}
+
+#[test]
+fn an_owned_task_ends_with_its_handle() {
+    on_both(async || {
+        let task = create_task(std::future::pending::<()>()).cancel_on_drop();
+        assert!(!task.done());
+        drop(task);
+        turns(1).await;
+        assert_eq!(all_tasks().len(), 1);
+        assert_eq!(create_task(async { 5 }).cancel_on_drop().await.unwrap(), 5);
+    });
+}
