@@ -1,7 +1,7 @@
 //! The loop, and the one that runs on this thread.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     future::Future,
     io,
     panic::{self, AssertUnwindSafe, Location},
@@ -22,6 +22,7 @@ use crate::{
         CleanupScope, Task, TaskInfo,
         table::{Ended, Plain, Ready, TaskKey, TaskTable},
     },
+    threads::pool::Pool,
     time::timers::{Due, TimerKey, Timers},
     turn::no_main,
 };
@@ -47,6 +48,8 @@ pub(crate) struct Loop {
     pub(crate) closing: Cell<bool>,
     /// Who waits for the cleanups of what is polled or dropped now.
     pub(crate) scope: RefCell<Option<Rc<dyn CleanupScope>>>,
+    /// Made when first used.
+    pool: OnceCell<Pool>,
     // Last: the index is free for another loop once everything above is gone.
     _registration: Registration,
 }
@@ -157,6 +160,7 @@ impl Loop {
             stopping: Cell::new(false),
             closing: Cell::new(false),
             scope: RefCell::new(None),
+            pool: OnceCell::new(),
             _registration: registration,
         });
         if let Some(fd) = wake_fd {
@@ -168,6 +172,16 @@ impl Loop {
 
     pub(crate) fn id(&self) -> LoopId {
         self.id
+    }
+
+    /// The threads for work that blocks.
+    pub(crate) fn pool(&self) -> &Pool {
+        self.pool.get_or_init(|| Pool::new(self.handle()))
+    }
+
+    /// Drops blocking work that has not begun; how much is left.
+    pub(crate) fn close_pool(&self) -> usize {
+        self.pool.get().map_or(0, Pool::close)
     }
 
     pub(crate) fn handle(&self) -> Handle {

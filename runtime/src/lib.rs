@@ -5,9 +5,11 @@
 //! | `run` | `run`, `Runner`, `Builder`: making a loop, running it, closing it |
 //! | `turn` | one turn of the loop: the order in which everything happens |
 //! | `current` | the loop itself, and the one of this thread |
-//! | `task/` | the task table, the waker, `Task` |
+//! | `task/` | the task table, the waker, `Task`, groups and gathering |
 //! | `calls` | `call_soon`, `call_later`, `call_at` |
-//! | `time/` | sleeping, timeouts, the timer heap |
+//! | `future` | a result to come, as its two ends |
+//! | `threads/` | blocking work on other threads, and work from other threads |
+//! | `time/` | sleeping, timeouts, intervals, the timer heap |
 //! | `op/` | the contract of an operation, its SQE, the in-flight table, its future |
 //! | `driver` | the table and the ring together: submit, cancel, deliver |
 //! | `ring/` | the kernel seam, with io_uring and the simulator behind it |
@@ -30,6 +32,7 @@ mod current;
 mod driver;
 mod exception;
 pub mod fd;
+mod future;
 mod handle;
 mod inbox;
 mod metrics;
@@ -40,11 +43,13 @@ mod run;
 pub mod service;
 pub mod socket;
 mod task;
+mod threads;
 pub mod time;
 mod turn;
 
 pub use calls::{CallHandle, TimerHandle, call_at, call_later, call_soon};
 pub use exception::{ExceptionContext, call_exception_handler, set_exception_handler};
+pub use future::{Cancelled, InvalidState, LoopFuture, Resolver, create_future};
 pub use handle::{Handle, LoopClosed, handle};
 pub use metrics::{Metrics, metrics};
 pub use pool::PoolBuf;
@@ -57,3 +62,4 @@ pub use task::{
     current_task, gather, scope, shield, shield_future, task_group, try_gather, try_gather_tasks, wait,
     wait_try, with_cleanup, yield_now,
 };
+pub use threads::{ConcurrentError, ConcurrentFuture, run_coroutine_threadsafe, to_thread};

@@ -15,6 +15,7 @@ use crate::{
     Handle, Task,
     clock::Clock,
     current::{Entered, Loop},
+    exception::ExceptionContext,
     ring::{Ring, Sizes, Uring, setup_error, sim},
     turn::no_main,
 };
@@ -25,6 +26,8 @@ const LINGER: Duration = Duration::from_secs(5);
 const QUIESCE: Duration = Duration::from_secs(1);
 /// How often a closing loop cancels again what cancelled tasks left behind.
 const CANCEL_ROUNDS: usize = 1000;
+/// How long a closing loop waits for blocking work that has begun (asyncio's limit).
+const BLOCKING: Duration = Duration::from_secs(300);
 /// How long a closing loop waits for cleanups.
 const CLEANUP: Duration = Duration::from_secs(10);
 
@@ -156,6 +159,7 @@ impl Runner {
         }
         let lp = &self.lp;
         self.cancel_tasks()?;
+        self.close_pool()?;
         // By the loop's own clock: a simulated one need not wait.
         let deadline = lp.clock.now_ns() + LINGER.as_nanos() as u64;
         while lp.services.any_busy() && lp.clock.now_ns() < deadline {
@@ -187,6 +191,21 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// Waits for blocking work while the loop turns: it may need the loop.
+    fn close_pool(&self) -> io::Result<()> {
+        let lp = &self.lp;
+        let deadline = lp.clock.now_ns() + BLOCKING.as_nanos() as u64;
+        while lp.close_pool() > 0 {
+            if lp.clock.now_ns() >= deadline {
+                let text = "a thread of to_thread did not end within 300 seconds: the loop closes without it";
+                lp.exceptions.report(&ExceptionContext::new(text));
+                break;
+            }
+            lp.turn(&mut no_main, deadline)?;
+        }
+        self.cancel_tasks()
     }
 
     /// Takes every operation back from the kernel; a second's refusal costs its memory.

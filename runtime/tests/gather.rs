@@ -101,7 +101,8 @@ fn gath_01_many_futures_that_wait_for_each_other_finish() {
                     n
                 }
             }));
-            let outputs = if count == 1000 { gather((0..count).map(async |n| n)).await } else { outputs.await };
+            let outputs =
+                if count == 1000 { gather((0..count).map(async |n| n)).await } else { outputs.await };
             assert_eq!(outputs, (0..count).collect::<Vec<_>>());
         }
     });

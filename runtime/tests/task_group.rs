@@ -224,10 +224,13 @@ fn tg_14_tg_15_cleanups_are_awaited_by_their_group() {
         let (body_log, child_log) = (log.clone(), log.clone());
         let failed = task_group::<(), _>(async |group| {
             drop(group.create_task(after(1, Err::<(), _>("crash"))));
-            drop(group.create_task(with_cleanup(std::future::pending::<Result<(), _>>(), move || async move {
-                sleep(ms(3)).await;
-                child_log.push("child");
-            })));
+            drop(group.create_task(with_cleanup(
+                std::future::pending::<Result<(), _>>(),
+                move || async move {
+                    sleep(ms(3)).await;
+                    child_log.push("child");
+                },
+            )));
             with_cleanup(std::future::pending(), move || async move {
                 sleep(ms(5)).await;
                 body_log.push("body");
@@ -319,7 +322,10 @@ fn tg_21_a_million_children_leave_memory_flat() {
 #[test]
 fn tg_22_tg_23_children_create_siblings() {
     on_both(async || {
-        fn hydra(group: TaskGroup<&'static str>, heads: Rc<Cell<u32>>) -> impl Future<Output = Result<(), &'static str>> {
+        fn hydra(
+            group: TaskGroup<&'static str>,
+            heads: Rc<Cell<u32>>,
+        ) -> impl Future<Output = Result<(), &'static str>> {
             async move {
                 heads.set(heads.get() + 1);
                 if heads.get() >= 10 {
@@ -428,14 +434,18 @@ fn tg_32_cancel_ends_the_group_without_an_error() {
 fn to_03_timeouts_inside_and_outside_of_groups_keep_their_causes() {
     on_both(async || {
         let dropped = counter();
-        let outside = timeout(ms(2), task_group::<(), _>(async |group| {
-            endless(group, &dropped);
-            std::future::pending().await
-        }));
+        let outside = timeout(
+            ms(2),
+            task_group::<(), _>(async |group| {
+                endless(group, &dropped);
+                std::future::pending().await
+            }),
+        );
         assert!(outside.await.is_err());
         assert_eq!(dropped.get(), 1);
         let inside = task_group::<_, &str>(async |group| {
-            let child = group.create_task(async { Ok(timeout(ms(1), std::future::pending::<()>()).await.is_err()) });
+            let child =
+                group.create_task(async { Ok(timeout(ms(1), std::future::pending::<()>()).await.is_err()) });
             Ok(child.await.unwrap())
         });
         assert!(inside.await.unwrap());

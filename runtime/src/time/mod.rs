@@ -1,6 +1,8 @@
-//! Time: the loop's clock, sleeping, and timeouts.
+//! Time: the loop's clock, sleeping, timeouts and intervals.
 
+mod interval;
 mod timeout;
+mod timeout_scope;
 pub(crate) mod timers;
 
 use std::{
@@ -10,8 +12,10 @@ use std::{
     task::{Context, Poll},
 };
 
+pub use interval::{Interval, MissedTickBehavior, interval, interval_at};
 pub use std::time::{Duration, Instant};
 pub use timeout::{Timeout, TimeoutError, timeout, timeout_at, wait_for};
+pub use timeout_scope::{Deadline, timeout_scope};
 
 use crate::{
     current::{self, Loop},

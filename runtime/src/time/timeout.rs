@@ -82,7 +82,7 @@ impl<F: Future> Future for Timeout<F> {
 
 /// The time was up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimeoutError(());
+pub struct TimeoutError(pub(super) ());
 
 impl fmt::Display for TimeoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

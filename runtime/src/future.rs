@@ -1,0 +1,207 @@
+//! A result that somebody will give later (asyncio `Future`), as its two ends.
+
+use std::{
+    cell::{Cell, RefCell},
+    error::Error,
+    fmt,
+    future::Future,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use crate::{call_soon, exception};
+
+/// A result to come (asyncio `loop.create_future`): one end sets it, the other awaits it.
+///
+/// ```
+/// corio_runtime::run(async {
+///     let (resolver, future) = corio_runtime::create_future();
+///     corio_runtime::call_soon(move || resolver.set_result("done").unwrap());
+///     assert_eq!(future.await, Ok("done"));
+/// });
+/// ```
+pub fn create_future<T>() -> (Resolver<T>, LoopFuture<T>) {
+    let state = RefCell::new(State::Pending { waker: None, callbacks: Vec::new() });
+    let shared = Rc::new(Shared { state, cancelled: Cell::new(false) });
+    (Resolver { shared: Rc::clone(&shared) }, LoopFuture { shared })
+}
+
+enum State<T> {
+    Pending { waker: Option<Waker>, callbacks: Vec<Box<dyn FnOnce()>> },
+    Done(Option<T>),
+}
+
+struct Shared<T> {
+    state: RefCell<State<T>>,
+    cancelled: Cell<bool>,
+}
+
+impl<T> Shared<T> {
+    fn done(&self) -> bool {
+        matches!(*self.state.borrow(), State::Done(_))
+    }
+
+    /// The end: wakes who waits, and calls the callbacks in the next turn. `Err` gives a second value back.
+    fn settle(&self, value: Option<T>) -> Result<(), Option<T>> {
+        if self.done() {
+            return Err(value);
+        }
+        self.cancelled.set(value.is_none());
+        if let State::Pending { waker, callbacks } = self.state.replace(State::Done(value)) {
+            callbacks.into_iter().for_each(|callback| drop(call_soon(callback)));
+            waker.into_iter().for_each(exception::wake);
+        }
+        Ok(())
+    }
+}
+
+/// The end that sets the result. Dropped before that, it cancels the future.
+pub struct Resolver<T> {
+    shared: Rc<Shared<T>>,
+}
+
+impl<T> Resolver<T> {
+    /// Sets the result; who awaits it goes on in the next turn (asyncio `set_result`).
+    ///
+    /// # Errors
+    /// [`InvalidState`] with the value, if there is a result already or the future was cancelled.
+    pub fn set_result(&self, value: T) -> Result<(), InvalidState<T>> {
+        self.shared.settle(Some(value)).map_err(|value| InvalidState { value })
+    }
+
+    /// Cancels the future; `false` if it is done.
+    pub fn cancel(&self) -> bool {
+        self.shared.settle(None).is_ok()
+    }
+
+    /// Whether there is a result, or the future was cancelled.
+    pub fn done(&self) -> bool {
+        self.shared.done()
+    }
+}
+
+impl<T> Drop for Resolver<T> {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl<T> fmt::Debug for Resolver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").field("done", &self.done()).finish()
+    }
+}
+
+/// The end that awaits the result. Dropping it has no effect but that the result is dropped.
+#[must_use = "futures do nothing unless awaited"]
+pub struct LoopFuture<T> {
+    shared: Rc<Shared<T>>,
+}
+
+impl<T> LoopFuture<T> {
+    /// Cancels it: whoever awaits it gets [`Cancelled`]. `false` if it is done.
+    pub fn cancel(&self) -> bool {
+        self.shared.settle(None).is_ok()
+    }
+
+    /// Whether there is a result, or it was cancelled.
+    pub fn done(&self) -> bool {
+        self.shared.done()
+    }
+
+    /// Whether it was cancelled.
+    pub fn cancelled(&self) -> bool {
+        self.shared.cancelled.get()
+    }
+
+    /// Calls `f` in the turn after it is done, in the order of these calls (asyncio `add_done_callback`).
+    ///
+    /// # Panics
+    /// Outside a running loop, if it is done.
+    pub fn add_done_callback(&self, f: impl FnOnce() + 'static) {
+        if let State::Pending { callbacks, .. } = &mut *self.shared.state.borrow_mut() {
+            return callbacks.push(Box::new(f));
+        }
+        drop(call_soon(f));
+    }
+}
+
+impl<T> Future for LoopFuture<T> {
+    type Output = Result<T, Cancelled>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let State::Done(value) = &mut *self.shared.state.borrow_mut() {
+            return Poll::Ready(value.take().ok_or(Cancelled(())));
+        }
+        let new = cx.waker().clone();
+        let mut _old = None;
+        if let State::Pending { waker, .. } = &mut *self.shared.state.borrow_mut() {
+            _old = waker.replace(new);
+        }
+        Poll::Pending
+    }
+}
+
+impl<T> fmt::Debug for LoopFuture<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match (self.done(), self.cancelled()) {
+            (false, _) => "pending",
+            (true, false) => "finished",
+            (true, true) => "cancelled",
+        };
+        f.debug_struct("LoopFuture").field("state", &state).finish()
+    }
+}
+
+/// The future was cancelled, or its resolver was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cancelled(());
+
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the future was cancelled")
+    }
+}
+
+impl Error for Cancelled {}
+
+impl From<Cancelled> for io::Error {
+    fn from(e: Cancelled) -> io::Error {
+        io::Error::other(e)
+    }
+}
+
+/// The future has a result already, or was cancelled: the value comes back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct InvalidState<T> {
+    value: Option<T>,
+}
+
+impl<T> InvalidState<T> {
+    /// The value that was not set.
+    pub fn into_inner(self) -> T {
+        self.value.expect("only a refused value makes this error")
+    }
+}
+
+impl<T> fmt::Debug for InvalidState<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InvalidState")
+    }
+}
+
+impl<T> fmt::Display for InvalidState<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("invalid state: the future is done")
+    }
+}
+
+impl<T> Error for InvalidState<T> {}
+
+impl<T> From<InvalidState<T>> for io::Error {
+    fn from(e: InvalidState<T>) -> io::Error {
+        io::Error::other(e.to_string())
+    }
+}

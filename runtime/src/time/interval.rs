@@ -1,0 +1,108 @@
+//! Ticks at regular times.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use super::{Duration, Instant, Sleep, now, sleep_until};
+
+/// Ticks every `period`, the first time at once.
+///
+/// ```
+/// use corio_runtime::time::{Duration, interval, now};
+/// corio_runtime::run(async {
+///     let start = now();
+///     let mut ticks = interval(Duration::from_millis(2));
+///     for n in 0..3 {
+///         assert_eq!(ticks.tick().await, start + n * ticks.period());
+///     }
+///     assert!(now() - start >= 2 * ticks.period());
+/// });
+/// ```
+///
+/// # Panics
+/// If `period` is zero.
+pub fn interval(period: Duration) -> Interval {
+    interval_at(now(), period)
+}
+
+/// As [`interval`], with the first tick at `start`.
+///
+/// # Panics
+/// If `period` is zero.
+pub fn interval_at(start: Instant, period: Duration) -> Interval {
+    assert!(!period.is_zero(), "the period of an interval must not be zero");
+    Interval { next: start, period, timer: None, missed: MissedTickBehavior::default() }
+}
+
+/// What an [`Interval`] does when it was asked too late for some of its ticks; named as in tokio.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MissedTickBehavior {
+    /// Ticks at once for each tick that was missed, until it has caught up.
+    #[default]
+    Burst,
+    /// Ticks at once, and every period from then on.
+    Delay,
+    /// Ticks at once, and then at the next of its regular times.
+    Skip,
+}
+
+/// Made by [`interval`].
+#[derive(Debug)]
+pub struct Interval {
+    next: Instant,
+    period: Duration,
+    timer: Option<Sleep>,
+    missed: MissedTickBehavior,
+}
+
+impl Interval {
+    /// Waits for the next tick, and gives the time it was due. Dropped while it waits, it loses no tick.
+    pub async fn tick(&mut self) -> Instant {
+        poll_fn(|cx| self.poll_tick(cx)).await
+    }
+
+    /// The poll of [`tick`](Interval::tick).
+    pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
+        let timer = self.timer.get_or_insert_with(|| sleep_until(self.next));
+        if Pin::new(timer).poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.timer = None;
+        let (due, now) = (self.next, now());
+        self.next = self.after(due, now);
+        Poll::Ready(due)
+    }
+
+    fn after(&self, due: Instant, now: Instant) -> Instant {
+        let next = due + self.period;
+        match self.missed {
+            MissedTickBehavior::Burst => next,
+            _ if now < next => next,
+            MissedTickBehavior::Delay => now + self.period,
+            MissedTickBehavior::Skip => {
+                let late = (now - due).as_nanos() % self.period.as_nanos();
+                // Only periods of more than 584 years do not fit.
+                now + self.period - Duration::from_nanos(u64::try_from(late).unwrap_or(u64::MAX))
+            }
+        }
+    }
+
+    /// The next tick is a period from now.
+    pub fn reset(&mut self) {
+        self.timer = None;
+        self.next = now() + self.period;
+    }
+
+    /// The time between two ticks.
+    pub fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// What happens to ticks that were missed. Default: [`MissedTickBehavior::Burst`].
+    pub fn set_missed_tick_behavior(&mut self, behavior: MissedTickBehavior) {
+        self.missed = behavior;
+    }
+}

@@ -1,0 +1,80 @@
+//! A deadline that the body under it can move.
+
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::Poll,
+};
+
+use super::{Duration, Instant, Sleep, TimeoutError, now, sleep_until};
+
+/// Runs `body` with a deadline that it can see and move (asyncio `timeout` with `reschedule`).
+///
+/// At the deadline the body is dropped where it is suspended. A value that is ready beats the deadline. Nested
+/// ones each end their own body, and their own only.
+///
+/// ```
+/// use corio_runtime::time::{Duration, now, sleep, timeout_scope};
+/// corio_runtime::run(async {
+///     let value = timeout_scope(Duration::from_millis(1), async |deadline| {
+///         deadline.reschedule(now() + Duration::from_secs(10));
+///         sleep(Duration::from_millis(2)).await;
+///         7
+///     });
+///     assert_eq!(value.await, Ok(7));
+/// });
+/// ```
+///
+/// # Errors
+/// [`TimeoutError`] if the time was up first.
+pub async fn timeout_scope<T>(
+    duration: Duration,
+    body: impl AsyncFnOnce(&Deadline) -> T,
+) -> Result<T, TimeoutError> {
+    let deadline = Deadline { at: Cell::new(now().checked_add(duration)), expired: Cell::new(false) };
+    let mut body = pin!(body(&deadline));
+    let mut timer: Option<(Instant, Sleep)> = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(value) = body.as_mut().poll(cx) {
+            return Poll::Ready(Ok(value));
+        }
+        let Some(at) = deadline.at.get() else {
+            timer = None;
+            return Poll::Pending;
+        };
+        if timer.as_ref().is_none_or(|(armed, _)| *armed != at) {
+            timer = Some((at, sleep_until(at)));
+        }
+        let Some((_, sleep)) = &mut timer else { return Poll::Pending };
+        Pin::new(sleep).poll(cx).map(|()| {
+            deadline.expired.set(true);
+            Err(TimeoutError(()))
+        })
+    })
+    .await
+}
+
+/// The deadline of a [`timeout_scope`].
+#[derive(Debug)]
+pub struct Deadline {
+    at: Cell<Option<Instant>>,
+    expired: Cell<bool>,
+}
+
+impl Deadline {
+    /// Moves the deadline; `None` takes it away.
+    pub fn reschedule(&self, at: impl Into<Option<Instant>>) {
+        self.at.set(at.into());
+    }
+
+    /// When the time is up; `None` if never.
+    pub fn when(&self) -> Option<Instant> {
+        self.at.get()
+    }
+
+    /// Whether the time was up: seen by destructors of the body.
+    pub fn expired(&self) -> bool {
+        self.expired.get()
+    }
+}

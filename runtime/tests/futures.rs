@@ -1,0 +1,107 @@
+//! `create_future`, as asyncio's `Future`.
+
+mod common;
+
+use std::{cell::Cell, rc::Rc};
+
+use common::{Log, OnDrop, on_both, turns};
+use corio_runtime::{create_future, create_task};
+
+#[test]
+fn fut_01_fut_02_pending_then_cancelled_for_good() {
+    on_both(async || {
+        let (resolver, future) = create_future::<u32>();
+        assert!(!future.done() && !future.cancelled() && !resolver.done());
+        assert!(future.cancel());
+        assert!(future.done() && future.cancelled());
+        let refused = resolver.set_result(1).unwrap_err();
+        assert_eq!(
+            (refused.to_string().as_str(), refused.into_inner()),
+            ("invalid state: the future is done", 1)
+        );
+        assert!(!future.cancel() && !resolver.cancel());
+        assert_eq!(format!("{future:?}"), "LoopFuture { state: \"cancelled\" }");
+        assert!(future.await.is_err());
+    });
+}
+
+#[test]
+fn fut_03_a_result_is_set_once() {
+    on_both(async || {
+        let (resolver, future) = create_future();
+        resolver.set_result(42).unwrap();
+        assert!(resolver.set_result(43).is_err());
+        assert!(!future.cancel() && future.done());
+        let other = create_task(async {});
+        assert_eq!(future.await, Ok(42));
+        assert!(!other.done(), "what is done is awaited without a turn");
+    });
+}
+
+#[test]
+fn fut_04_an_error_is_a_value() {
+    on_both(async || {
+        let (resolver, future) = create_future::<Result<u32, String>>();
+        resolver.set_result(Err("failed".into())).unwrap();
+        assert_eq!(future.await, Ok(Err("failed".into())));
+    });
+}
+
+#[test]
+fn fut_05_callbacks_run_in_order_in_the_next_turn() {
+    on_both(async || {
+        let (resolver, future) = create_future();
+        let log = Log::new();
+        for n in 0..3 {
+            let log = log.clone();
+            future.add_done_callback(move || log.push(n));
+        }
+        resolver.set_result(()).unwrap();
+        assert!(log.get().is_empty(), "never inside set_result");
+        turns(1).await;
+        assert_eq!(log.get(), [0, 1, 2]);
+        let late = log.clone();
+        future.add_done_callback(move || late.push(3));
+        turns(1).await;
+        assert_eq!(log.get(), [0, 1, 2, 3]);
+    });
+}
+
+#[test]
+fn task_12_task_13_a_cancelled_future_ends_who_awaits_it() {
+    on_both(async || {
+        let (resolver, future) = create_future::<()>();
+        let task = create_task(async move { future.await.unwrap() });
+        turns(1).await;
+        resolver.cancel();
+        let both = task.cancel();
+        assert!(both && task.await.is_err());
+    });
+}
+
+#[test]
+fn task_30_a_cancelled_task_lets_go_of_its_future() {
+    on_both(async || {
+        let (resolver, future) = create_future();
+        let dropped = Rc::new(Cell::new(0));
+        let task = create_task(async move { drop(future.await) });
+        turns(1).await;
+        task.cancel();
+        assert!(task.await.is_err());
+        // Nobody waits: the result is dropped with the resolver.
+        resolver.set_result(OnDrop(dropped.clone())).unwrap();
+        drop(resolver);
+        assert_eq!(dropped.get(), 1);
+    });
+}
+
+#[test]
+fn a_dropped_resolver_cancels() {
+    on_both(async || {
+        let (resolver, future) = create_future::<u32>();
+        let task = create_task(future);
+        turns(1).await;
+        drop(resolver);
+        assert!(task.await.unwrap().is_err());
+    });
+}

@@ -1,0 +1,250 @@
+//! `to_thread` and `run_coroutine_threadsafe`, as asyncio's.
+
+mod common;
+
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use common::{ms, on_both, turns};
+use corio_runtime::{
+    Backend, ConcurrentError, Handle, Runner, TaskError, create_task, gather, handle, run,
+    run_coroutine_threadsafe,
+    time::{sleep, timeout},
+    to_thread,
+};
+
+#[test]
+fn thr_01_thr_02_values_and_panics_come_back() {
+    on_both(async || {
+        assert_eq!(to_thread(|| 40 + 2).await, 42);
+        let task = create_task(to_thread(|| panic!("in the thread")));
+        assert!(matches!(task.await, Err::<(), _>(TaskError::Panicked(p)) if p.message() == "in the thread"));
+        assert_eq!(to_thread(|| 1).await, 1, "the pool goes on");
+    });
+}
+
+#[test]
+fn thr_06_the_loop_runs_meanwhile_and_the_thread_is_another() {
+    run(async {
+        let here = thread::current().id();
+        let (send, receive) = mpsc::channel();
+        let blocked = create_task(to_thread(move || {
+            receive.recv().unwrap();
+            thread::current().id()
+        }));
+        turns(3).await;
+        assert!(!blocked.done());
+        send.send(()).unwrap();
+        assert_ne!(blocked.await.unwrap(), here);
+    });
+}
+
+#[test]
+fn fut_10_fut_11_thr_07_a_call_that_nobody_awaits_is_not_begun_or_runs_to_its_end() {
+    run(async {
+        let (begun, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (send, receive) = mpsc::channel();
+        let counts = (begun.clone(), ended.clone());
+        let running = create_task(to_thread(move || {
+            counts.0.fetch_add(1, Ordering::SeqCst);
+            receive.recv().unwrap();
+            counts.1.fetch_add(1, Ordering::SeqCst);
+        }));
+        while begun.load(Ordering::SeqCst) == 0 {
+            sleep(ms(1)).await;
+        }
+        running.cancel();
+        assert!(running.await.is_err());
+        assert_eq!(ended.load(Ordering::SeqCst), 0);
+        send.send(()).unwrap();
+        while ended.load(Ordering::SeqCst) == 0 {
+            sleep(ms(1)).await;
+        }
+    });
+}
+
+#[test]
+fn the_pool_is_bounded_and_serves_in_the_end() {
+    run(async {
+        let most = (thread::available_parallelism().unwrap().get() + 4).min(32);
+        let (now, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let calls = (0..5 * most).map(|n| {
+            let (now, peak) = (now.clone(), peak.clone());
+            to_thread(move || {
+                peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                thread::sleep(ms(2));
+                now.fetch_sub(1, Ordering::SeqCst);
+                n
+            })
+        });
+        assert_eq!(gather(calls).await, (0..5 * most).collect::<Vec<_>>());
+        assert!((2..=most).contains(&peak.load(Ordering::SeqCst)), "{peak:?}");
+    });
+}
+
+#[test]
+fn run_24_the_end_of_run_waits_for_a_thread_that_needs_the_loop() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let count = ended.clone();
+    run(async move {
+        let home = handle();
+        let barrier = Arc::new(Barrier::new(2));
+        let theirs = barrier.clone();
+        drop(create_task(to_thread(move || {
+            theirs.wait();
+            thread::sleep(ms(5));
+            // The loop is closing, but still turns.
+            home.call_soon_threadsafe(|| ()).unwrap();
+            count.fetch_add(1, Ordering::SeqCst);
+        })));
+        turns(2).await;
+        barrier.wait();
+    });
+    assert_eq!(ended.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn the_simulator_runs_the_call_on_the_loop_in_the_next_turn() {
+    let mut runner = Runner::builder().backend(Backend::Sim { seed: 1 }).build().unwrap();
+    runner.run(async {
+        let here = thread::current().id();
+        assert_eq!(to_thread(move || thread::current().id()).await, here);
+    });
+}
+
+/// Runs `ask` on a thread while the loop turns.
+async fn on_thread<T: Send + 'static>(ask: impl FnOnce(Handle) -> T + Send + 'static) -> T {
+    let home = handle();
+    let thread = thread::spawn(move || ask(home));
+    while !thread.is_finished() {
+        sleep(Duration::from_micros(100)).await;
+    }
+    thread.join().unwrap()
+}
+
+#[test]
+fn thr_10_thr_11_thr_13_a_thread_gets_the_value_the_panic_or_the_cancel() {
+    run(async {
+        let sum = on_thread(|home| {
+            // Not Send: it is made on the loop.
+            run_coroutine_threadsafe(&home, || async { Rc::new(Cell::new(3)).get() }).result(None)
+        });
+        assert!(matches!(sum.await, Ok(3)));
+        let failed = on_thread(|home| {
+            run_coroutine_threadsafe(&home, || async { panic!("Fail!") }).result(None).map(|()| ())
+        });
+        assert!(matches!(failed.await, Err(ConcurrentError::Panicked(p)) if p.message() == "Fail!"));
+        let made = on_thread(|home| {
+            let make = || -> std::future::Ready<()> { panic!("in the making") };
+            run_coroutine_threadsafe(&home, make).result(None)
+        });
+        assert!(matches!(made.await, Err(ConcurrentError::Panicked(_))));
+        let cancelled = on_thread(|home| {
+            let task = async {
+                corio_runtime::current_task().unwrap().cancel();
+                corio_runtime::yield_now().await;
+            };
+            run_coroutine_threadsafe(&home, || task).result(None)
+        });
+        assert!(matches!(cancelled.await, Err(ConcurrentError::Cancelled)));
+    });
+}
+
+#[test]
+fn thr_12_a_timeout_leaves_the_task_and_cancel_ends_it() {
+    run(async {
+        let outcome = on_thread(|home| {
+            let mut pending = run_coroutine_threadsafe(&home, std::future::pending::<()>);
+            assert!(matches!(pending.result(Some(Duration::ZERO)), Err(ConcurrentError::TimedOut)));
+            assert!(matches!(pending.result(Some(ms(1))), Err(ConcurrentError::TimedOut)));
+            assert!(!pending.done() && pending.cancel());
+            let outcome = pending.result(None);
+            assert!(!pending.cancel());
+            outcome
+        });
+        assert!(matches!(outcome.await, Err(ConcurrentError::Cancelled)));
+        turns(1).await;
+        assert_eq!(corio_runtime::all_tasks().len(), 1);
+    });
+}
+
+#[test]
+fn every_submission_is_answered_while_loops_end() {
+    for round in 0..200u64 {
+        let (send, receive) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let home: Handle = receive.recv().unwrap();
+            let mut outcomes = [0; 3];
+            for n in 0..100 {
+                let mut future = run_coroutine_threadsafe(&home, move || async move {
+                    if n % 3 == 0 {
+                        std::future::pending::<()>().await;
+                    }
+                });
+                if n % 7 == 0 {
+                    future.cancel();
+                }
+                // One that never ends is answered by the end of the loop.
+                outcomes[match future.result(Some(Duration::from_secs(60))) {
+                    Ok(()) => 0,
+                    Err(ConcurrentError::Cancelled) => 1,
+                    Err(ConcurrentError::LoopClosed) => 2,
+                    Err(other) => panic!("{other}"),
+                }] += 1;
+            }
+            outcomes
+        });
+        run(async {
+            send.send(handle()).unwrap();
+            sleep(Duration::from_micros(50 * round % 2000)).await;
+        });
+        assert_eq!(thread.join().unwrap().iter().sum::<u32>(), 100);
+    }
+}
+
+#[test]
+fn it_is_awaitable_on_another_loop_on_tokio_and_by_a_plain_executor() {
+    let (send, receive) = mpsc::channel();
+    let (end, wait) = mpsc::channel::<()>();
+    let server = thread::spawn(move || {
+        run(async move {
+            send.send(handle()).unwrap();
+            to_thread(move || wait.recv()).await.unwrap_err();
+        });
+    });
+    let home: Handle = receive.recv().unwrap();
+    let ask = || run_coroutine_threadsafe(&home, || async { 7 });
+    assert!(matches!(run(ask()), Ok(7)));
+    let tokio = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert!(matches!(tokio.block_on(ask()), Ok(7)));
+    assert!(matches!(futures::executor::block_on(ask()), Ok(7)));
+    run(async {
+        let pending = run_coroutine_threadsafe(&home, std::future::pending::<()>);
+        assert!(timeout(ms(1), pending).await.is_err());
+    });
+    drop(end);
+    server.join().unwrap();
+    assert!(matches!(ask().result(None), Err(ConcurrentError::LoopClosed)));
+}
+
+#[test]
+fn a_loop_does_not_wait_for_itself() {
+    run(async {
+        let task = create_task(async {
+            let mut own = run_coroutine_threadsafe(&handle(), || async {});
+            own.result(None)
+        });
+        assert!(task.await.unwrap_err().to_string().contains("would block the loop"));
+        let own = run_coroutine_threadsafe(&handle(), || async { 1 });
+        assert!(matches!(own.await, Ok(1)));
+    });
+}
