@@ -45,6 +45,8 @@ pub(crate) struct Loop {
     pub(crate) polls: Cell<u32>,
     /// The main future is done: this turn does not sleep.
     pub(crate) stopping: Cell<bool>,
+    /// SIGINT arrived.
+    pub(crate) interrupted: Cell<bool>,
     pub(crate) closing: Cell<bool>,
     /// Who waits for the cleanups of what is polled or dropped now.
     pub(crate) scope: RefCell<Option<Rc<dyn CleanupScope>>>,
@@ -158,6 +160,7 @@ impl Loop {
             slow_callback,
             polls: Cell::new(0),
             stopping: Cell::new(false),
+            interrupted: Cell::new(false),
             closing: Cell::new(false),
             scope: RefCell::new(None),
             pool: OnceCell::new(),

@@ -15,6 +15,7 @@
 //! | `ring/` | the kernel seam, with io_uring and the simulator behind it |
 //! | `pool` | provided buffers |
 //! | `fd`, `socket` | shared descriptors and the calls that are not operations |
+//! | `interrupt` | Ctrl-C during `run` |
 //! | `inbox`, `handle` | work from other threads, and loops as they see them |
 //! | `service` | state that other crates keep on a loop |
 //! | `exception`, `metrics` | what nobody awaits, and what is counted |
@@ -35,6 +36,7 @@ pub mod fd;
 mod future;
 mod handle;
 mod inbox;
+mod interrupt;
 mod metrics;
 pub mod op;
 mod pool;

@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     current::{Entered, Loop},
     exception::ExceptionContext,
+    interrupt::Interrupt,
     ring::{Ring, Sizes, Uring, setup_error, sim},
     turn::no_main,
 };
@@ -93,29 +94,43 @@ impl Runner {
 
     /// Runs `main` to its end. Tasks that it leaves behind go on with the next `run`.
     ///
+    /// On the main thread of a process that does not handle SIGINT itself, Ctrl-C ends the run in order: `main`
+    /// and all tasks are cancelled, cleanups awaited, then the process ends by the signal. A second one ends it
+    /// at once.
+    ///
     /// # Panics
     /// Inside a running loop; if the kernel fails the loop; and with what `main` panics with.
     #[track_caller]
     pub fn run<F: Future>(&mut self, main: F) -> F::Output {
         let entered = Entered::new(&self.lp);
-        let result = self.drive(pin!(main), Location::caller());
+        let interrupt = Interrupt::install(&self.lp);
+        let result = self.drive(pin!(Some(main)), Location::caller());
+        if result.is_none()
+            && let Some(interrupt) = interrupt
+        {
+            self.close_entered();
+            interrupt.finish();
+        }
         drop(entered);
         match result {
-            Ok(value) => value,
-            Err(payload) => panic::resume_unwind(payload),
+            Some(Ok(value)) => value,
+            Some(Err(payload)) => panic::resume_unwind(payload),
+            None => panic!("the run was interrupted"),
         }
     }
 
+    /// `None` if SIGINT came first: `main` is dropped where it was.
     fn drive<F: Future>(
         &self,
-        mut main: Pin<&mut F>,
+        mut main: Pin<&mut Option<F>>,
         location: &'static Location<'static>,
-    ) -> Result<F::Output, Box<dyn std::any::Any + Send>> {
+    ) -> Option<Result<F::Output, Box<dyn std::any::Any + Send>>> {
         let key = self.lp.tasks.create_main(location);
         let mut result = None;
-        while result.is_none() {
+        while result.is_none() && !self.lp.interrupted.get() {
             let mut poll_main = |cx: &mut Context<'_>| {
-                let polled = panic::catch_unwind(AssertUnwindSafe(|| main.as_mut().poll(cx)));
+                let Some(main) = main.as_mut().as_pin_mut() else { return };
+                let polled = panic::catch_unwind(AssertUnwindSafe(|| main.poll(cx)));
                 result = match polled {
                     Ok(Poll::Ready(value)) => Some(Ok(value)),
                     Ok(Poll::Pending) => None,
@@ -128,8 +143,10 @@ impl Runner {
             }
         }
         self.lp.stopping.set(false);
+        // Its destructors may still use the loop.
+        let dropped = panic::catch_unwind(AssertUnwindSafe(|| main.set(None)));
         self.lp.tasks.end_main(key);
-        result.unwrap_or_else(|| Err(Box::new("the loop ended without a result")))
+        dropped.map_or_else(|payload| Some(Err(payload)), |()| result)
     }
 
     /// Names the loop from any thread.
@@ -227,6 +244,13 @@ impl Runner {
 impl Drop for Runner {
     fn drop(&mut self) {
         let entered = Entered::over(&self.lp);
+        self.close_entered();
+        drop(entered);
+    }
+}
+
+impl Runner {
+    fn close_entered(&mut self) {
         // Whatever happens, the ring is not freed under an operation, and no sender waits for the loop.
         let ended = panic::catch_unwind(AssertUnwindSafe(|| self.shut_down()))
             .unwrap_or_else(|_| Err(io::Error::other("it panicked")));
@@ -235,7 +259,6 @@ impl Drop for Runner {
             self.lp.inbox.close();
             eprintln!("corio: closing the loop: {e}");
         }
-        drop(entered);
     }
 }
 

@@ -1,0 +1,215 @@
+//! Ctrl-C during `run`, as asyncio's. SIGINT is the main thread's, and the usual harness runs no test there: this
+//! binary is its own, small one.
+
+mod common;
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    os::unix::process::ExitStatusExt,
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use common::{is_child, ms, turns};
+use corio_runtime::{create_future, create_task, run, time::sleep, with_cleanup, yield_now};
+use nix::{
+    libc::{SIGINT, SIGTERM},
+    sys::signal::{Signal, kill},
+    unistd::{Pid, getpid, gettid},
+};
+
+/// The test again, alone on the main thread of a process of its own, once it has said "ready".
+fn started(test: &str) -> (Child, BufReader<ChildStdout>) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .env("CORIO_TEST_CHILD", test)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("ready") {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "the child ended early: {:?}", child.wait());
+    }
+    (child, lines)
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+}
+
+fn end(mut child: Child, mut lines: BufReader<ChildStdout>) -> (ExitStatus, String) {
+    let mut said = String::new();
+    lines.read_to_string(&mut said).unwrap();
+    (child.wait().unwrap(), said)
+}
+
+fn ready() {
+    assert_eq!(gettid(), getpid(), "SIGINT is the main thread's");
+    println!("ready");
+}
+
+fn run_18_run_19_run_21_the_first_sigint_cancels_main_and_ends_in_order() {
+    const TEST: &str = "run_18_run_19_run_21_the_first_sigint_cancels_main_and_ends_in_order";
+    if is_child(TEST) {
+        struct Say(&'static str);
+        impl Drop for Say {
+            fn drop(&mut self) {
+                println!("{}", self.0);
+            }
+        }
+        run(async {
+            drop(create_task(with_cleanup(std::future::pending::<()>(), || async {
+                sleep(ms(2)).await;
+                println!("task cleaned up");
+            })));
+            let _main = Say("main dropped");
+            turns(2).await;
+            ready();
+            // Blocked without a timeout.
+            let (_resolver, future) = create_future::<()>();
+            let _ = future.await;
+        });
+        println!("never said");
+        return;
+    }
+    let (child, lines) = started(TEST);
+    signal(&child, Signal::SIGINT);
+    let (status, said) = end(child, lines);
+    assert_eq!(status.signal(), Some(SIGINT), "{status:?} {said}");
+    assert!(said.contains("main dropped\ntask cleaned up"), "{said}");
+    assert!(!said.contains("never said"));
+}
+
+fn run_18_a_busy_main_is_cancelled_too() {
+    const TEST: &str = "run_18_a_busy_main_is_cancelled_too";
+    if is_child(TEST) {
+        run(async {
+            ready();
+            loop {
+                yield_now().await;
+            }
+        });
+        return;
+    }
+    let (child, lines) = started(TEST);
+    signal(&child, Signal::SIGINT);
+    assert_eq!(end(child, lines).0.signal(), Some(SIGINT));
+}
+
+fn run_21_the_second_sigint_ends_it_at_once() {
+    const TEST: &str = "run_21_the_second_sigint_ends_it_at_once";
+    if is_child(TEST) {
+        run(async {
+            let stuck = with_cleanup(std::future::pending::<()>(), || async {
+                println!("in the cleanup");
+                sleep(Duration::from_secs(9)).await;
+                println!("never said");
+            });
+            drop(create_task(stuck));
+            turns(2).await;
+            ready();
+            std::future::pending::<()>().await;
+        });
+        return;
+    }
+    let (child, mut lines) = started(TEST);
+    signal(&child, Signal::SIGINT);
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    assert!(line.contains("in the cleanup"), "{line}");
+    signal(&child, Signal::SIGINT);
+    let (status, said) = end(child, lines);
+    assert_eq!(status.signal(), Some(SIGINT));
+    assert!(!said.contains("never said"));
+}
+
+fn run_21_between_and_after_runs_sigint_does_what_it_did() {
+    const TEST: &str = "run_21_between_and_after_runs_sigint_does_what_it_did";
+    if is_child(TEST) {
+        for _ in 0..3 {
+            run(async {});
+        }
+        ready();
+        std::thread::sleep(Duration::from_secs(60));
+        return;
+    }
+    let (child, lines) = started(TEST);
+    signal(&child, Signal::SIGINT);
+    assert_eq!(end(child, lines).0.signal(), Some(SIGINT));
+}
+
+fn run_22_a_sigint_that_others_ignore_or_handle_is_left_to_them() {
+    const TEST: &str = "run_22_a_sigint_that_others_ignore_or_handle_is_left_to_them";
+    if is_child(TEST) {
+        let seen = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        signal_hook::flag::register(SIGINT, seen.clone()).unwrap();
+        run(async {
+            ready();
+            while !seen.load(std::sync::atomic::Ordering::SeqCst) {
+                sleep(ms(1)).await;
+            }
+        });
+        println!("went on");
+        return;
+    }
+    let (child, lines) = started(TEST);
+    signal(&child, Signal::SIGINT);
+    let (status, said) = end(child, lines);
+    assert!(status.success() && said.contains("went on"), "{status:?} {said}");
+}
+
+fn other_signals_keep_their_action() {
+    const TEST: &str = "other_signals_keep_their_action";
+    if is_child(TEST) {
+        run(async {
+            ready();
+            std::future::pending::<()>().await;
+        });
+        return;
+    }
+    let (child, lines) = started(TEST);
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(end(child, lines).0.signal(), Some(SIGTERM));
+}
+
+const TESTS: [(&str, fn()); 6] = [
+    (
+        "run_18_run_19_run_21_the_first_sigint_cancels_main_and_ends_in_order",
+        run_18_run_19_run_21_the_first_sigint_cancels_main_and_ends_in_order,
+    ),
+    ("run_18_a_busy_main_is_cancelled_too", run_18_a_busy_main_is_cancelled_too),
+    ("run_21_the_second_sigint_ends_it_at_once", run_21_the_second_sigint_ends_it_at_once),
+    (
+        "run_21_between_and_after_runs_sigint_does_what_it_did",
+        run_21_between_and_after_runs_sigint_does_what_it_did,
+    ),
+    (
+        "run_22_a_sigint_that_others_ignore_or_handle_is_left_to_them",
+        run_22_a_sigint_that_others_ignore_or_handle_is_left_to_them,
+    ),
+    ("other_signals_keep_their_action", other_signals_keep_their_action),
+];
+
+/// What cargo and its relatives ask of a test binary: `--list`, names to run, `--exact`.
+fn main() {
+    if let Some((_, test)) = TESTS.iter().find(|(name, _)| is_child(name)) {
+        return test();
+    }
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.iter().any(|arg| arg == "--list") {
+        // There are no ignored ones.
+        let listed = if args.iter().any(|arg| arg == "--ignored") { &[] } else { &TESTS[..] };
+        return listed.iter().for_each(|(name, _)| println!("{name}: test"));
+    }
+    let exact = args.iter().any(|arg| arg == "--exact");
+    let filters: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
+    let wanted = |name: &str| {
+        filters.is_empty()
+            || filters.iter().any(|f| if exact { **f == name } else { name.contains(f.as_str()) })
+    };
+    for (name, test) in TESTS.iter().filter(|(name, _)| wanted(name)) {
+        test();
+        println!("test {name} ... ok");
+    }
+}
