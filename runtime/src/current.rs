@@ -18,6 +18,7 @@ use crate::{
     op::{Done, Operation, Sqe, inflight::InFlight},
     ring::Ring,
     service::Services,
+    slow::SlowWatch,
     task::{
         CleanupScope, Task, TaskInfo,
         table::{Ended, Plain, Ready, TaskKey, TaskTable},
@@ -41,6 +42,7 @@ pub(crate) struct Loop {
     /// The timers of one turn; kept for its capacity.
     pub(crate) due: RefCell<Vec<Due>>,
     pub(crate) slow_callback: Option<Duration>,
+    pub(crate) slow_watch: SlowWatch,
     /// Tasks polled since the last `enter`.
     pub(crate) polls: Cell<u32>,
     /// The main future is done: this turn does not sleep.
@@ -158,6 +160,7 @@ impl Loop {
             inbox,
             due: RefCell::new(Vec::new()),
             slow_callback,
+            slow_watch: SlowWatch::default(),
             polls: Cell::new(0),
             stopping: Cell::new(false),
             interrupted: Cell::new(false),

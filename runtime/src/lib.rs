@@ -18,6 +18,7 @@
 //! | `interrupt` | Ctrl-C during `run` |
 //! | `inbox`, `handle` | work from other threads, and loops as they see them |
 //! | `service` | state that other crates keep on a loop |
+//! | `slow` | steps that keep the loop for long |
 //! | `exception`, `metrics` | what nobody awaits, and what is counted |
 //!
 //! Users take the facade crate `corio`; this one is for crates that add operations.
@@ -43,6 +44,7 @@ mod pool;
 mod ring;
 mod run;
 pub mod service;
+mod slow;
 pub mod socket;
 mod task;
 mod threads;

@@ -75,6 +75,7 @@ fn assert_not_running() {
 pub struct Runner {
     lp: Rc<Loop>,
     backend: BackendInfo,
+    debug: bool,
     closed: bool,
 }
 
@@ -126,6 +127,7 @@ impl Runner {
         location: &'static Location<'static>,
     ) -> Option<Result<F::Output, Box<dyn std::any::Any + Send>>> {
         let key = self.lp.tasks.create_main(location);
+        self.lp.slow_watch.start();
         let mut result = None;
         while result.is_none() && !self.lp.interrupted.get() {
             let mut poll_main = |cx: &mut Context<'_>| {
@@ -160,6 +162,11 @@ impl Runner {
         self.lp.create_task(future, Location::caller())
     }
 
+    /// Whether the loop is in debug mode.
+    pub fn is_debug(&self) -> bool {
+        self.debug
+    }
+
     /// Which kernel the loop runs on, and why.
     pub fn backend(&self) -> &BackendInfo {
         &self.backend
@@ -185,6 +192,10 @@ impl Runner {
         lp.closing.set(true);
         lp.discard(lp.calls.clear());
         lp.services.each(|service| service.close());
+        for task in lp.tasks.infos() {
+            let context = ExceptionContext::new("Task was destroyed but it is pending!");
+            lp.exceptions.report(&context.with_task(Some(task)));
+        }
         lp.discard(lp.tasks.clear());
         self.quiesce()?;
         lp.inbox.close();
@@ -287,6 +298,7 @@ pub struct Builder {
     buffer_size: usize,
     pin: Option<usize>,
     slow_callback: Option<Duration>,
+    debug: Option<bool>,
     faults: Faults,
 }
 
@@ -300,6 +312,7 @@ impl Default for Builder {
             buffer_size: 4096,
             pin: None,
             slow_callback: None,
+            debug: None,
             faults: Faults::default(),
         }
     }
@@ -346,12 +359,20 @@ impl Builder {
         self
     }
 
-    /// Turns asyncio's debug mode on: steps over 100 ms are reported, unless another limit is set.
+    /// Turns asyncio's debug mode on or off: steps over 100 ms, or the limit of
+    /// [`slow_callback`](Builder::slow_callback), are reported with their task. Default: on if the environment
+    /// has `CORIO_DEBUG` set to something else than 0.
+    ///
+    /// Without it only steps of a second or more are noticed.
     pub fn debug(mut self, on: bool) -> Builder {
-        if on {
-            self.slow_callback.get_or_insert(Duration::from_millis(100));
-        }
+        self.debug = Some(on);
         self
+    }
+
+    fn is_debug(&self) -> bool {
+        let from_environment =
+            || std::env::var_os("CORIO_DEBUG").is_some_and(|value| !value.is_empty() && value != "0");
+        self.debug.unwrap_or_else(from_environment)
     }
 
     /// Faults that the simulator injects. Without effect on a real kernel.
@@ -374,13 +395,15 @@ impl Builder {
         }
         let (ring, clock, reason) = self.kernel()?;
         let sizes = self.sizes();
-        let lp = Loop::new(ring, clock, self.slow_callback)
+        let debug = self.is_debug();
+        let slow_callback = self.slow_callback.or(debug.then_some(Duration::from_millis(100)));
+        let lp = Loop::new(ring, clock, slow_callback)
             .map_err(|e| setup_error::explain(e, sizes.sq, sizes.cq, sizes.buffer_count))?;
         let backend = match self.backend {
             Backend::Auto => Backend::Uring,
             chosen => chosen,
         };
-        Ok(Runner { lp, backend: BackendInfo { backend, reason }, closed: false })
+        Ok(Runner { lp, backend: BackendInfo { backend, reason }, debug, closed: false })
     }
 
     fn sizes(&self) -> Sizes {

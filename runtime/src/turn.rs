@@ -4,6 +4,7 @@ use std::{
     io,
     panic::{self, AssertUnwindSafe},
     task::Context,
+    time::Duration,
 };
 
 use crate::{
@@ -70,6 +71,11 @@ impl Loop {
         if wait == Wait::No && !self.enter_is_due() {
             return Ok(());
         }
+        if self.slow_callback.is_none()
+            && let Some(kept) = self.slow_watch.check()
+        {
+            self.report_slow(kept);
+        }
         self.polls.set(0);
         // Announced before the last look into the inbox: see `inbox.rs`.
         let sleeps = wait != Wait::No && self.inbox.prepare_sleep();
@@ -77,7 +83,16 @@ impl Loop {
         if sleeps {
             self.inbox.awake();
         }
+        self.slow_watch.start();
         entered
+    }
+
+    fn report_slow(&self, kept: Duration) {
+        let (steps, seconds) = (self.polls.get(), kept.as_secs_f64());
+        let text = format!(
+            "{steps} step(s) of tasks kept the loop for {seconds:.1} seconds: debug mode tells which"
+        );
+        self.exceptions.report(&ExceptionContext::new(text));
     }
 
     /// Whether a busy loop should look at the kernel: at once if it submitted something, else if the ring says

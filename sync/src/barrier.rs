@@ -8,7 +8,8 @@
 //!   resetting ◀──────────────────────────────────┘     (filling, once everybody has left)
 //!   any ── abort ──▶ broken ── reset ──▶ resetting or filling
 //! ```
-//! Who comes while others drain or leave waits outside for the next round.
+//! Who comes while others drain or leave waits outside for the next round; who comes just as that begins may be
+//! inside before them, as in asyncio.
 
 use std::{cell::Cell, error::Error, fmt, io};
 

@@ -143,9 +143,10 @@ impl<B> Core<B> {
     where
         B: Buffer<T>,
     {
-        self.items.borrow_mut().push(item);
+        // Counted first: an order that panics leaves its item in the heap.
         self.unfinished.set(self.unfinished.get() + 1);
         self.finished.clear();
+        self.items.borrow_mut().push(item);
         self.offer_item();
     }
 
@@ -225,10 +226,12 @@ impl<B> Core<B> {
         B: Buffer<T> + Default,
     {
         self.shut_down.set(true);
+        // Dropped last: a destructor that panics keeps nobody from being woken.
+        let mut _dropped = None;
         if immediate {
-            let dropped = self.items.take();
-            self.finish(self.unfinished.get().saturating_sub(dropped.len()));
-            drop(dropped);
+            let items = self.items.take();
+            self.finish(self.unfinished.get().saturating_sub(items.len()));
+            _dropped = Some(items);
         }
         self.getters.grant_all();
         self.putters.grant_all();
@@ -311,7 +314,8 @@ macro_rules! queue {
                 self.core.maxsize
             }
 
-            /// Whether there is no item.
+            /// Whether there is no item. One that was granted to a waiting getter is there until that one runs, and
+            /// `get_nowait` does not give it to another.
             #[doc(alias = "is_empty")]
             pub fn empty(&self) -> bool {
                 self.qsize() == 0
@@ -378,7 +382,8 @@ queue! {
 }
 
 queue! {
-    /// A queue whose smallest item comes out first (asyncio `PriorityQueue`). Equal items come in any order.
+    /// A queue whose smallest item comes out first (asyncio `PriorityQueue`). Equal items come in any order. The
+    /// items' `Ord` must not use the queue that they are in: that panics.
     ///
     /// ```
     /// let queue = corio_sync::PriorityQueue::new(0);

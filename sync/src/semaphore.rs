@@ -41,13 +41,17 @@ impl Semaphore {
     /// waits. Dropped while it waits, it leaves the queue.
     pub async fn acquire(&self) -> Permit<'_> {
         self.wait().await;
-        Permit { semaphore: self }
+        let permit = Permit { semaphore: self };
+        self.hand_on();
+        permit
     }
 
     /// As [`acquire`](Semaphore::acquire), with a permit that borrows nothing.
     pub async fn acquire_owned(self: Rc<Self>) -> OwnedPermit {
         self.wait().await;
-        OwnedPermit { semaphore: Some(self) }
+        let permit = OwnedPermit { semaphore: Some(Rc::clone(&self)) };
+        self.hand_on();
+        permit
     }
 
     /// A permit, if there is one and nobody waits.
@@ -87,8 +91,9 @@ impl Semaphore {
         free
     }
 
+    /// Also called by one who got its permit: those who queued behind it find the permits that it left.
     fn hand_on(&self) {
-        if self.waiters.waiting() > 0 {
+        while self.waiters.waiting() > 0 && self.permits.get() > 0 {
             self.permits.set(self.permits.get() - 1);
             self.waiters.grant();
         }

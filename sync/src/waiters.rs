@@ -12,6 +12,7 @@ use std::{
     cell::{Cell, RefCell},
     fmt,
     future::Future,
+    panic::{self, AssertUnwindSafe},
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -56,10 +57,15 @@ impl Waiters {
         true
     }
 
-    /// Grants all who wait now.
+    /// Grants all who wait now. A waker that panics does so once everybody is served.
     pub(crate) fn grant_all(&self) {
+        let mut panicked = None;
         for _ in 0..self.waiting() {
-            self.grant();
+            let granted = panic::catch_unwind(AssertUnwindSafe(|| self.grant()));
+            panicked = panicked.or(granted.err());
+        }
+        if let Some(payload) = panicked {
+            panic::resume_unwind(payload);
         }
     }
 

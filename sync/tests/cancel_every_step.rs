@@ -76,14 +76,21 @@ fn drive(waiters: Vec<Waiter>, victim: usize, at: usize) -> (Vec<usize>, Vec<boo
 
 /// Runs `scenario` uncancelled, and then with each waiter cancelled at each of its polls; `check` gets who came
 /// to an end.
-fn at_every_step(scenario: impl Fn() -> (Vec<Waiter>, Box<dyn Fn(&[bool])>)) {
+fn at_every_step(scenario: impl Fn() -> Scenario) {
+    at_every_step_of(usize::MAX, scenario);
+}
+
+type Scenario = (Vec<Waiter>, Box<dyn Fn(&[bool])>);
+
+/// As `at_every_step`, cancelling only the first `victims` waiters.
+fn at_every_step_of(victims: usize, scenario: impl Fn() -> Scenario) {
     let (waiters, check) = scenario();
-    let count = waiters.len();
+    let count = victims.min(waiters.len());
     let (polls, ended) = drive(waiters, usize::MAX, 0);
     assert!(ended.iter().all(|ended| *ended), "uncancelled: {ended:?}");
     check(&ended);
     let cancels = AtomicUsize::new(0);
-    for (victim, polls) in polls.into_iter().enumerate() {
+    for (victim, polls) in polls.into_iter().enumerate().take(count) {
         for at in 0..polls {
             let (waiters, check) = scenario();
             let (_, ended) = drive(waiters, victim, at);
@@ -280,5 +287,83 @@ fn bar_10_cancelled_at_every_step() {
         let stuck = barrier.clone();
         let check = move |_: &[bool]| assert_eq!(stuck.n_waiting(), 0, "{stuck:?}");
         (waiters, Box::new(check))
+    });
+}
+
+/// A long while later.
+async fn late() {
+    for _ in 0..30 {
+        step().await;
+    }
+}
+
+/// Two consumers and one job: whichever is cancelled, the other one has it before the second job comes.
+#[test]
+fn cond_15_cond_16_no_notification_is_lost_at_any_step() {
+    at_every_step_of(2, || {
+        let condition = Rc::new(Condition::new(0));
+        let mut waiters: Vec<Waiter> = Vec::new();
+        for _ in 0..2 {
+            let condition = condition.clone();
+            waiters.push(Box::pin(async move {
+                let mut jobs = condition.acquire().await.wait_for(|jobs| *jobs > 0).await;
+                *jobs -= 1;
+            }));
+        }
+        waiters.push(Box::pin(async move {
+            step().await;
+            let mut jobs = condition.acquire().await;
+            *jobs += 1;
+            jobs.notify(1);
+            step().await;
+            drop(jobs);
+            late().await;
+            let mut jobs = condition.acquire().await;
+            assert_eq!(*jobs, 0, "a job waits though a consumer does");
+            *jobs += 1;
+            jobs.notify(1);
+        }));
+        (waiters, Box::new(|_: &[bool]| ()))
+    });
+}
+
+#[test]
+fn q_11_q_12_no_item_waits_while_a_getter_does_at_any_step() {
+    at_every_step_of(2, || {
+        let queue = Rc::new(Queue::new(0));
+        let mut waiters: Vec<Waiter> = Vec::new();
+        for _ in 0..2 {
+            let queue = queue.clone();
+            waiters.push(Box::pin(async move { drop(queue.get().await.unwrap()) }));
+        }
+        waiters.push(Box::pin(async move {
+            step().await;
+            queue.put_nowait(Rc::new(1)).unwrap();
+            late().await;
+            assert_eq!(queue.qsize(), 0, "an item waits though a getter does");
+            queue.put_nowait(Rc::new(2)).unwrap();
+        }));
+        (waiters, Box::new(|_: &[bool]| ()))
+    });
+}
+
+#[test]
+fn q_13_q_14_no_room_is_left_while_a_putter_waits_at_any_step() {
+    at_every_step_of(2, || {
+        let queue = Rc::new(Queue::new(1));
+        queue.put_nowait(0).unwrap();
+        let mut waiters: Vec<Waiter> = Vec::new();
+        for n in 1..3 {
+            let queue = queue.clone();
+            waiters.push(Box::pin(async move { queue.put(n).await.unwrap() }));
+        }
+        waiters.push(Box::pin(async move {
+            step().await;
+            assert_eq!(queue.get_nowait(), Ok(0));
+            late().await;
+            assert_eq!(queue.qsize(), 1, "there is room though a putter waits");
+            queue.get_nowait().unwrap();
+        }));
+        (waiters, Box::new(|_: &[bool]| ()))
     });
 }

@@ -29,6 +29,8 @@ struct Permits {
     queue: VecDeque<usize>,
     granted: Vec<usize>,
     free: usize,
+    /// Permits there are, wherever they are.
+    total: usize,
 }
 
 impl Permits {
@@ -53,15 +55,32 @@ impl Permits {
     fn give_back(&mut self, which: usize) {
         if !self.held.is_empty() {
             drop(self.held.remove(which % self.held.len()));
-            self.hand_out();
+            self.free += 1;
+            self.serve();
         }
     }
 
-    /// One more permit is free.
-    fn hand_out(&mut self) {
-        match self.queue.pop_front() {
-            Some(next) => self.granted.push(next),
-            None => self.free += 1,
+    fn release(&mut self) {
+        self.real.release();
+        self.total += 1;
+        self.free += 1;
+        self.serve();
+    }
+
+    fn forget(&mut self) {
+        if let Some(permit) = self.held.pop() {
+            permit.forget();
+            self.total -= 1;
+        }
+    }
+
+    /// Free permits go to those who wait.
+    fn serve(&mut self) {
+        while self.free > 0
+            && let Some(next) = self.queue.pop_front()
+        {
+            self.free -= 1;
+            self.granted.push(next);
         }
     }
 
@@ -74,6 +93,7 @@ impl Permits {
             self.granted.remove(turn.unwrap_or_default());
             self.held.push(permit);
             self.waiting[index] = None;
+            self.serve();
         } else {
             prop_assert!(turn.is_none(), "{index} was its turn");
         }
@@ -86,7 +106,8 @@ impl Permits {
         self.queue.retain(|waiting| *waiting != index);
         if let Some(place) = self.granted.iter().position(|granted| *granted == index) {
             self.granted.remove(place);
-            self.hand_out();
+            self.free += 1;
+            self.serve();
         }
     }
 
@@ -184,7 +205,7 @@ proptest! {
     #[test]
     fn sem_03_sem_05_a_semaphore_serves_in_order_whatever_is_cancelled(
         permits in 0usize..4,
-        history in prop::collection::vec((0u8..4, 0usize..8), 1..200),
+        history in prop::collection::vec((0u8..6, 0usize..8), 1..200),
     ) {
         let mut model = Permits {
             real: Rc::new(Semaphore::new(permits)),
@@ -193,19 +214,22 @@ proptest! {
             queue: VecDeque::new(),
             granted: Vec::new(),
             free: permits,
+            total: permits,
         };
         for (action, which) in history {
             match action {
                 0 => model.come()?,
                 1 => model.give_back(which),
                 2 => model.run(which)?,
-                _ => model.cancel(which),
+                3 => model.cancel(which),
+                4 => model.release(),
+                _ => model.forget(),
             }
             model.check()?;
         }
-        let real = model.real.clone();
+        let (real, total) = (model.real.clone(), model.total);
         drop(model);
-        prop_assert_eq!(real.available(), permits);
+        prop_assert_eq!(real.available(), total);
     }
 
     #[test]

@@ -42,10 +42,15 @@ pub(crate) fn is_child(test: &str) -> bool {
 
 /// Runs `test` again in a process of its own, where `is_child(test)` holds.
 pub(crate) fn child(test: &str) -> Output {
+    child_with(test, &[])
+}
+
+pub(crate) fn child_with(test: &str, environment: &[(&str, &str)]) -> Output {
     let exe = std::env::current_exe().unwrap();
     Command::new(exe)
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(CHILD, test)
+        .envs(environment.iter().copied())
         .output()
         .unwrap()
 }

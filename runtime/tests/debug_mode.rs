@@ -1,0 +1,87 @@
+//! What the loop reports of tasks that do not behave.
+
+mod common;
+
+use std::{thread, time::Duration};
+
+use common::{Log, is_child, ms};
+use corio_runtime::{Runner, create_task_named, set_exception_handler, time, yield_now};
+
+/// The reports of a run in which a task named "slow" blocks the thread for `time`.
+fn reports(runner: &mut Runner, time: Duration) -> Vec<String> {
+    let log = Log::new();
+    let heard = log.clone();
+    runner.run(async move {
+        set_exception_handler(move |context| heard.push(context.to_string()));
+        create_task_named("slow", async move { thread::sleep(time) }).await.unwrap();
+        time::sleep(ms(1)).await;
+    });
+    log.get()
+}
+
+#[test]
+fn run_10_loop_18_debug_mode_reports_slow_steps_with_task_and_place() {
+    let mut runner = Runner::builder().debug(true).build().unwrap();
+    assert!(runner.is_debug());
+    let said = reports(&mut runner, ms(110));
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("[slow created at runtime/tests/debug_mode.rs:"), "{said:?}");
+    assert!(said[0].contains("Executing a task's step took 0."), "{said:?}");
+    let mut limited = Runner::builder().slow_callback(ms(1)).build().unwrap();
+    assert!(!reports(&mut limited, ms(5)).is_empty());
+}
+
+#[test]
+fn a_step_of_a_second_is_noticed_without_debug_mode() {
+    let mut runner = Runner::builder().debug(false).build().unwrap();
+    assert!(!runner.is_debug());
+    assert!(reports(&mut runner, ms(100)).is_empty());
+    let said = reports(&mut runner, ms(1100));
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("kept the loop for 1."), "{said:?}");
+}
+
+#[test]
+fn run_04_debug_given_explicitly_wins_over_the_environment() {
+    const TEST: &str = "run_04_debug_given_explicitly_wins_over_the_environment";
+    if is_child(TEST) {
+        let expected = std::env::var("CORIO_DEBUG").unwrap() == "1";
+        assert_eq!(Runner::new().unwrap().is_debug(), expected);
+        assert!(!Runner::builder().debug(false).build().unwrap().is_debug());
+        assert!(Runner::builder().debug(true).build().unwrap().is_debug());
+        return;
+    }
+    for value in ["", "0", "1"] {
+        let output = common::child_with(TEST, &[("CORIO_DEBUG", value)]);
+        assert!(output.status.success(), "{value}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn a_task_that_will_not_end_is_named_when_the_loop_closes() {
+    async fn never(_again: Again) {
+        std::future::pending::<()>().await;
+    }
+    struct Again(Log<String>);
+    impl Drop for Again {
+        fn drop(&mut self) {
+            if self.0.get().is_empty() {
+                drop(create_task_named("again", never(Again(self.0.clone()))));
+            }
+        }
+    }
+    let log = Log::new();
+    let (heard, seen) = (log.clone(), log.clone());
+    let mut runner = Runner::new().unwrap();
+    runner.run(async move {
+        set_exception_handler(move |context| heard.push(context.to_string()));
+        drop(create_task_named("again", never(Again(seen))));
+        yield_now().await;
+    });
+    runner.close();
+    assert!(
+        log.get().iter().any(|said| said.contains("destroyed but it is pending! [again")),
+        "{:?}",
+        log.get()
+    );
+}
