@@ -5,8 +5,10 @@
 
 pub use corio_macros::{main, test};
 pub use corio_runtime::{
-    Backend, BackendInfo, Builder, Handle, LoopClosed, Runner, Task, TaskError, create_task,
-    create_task_named, current_task, handle, run, yield_now,
+    Backend, BackendInfo, Builder, Handle, LoopClosed, OwnedTask, ReturnWhen, Runner, Task, TaskError,
+    TaskGroup, TaskGroupError, TaskLocal, all_tasks, as_completed, create_eager_task, create_task,
+    create_task_named, current_task, gather, handle, run, run_coroutine_threadsafe, shield, shield_future,
+    task_group, to_thread, try_gather, wait, wait_try, yield_now,
 };
 pub use queue::{LifoQueue, PriorityQueue, Queue};
 pub use streams::{open_connection, start_server};
@@ -16,25 +18,30 @@ pub use time::{sleep, sleep_until, timeout, timeout_at, wait_for};
 /// Tasks (asyncio "Coroutines and Tasks").
 pub mod task {
     pub use corio_runtime::{
-        PanicPayload, Task, TaskError, TaskId, TaskInfo, YieldNow, create_task, create_task_named,
-        current_task, yield_now,
+        AsCompleted, CancelHandle, ConcurrentError, ConcurrentFuture, Gather, OwnedTask, PanicPayload,
+        ReturnWhen, Scope, ScopedTask, Shield, Task, TaskError, TaskGroup, TaskGroupError, TaskId, TaskInfo,
+        TaskLocal, TaskState, TryGather, TryGatherError, WithCleanup, YieldNow, all_tasks, as_completed,
+        create_eager_task, create_task, create_task_named, current_task, gather, run_coroutine_threadsafe,
+        scope, shield, shield_future, task_group, to_thread, try_gather, try_gather_tasks, wait, wait_try,
+        with_cleanup, yield_now,
     };
 }
 
-/// Time: the loop's clock, sleeping, timeouts.
+/// Time: the loop's clock, sleeping, timeouts, intervals.
 pub mod time {
     pub use corio_runtime::time::{
-        Duration, Instant, Sleep, Timeout, TimeoutError, now, sleep, sleep_until, timeout, timeout_at,
-        wait_for,
+        Deadline, Duration, Instant, Interval, MissedTickBehavior, Sleep, Timeout, TimeoutError, interval,
+        interval_at, now, sleep, sleep_until, timeout, timeout_at, timeout_scope, wait_for,
     };
 }
 
 /// The event loop (asyncio "Event Loop"): running it, callbacks, other threads, errors nobody awaits.
 pub mod event_loop {
     pub use corio_runtime::{
-        Backend, BackendInfo, Builder, CallHandle, ExceptionContext, Faults, Handle, LoopClosed, Metrics,
-        RingCounters, Runner, TimerHandle, call_at, call_exception_handler, call_later, call_soon, handle,
-        metrics, run, set_exception_handler,
+        Backend, BackendInfo, Builder, CallHandle, Cancelled, ExceptionContext, Faults, Handle, InvalidState,
+        LoopClosed, LoopFuture, Metrics, Resolver, RingCounters, Runner, TimerHandle, call_at,
+        call_exception_handler, call_later, call_soon, create_future, handle, metrics, run,
+        set_exception_handler,
     };
 }
 

@@ -319,7 +319,8 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Which kernel to run on. Default: [`Backend::Auto`].
+    /// Which kernel to run on. Default: [`Backend::Auto`], for which the environment can name one:
+    /// `CORIO_BACKEND=uring`, or `CORIO_BACKEND=sim:SEED` to run any program in the simulator.
     pub fn backend(mut self, backend: Backend) -> Builder {
         self.backend = backend;
         self
@@ -393,16 +394,13 @@ impl Builder {
                 format!("cannot pin the loop to core {core}: it does not exist or is not allowed here");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let (ring, clock, reason) = self.kernel()?;
+        let (backend, reason) = self.chosen()?;
+        let (ring, clock) = self.kernel(backend)?;
         let sizes = self.sizes();
         let debug = self.is_debug();
         let slow_callback = self.slow_callback.or(debug.then_some(Duration::from_millis(100)));
         let lp = Loop::new(ring, clock, slow_callback)
             .map_err(|e| setup_error::explain(e, sizes.sq, sizes.cq, sizes.buffer_count))?;
-        let backend = match self.backend {
-            Backend::Auto => Backend::Uring,
-            chosen => chosen,
-        };
         Ok(Runner { lp, backend: BackendInfo { backend, reason }, debug, closed: false })
     }
 
@@ -415,24 +413,41 @@ impl Builder {
         }
     }
 
-    fn kernel(&self) -> io::Result<(Ring, Clock, &'static str)> {
+    /// The backend to run on, and why.
+    fn chosen(&self) -> io::Result<(Backend, &'static str)> {
+        let Some(named) = std::env::var_os("CORIO_BACKEND").filter(|_| self.backend == Backend::Auto) else {
+            let auto = self.backend == Backend::Auto;
+            let backend = if auto { Backend::Uring } else { self.backend };
+            return Ok((backend, if auto { "the kernel offers io_uring" } else { "asked for" }));
+        };
+        let named = named.to_string_lossy();
+        let backend = match named.strip_prefix("sim:").map(str::parse) {
+            Some(Ok(seed)) => Backend::Sim { seed },
+            None if named == "uring" => Backend::Uring,
+            _ => {
+                let text = format!("CORIO_BACKEND is '{named}': it must be uring or sim:SEED");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
+        };
+        Ok((backend, "named by CORIO_BACKEND"))
+    }
+
+    fn kernel(&self, backend: Backend) -> io::Result<(Ring, Clock)> {
         if !(1..=32768).contains(&self.entries) {
             let text = format!("{} submission entries: must be 1 to 32768", self.entries);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let sizes = self.sizes();
         crate::pool::check(self.buffer_count, self.buffer_size)?;
-        match self.backend {
+        match backend {
             Backend::Sim { seed } => {
                 let clock = Clock::simulated();
                 let sim = sim::Sim::new(seed, sizes, self.faults.clone(), clock.clone());
-                Ok((Ring::Sim(Box::new(sim)), clock, "asked for"))
+                Ok((Ring::Sim(Box::new(sim)), clock))
             }
             Backend::Auto | Backend::Uring => {
                 let clock = Clock::real();
-                let reason =
-                    if self.backend == Backend::Auto { "the kernel offers io_uring" } else { "asked for" };
-                Ok((Ring::Uring(Box::new(Uring::new(sizes, clock.clone())?)), clock, reason))
+                Ok((Ring::Uring(Box::new(Uring::new(sizes, clock.clone())?)), clock))
             }
         }
     }

@@ -84,35 +84,31 @@ macro_rules! gather {
     };
 }
 
-/// Gives each future a name of its own, then polls those that are not over.
+/// Gives each future, and the place for its output, a name of its own.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __gather {
-    ([$(($name:ident $future:expr))*]) => {
+    ([$(($name:ident $output:ident $future:expr))*]) => {
         async {
             $(
-                let mut $name = (::core::pin::pin!($future), ::core::option::Option::None);
+                let mut $output = ::core::option::Option::None;
             )*
-            ::core::future::poll_fn(|cx| {
-                let mut over = true;
+            {
                 $(
-                    if $name.1.is_none() {
-                        match ::core::future::Future::poll($name.0.as_mut(), cx) {
-                            ::core::task::Poll::Ready(output) => {
-                                $name.1 = ::core::option::Option::Some(output);
-                            }
-                            ::core::task::Poll::Pending => over = false,
-                        }
-                    }
+                    let $name = ::core::pin::pin!(async {
+                        $output = ::core::option::Option::Some($future.await);
+                    });
                 )*
-                if over { ::core::task::Poll::Ready(()) } else { ::core::task::Poll::Pending }
-            })
-            .await;
-            ($($name.1.expect("every future is over"),)*)
+                $crate::gather([
+                    $($name as ::core::pin::Pin<&mut dyn ::core::future::Future<Output = ()>>,)*
+                ])
+                .await;
+            }
+            ($($output.expect("every future is over"),)*)
         }
     };
     ([$($done:tt)*] $future:expr, $($rest:tt)*) => {
-        $crate::__gather!([$($done)* (future $future)] $($rest)*)
+        $crate::__gather!([$($done)* (name output $future)] $($rest)*)
     };
 }
 

@@ -1,19 +1,20 @@
-//! Many futures inside one task, each polled when it was woken: what `gather` and its kin stand on.
+//! Many futures inside one task, each polled when it was woken, in the order of the wakes: what `gather` and its kin
+//! stand on.
 //!
-//! A future is boxed when it is first polled, so one that is ready then costs no lasting memory. Few futures are
-//! all polled on each wake; many get a waker of their own once they have had to wait.
+//! A future is boxed when it is first polled, so one that is ready then costs no lasting memory; nor does its waker,
+//! which the next one uses if nobody kept it.
 
 use std::{
     future::Future,
     ops::ControlFlow,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Wake, Waker},
     vec,
 };
-
-/// Up to so many futures are all polled whenever one was woken.
-const FEW: usize = 8;
 
 /// See the head of the file.
 pub(crate) struct Many<F> {
@@ -21,20 +22,18 @@ pub(crate) struct Many<F> {
     /// By the order in which they came; `None` is over.
     children: Vec<Option<Child<F>>>,
     live: usize,
-    woken: Option<Arc<Woken>>,
-    /// Every child that waits has its own waker.
-    apart: bool,
+    woken: Arc<Woken>,
 }
 
 struct Child<F> {
     future: Pin<Box<F>>,
-    waker: Option<Waker>,
+    waker: ChildWaker,
 }
 
 impl<F: Future> Many<F> {
     pub(crate) fn new(futures: impl IntoIterator<Item = F>) -> Many<F> {
         let fresh = futures.into_iter().collect::<Vec<_>>().into_iter();
-        Many { live: fresh.len(), fresh, children: Vec::new(), woken: None, apart: false }
+        Many { live: fresh.len(), fresh, children: Vec::new(), woken: Arc::default() }
     }
 
     /// Futures that are not over.
@@ -42,13 +41,15 @@ impl<F: Future> Many<F> {
         self.live
     }
 
+    /// Adds a future: it is polled with those that were woken.
     pub(crate) fn push(&mut self, future: F) {
         if self.live == 0 {
-            (self.children, self.woken) = (Vec::new(), None);
+            (self.children, self.woken) = (Vec::new(), Arc::default());
         }
-        self.children.push(Some(Child { future: Box::pin(future), waker: None }));
+        let waker = ChildWaker::new(&self.woken, self.children.len());
+        waker.waker.wake_by_ref();
+        self.children.push(Some(Child { future: Box::pin(future), waker }));
         self.live += 1;
-        self.apart = false;
     }
 
     /// Polls those that may go on, and gives each output to `done` with its place.
@@ -57,72 +58,34 @@ impl<F: Future> Many<F> {
         cx: &mut Context<'_>,
         mut done: impl FnMut(usize, F::Output) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
+        self.woken.set_parent(cx.waker());
         if self.fresh.len() > 0 {
-            return self.poll_fresh(cx, done);
+            self.poll_fresh(&mut done)?;
         }
-        if self.live <= FEW && self.woken.is_none() {
-            return self.poll_all(cx, done);
-        }
-        let woken = Arc::clone(self.woken.get_or_insert_default());
-        woken.set_parent(cx.waker());
-        if !self.apart {
-            self.apart = true;
-            return self.poll_all_apart(&woken, done);
-        }
-        for place in woken.take() {
+        for place in self.woken.take() {
             self.poll_one(place, &mut done)?;
         }
         ControlFlow::Continue(())
     }
 
-    fn poll_fresh(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut done: impl FnMut(usize, F::Output) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+    fn poll_fresh(&mut self, done: &mut dyn FnMut(usize, F::Output) -> ControlFlow<()>) -> ControlFlow<()> {
+        let mut spare: Option<ChildWaker> = None;
         while let Some(future) = self.fresh.next() {
             let mut future = Box::pin(future);
             let place = self.children.len();
-            match future.as_mut().poll(cx) {
-                Poll::Pending => self.children.push(Some(Child { future, waker: None })),
+            let waker = match spare.take() {
+                Some(waker) => waker.moved_to(place),
+                None => ChildWaker::new(&self.woken, place),
+            };
+            match future.as_mut().poll(&mut Context::from_waker(&waker.waker)) {
+                Poll::Pending => self.children.push(Some(Child { future, waker })),
                 Poll::Ready(output) => {
                     self.children.push(None);
                     self.live -= 1;
                     drop(future);
+                    spare = Some(waker).filter(ChildWaker::is_ours_alone);
                     done(place, output)?;
                 }
-            }
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// With the waker of the task itself.
-    fn poll_all(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut done: impl FnMut(usize, F::Output) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        for place in 0..self.children.len() {
-            let Some(child) = &mut self.children[place] else { continue };
-            if let Poll::Ready(output) = child.future.as_mut().poll(cx) {
-                self.over(place);
-                done(place, output)?;
-            }
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// From now on each has its own waker.
-    fn poll_all_apart(
-        &mut self,
-        woken: &Arc<Woken>,
-        mut done: impl FnMut(usize, F::Output) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        for place in 0..self.children.len() {
-            if let Some(child) = &mut self.children[place] {
-                let own = || Arc::new(ChildWaker { woken: Arc::clone(woken), place }).into();
-                child.waker.get_or_insert_with(own);
-                self.poll_one(place, &mut done)?;
             }
         }
         ControlFlow::Continue(())
@@ -133,26 +96,23 @@ impl<F: Future> Many<F> {
         place: usize,
         done: &mut dyn FnMut(usize, F::Output) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let Some(Some(Child { future, waker: Some(waker) })) = self.children.get_mut(place) else {
+        let Some(Some(Child { future, waker })) = self.children.get_mut(place) else {
             return ControlFlow::Continue(());
         };
-        match future.as_mut().poll(&mut Context::from_waker(waker)) {
+        waker.target.queued.store(false, Ordering::SeqCst);
+        match future.as_mut().poll(&mut Context::from_waker(&waker.waker)) {
             Poll::Pending => ControlFlow::Continue(()),
             Poll::Ready(output) => {
-                self.over(place);
+                let child = self.children[place].take();
+                self.live -= 1;
+                drop(child);
                 done(place, output)
             }
         }
     }
-
-    fn over(&mut self, place: usize) {
-        let child = self.children[place].take();
-        self.live -= 1;
-        drop(child);
-    }
 }
 
-/// The children that were woken, from any thread.
+/// The children that were woken, from any thread, in order.
 #[derive(Default)]
 struct Woken(Mutex<WokenInner>);
 
@@ -174,16 +134,7 @@ impl Woken {
     }
 
     fn take(&self) -> Vec<usize> {
-        let mut places = {
-            let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut inner.places)
-        };
-        // One that was woken twice is polled once, in the order of the first wake.
-        if places.len() > 1 {
-            let mut seen = std::collections::HashSet::with_capacity(places.len());
-            places.retain(|place| seen.insert(*place));
-        }
-        places
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).places)
     }
 
     fn wake(&self, place: usize) {
@@ -199,18 +150,45 @@ impl Woken {
     }
 }
 
+/// The waker of one child, and what it wakes.
 struct ChildWaker {
-    woken: Arc<Woken>,
-    place: usize,
+    target: Arc<Target>,
+    waker: Waker,
 }
 
-impl Wake for ChildWaker {
+struct Target {
+    woken: Arc<Woken>,
+    place: AtomicUsize,
+    queued: AtomicBool,
+}
+
+impl ChildWaker {
+    fn new(woken: &Arc<Woken>, place: usize) -> ChildWaker {
+        let (place, queued) = (AtomicUsize::new(place), AtomicBool::new(false));
+        let target = Arc::new(Target { woken: Arc::clone(woken), place, queued });
+        ChildWaker { waker: Arc::clone(&target).into(), target }
+    }
+
+    /// Whether nobody has kept a clone of the waker, nor used it.
+    fn is_ours_alone(&self) -> bool {
+        Arc::strong_count(&self.target) == 2 && !self.target.queued.load(Ordering::SeqCst)
+    }
+
+    fn moved_to(self, place: usize) -> ChildWaker {
+        self.target.place.store(place, Ordering::SeqCst);
+        self
+    }
+}
+
+impl Wake for Target {
     fn wake(self: Arc<Self>) {
-        self.woken.wake(self.place);
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.wake(self.place);
+        if !self.queued.swap(true, Ordering::SeqCst) {
+            self.woken.wake(self.place.load(Ordering::SeqCst));
+        }
     }
 }
 
@@ -223,7 +201,7 @@ mod tests {
 
     #[test]
     fn many_futures_are_polled_only_when_woken() {
-        for (count, most) in [(4, usize::MAX), (100, 3)] {
+        for (count, most) in [(4, 3), (100, 3)] {
             let polls = Rc::new(Cell::new(0));
             run(async {
                 let futures = (0..count).map(|n| {
