@@ -50,7 +50,9 @@ impl<T> Shared<T> {
         }
         self.cancelled.set(value.is_none());
         if let State::Pending { waker, callbacks } = self.state.replace(State::Done(value)) {
-            callbacks.into_iter().for_each(|callback| drop(call_soon(callback)));
+            for callback in callbacks {
+                call_soon(callback);
+            }
             waker.into_iter().for_each(exception::wake);
         }
         Ok(())
@@ -124,7 +126,7 @@ impl<T> LoopFuture<T> {
         if let State::Pending { callbacks, .. } = &mut *self.shared.state.borrow_mut() {
             return callbacks.push(Box::new(f));
         }
-        drop(call_soon(f));
+        call_soon(f);
     }
 }
 

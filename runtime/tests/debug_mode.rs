@@ -20,7 +20,7 @@ fn reports(runner: &mut Runner, time: Duration) -> Vec<String> {
 }
 
 #[test]
-fn run_10_loop_18_debug_mode_reports_slow_steps_with_task_and_place() {
+fn run_10_loop_22_debug_mode_reports_slow_steps_with_task_and_place() {
     let mut runner = Runner::builder().debug(true).build().unwrap();
     assert!(runner.is_debug());
     let said = reports(&mut runner, ms(110));

@@ -147,3 +147,11 @@ fn an_owned_task_ends_with_its_handle() {
         assert_eq!(create_task(async { 5 }).cancel_on_drop().await.unwrap(), 5);
     });
 }
+
+#[test]
+fn task_02_awaiting_a_function_is_a_plain_call() {
+    async fn inner() -> u32 {
+        1000 + u32::from(all_tasks().len() == 1)
+    }
+    on_both(async || assert_eq!(41 + inner().await, 1042, "no task was made for it"));
+}

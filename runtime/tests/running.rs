@@ -79,7 +79,7 @@ fn run_02_a_panic_of_main_goes_on_and_the_loop_is_closed() {
 }
 
 #[test]
-fn run_05_run_inside_a_running_loop_fails_fast() {
+fn run_05_run_25_run_inside_a_running_loop_fails_fast() {
     let started = Rc::new(Cell::new(false));
     let flag = started.clone();
     let value = run(async move {

@@ -322,23 +322,18 @@ fn tg_21_a_million_children_leave_memory_flat() {
 #[test]
 fn tg_22_tg_23_children_create_siblings() {
     on_both(async || {
-        fn hydra(
-            group: TaskGroup<&'static str>,
-            heads: Rc<Cell<u32>>,
-        ) -> impl Future<Output = Result<(), &'static str>> {
-            async move {
-                heads.set(heads.get() + 1);
-                if heads.get() >= 10 {
-                    return Err("cut off");
-                }
-                for _ in 0..2 {
-                    let next: std::pin::Pin<Box<dyn Future<Output = _>>> =
-                        Box::pin(hydra(group.clone(), heads.clone()));
-                    drop(group.create_task(next));
-                }
-                yield_now().await;
-                Ok(())
+        async fn hydra(group: TaskGroup<&'static str>, heads: Rc<Cell<u32>>) -> Result<(), &'static str> {
+            heads.set(heads.get() + 1);
+            if heads.get() >= 10 {
+                return Err("cut off");
             }
+            for _ in 0..2 {
+                let next: std::pin::Pin<Box<dyn Future<Output = _>>> =
+                    Box::pin(hydra(group.clone(), heads.clone()));
+                drop(group.create_task(next));
+            }
+            yield_now().await;
+            Ok(())
         }
         let heads = counter();
         let failed = task_group::<(), _>(async |group| {

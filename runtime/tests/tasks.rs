@@ -548,7 +548,7 @@ fn g1_a_panic_in_an_operations_waker_stays_inside() {
 }
 
 #[test]
-fn g1_panics_in_callbacks_reach_the_exception_handler() {
+fn g1_loop_17_loop_19_panics_in_callbacks_reach_the_exception_handler() {
     run(async {
         let heard = heard();
         let task = create_task(async { 5 });
@@ -877,4 +877,24 @@ fn loop_12_a_timer_that_fired_but_did_not_run_yet_can_be_cancelled() {
         }
         assert_eq!(*order.borrow(), [1]);
     });
+}
+
+#[test]
+fn loop_18_a_handler_hears_what_happened_and_in_which_task() {
+    let heard: Log<String> = log();
+    let theirs = heard.clone();
+    run(async move {
+        corio_runtime::set_exception_handler(move |context| {
+            let task = context.task().map(|task| task.name());
+            theirs.borrow_mut().push(format!("{} {:?} {:?}", context.message(), task, context.error()));
+        });
+        drop(corio_runtime::create_task_named("lost", async { panic!("zero") }));
+        yield_now().await;
+        let error = std::io::Error::other("a cause");
+        let context = corio_runtime::ExceptionContext::new("told").with_error(error);
+        corio_runtime::call_exception_handler(&context);
+    });
+    let heard = heard.borrow();
+    assert!(heard[0].contains("zero") && heard[0].contains("Some(\"lost\")"), "{heard:?}");
+    assert!(heard[1].starts_with("told None") && heard[1].contains("a cause"), "{heard:?}");
 }

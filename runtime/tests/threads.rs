@@ -255,7 +255,7 @@ fn f3_a_sleep_and_an_operation_dropped_elsewhere_are_released_at_home() {
 }
 
 #[test]
-fn f4_a_task_awaited_elsewhere_says_so() {
+fn f4_task_08_a_task_awaited_elsewhere_says_so() {
     let (tx, rx) = mpsc::channel::<Task<Rc<()>>>();
     let (alive, ended) = mpsc::channel::<()>();
     let home = thread::spawn(move || {

@@ -157,7 +157,7 @@ fn to_18_to_19_to_20_a_cleanup_has_timeouts_of_its_own() {
 }
 
 #[test]
-fn task_29_task_31_task_32_sleeps_are_long_enough_and_can_be_cancelled() {
+fn run_26_task_29_task_31_task_32_sleeps_are_long_enough_and_can_be_cancelled() {
     on_both(async || {
         let start = now();
         sleep(ms(1)).await;

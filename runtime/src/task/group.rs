@@ -62,9 +62,8 @@ pub async fn task_group<R, E: 'static>(
     let group = TaskGroup::<E>::new();
     let abandoned = DropChildren(&group.inner);
     let ended = group.run_body(body(&group)).await;
-    match &ended {
-        Some(Ok(Err(_)) | Err(_)) => group.inner.abort(),
-        Some(Ok(Ok(_))) | None => {}
+    if let Some(Ok(Err(_)) | Err(_)) = &ended {
+        group.inner.abort();
     }
     group.inner.children_gone().await;
     group.inner.phase.set(Phase::Closed);

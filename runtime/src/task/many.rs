@@ -70,7 +70,7 @@ impl<F: Future> Many<F> {
 
     fn poll_fresh(&mut self, done: &mut dyn FnMut(usize, F::Output) -> ControlFlow<()>) -> ControlFlow<()> {
         let mut spare: Option<ChildWaker> = None;
-        while let Some(future) = self.fresh.next() {
+        for future in self.fresh.by_ref() {
             let mut future = Box::pin(future);
             let place = self.children.len();
             let waker = match spare.take() {
