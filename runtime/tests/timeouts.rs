@@ -166,7 +166,7 @@ fn run_26_task_29_task_31_task_32_sleeps_are_long_enough_and_can_be_cancelled() 
         let sleeper = create_task(sleep(Duration::from_secs(5000)));
         let cancel = sleeper.cancel_handle();
         let before = corio_runtime::metrics().timers;
-        drop(corio_runtime::call_later(ms(1), move || assert!(cancel.cancel())));
+        corio_runtime::call_later(ms(1), move || assert!(cancel.cancel()));
         assert!(matches!(sleeper.await, Err(TaskError::Cancelled)));
         assert!(corio_runtime::metrics().timers <= before, "no timer is left behind");
     });

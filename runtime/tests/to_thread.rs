@@ -140,7 +140,8 @@ fn thr_10_thr_11_thr_13_a_thread_gets_the_value_the_panic_or_the_cancel() {
         });
         assert!(matches!(sum.await, Ok(3)));
         let failed = on_thread(|home| {
-            run_coroutine_threadsafe(&home, || async { panic!("Fail!") }).result(None).map(|()| ())
+            let fail = || async { panic!("Fail!") };
+            run_coroutine_threadsafe::<_, _, ()>(&home, fail).result(None)
         });
         assert!(matches!(failed.await, Err(ConcurrentError::Panicked(p)) if p.message() == "Fail!"));
         let made = on_thread(|home| {

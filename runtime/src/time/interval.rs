@@ -13,9 +13,9 @@ use super::{Duration, Instant, Sleep, now, sleep_until};
 /// ```
 /// use corio_runtime::time::{Duration, interval, now};
 /// corio_runtime::run(async {
-///     let start = now();
 ///     let mut ticks = interval(Duration::from_millis(2));
-///     for n in 0..3 {
+///     let start = ticks.tick().await;
+///     for n in 1..3 {
 ///         assert_eq!(ticks.tick().await, start + n * ticks.period());
 ///     }
 ///     assert!(now() - start >= 2 * ticks.period());
