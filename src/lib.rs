@@ -45,6 +45,13 @@ pub mod event_loop {
     };
 }
 
+/// Signals of the process (asyncio `loop.add_signal_handler`).
+pub mod signal {
+    pub use corio_runtime::signals::{
+        Signal, SignalKind, add_signal_handler, ctrl_c, remove_signal_handler, signal,
+    };
+}
+
 /// Adding operations of the kernel: the contract, the SQE, descriptors, state on a loop.
 pub mod op {
     pub use corio_runtime::{

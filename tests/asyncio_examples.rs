@@ -3,7 +3,13 @@
 //! (`--ignored`), run by the wall clock, 50 ms late at most.
 #![forbid(unsafe_code)]
 
-use std::{collections::HashMap, path::PathBuf, process::Command, sync::Once};
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::Once,
+};
 
 /// How a program runs.
 #[derive(Clone, Copy, PartialEq)]
@@ -186,8 +192,8 @@ const GOLDENS: [Golden; 35] = [
     ("s3_100_blocking", Wall, &["+0 start", "+4 asleep side by side", "+11 blocked one after the other"]),
 ];
 
-/// What the program prints.
-fn run(name: &str, by: By) -> Vec<String> {
+/// The program, built like this test.
+fn example(name: &str) -> Command {
     static BUILT: Once = Once::new();
     let own = std::env::current_exe().unwrap();
     let target: PathBuf = own.ancestors().nth(2).unwrap().into();
@@ -197,7 +203,12 @@ fn run(name: &str, by: By) -> Vec<String> {
         build.args(["build", "--examples", "--profile", profile]).current_dir(env!("CARGO_MANIFEST_DIR"));
         assert!(build.status().unwrap().success(), "the examples do not build");
     });
-    let mut program = Command::new(target.join("examples").join(name));
+    Command::new(target.join("examples").join(name))
+}
+
+/// What the program prints.
+fn run(name: &str, by: By) -> Vec<String> {
+    let mut program = example(name);
     program.env("ELAPSED", "1").env("CORIO_BACKEND", if by == Virtual { "sim:1" } else { "uring" });
     let output = program.output().unwrap();
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
@@ -251,6 +262,21 @@ fn samples_with_real_threads_and_sockets_print_their_lines() {
         let printed: Vec<_> = lines.iter().map(|line| plain(line, Wall, &mut threads)).collect();
         let expected: Vec<_> = golden.2.iter().map(|line| timed(&(*line).to_owned())).collect();
         assert_eq!(printed, expected, "{name}");
+    }
+}
+
+#[test]
+fn the_sample_with_signals_ends_by_either_in_order() {
+    for (signal, name) in [("-INT", "SIGINT"), ("-TERM", "SIGTERM")] {
+        let mut program = example("s3_04_signals").stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(program.stdout.take().unwrap()).lines().map(Result::unwrap);
+        assert_eq!(lines.next().unwrap(), "Event loop running forever, press Ctrl+C to interrupt.");
+        let pid = program.id().to_string();
+        assert_eq!(lines.next().unwrap(), format!("pid {pid}: send SIGINT or SIGTERM to exit."));
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        assert_eq!(lines.next().unwrap(), format!("got signal {name}: exit."));
+        assert_eq!(lines.next(), None);
+        assert!(program.wait().unwrap().success());
     }
 }
 

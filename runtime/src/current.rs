@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
+    collections::HashMap,
     future::Future,
     io,
     panic::{self, AssertUnwindSafe, Location},
@@ -18,6 +19,7 @@ use crate::{
     op::{Done, Operation, Sqe, inflight::InFlight},
     ring::Ring,
     service::Services,
+    signals::{Interrupt, Listener},
     slow::SlowWatch,
     task::{
         CleanupScope, Task, TaskInfo,
@@ -49,6 +51,9 @@ pub(crate) struct Loop {
     pub(crate) stopping: Cell<bool>,
     /// SIGINT arrived.
     pub(crate) interrupted: Cell<bool>,
+    pub(crate) interrupt: Cell<Option<Interrupt>>,
+    /// By the number of their signal.
+    pub(crate) signal_handlers: RefCell<HashMap<i32, Listener>>,
     pub(crate) closing: Cell<bool>,
     /// Who waits for the cleanups of what is polled or dropped now.
     pub(crate) scope: RefCell<Option<Rc<dyn CleanupScope>>>,
@@ -164,6 +169,8 @@ impl Loop {
             polls: Cell::new(0),
             stopping: Cell::new(false),
             interrupted: Cell::new(false),
+            interrupt: Cell::new(None),
+            signal_handlers: RefCell::default(),
             closing: Cell::new(false),
             scope: RefCell::new(None),
             pool: OnceCell::new(),

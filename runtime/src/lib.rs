@@ -15,7 +15,7 @@
 //! | `ring/` | the kernel seam, with io_uring and the simulator behind it |
 //! | `pool` | provided buffers |
 //! | `fd`, `socket` | shared descriptors and the calls that are not operations |
-//! | `interrupt` | Ctrl-C during `run` |
+//! | `signals/` | signals of the process, and Ctrl-C during `run` |
 //! | `inbox`, `handle` | work from other threads, and loops as they see them |
 //! | `service` | state that other crates keep on a loop |
 //! | `slow` | steps that keep the loop for long |
@@ -37,13 +37,13 @@ pub mod fd;
 mod future;
 mod handle;
 mod inbox;
-mod interrupt;
 mod metrics;
 pub mod op;
 mod pool;
 mod ring;
 mod run;
 pub mod service;
+pub mod signals;
 mod slow;
 pub mod socket;
 mod task;

@@ -16,8 +16,8 @@ use crate::{
     clock::Clock,
     current::{Entered, Loop},
     exception::ExceptionContext,
-    interrupt::Interrupt,
     ring::{Ring, Sizes, Uring, setup_error, sim},
+    signals::{Interrupt, end_by_sigint},
     turn::no_main,
 };
 
@@ -104,14 +104,15 @@ impl Runner {
     #[track_caller]
     pub fn run<F: Future>(&mut self, main: F) -> F::Output {
         let entered = Entered::new(&self.lp);
-        let interrupt = Interrupt::install(&self.lp);
+        self.lp.interrupt.set(Interrupt::install(&self.lp));
         let result = self.drive(pin!(Some(main)), Location::caller());
-        if result.is_none()
-            && let Some(interrupt) = interrupt
-        {
+        if result.is_none() {
+            // A second SIGINT meanwhile ends the process at once.
             self.close_entered();
-            interrupt.finish();
+            drop(self.lp.interrupt.take());
+            end_by_sigint();
         }
+        drop(self.lp.interrupt.take());
         drop(entered);
         match result {
             Some(Ok(value)) => value,
@@ -190,6 +191,7 @@ impl Runner {
             lp.turn(&mut no_main, lp.clock.now_ns() + 10_000_000)?;
         }
         lp.closing.set(true);
+        lp.discard(lp.signal_handlers.take().into_values().collect());
         lp.discard(lp.calls.clear());
         lp.services.each(|service| service.close());
         for task in lp.tasks.infos() {

@@ -1,5 +1,5 @@
-//! Random histories of timers against a plain model: each fires once, in the order of (deadline, creation), never early,
-//! and never after it was cancelled.
+//! Random histories of timers against a plain model: each fires once, in the order of (deadline, creation), never
+//! early, and never after it was cancelled.
 
 mod common;
 

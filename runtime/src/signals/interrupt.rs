@@ -1,0 +1,62 @@
+//! Ctrl-C while a loop runs, as asyncio's `run` has it: the first SIGINT cancels the main future, and the process
+//! ends by the signal once the loop has closed in order; the second one ends it at once.
+//!
+//! Only on the main thread, and only if nobody else handles SIGINT; on a loop that listens to it itself, no more.
+
+use std::{fs, sync::Arc};
+
+use nix::{libc::SIGINT, unistd};
+use signal_hook::{SigId, flag, low_level};
+
+use super::{
+    claim::{self, Claim},
+    read::{Heard, ReadSignal},
+};
+use crate::{
+    current::{self, Loop},
+    op::OpKey,
+};
+
+/// SIGINT is the running loop's until this is dropped.
+pub(crate) struct Interrupt {
+    next_by_default: SigId,
+    read: OpKey,
+    _claim: Claim,
+}
+
+impl Interrupt {
+    /// `None` where SIGINT is not ours to handle; a loop runs without it, too.
+    pub(crate) fn install(lp: &Loop) -> Option<Interrupt> {
+        if unistd::gettid() != unistd::getpid() || lp.driver.with_sim(|_| ()).is_some() || !is_ours() {
+            return None;
+        }
+        let (claim, reader) = Claim::new(SIGINT).ok()?;
+        // Runs after the default action, which so comes with the second signal.
+        let next_by_default = flag::register(SIGINT, Arc::clone(claim.by_default())).ok()?;
+        let read = ReadSignal::start(lp, reader, Heard::Interrupt);
+        Some(Interrupt { next_by_default, read, _claim: claim })
+    }
+}
+
+/// Ends the process by SIGINT, as it would have ended at first.
+pub(crate) fn end_by_sigint() {
+    // Fails only for signals that it does not know.
+    let _ = low_level::emulate_default_handler(SIGINT);
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        low_level::unregister(self.next_by_default);
+        current::try_with(|lp| lp.driver.cancel(self.read));
+    }
+}
+
+/// Whether SIGINT has its default action, or the one that stands for it.
+fn is_ours() -> bool {
+    let Ok(status) = fs::read_to_string("/proc/self/status") else { return false };
+    let has = |field: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
+        u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 << (SIGINT - 1) != 0)
+    };
+    !has("SigIgn:") && (claim::was_claimed(SIGINT) || !has("SigCgt:"))
+}
