@@ -153,6 +153,7 @@ impl Loop {
         let unpark = ring.unpark()?;
         let wake_fd = unpark.try_clone_fd()?;
         inbox.open(id.number(), unpark);
+        let slow_watch = SlowWatch::new(matches!(ring, Ring::Uring(_)) && slow_callback.is_none());
         let lp = Rc::new(Loop {
             id,
             clock,
@@ -165,7 +166,7 @@ impl Loop {
             inbox,
             due: RefCell::new(Vec::new()),
             slow_callback,
-            slow_watch: SlowWatch::default(),
+            slow_watch,
             polls: Cell::new(0),
             stopping: Cell::new(false),
             interrupted: Cell::new(false),
@@ -194,7 +195,10 @@ impl Loop {
 
     /// Drops blocking work that has not begun; how much is left.
     pub(crate) fn close_pool(&self) -> usize {
-        self.pool.get().map_or(0, Pool::close)
+        let Some(pool) = self.pool.get() else { return 0 };
+        let (jobs, busy) = pool.close();
+        self.discard(jobs);
+        busy
     }
 
     pub(crate) fn handle(&self) -> Handle {

@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::{call_soon, exception};
+use crate::{call_soon, current, exception};
 
 /// A result to come (asyncio `loop.create_future`): one end sets it, the other awaits it.
 ///
@@ -50,10 +50,13 @@ impl<T> Shared<T> {
         }
         self.cancelled.set(value.is_none());
         if let State::Pending { waker, callbacks } = self.state.replace(State::Done(value)) {
-            for callback in callbacks {
-                call_soon(callback);
-            }
             waker.into_iter().for_each(exception::wake);
+            // After the loop's end there is nobody to call them.
+            if current::try_with(|_| ()).is_some() {
+                for callback in callbacks {
+                    call_soon(callback);
+                }
+            }
         }
         Ok(())
     }

@@ -183,6 +183,7 @@ impl Runner {
             return Ok(());
         }
         let lp = &self.lp;
+        lp.slow_watch.start();
         self.cancel_tasks()?;
         self.close_pool()?;
         // By the loop's own clock: a simulated one need not wait.
@@ -233,7 +234,10 @@ impl Runner {
                 lp.exceptions.report(&ExceptionContext::new(text));
                 break;
             }
-            lp.turn(&mut no_main, deadline)?;
+            // What they ask of the loop now is answered by a cancel, or they would wait for each other.
+            self.cancel_tasks()?;
+            let idle = lp.tasks.ready.borrow().is_empty();
+            lp.turn(&mut no_main, if idle { deadline } else { 0 })?;
         }
         self.cancel_tasks()
     }

@@ -71,9 +71,7 @@ impl Loop {
         if wait == Wait::No && !self.enter_is_due() {
             return Ok(());
         }
-        if self.slow_callback.is_none()
-            && let Some(kept) = self.slow_watch.check()
-        {
+        if let Some(kept) = self.slow_watch.check() {
             self.report_slow(kept);
         }
         self.polls.set(0);

@@ -155,3 +155,12 @@ fn task_02_awaiting_a_function_is_a_plain_call() {
     }
     on_both(async || assert_eq!(41 + inner().await, 1042, "no task was made for it"));
 }
+
+#[test]
+fn main_is_no_task_that_others_can_cancel() {
+    on_both(async || {
+        let main = current_task().unwrap();
+        assert!(!create_task(async move { main.cancel() }).await.unwrap());
+        assert_eq!(current_task().unwrap().state(), TaskState::Running);
+    });
+}

@@ -105,3 +105,14 @@ fn a_dropped_resolver_cancels() {
         assert!(task.await.unwrap().is_err());
     });
 }
+
+#[test]
+fn a_resolver_may_outlive_its_loop() {
+    let (resolver, future) = corio_runtime::run(async {
+        let (resolver, future) = create_future::<()>();
+        future.add_done_callback(|| unreachable!("there is no loop to call it"));
+        (resolver, future)
+    });
+    drop(resolver);
+    assert!(future.cancelled());
+}

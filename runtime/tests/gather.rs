@@ -109,6 +109,67 @@ fn gath_01_many_futures_that_wait_for_each_other_finish() {
 }
 
 #[test]
+fn yield_now_in_a_gathered_future_takes_exactly_one_turn() {
+    on_both(async || {
+        let log = Log::new();
+        let turns_seen = log.clone();
+        let ticker = create_task(async move {
+            for turn in 0..4 {
+                turns_seen.push(turn);
+                yield_now().await;
+            }
+        });
+        let gathered = log.clone();
+        gather([0, 1].map(|n| {
+            let log = gathered.clone();
+            async move {
+                yield_now().await;
+                log.push(10 + n);
+                yield_now().await;
+                log.push(20 + n);
+            }
+        }))
+        .await;
+        ticker.await.unwrap();
+        assert_eq!(log.get(), [0, 10, 11, 1, 20, 21, 2, 3]);
+    });
+}
+
+#[test]
+fn a_panic_that_is_caught_leaves_the_other_outputs() {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    on_both(async || {
+        for waits in [false, true] {
+            let mut outputs = as_completed((0..4).map(|n| async move {
+                if waits {
+                    yield_now().await;
+                }
+                assert!(n != 1, "the second one");
+                n
+            }));
+            let mut got = Vec::new();
+            let mut caught = 0;
+            while let Some(output) = std::future::poll_fn(|cx| {
+                let mut next = std::pin::pin!(outputs.next());
+                match catch_unwind(AssertUnwindSafe(|| next.as_mut().poll(cx))) {
+                    Ok(polled) => polled,
+                    Err(_) => {
+                        caught += 1;
+                        cx.waker().wake_by_ref();
+                        std::task::Poll::Pending
+                    }
+                }
+            })
+            .await
+            {
+                got.push(output);
+            }
+            assert_eq!((got, caught), (vec![0, 2, 3], 1), "waits: {waits}");
+        }
+    });
+}
+
+#[test]
 fn try_gather_drops_the_others_at_the_first_error() {
     on_both(async || {
         let dropped = Rc::new(Cell::new(0));

@@ -496,6 +496,27 @@ fn tg_06_tg_31_cancelled_at_every_step() {
 }
 
 #[test]
+fn tg_08_errors_that_nobody_will_get_are_reported() {
+    on_both(async || {
+        let log = Log::new();
+        let heard = log.clone();
+        corio_runtime::set_exception_handler(move |context| heard.push(context.message().to_owned()));
+        let task = create_task(task_group::<(), _>(async |group| {
+            drop(group.create_task(with_cleanup(std::future::pending::<Result<(), _>>(), || async {
+                sleep(ms(5)).await;
+            })));
+            drop(group.create_task(async { Err::<(), _>("lost") }));
+            std::future::pending().await
+        }));
+        turns(3).await;
+        // The group waits for the cleanup, with an error in its hands.
+        task.cancel();
+        assert!(task.await.is_err());
+        assert!(log.get().iter().any(|said| said.contains("1 sub-error), lost because it was cancelled")));
+    });
+}
+
+#[test]
 fn a_scope_runs_children_that_borrow() {
     on_both(async || {
         let words = ["a", "bb", "ccc"];

@@ -35,6 +35,13 @@ fn to_01_to_07_to_08_the_time_is_up() {
             assert!(expired && when.unwrap() >= start + limit && when.unwrap() <= now());
         }
         assert!(timeout(Duration::ZERO, yield_now()).await.is_err(), "at the first suspension");
+        assert!(timeout_scope(Duration::ZERO, async |_| yield_now().await).await.is_err());
+        assert_eq!(timeout_scope(Duration::ZERO, async |_| 7).await, Ok(7), "what is ready beats it");
+        let moved = timeout_scope(Duration::MAX, async |deadline| {
+            deadline.reschedule(now());
+            yield_now().await;
+        });
+        assert!(moved.await.is_err());
     });
 }
 
@@ -217,6 +224,17 @@ fn missed_ticks_come_in_a_burst_late_or_not_at_all() {
         assert_eq!(after(MissedTickBehavior::Delay, 25).await, [25, 35, 45, 55]);
         assert_eq!(after(MissedTickBehavior::Skip, 25).await, [25, 30, 40, 50]);
         assert_eq!(after(MissedTickBehavior::Skip, 30).await, [30, 40, 50, 60]);
+    });
+}
+
+#[test]
+fn an_interval_longer_than_time_ticks_once() {
+    on_sim(async {
+        let mut ticks = interval(Duration::MAX);
+        ticks.tick().await;
+        assert!(timeout(ms(10), ticks.tick()).await.is_err());
+        ticks.reset();
+        assert!(timeout(ms(10), ticks.tick()).await.is_err());
     });
 }
 

@@ -26,7 +26,7 @@ use super::{
     CleanupScope, PanicPayload, Task, TaskError, enter_scope,
     table::{Fallible, Plain, TaskKey},
 };
-use crate::{current, exception};
+use crate::{ExceptionContext, call_exception_handler, current, exception};
 
 /// Runs `body` with a group, and waits for every task that was created in it (asyncio `TaskGroup`).
 ///
@@ -60,17 +60,21 @@ pub async fn task_group<R, E: 'static>(
     body: impl AsyncFnOnce(&TaskGroup<E>) -> Result<R, E>,
 ) -> Result<R, TaskGroupError<E>> {
     let group = TaskGroup::<E>::new();
-    let abandoned = DropChildren(&group.inner);
+    let abandoned = DropChildren(&group.inner, Cell::new(true));
     let ended = group.run_body(body(&group)).await;
     if let Some(Ok(Err(_)) | Err(_)) = &ended {
         group.inner.abort();
     }
     group.inner.children_gone().await;
     group.inner.phase.set(Phase::Closed);
+    abandoned.1.set(false);
     drop(abandoned);
     let mut error = group.inner.take_error();
     match ended {
-        Some(Err(payload)) => panic::resume_unwind(payload),
+        Some(Err(payload)) => {
+            error.report("its body panicked");
+            panic::resume_unwind(payload)
+        }
         Some(Ok(Ok(value))) if error.is_empty() => return Ok(value),
         Some(Ok(Err(e))) => error.errors.push(e),
         Some(Ok(Ok(_))) | None => {}
@@ -304,13 +308,16 @@ impl<E> Drop for Member<E> {
 }
 
 /// The group's own future was dropped: so are those of its children.
-struct DropChildren<'a, E>(&'a Rc<Inner<E>>);
+struct DropChildren<'a, E>(&'a Rc<Inner<E>>, Cell<bool>);
 
 impl<E> Drop for DropChildren<'_, E> {
     fn drop(&mut self) {
         self.0.phase.set(Phase::Closed);
         let keys: Vec<_> = self.0.children.borrow().places.iter().flatten().copied().collect();
         current::try_with(|lp| keys.iter().for_each(|key| lp.tasks.drop_future(*key)));
+        if self.1.get() {
+            self.0.take_error().report("it was cancelled");
+        }
     }
 }
 
@@ -435,6 +442,15 @@ impl<E> TaskGroupError<E> {
 
     fn is_empty(&self) -> bool {
         self.errors.is_empty() && self.panics.is_empty()
+    }
+
+    /// Nobody will get these: the exception handler hears of them.
+    fn report(&self, why: &str) {
+        if !self.is_empty() {
+            let panics: String =
+                self.panics.iter().map(|panic| format!("; panicked: {}", panic.message())).collect();
+            call_exception_handler(&ExceptionContext::new(format!("{self}, lost because {why}{panics}")));
+        }
     }
 }
 

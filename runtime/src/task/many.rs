@@ -5,6 +5,7 @@
 //! which the next one uses if nobody kept it.
 
 use std::{
+    collections::VecDeque,
     future::Future,
     ops::ControlFlow,
     pin::Pin,
@@ -23,6 +24,10 @@ pub(crate) struct Many<F> {
     children: Vec<Option<Child<F>>>,
     live: usize,
     woken: Arc<Woken>,
+    /// Those taken from `woken` whose turn is still to come.
+    due: VecDeque<usize>,
+    /// Places that can be used again.
+    free: Vec<usize>,
 }
 
 struct Child<F> {
@@ -33,7 +38,8 @@ struct Child<F> {
 impl<F: Future> Many<F> {
     pub(crate) fn new(futures: impl IntoIterator<Item = F>) -> Many<F> {
         let fresh = futures.into_iter().collect::<Vec<_>>().into_iter();
-        Many { live: fresh.len(), fresh, children: Vec::new(), woken: Arc::default() }
+        let (children, due, free) = (Vec::new(), VecDeque::new(), Vec::new());
+        Many { live: fresh.len(), fresh, children, woken: Arc::default(), due, free }
     }
 
     /// Futures that are not over.
@@ -43,12 +49,14 @@ impl<F: Future> Many<F> {
 
     /// Adds a future: it is polled with those that were woken.
     pub(crate) fn push(&mut self, future: F) {
-        if self.live == 0 {
-            (self.children, self.woken) = (Vec::new(), Arc::default());
-        }
-        let waker = ChildWaker::new(&self.woken, self.children.len());
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.children.push(None);
+            self.children.len() - 1
+        });
+        // A late wake of the one before it polls this one needlessly, which futures allow.
+        let waker = ChildWaker::new(&self.woken, place);
         waker.waker.wake_by_ref();
-        self.children.push(Some(Child { future: Box::pin(future), waker }));
+        self.children[place] = Some(Child { future: Box::pin(future), waker });
         self.live += 1;
     }
 
@@ -60,9 +68,11 @@ impl<F: Future> Many<F> {
     ) -> ControlFlow<()> {
         self.woken.set_parent(cx.waker());
         if self.fresh.len() > 0 {
-            self.poll_fresh(&mut done)?;
+            // Those that wake themselves in it have their turn in the next one.
+            return self.poll_fresh(&mut done);
         }
-        for place in self.woken.take() {
+        self.due.extend(self.woken.take());
+        while let Some(place) = self.due.pop_front() {
             self.poll_one(place, &mut done)?;
         }
         ControlFlow::Continue(())
@@ -77,11 +87,15 @@ impl<F: Future> Many<F> {
                 Some(waker) => waker.moved_to(place),
                 None => ChildWaker::new(&self.woken, place),
             };
+            // Over, unless it says otherwise: one that panics is.
+            self.children.push(None);
+            self.live -= 1;
             match future.as_mut().poll(&mut Context::from_waker(&waker.waker)) {
-                Poll::Pending => self.children.push(Some(Child { future, waker })),
+                Poll::Pending => {
+                    self.children[place] = Some(Child { future, waker });
+                    self.live += 1;
+                }
                 Poll::Ready(output) => {
-                    self.children.push(None);
-                    self.live -= 1;
                     drop(future);
                     spare = Some(waker).filter(ChildWaker::is_ours_alone);
                     done(place, output)?;
@@ -96,16 +110,20 @@ impl<F: Future> Many<F> {
         place: usize,
         done: &mut dyn FnMut(usize, F::Output) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let Some(Some(Child { future, waker })) = self.children.get_mut(place) else {
+        let Some(mut child) = self.children.get_mut(place).and_then(Option::take) else {
             return ControlFlow::Continue(());
         };
-        waker.target.queued.store(false, Ordering::SeqCst);
-        match future.as_mut().poll(&mut Context::from_waker(&waker.waker)) {
-            Poll::Pending => ControlFlow::Continue(()),
+        self.live -= 1;
+        child.waker.target.queued.store(false, Ordering::SeqCst);
+        match child.future.as_mut().poll(&mut Context::from_waker(&child.waker.waker)) {
+            Poll::Pending => {
+                self.children[place] = Some(child);
+                self.live += 1;
+                ControlFlow::Continue(())
+            }
             Poll::Ready(output) => {
-                let child = self.children[place].take();
-                self.live -= 1;
                 drop(child);
+                self.free.push(place);
                 done(place, output)
             }
         }

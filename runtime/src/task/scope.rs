@@ -106,7 +106,7 @@ struct Output<T> {
     waker: Option<Waker>,
 }
 
-/// The output of a child of a [`Scope`].
+/// The output of a child of a [`Scope`]. If the scope is dropped before the child ends, it is never ready.
 pub struct ScopedTask<T> {
     place: Rc<RefCell<Output<T>>>,
 }

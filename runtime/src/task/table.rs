@@ -366,7 +366,8 @@ impl TaskTable {
     /// Asks for the end of a task; `false` if it is done.
     pub(crate) fn cancel(&self, key: TaskKey) -> bool {
         self.with(key, |slot| {
-            if slot.state == State::Done {
+            // The main future is the run's: nobody else ends it.
+            if slot.state == State::Done || slot.external {
                 return false;
             }
             slot.cancel = true;
@@ -378,11 +379,14 @@ impl TaskTable {
 
     /// Drops the future of a task here and now, and lets its end follow in the next turn.
     ///
-    /// Without effect on a task that is running: it can only be cancelled.
+    /// A task that is running can only be cancelled.
     pub(crate) fn drop_future(&self, key: TaskKey) {
         let idle =
             |slot: &mut Slot| matches!(slot.state, State::Idle | State::Queued).then(|| slot.task.take());
-        let Some(Some(mut task)) = self.with(key, idle).flatten() else { return };
+        let Some(Some(mut task)) = self.with(key, idle).flatten() else {
+            self.cancel(key);
+            return;
+        };
         fail(&mut task, TaskError::Cancelled, Outcome::Cancelled);
         self.with(key, |slot| slot.task = Some(task));
         self.cancel(key);

@@ -10,7 +10,7 @@ use std::{
 
 use crate::Handle;
 
-type Job = Box<dyn FnOnce() + Send>;
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// A thread without work ends after this time.
 const IDLE: Duration = Duration::from_secs(10);
@@ -77,16 +77,15 @@ impl Pool {
         }
     }
 
-    /// Drops the jobs that have not begun, and says how many threads still work.
-    pub(crate) fn close(&self) -> usize {
+    /// Takes no more work. Gives back the jobs that have not begun, to be dropped, and how many threads still work.
+    pub(crate) fn close(&self) -> (Vec<Job>, usize) {
         let (jobs, busy) = {
             let mut state = self.shared.lock();
             state.closing = true;
             (std::mem::take(&mut state.jobs), state.threads - state.idle)
         };
         self.shared.work.notify_all();
-        drop(jobs);
-        busy
+        (jobs.into(), busy)
     }
 }
 

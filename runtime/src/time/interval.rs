@@ -34,7 +34,7 @@ pub fn interval(period: Duration) -> Interval {
 /// If `period` is zero.
 pub fn interval_at(start: Instant, period: Duration) -> Interval {
     assert!(!period.is_zero(), "the period of an interval must not be zero");
-    Interval { next: start, period, timer: None, missed: MissedTickBehavior::default() }
+    Interval { next: Some(start), period, timer: None, missed: MissedTickBehavior::default() }
 }
 
 /// What an [`Interval`] does when it was asked too late for some of its ticks; named as in tokio.
@@ -52,7 +52,8 @@ pub enum MissedTickBehavior {
 /// Made by [`interval`].
 #[derive(Debug)]
 pub struct Interval {
-    next: Instant,
+    /// `None`: so late that it never comes.
+    next: Option<Instant>,
     period: Duration,
     timer: Option<Sleep>,
     missed: MissedTickBehavior,
@@ -66,26 +67,26 @@ impl Interval {
 
     /// The poll of [`tick`](Interval::tick).
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
-        let timer = self.timer.get_or_insert_with(|| sleep_until(self.next));
+        let Some(due) = self.next else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| sleep_until(due));
         if Pin::new(timer).poll(cx).is_pending() {
             return Poll::Pending;
         }
         self.timer = None;
-        let (due, now) = (self.next, now());
-        self.next = self.after(due, now);
+        self.next = self.after(due, now());
         Poll::Ready(due)
     }
 
-    fn after(&self, due: Instant, now: Instant) -> Instant {
-        let next = due + self.period;
+    fn after(&self, due: Instant, now: Instant) -> Option<Instant> {
+        let next = due.checked_add(self.period)?;
         match self.missed {
-            MissedTickBehavior::Burst => next,
-            _ if now < next => next,
-            MissedTickBehavior::Delay => now + self.period,
+            MissedTickBehavior::Burst => Some(next),
+            _ if now < next => Some(next),
+            MissedTickBehavior::Delay => now.checked_add(self.period),
             MissedTickBehavior::Skip => {
                 let late = (now - due).as_nanos() % self.period.as_nanos();
                 // Only periods of more than 584 years do not fit.
-                now + self.period - Duration::from_nanos(u64::try_from(late).unwrap_or(u64::MAX))
+                now.checked_add(self.period - Duration::from_nanos(u64::try_from(late).unwrap_or(u64::MAX)))
             }
         }
     }
@@ -93,7 +94,7 @@ impl Interval {
     /// The next tick is a period from now.
     pub fn reset(&mut self) {
         self.timer = None;
-        self.next = now() + self.period;
+        self.next = now().checked_add(self.period);
     }
 
     /// The time between two ticks.

@@ -43,14 +43,19 @@ pub async fn timeout_scope<T>(
             timer = None;
             return Poll::Pending;
         };
-        if timer.as_ref().is_none_or(|(armed, _)| *armed != at) {
-            timer = Some((at, sleep_until(at)));
+        let up = if at <= now() {
+            true
+        } else {
+            if timer.as_ref().is_none_or(|(armed, _)| *armed != at) {
+                timer = Some((at, sleep_until(at)));
+            }
+            timer.as_mut().is_some_and(|(_, sleep)| Pin::new(sleep).poll(cx).is_ready())
+        };
+        if !up {
+            return Poll::Pending;
         }
-        let Some((_, sleep)) = &mut timer else { return Poll::Pending };
-        Pin::new(sleep).poll(cx).map(|()| {
-            deadline.expired.set(true);
-            Err(TimeoutError(()))
-        })
+        deadline.expired.set(true);
+        Poll::Ready(Err(TimeoutError(())))
     })
     .await
 }
