@@ -1,6 +1,8 @@
 //! What a signal does: its default action, unless somebody claimed it.
 //!
-//! A handler that was installed once stays so for good; without a claim it acts as the system's default.
+//! A handler that was installed once stays so for good, as safe code cannot put the earlier one back; without a claim
+//! it acts as the system's default. So after a first claim, actions that others register for the same signal through
+//! `signal-hook` come too late while there is no claim: the default action is before them.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
