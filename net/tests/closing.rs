@@ -275,3 +275,39 @@ fn b1_b2_loops_dropped_in_mid_flight_leave_no_descriptor() {
     }
     assert_eq!(common::open_fds(), before);
 }
+
+/// What is written behind a send that waits for the peer goes out as that send completes, amid a turn. Whoever
+/// waits for it then must not need another event to be woken.
+#[test]
+fn flush_and_wait_closed_end_by_themselves_behind_a_send_that_waited() {
+    for close in [true, false] {
+        run(async move {
+            let (_reader, mut writer, mut peer) = with_peer().await;
+            writer.set_write_buffer_limits(64 << 20, 1 << 20).unwrap();
+            writer.write(vec![1; 8 << 20]).unwrap();
+            sleep(Duration::from_millis(20)).await;
+            writer.write(b"behind").unwrap();
+            let reading = thread::spawn(move || {
+                let mut block = vec![0; 1 << 20];
+                while let Ok(1..) = peer.read(&mut block) {}
+            });
+            // The peer makes room while the loop is kept: the send and the sleep end in one turn.
+            corio_runtime::call_soon(|| thread::sleep(Duration::from_millis(200)));
+            sleep(Duration::from_millis(1)).await;
+            let rescued = std::rc::Rc::new(std::cell::Cell::new(false));
+            let rescue = rescued.clone();
+            let timer = corio_runtime::call_later(Duration::from_secs(30), move || rescue.set(true));
+            if close {
+                writer.close();
+                writer.wait_closed().await.unwrap();
+            } else {
+                writer.flush().await.unwrap();
+            }
+            assert!(!rescued.get(), "only a timer woke the loop");
+            timer.cancel();
+            writer.close();
+            writer.wait_closed().await.unwrap();
+            reading.join().unwrap();
+        });
+    }
+}

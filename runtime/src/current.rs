@@ -79,10 +79,12 @@ pub(crate) fn with<R>(f: impl FnOnce(&Loop) -> R) -> R {
     }
 }
 
-/// As `with`; `None` outside a running loop.
+/// As `with`; `None` outside a running loop. No borrow is held while `f` runs: it may drop another loop, which
+/// closes as the running one.
 #[inline]
 pub(crate) fn try_with<R>(f: impl FnOnce(&Loop) -> R) -> Option<R> {
-    CURRENT.try_with(|current| current.borrow().as_deref().map(f)).ok().flatten()
+    let lp = CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()?;
+    Some(f(&lp))
 }
 
 /// Runs `f` on the loop `id`: here and now if that is the running one, else through its inbox. A loop that has
@@ -112,23 +114,22 @@ impl Entered {
             assert!(free, "run() cannot be called from a running event loop");
             *current.borrow_mut() = Some(Rc::clone(lp));
         });
+        let entered = Entered(None);
         lp.services.each(|service| service.entered());
-        Entered(None)
+        entered
     }
 
     /// As `new`, also inside another loop's run: for a loop that closes there. `None` at the end of the
-    /// thread, and for a loop that is dropped by a destructor which the other loop runs.
+    /// thread.
     pub(crate) fn over(lp: &Rc<Loop>) -> Option<Entered> {
-        let enter = |current: &RefCell<Option<Rc<Loop>>>| {
-            let mut place = current.try_borrow_mut().ok()?;
-            Some(place.replace(Rc::clone(lp)))
-        };
-        let outer = CURRENT.try_with(enter).ok().flatten()?;
-        if let Some(outer) = &outer {
+        let outer = CURRENT.try_with(|current| current.borrow_mut().replace(Rc::clone(lp))).ok()?;
+        // First of all, so that a panic of a service undoes it.
+        let entered = Entered(outer);
+        if let Some(outer) = &entered.0 {
             outer.services.each(|service| service.left());
         }
         lp.services.each(|service| service.entered());
-        Some(Entered(outer))
+        Some(entered)
     }
 }
 

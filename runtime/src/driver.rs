@@ -10,18 +10,19 @@ use std::{
 
 use crate::{
     exception,
-    op::{
-        OpKey,
-        inflight::{Delivery, Ended, InFlight, Table},
-    },
-    ring::{Completion, Ring, RingCounters, Wait},
+    op::inflight::{Delivery, Ended, InFlight, Key, Table},
+    ring::{Abilities, Completion, Encoded, Ring, RingCounters, Wait},
 };
 
-/// No borrow is held while an operation's own code runs, except `prepare`.
+/// No borrow is held while an operation's own code runs. (The simulator looks at operations while it executes
+/// them.)
 pub(crate) struct Driver {
     inner: RefCell<Inner>,
+    abilities: Abilities,
     /// Whether something was queued since the last `enter`.
     submitted: Cell<bool>,
+    /// Whether no task runs before the next `enter`, so that nobody can begin to wait for a silent send.
+    turn_ends: Cell<bool>,
 }
 
 struct Inner {
@@ -31,17 +32,32 @@ struct Inner {
 
 impl Driver {
     pub(crate) fn new(ring: Ring) -> Driver {
-        Driver { inner: RefCell::new(Inner { table: Table::new(), ring }), submitted: Cell::new(false) }
+        Driver {
+            abilities: ring.abilities(),
+            inner: RefCell::new(Inner { table: Table::new(), ring }),
+            submitted: Cell::new(false),
+            turn_ends: Cell::new(false),
+        }
     }
 
     #[inline(always)]
-    pub(crate) fn submit(&self, op: InFlight) -> OpKey {
+    pub(crate) fn submit(&self, mut op: InFlight) -> Key {
+        let abilities =
+            Abilities { silent_sends: self.turn_ends.get() && self.abilities.silent_sends, ..self.abilities };
+        let encoded = Encoded::new(&mut op, abilities);
         self.submitted.set(true);
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
-        ring.submit(table, op)
+        ring.submit(table, op, encoded)
     }
 
-    pub(crate) fn cancel(&self, key: OpKey) {
+    /// Runs `f`, which may send silently: the next thing that happens is an `enter`.
+    pub(crate) fn at_turn_end(&self, f: impl FnOnce()) {
+        self.turn_ends.set(true);
+        f();
+        self.turn_ends.set(false);
+    }
+
+    pub(crate) fn cancel(&self, key: Key) {
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         if table.is_in_flight(key) {
             self.submitted.set(true);
@@ -49,14 +65,14 @@ impl Driver {
         }
     }
 
-    pub(crate) fn claim(&self, key: OpKey, waker: &Waker) -> Option<Box<dyn Any>> {
+    pub(crate) fn claim(&self, key: Key, waker: &Waker) -> Option<Box<dyn Any>> {
         let (ended, old) = self.inner.borrow_mut().table.claim(key, waker);
         drop(old);
         ended.map(Ended::into_any)
     }
 
     /// The future of an operation is gone.
-    pub(crate) fn abandon(&self, key: OpKey) {
+    pub(crate) fn abandon(&self, key: Key) {
         let left = {
             let Inner { table, ring } = &mut *self.inner.borrow_mut();
             let left = table.abandon(key);
@@ -132,9 +148,7 @@ impl Driver {
 
     /// The kernel does not give everything back: what it may still write to is never freed.
     pub(crate) fn leak(&self) {
-        let Inner { table, ring } = &mut *self.inner.borrow_mut();
-        ring.leak();
-        std::mem::forget(std::mem::replace(table, Table::new()));
+        self.inner.borrow_mut().ring.leak();
     }
 
     pub(crate) fn counters(&self) -> RingCounters {
@@ -150,6 +164,15 @@ impl Driver {
         match &mut self.inner.borrow_mut().ring {
             Ring::Sim(sim) => Some(f(sim)),
             Ring::Uring(_) => None,
+        }
+    }
+}
+
+impl Drop for Driver {
+    /// A loop whose close was cut short by a panic still has operations in flight.
+    fn drop(&mut self) {
+        if self.in_flight() > 0 {
+            self.leak();
         }
     }
 }

@@ -39,7 +39,8 @@ use io_uring::types::BufRingEntry;
 
 /// The group id that receives name.
 pub(crate) const GROUP: u16 = 0;
-const PAGE: usize = 4096;
+/// The largest page of the architecture.
+const PAGE: usize = if cfg!(target_arch = "x86_64") { 4 << 10 } else { 64 << 10 };
 
 /// The buffers of one loop.
 pub(crate) struct Pool {

@@ -260,7 +260,7 @@ impl Runner {
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        let entered = Entered::over(&self.lp);
+        let entered = panic::catch_unwind(AssertUnwindSafe(|| Entered::over(&self.lp)));
         self.close_entered();
         drop(entered);
     }
@@ -268,13 +268,20 @@ impl Drop for Runner {
 
 impl Runner {
     fn close_entered(&mut self) {
-        // Whatever happens, the ring is not freed under an operation, and no sender waits for the loop.
-        let ended = panic::catch_unwind(AssertUnwindSafe(|| self.shut_down()))
-            .unwrap_or_else(|_| Err(io::Error::other("it panicked")));
-        if let Err(e) = ended {
-            self.lp.driver.leak();
-            self.lp.inbox.close();
+        let caught = |f: &mut dyn FnMut() -> io::Result<()>| {
+            panic::catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| Err(io::Error::other("it panicked")))
+        };
+        if let Err(e) = caught(&mut || self.shut_down()) {
             eprintln!("corio: closing the loop: {e}");
+            // Whatever happens, the ring is not freed under an operation, and no sender waits for the loop.
+            self.lp.inbox.close();
+            self.lp.closing.set(true);
+            self.lp.services.each(|service| {
+                let _ = panic::catch_unwind(AssertUnwindSafe(|| service.close()));
+            });
+            if caught(&mut || self.quiesce()).is_err() {
+                self.lp.driver.leak();
+            }
         }
     }
 }

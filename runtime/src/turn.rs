@@ -26,7 +26,7 @@ impl Loop {
     /// at most if nothing is ready after that.
     pub(crate) fn turn(&self, main: PollMain<'_>, deadline: u64) -> io::Result<()> {
         self.run_ready(main);
-        self.services.each(|service| service.before_submit());
+        self.driver.at_turn_end(|| self.services.each(|service| service.before_submit()));
         self.enter(deadline)?;
         self.fire_timers();
         self.take_in();

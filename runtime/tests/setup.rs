@@ -129,6 +129,19 @@ fn i2_five_hundred_loops_in_a_row_fit_into_the_default_limit() {
 }
 
 #[test]
+fn i2_a_closed_loop_gives_its_ring_back_while_its_thread_lives() {
+    let name = "i2_a_closed_loop_gives_its_ring_back_while_its_thread_lives";
+    if !is_root(name) || !in_own_process(name) {
+        return;
+    }
+    // Room for eight; the thread could keep sixteen of them by their registration.
+    become_nobody(8 * (40 << 10));
+    for n in 0..40 {
+        Runner::new().unwrap_or_else(|e| panic!("loop {n}: {e}")).close();
+    }
+}
+
+#[test]
 fn i2_a_ring_that_is_too_large_for_the_limit_is_made_smaller() {
     let name = "i2_a_ring_that_is_too_large_for_the_limit_is_made_smaller";
     if !is_root(name) || !in_own_process(name) {

@@ -23,7 +23,7 @@ impl<B: AsMut<[u8]> + 'static> Operation for RecvInto<B> {
     }
 
     fn complete(self: Box<Self>, done: Done) -> Self::Output {
-        TABLE.with(|streams| streams.owned_ended(self.slot, &done, None));
+        TABLE.try_with(|streams| streams.owned_ended(self.slot, &done, None));
         let result = match done.errno() {
             Some(errno::ECANCELED | errno::EINTR | errno::EAGAIN) => Err(io::ErrorKind::Interrupted.into()),
             _ => done.count(),
@@ -33,6 +33,6 @@ impl<B: AsMut<[u8]> + 'static> Operation for RecvInto<B> {
 
     fn abandoned(mut self: Box<Self>, done: Done) {
         let received = Chunk::from(&self.buf.as_mut()[..done.count().unwrap_or(0)]);
-        TABLE.with(|streams| streams.owned_ended(self.slot, &done, Some(received)));
+        TABLE.try_with(|streams| streams.owned_ended(self.slot, &done, Some(received)));
     }
 }

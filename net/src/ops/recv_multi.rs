@@ -20,10 +20,10 @@ impl Multishot for RecvMulti {
     }
 
     fn item(&self, done: Done) {
-        TABLE.with(|streams| streams.received(self.slot, &done));
+        TABLE.try_with(|streams| streams.received(self.slot, &done));
     }
 
     fn end(&self, done: Done) {
-        TABLE.with(|streams| streams.multi_ended(self.slot, &done));
+        TABLE.try_with(|streams| streams.multi_ended(self.slot, &done));
     }
 }

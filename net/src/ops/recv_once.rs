@@ -24,6 +24,6 @@ impl Operation for RecvOnce {
     }
 
     fn complete(self: Box<Self>, done: Done) {
-        TABLE.with(|streams| streams.once_ended(self.slot, &done, self.block, self.size));
+        TABLE.try_with(|streams| streams.once_ended(self.slot, &done, self.block, self.size));
     }
 }

@@ -120,6 +120,6 @@ impl Operation for Send {
     }
 
     fn complete(self: Box<Self>, done: Done) {
-        TABLE.with(|streams| streams.sent(self, &done));
+        TABLE.try_with(|streams| streams.sent(self, &done));
     }
 }

@@ -101,19 +101,20 @@ impl Slot {
         }
     }
 
-    /// Sends `segment` as it is, unless it is small and follows other data.
+    /// Sends `segment` as it is, unless it is small and follows other data: then it is given back, to be
+    /// dropped outside.
     #[inline(always)]
-    pub(super) fn write_owned(&mut self, streams: &Streams, segment: Segment) {
+    pub(super) fn write_owned(&mut self, streams: &Streams, segment: Segment) -> Option<Segment> {
         let len = segment.as_ref().len();
         let behind = self.send.next.is_some() || self.send.in_flight.is_some();
-        if len < OWNED_MIN && behind {
-            return self.write_copy(streams, segment.as_ref());
+        if len == 0 || len < OWNED_MIN && behind {
+            self.write_copy(streams, segment.as_ref());
+            return Some(segment);
         }
-        if len > 0 {
-            self.send.queued += len;
-            self.batch(streams).push(segment);
-            self.mark_dirty(streams);
-        }
+        self.send.queued += len;
+        self.batch(streams).push(segment);
+        self.mark_dirty(streams);
+        None
     }
 
     /// Puts the stream on the list of those that `flush` looks at, at the end of the turn.
@@ -160,8 +161,6 @@ impl Slot {
     /// connection is shut down first, which also ends the receive.
     pub(super) fn close_fd(&mut self) {
         self.send.phase = Phase::Closed;
-        self.send.next = None;
-        self.send.queued = 0;
         if let Some(fd) = self.fd.take()
             && (self.receive.in_flight() || self.send.in_flight.is_some())
         {
@@ -172,13 +171,12 @@ impl Slot {
 
     /// The connection cannot send any more: what is left is dropped, and every `drain` and `write` says so. The
     /// reader gets what has arrived, then the same error: nobody waits for answers to what was not sent.
-    fn break_send(&mut self, errno: i32) {
+    fn break_send(&mut self, streams: &Streams, errno: i32) {
         self.send.broken = errno;
         if let Some(fd) = &self.fd {
             let _ = fd.shutdown(Shutdown::Both);
         }
-        self.send.next = None;
-        self.send.queued = 0;
+        self.send.drop_unsent(streams);
         if self.send.phase == Phase::Closing {
             self.close_fd();
         }
@@ -239,7 +237,7 @@ impl Streams {
         self.recycle(batch);
         let wakers = self.with_slot(index, |slot| {
             slot.send.in_flight = None;
-            slot.break_send(errno);
+            slot.break_send(self, errno);
             std::mem::take(&mut slot.send.drainers)
         });
         self.retire(index);
@@ -263,9 +261,9 @@ impl Send {
         if self.queued <= self.low { std::mem::take(&mut self.drainers) } else { Vec::new() }
     }
 
-    pub(super) fn drop_unsent(&mut self) {
-        self.cut |= self.queued > 0;
-        self.next = None;
+    /// Gives the batch up. Its destructors are foreign code, so `retire` runs them.
+    pub(super) fn drop_unsent(&mut self, streams: &Streams) {
+        streams.unsent.borrow_mut().extend(self.next.take());
         self.queued = 0;
     }
 }

@@ -57,17 +57,14 @@ impl Table {
     /// As `with`; `None` outside a running loop.
     #[inline(always)]
     pub(crate) fn try_with<R>(&self, f: impl FnOnce(&Streams) -> R) -> Option<R> {
-        let found = RUNNING.try_with(|running| {
-            let mut streams = running.borrow();
-            if streams.is_none() {
-                drop(streams);
-                // Made when first used; that sets it.
-                SERVICE.try_with(|_| ())?;
-                streams = running.borrow();
-            }
-            streams.as_deref().map(f)
-        });
-        found.ok()?
+        let running = || RUNNING.try_with(|running| running.borrow().clone()).ok().flatten();
+        let streams = running().or_else(|| {
+            // Made when first used; that sets it.
+            SERVICE.try_with(|_| ())?;
+            running()
+        })?;
+        // No borrow is held: `f` may drop another loop.
+        Some(f(&streams))
     }
 }
 
@@ -122,6 +119,9 @@ pub(crate) struct Streams {
     flushing: RefCell<Vec<u32>>,
     #[expect(clippy::vec_box, reason = "a batch goes to the kernel in its box and comes back in it")]
     pub(super) batches: RefCell<Vec<Box<Batch>>>,
+    /// Batches that will not be sent, until nothing is borrowed.
+    #[expect(clippy::vec_box, reason = "as above")]
+    pub(super) unsent: RefCell<Vec<Box<Batch>>>,
     pub(super) bulk_armed: Cell<usize>,
     closing: Cell<bool>,
 }
@@ -136,6 +136,7 @@ impl Streams {
             dirty: RefCell::new(Vec::new()),
             flushing: RefCell::new(Vec::new()),
             batches: RefCell::new(Vec::new()),
+            unsent: RefCell::new(Vec::new()),
             bulk_armed: Cell::new(0),
             closing: Cell::new(false),
         }
@@ -200,6 +201,9 @@ impl Streams {
     /// Tells who waits for the end of a stream whose last operation has ended, and frees its slot once both
     /// handles are gone.
     pub(super) fn retire(&self, index: u32) {
+        if !self.unsent.borrow().is_empty() {
+            drop(self.unsent.take());
+        }
         let ended = {
             let mut places = self.places.borrow_mut();
             let Some(Place::Taken(slot)) = places.get_mut(index as usize) else { return };
@@ -252,8 +256,8 @@ impl Streams {
     /// Resets the connections of a listener, and counts them.
     pub(crate) fn abort_clients(&self, listener: ListenerKey) -> usize {
         let mut aborted = Vec::new();
-        self.each_of(listener, |_, slot| {
-            slot.abort();
+        self.each_of(listener, |streams, slot| {
+            slot.abort(streams);
             aborted.push(slot.index);
         });
         aborted.iter().for_each(|index| self.retire(*index));
@@ -276,7 +280,7 @@ impl Slot {
     }
 
     /// `abort`: nothing more goes out, and the peer sees a reset.
-    pub(super) fn abort(&mut self) {
+    pub(super) fn abort(&mut self, streams: &Streams) {
         if let Some(fd) = &self.fd {
             let _ = fd.reset_on_close();
             self.receive.cancel();
@@ -285,7 +289,8 @@ impl Slot {
             }
         }
         self.send.phase = Phase::Closed;
-        self.send.drop_unsent();
+        self.send.cut |= self.send.queued > 0;
+        self.send.drop_unsent(streams);
         self.fd = None;
     }
 }

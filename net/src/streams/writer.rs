@@ -121,17 +121,23 @@ impl StreamWriter {
     /// # Errors
     /// After `write_eof`, `close` or `abort`, and once a send has failed: nothing is queued then.
     pub fn write<'a>(&mut self, data: impl Into<WriteBuf<'a>>) -> io::Result<()> {
-        let data = data.into();
-        self.key.with(|streams, slot| {
+        // What is not queued is dropped out here: its destructor is foreign code.
+        let mut data = Some(data.into());
+        let copied = self.key.with(|streams, slot| {
             slot.writable()?;
-            match data {
-                WriteBuf::Borrowed(data) => slot.write_copy(streams, data),
-                WriteBuf::Vec(data) => slot.write_owned(streams, Segment::Vec(data)),
-                WriteBuf::Chunk(data) => slot.write_owned(streams, Segment::Chunk(data)),
-                WriteBuf::Bytes(data) => slot.write_owned(streams, Segment::Bytes(data)),
-            }
-            Ok(())
-        })?
+            let segment = match data.take() {
+                Some(WriteBuf::Vec(data)) => Segment::Vec(data),
+                Some(WriteBuf::Chunk(data)) => Segment::Chunk(data),
+                Some(WriteBuf::Bytes(data)) => Segment::Bytes(data),
+                Some(WriteBuf::Borrowed(data)) => {
+                    slot.write_copy(streams, data);
+                    return Ok(None);
+                }
+                None => return Ok(None),
+            };
+            Ok(slot.write_owned(streams, segment))
+        });
+        copied?.map(drop)
     }
 
     /// Queues several pieces (asyncio `writelines`).
@@ -255,7 +261,7 @@ impl StreamWriter {
     /// Closes at once: what was not sent is dropped, and the peer sees a reset (asyncio
     /// `transport.abort`).
     pub fn abort(&mut self) {
-        let _ = self.key.with(|_, slot| slot.abort());
+        let _ = self.key.with(|streams, slot| slot.abort(streams));
         self.key.retire();
     }
 

@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    OpKey, Operation,
-    inflight::{Finished, InFlight},
+    Operation,
+    inflight::{Finished, InFlight, Key},
 };
 use crate::{current, handle::LoopId};
 
@@ -22,7 +22,7 @@ use crate::{current, handle::LoopId};
 #[must_use = "dropping an Op cancels its operation"]
 pub struct Op<O: Operation> {
     loop_id: LoopId,
-    key: Option<OpKey>,
+    key: Option<Key>,
     _op: PhantomData<fn() -> O>,
 }
 

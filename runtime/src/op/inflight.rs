@@ -2,7 +2,8 @@
 //!
 //! An entry is taken by `insert` and freed only by `deliver`, on the operation's final CQE. Between the
 //! two nobody gets at the operation but the simulator, and `deliver`, which shares a multishot for its item.
-//! The boxes may move, what is in them does not. Keys carry a generation, so a late CQE or cancel of an earlier
+//! The boxes may move, what is in them does not. A table that is dropped with operations in flight forgets
+//! their memory. Keys carry a generation, so a late CQE or cancel of an earlier
 //! operation in the same slot finds nothing.
 
 use std::{any::Any, rc::Rc, task::Waker};
@@ -12,18 +13,18 @@ use crate::ring::Scratch;
 
 /// Names one operation in flight: a slot of its loop's table and the slot's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct OpKey {
+pub(crate) struct Key {
     pub(crate) slot: u32,
     pub(crate) generation: u32,
 }
 
-impl OpKey {
+impl Key {
     pub(crate) fn to_user_data(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.slot)
     }
 
-    pub(crate) fn from_user_data(data: u64) -> OpKey {
-        OpKey { slot: data as u32, generation: (data >> 32) as u32 }
+    pub(crate) fn from_user_data(data: u64) -> Key {
+        Key { slot: data as u32, generation: (data >> 32) as u32 }
     }
 }
 
@@ -42,12 +43,17 @@ pub(crate) enum InFlight {
 }
 
 impl InFlight {
+    /// # Panics
+    /// If an operation with one result describes one with many.
+    #[inline(always)]
     pub(crate) fn prepare(&mut self) -> Sqe<'_> {
-        match self {
+        let sqe = match self {
             InFlight::Resident(op) => op.describe(),
-            InFlight::Shots(op) => op.describe(),
-            InFlight::Claimed(op) | InFlight::Abandoned(op) => op.describe(),
-        }
+            InFlight::Shots(op) => return op.describe(),
+            InFlight::Claimed(op) | InFlight::Abandoned(op) => Sqe { silent: false, ..op.describe() },
+        };
+        assert!(!sqe.is_multishot(), "{sqe:?} has many results: it needs start_multishot");
+        sqe
     }
 }
 
@@ -170,14 +176,14 @@ impl Table {
     }
 
     #[inline(always)]
-    pub(crate) fn insert(&mut self, op: InFlight, scratch: Option<Box<Scratch>>, makes_fd: bool) -> OpKey {
+    pub(crate) fn insert(&mut self, op: InFlight, scratch: Option<Box<Scratch>>, makes_fd: bool) -> Key {
         self.in_flight += 1;
         let state = State::InFlight(op);
         if self.free == NONE {
             let slot = self.entries.len() as u32;
             assert!(slot < NONE, "2^32 operations in flight");
             self.entries.push(Entry { state, waker: None, scratch, generation: 0, makes_fd });
-            return OpKey { slot, generation: 0 };
+            return Key { slot, generation: 0 };
         }
         let slot = self.free;
         let entry = &mut self.entries[slot as usize];
@@ -187,27 +193,27 @@ impl Table {
         entry.state = state;
         entry.scratch = scratch;
         entry.makes_fd = makes_fd;
-        OpKey { slot, generation: entry.generation }
+        Key { slot, generation: entry.generation }
     }
 
     #[inline(always)]
-    fn entry(&mut self, key: OpKey) -> Option<&mut Entry> {
+    fn entry(&mut self, key: Key) -> Option<&mut Entry> {
         self.entries.get_mut(key.slot as usize).filter(|e| e.generation == key.generation)
     }
 
-    pub(crate) fn is_in_flight(&self, key: OpKey) -> bool {
+    pub(crate) fn is_in_flight(&self, key: Key) -> bool {
         self.entries
             .get(key.slot as usize)
             .is_some_and(|e| e.generation == key.generation && matches!(e.state, State::InFlight(_)))
     }
 
     /// Whether a success of this operation carries a new descriptor.
-    pub(crate) fn makes_fd(&self, key: OpKey) -> bool {
+    pub(crate) fn makes_fd(&self, key: Key) -> bool {
         self.is_in_flight(key) && self.entries[key.slot as usize].makes_fd
     }
 
     /// The simulator's look at the SQE of an operation that it owns.
-    pub(crate) fn sqe(&mut self, key: OpKey) -> Option<Sqe<'_>> {
+    pub(crate) fn sqe(&mut self, key: Key) -> Option<Sqe<'_>> {
         match &mut self.entry(key)?.state {
             State::InFlight(op) => Some(op.prepare()),
             _ => None,
@@ -217,7 +223,7 @@ impl Table {
     /// A completion arrived. After the final one the operation leaves the table, or its result stays for the
     /// future that claims it.
     #[inline(always)]
-    pub(crate) fn deliver(&mut self, key: OpKey, done: Done) -> Delivery {
+    pub(crate) fn deliver(&mut self, key: Key, done: Done) -> Delivery {
         let Some(entry) = self.entry(key) else { return Delivery::Stray };
         if done.more {
             return match &entry.state {
@@ -251,7 +257,7 @@ impl Table {
 
     /// The future's look: the result if there is one, else `waker` is kept. Gives back the waker that it
     /// replaces, to be dropped outside.
-    pub(crate) fn claim(&mut self, key: OpKey, waker: &Waker) -> (Option<Box<dyn Ended>>, Option<Waker>) {
+    pub(crate) fn claim(&mut self, key: Key, waker: &Waker) -> (Option<Box<dyn Ended>>, Option<Waker>) {
         let Some(entry) = self.entry(key) else { return (None, None) };
         if matches!(entry.state, State::Ended(_)) {
             return (self.free_slot(key), None);
@@ -261,7 +267,7 @@ impl Table {
     }
 
     /// The future is gone.
-    pub(crate) fn abandon(&mut self, key: OpKey) -> Left {
+    pub(crate) fn abandon(&mut self, key: Key) -> Left {
         let Some(entry) = self.entry(key) else { return Left::default() };
         let waker = entry.waker.take();
         match std::mem::replace(&mut entry.state, State::Free { next: NONE }) {
@@ -281,7 +287,7 @@ impl Table {
     }
 
     #[inline(always)]
-    fn free_slot(&mut self, key: OpKey) -> Option<Box<dyn Ended>> {
+    fn free_slot(&mut self, key: Key) -> Option<Box<dyn Ended>> {
         let next = self.free;
         let entry = &mut self.entries[key.slot as usize];
         entry.generation = entry.generation.wrapping_add(1);
@@ -293,13 +299,27 @@ impl Table {
         }
     }
 
+    /// The kernel has seen none of the operations, and never will.
+    pub(crate) fn take_back(&mut self) {
+        self.in_flight = 0;
+        self.entries.clear();
+    }
+
     /// The keys of everything in flight.
-    pub(crate) fn keys(&self) -> Vec<OpKey> {
+    pub(crate) fn keys(&self) -> Vec<Key> {
         let live = |(slot, e): (usize, &Entry)| {
             matches!(e.state, State::InFlight(_))
-                .then_some(OpKey { slot: slot as u32, generation: e.generation })
+                .then_some(Key { slot: slot as u32, generation: e.generation })
         };
         self.entries.iter().enumerate().filter_map(live).collect()
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if self.in_flight > 0 {
+            std::mem::forget(std::mem::take(&mut self.entries));
+        }
     }
 }
 

@@ -32,11 +32,10 @@ mod sqe;
 use std::{io, rc::Rc};
 
 pub use future::{Op, submit};
-pub use inflight::OpKey;
 pub(crate) use sqe::Kind;
 pub use sqe::{SockAddr, Sqe};
 
-use crate::{current, fd::Fd, pool::PoolBuf};
+use crate::{current, fd::Fd, handle::LoopId, pool::PoolBuf};
 
 /// One operation of the kernel with one result.
 pub trait Operation: 'static {
@@ -130,12 +129,19 @@ impl Done {
     }
 }
 
+/// Names an operation that [`start`] or [`start_multishot`] gave to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OpKey {
+    loop_id: LoopId,
+    key: inflight::Key,
+}
+
 /// Hands `op` to the kernel on behalf of a handle: `complete` runs when the completion arrives.
 ///
 /// # Panics
 /// Outside a running loop.
 pub fn start<O: Operation<Output = ()>>(op: Box<O>) -> OpKey {
-    current::with(|lp| lp.driver.submit(inflight::InFlight::Resident(op)))
+    submit_in_flight(inflight::InFlight::Resident(op))
 }
 
 /// As [`start`], for an operation with many results.
@@ -143,11 +149,17 @@ pub fn start<O: Operation<Output = ()>>(op: Box<O>) -> OpKey {
 /// # Panics
 /// Outside a running loop.
 pub fn start_multishot<M: Multishot>(op: M) -> OpKey {
-    current::with(|lp| lp.driver.submit(inflight::InFlight::Shots(Rc::new(op))))
+    submit_in_flight(inflight::InFlight::Shots(Rc::new(op)))
+}
+
+#[inline(always)]
+fn submit_in_flight(op: inflight::InFlight) -> OpKey {
+    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.submit(op) })
 }
 
 /// Asks the kernel to end an operation that [`start`] or [`start_multishot`] gave it. Its final completion
-/// still arrives, with whatever happened first. A key of an ended operation is ignored.
+/// still arrives, with whatever happened first. A key of an ended operation is ignored. On another loop or
+/// thread the operation's own loop is told.
 pub fn cancel(key: OpKey) {
-    current::try_with(|lp| lp.driver.cancel(key));
+    current::on_loop(key.loop_id, move |lp| lp.driver.cancel(key.key));
 }

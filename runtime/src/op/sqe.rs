@@ -165,9 +165,14 @@ impl<'a> Sqe<'a> {
         Sqe::new(Kind::PollReadable { fd })
     }
 
-    /// Makes a send silent where the kernel honours it: it is tried without blocking as it is submitted, and
-    /// only a partial or failed send costs a completion entry. The operation completes in the same turn
-    /// either way; one that would block reports `EAGAIN`.
+    pub(crate) fn is_multishot(&self) -> bool {
+        matches!(self.kind, Kind::RecvMulti { .. } | Kind::AcceptMulti { .. })
+    }
+
+    /// Makes a send silent where that costs nobody anything: if a handle's operation is started in
+    /// [`before_submit`](crate::service::Service::before_submit), it is tried without blocking as it is
+    /// submitted, and only a partial or failed send costs a completion entry. It completes in the same turn
+    /// either way; one that would block reports `EAGAIN`. Elsewhere it is a send like others.
     pub fn silent(mut self) -> Sqe<'a> {
         self.silent = matches!(self.kind, Kind::Send { .. });
         self

@@ -8,13 +8,13 @@ mod uring;
 
 use std::io;
 
-pub(crate) use uring::{Scratch, Sizes, Uring};
+pub(crate) use uring::{Encoded, Scratch, Sizes, Uring};
 
 use crate::{
     handle::Unpark,
     op::{
-        Done, OpKey,
-        inflight::{InFlight, Table},
+        Done,
+        inflight::{InFlight, Key, Table},
     },
 };
 
@@ -29,10 +29,17 @@ pub(crate) enum Wait {
     Forever,
 }
 
+/// What the kernel can do, as tried at start-up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Abilities {
+    pub(crate) silent_sends: bool,
+    pub(crate) capped_receives: bool,
+}
+
 /// A completion as it left the ring.
 #[derive(Debug)]
 pub(crate) struct Completion {
-    pub(crate) key: OpKey,
+    pub(crate) key: Key,
     pub(crate) done: Done,
 }
 
@@ -66,15 +73,22 @@ pub(crate) enum Ring {
 impl Ring {
     /// Puts `op` into the table and its SQE into the queue. Never fails: what does not fit waits.
     #[inline(always)]
-    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight) -> OpKey {
+    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, encoded: Encoded) -> Key {
         match self {
-            Ring::Uring(ring) => ring.submit(table, op),
-            Ring::Sim(sim) => sim.submit(table, op),
+            Ring::Uring(ring) => ring.submit(table, op, encoded),
+            Ring::Sim(sim) => sim.submit(table, op, encoded.silent.is_some()),
+        }
+    }
+
+    pub(crate) fn abilities(&self) -> Abilities {
+        match self {
+            Ring::Uring(ring) => ring.abilities,
+            Ring::Sim(_) => Abilities { silent_sends: true, capped_receives: true },
         }
     }
 
     /// Asks for the end of an operation; its own final completion tells how it ended.
-    pub(crate) fn cancel(&mut self, key: OpKey) {
+    pub(crate) fn cancel(&mut self, key: Key) {
         match self {
             Ring::Uring(ring) => ring.cancel(key),
             Ring::Sim(sim) => sim.cancel(key),

@@ -15,14 +15,16 @@
 //! # Rules
 //! 1. Every pointer of an SQE borrows from the operation (`Sqe<'_>` from `prepare`), from static memory, or
 //!    from the `Scratch` that is stored with it. The operation is boxed before `prepare`, and the table
-//!    neither moves its contents, touches nor frees them before its final completion.
-//! 2. From the push on an SQE counts as in flight, also if `enter` fails: nothing is taken back.
+//!    neither moves its contents, touches nor frees them before its final completion (a table that is dropped
+//!    earlier forgets them).
+//! 2. From the push on an SQE counts as in flight, also if `enter` fails: nothing is taken back. (Except at
+//!    start-up: a ring whose first `enter` is refused has consumed nothing, and is dropped.)
 //! 3. A completion is final if it lacks F_MORE, or if it is the missing one of a silent send that the kernel
 //!    has consumed in an `enter` that returned, after the CQ was drained (self-tested at start-up).
-//! 4. A positive result of an operation marked `makes_fd` is a new descriptor that nobody else owns.
+//! 4. A result of 0 or more of an operation marked `makes_fd` is a new descriptor that nobody else owns.
 //! 5. The pool's region outlives its registration: the ring is dropped first (field order), or both leak.
-//! 6. The ring is dropped only after the table is empty of operations in flight (`Loop::close` quiesces), or
-//!    `leak` was called, which also leaks the table's memory.
+//! 6. The ring is dropped only after the table is empty of operations in flight: the loop quiesces when it
+//!    closes; if it could not, `Driver::drop` calls `leak`.
 //! 7. Only the loop's thread uses the ring: `Uring` lives in a `Loop`, which is not `Send`.
 
 use std::{
@@ -39,13 +41,13 @@ use io_uring::{
     types::{self, SubmitArgs, Timespec},
 };
 
-use super::{Completion, RingCounters, Wait, setup_error};
+use super::{Abilities, Completion, RingCounters, Wait, setup_error};
 use crate::{
     clock::Clock,
     fd::{Fd, Inner},
     op::{
-        Brought, Done, Kind, OpKey, Sqe,
-        inflight::{InFlight, Table},
+        Brought, Done, Kind, Sqe,
+        inflight::{InFlight, Key, Table},
     },
     pool::{self, Pool},
 };
@@ -73,17 +75,26 @@ pub(crate) struct Uring {
     ring: Option<IoUring>,
     pub(crate) pool: Pool,
     backlog: VecDeque<Entry>,
-    /// Silent sends in submission order, with the count of SQEs that were pushed before and with each.
-    silent: VecDeque<(u64, OpKey)>,
+    /// In submission order.
+    silent: VecDeque<SilentSend>,
     pushed: u64,
+    /// As much was pushed when the last `enter` was made.
+    handed: u64,
     /// Silent sends up to this number have reported, or never will.
     settled: u64,
     registered: Option<u32>,
     flags: u32,
-    silent_sends: bool,
-    capped_receives: bool,
+    pub(crate) abilities: Abilities,
     clock: Clock,
     pub(crate) counters: RingCounters,
+}
+
+/// A send that reports nothing if it sends all of its `len` bytes.
+struct SilentSend {
+    /// How many SQEs were pushed up to this one.
+    number: u64,
+    key: Key,
+    len: u32,
 }
 
 impl Uring {
@@ -99,10 +110,10 @@ impl Uring {
             backlog: VecDeque::new(),
             silent: VecDeque::new(),
             pushed: 0,
+            handed: 0,
             settled: 0,
             flags,
-            silent_sends: false,
-            capped_receives: true,
+            abilities: Abilities { silent_sends: false, capped_receives: true },
             clock,
             counters: RingCounters::default(),
         };
@@ -112,8 +123,8 @@ impl Uring {
     }
 
     fn test(&mut self) -> io::Result<()> {
-        self.silent_sends = self_test::silent_send(self)?;
-        self.capped_receives = self_test::capped_receive(self)?;
+        self.abilities.silent_sends = self_test::silent_send(self)?;
+        self.abilities.capped_receives = self_test::capped_receive(self)?;
         Ok(())
     }
 
@@ -121,18 +132,19 @@ impl Uring {
         self.ring.as_mut().expect("the ring is taken only by leak, at the loop's end")
     }
 
+    /// `encoded` was made from `op`.
     #[inline(always)]
-    pub(crate) fn submit(&mut self, table: &mut Table, mut op: InFlight) -> OpKey {
-        let Encoded { entry, scratch, makes_fd, silent } = encode(op.prepare(), self);
+    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, encoded: Encoded) -> Key {
+        let Encoded { entry, scratch, makes_fd, silent } = encoded;
         let key = table.insert(op, scratch, makes_fd);
         self.push(entry.user_data(key.to_user_data()));
-        if silent {
-            self.silent.push_back((self.pushed, key));
+        if let Some(len) = silent {
+            self.silent.push_back(SilentSend { number: self.pushed, key, len });
         }
         key
     }
 
-    pub(crate) fn cancel(&mut self, key: OpKey) {
+    pub(crate) fn cancel(&mut self, key: Key) {
         self.counters.cancels += 1;
         let entry = opcode::AsyncCancel::new(key.to_user_data()).build().flags(Flags::SKIP_SUCCESS);
         self.push(entry.user_data(IGNORED));
@@ -147,10 +159,12 @@ impl Uring {
         }
     }
 
+    /// After `leak` an entry goes nowhere: what it refers to stays in the table.
     #[inline(always)]
     fn push_now(&mut self, entry: &Entry) -> bool {
+        let Some(ring) = &mut self.ring else { return true };
         // SAFETY: rules 1 and 2.
-        unsafe { self.ring().submission().push(entry) }.is_ok()
+        unsafe { ring.submission().push(entry) }.is_ok()
     }
 
     pub(crate) fn wants_enter(&mut self) -> bool {
@@ -164,8 +178,10 @@ impl Uring {
 
     /// One `io_uring_enter`, or more while the backlog does not fit into the queue.
     pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        // A silent send that waited in the backlog may be waited for by now, and would not end a sleep.
-        let wait = if self.backlog.is_empty() { wait } else { Wait::No };
+        // One that the last `enter` did not get rid of may be waited for by now, and would not end a sleep.
+        let stale = self.silent.front().is_some_and(|send| send.number <= self.handed);
+        let wait = if stale { Wait::No } else { wait };
+        self.handed = self.pushed;
         loop {
             while let Some(entry) = self.backlog.pop_front() {
                 if !self.push_now(&entry) {
@@ -252,37 +268,39 @@ impl Uring {
                 continue;
             }
             counters.cqes += 1;
-            let key = OpKey::from_user_data(cqe.user_data());
+            let key = Key::from_user_data(cqe.user_data());
             let done = own(pool, table, key, &cqe);
             if done.res == -libc::ENOBUFS {
                 counters.enobufs += 1;
             }
             return Some(Completion { key, done });
         }
-        let key = self.silent_success(table)?;
-        // Everything that the operation asked for was sent.
-        Some(Completion { key, done: Done::new(i32::MAX) })
+        let SilentSend { key, len, .. } = self.silent_success(table)?;
+        Some(Completion { key, done: Done::new(len as i32) })
     }
 
     /// Notes which silent sends have reported by now, if they ever will. One that the kernel has consumed may
     /// still have its report among the completions that did not fit into the CQ.
     fn settle_silent(&mut self) {
         if !self.ring().submission().cq_overflow() {
-            self.settled = self.pushed - self.backlog.len() as u64 - self.queued() as u64;
+            self.settled = self.consumed();
         }
+    }
+
+    /// How many SQEs the kernel has taken.
+    fn consumed(&mut self) -> u64 {
+        self.pushed - self.backlog.len() as u64 - self.queued() as u64
     }
 
     /// Rule 3: called once every completion of an `enter` was delivered. The next silent send that the kernel
     /// had consumed then, and that is still in flight, has succeeded.
     #[inline(always)]
-    fn silent_success(&mut self, table: &Table) -> Option<OpKey> {
-        while let Some(&(number, key)) = self.silent.front()
-            && number <= self.settled
-        {
-            self.silent.pop_front();
-            if table.is_in_flight(key) {
+    fn silent_success(&mut self, table: &Table) -> Option<SilentSend> {
+        while self.silent.front().is_some_and(|send| send.number <= self.settled) {
+            let send = self.silent.pop_front()?;
+            if table.is_in_flight(send.key) {
                 self.counters.silent += 1;
-                return Some(key);
+                return Some(send);
             }
         }
         None
@@ -296,7 +314,7 @@ impl Uring {
 
 /// Turns a CQE into owned values.
 #[inline(always)]
-fn own(pool: &Pool, table: &Table, key: OpKey, cqe: &cqueue::Entry) -> Done {
+fn own(pool: &Pool, table: &Table, key: Key, cqe: &cqueue::Entry) -> Done {
     let (res, flags) = (cqe.result(), cqe.flags());
     let brought = if let Some(id) = cqueue::buffer_select(flags) {
         pool.take(id, usize::try_from(res).unwrap_or(0)).map_or(Brought::Nothing, Brought::Buf)
@@ -309,17 +327,26 @@ fn own(pool: &Pool, table: &Table, key: OpKey, cqe: &cqueue::Entry) -> Done {
     Done { res, more: cqueue::more(flags), sock_nonempty: cqueue::sock_nonempty(flags), brought }
 }
 
-struct Encoded {
+/// An operation in the kernel's form, to be submitted at once.
+pub(crate) struct Encoded {
     entry: Entry,
     scratch: Option<Box<Scratch>>,
     makes_fd: bool,
-    silent: bool,
+    /// The length of a silent send.
+    pub(crate) silent: Option<u32>,
+}
+
+impl Encoded {
+    #[inline(always)]
+    pub(crate) fn new(op: &mut InFlight, abilities: Abilities) -> Encoded {
+        encode(op.prepare(), abilities)
+    }
 }
 
 /// Writes the description down in the kernel's form. The lifetimes end here and rule 1 takes over.
 #[inline(always)]
-fn encode(sqe: Sqe<'_>, ring: &Uring) -> Encoded {
-    let silent = sqe.silent && ring.silent_sends;
+fn encode(sqe: Sqe<'_>, abilities: Abilities) -> Encoded {
+    let mut silent = None;
     let mut scratch = None;
     let mut makes_fd = false;
     let entry = match sqe.kind {
@@ -333,15 +360,16 @@ fn encode(sqe: Sqe<'_>, ring: &Uring) -> Encoded {
         Kind::Recv { fd, buf } => opcode::Recv::new(raw(fd), buf.as_mut_ptr(), length(buf)).build(),
         Kind::RecvMulti { fd, cap } => {
             let entry = opcode::RecvMulti::new(raw(fd), pool::GROUP).build();
-            if ring.capped_receives { with_cap(entry, cap) } else { entry }
+            if abilities.capped_receives { with_cap(entry, cap) } else { entry }
         }
         Kind::Send { fd, buf } => {
             let mut flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-            if silent {
+            if sqe.silent && abilities.silent_sends {
+                silent = Some(length(buf));
                 flags |= libc::MSG_DONTWAIT;
             }
             let entry = opcode::Send::new(raw(fd), buf.as_ptr(), length(buf)).flags(flags).build();
-            if silent { entry.flags(Flags::SKIP_SUCCESS) } else { entry }
+            if silent.is_some() { entry.flags(Flags::SKIP_SUCCESS) } else { entry }
         }
         Kind::SendVectored { fd, bufs } => {
             let message = scratch.insert(Scratch::new(&bufs));
@@ -387,10 +415,12 @@ fn raw(fd: &Fd) -> types::Fd {
     }
 }
 
-/// The kernel takes 32 bits; more is sent or received in the next operation.
+/// The kernel moves no more in one operation (`MAX_RW_COUNT`); the rest is for the next.
+const LENGTH_MAX: usize = 0x7fff_f000;
+
 #[inline(always)]
 fn length(buf: &[u8]) -> u32 {
-    buf.len().min(i32::MAX as usize) as u32
+    buf.len().min(LENGTH_MAX) as u32
 }
 
 fn how_number(how: std::net::Shutdown) -> i32 {
@@ -416,6 +446,7 @@ const ENTER_EXT_ARG: u32 = 1 << 3;
 const ENTER_REGISTERED_RING: u32 = 1 << 4;
 const ENTER_NO_IOWAIT: u32 = 1 << 7;
 const REGISTER_RING_FDS: u32 = 20;
+const UNREGISTER_RING_FDS: u32 = 21;
 
 /// Builds the ring and registers the pool. Locked memory is freed late by the kernel, so ENOMEM is retried
 /// before the ring is made smaller.
@@ -468,25 +499,38 @@ fn register_pool(ring: IoUring, pool: &Pool) -> io::Result<IoUring> {
 
 /// Spares the kernel a file lookup in every `enter`. Without it the descriptor itself is used.
 fn register_ring_fd(ring: &IoUring) -> Option<u32> {
-    #[repr(C)]
-    struct Update {
-        offset: u32,
-        resv: u32,
-        data: u64,
+    let fd = ring.as_raw_fd();
+    let mut update = RingFdUpdate { offset: u32::MAX, resv: 0, data: fd as u64 };
+    (change_ring_fds(fd, REGISTER_RING_FDS, &mut update) == 1).then_some(update.offset)
+}
+
+/// The kernel's `struct io_uring_rsrc_update`.
+#[repr(C)]
+struct RingFdUpdate {
+    offset: u32,
+    resv: u32,
+    data: u64,
+}
+
+fn change_ring_fds(fd: RawFd, opcode: u32, update: &mut RingFdUpdate) -> libc::c_long {
+    // SAFETY: `update` is the structure of both calls, one of it, and outlives them.
+    unsafe { libc::syscall(libc::SYS_io_uring_register, fd, opcode, std::ptr::from_mut(update), 1) }
+}
+
+impl Drop for Uring {
+    /// The thread's registration holds the ring as a descriptor does.
+    fn drop(&mut self) {
+        if let (Some(ring), Some(offset)) = (&self.ring, self.registered) {
+            let mut update = RingFdUpdate { offset, resv: 0, data: 0 };
+            change_ring_fds(ring.as_raw_fd(), UNREGISTER_RING_FDS, &mut update);
+        }
     }
-    let fd: RawFd = ring.as_raw_fd();
-    let mut update = Update { offset: u32::MAX, resv: 0, data: fd as u64 };
-    let arg = std::ptr::from_mut(&mut update);
-    // SAFETY: `update` is the structure of this call (`struct io_uring_rsrc_update`) and outlives it.
-    let n = unsafe { libc::syscall(libc::SYS_io_uring_register, fd, REGISTER_RING_FDS, arg, 1) };
-    (n == 1).then_some(update.offset)
 }
 
 impl fmt::Debug for Uring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Uring")
-            .field("silent_sends", &self.silent_sends)
-            .field("capped_receives", &self.capped_receives)
+            .field("abilities", &self.abilities)
             .field("counters", &self.counters)
             .finish_non_exhaustive()
     }
@@ -496,19 +540,17 @@ impl fmt::Debug for Uring {
 mod self_test {
     use std::{io, io::Read, io::Write, os::unix::net::UnixStream, rc::Rc};
 
-    use super::{Completion, Fd, Table, Uring, Wait};
+    use super::{Completion, Encoded, Fd, Table, Uring, Wait};
     use crate::op::{Done, Multishot, Operation, Sqe, inflight::InFlight};
 
     const BLOCK: usize = 64 * 1024;
-    /// Stands for "no completion".
-    const SILENT: i32 = i32::MAX;
 
-    struct SilentSend {
+    struct Send {
         fd: Fd,
         data: Vec<u8>,
     }
 
-    impl Operation for SilentSend {
+    impl Operation for Send {
         type Output = ();
 
         fn prepare(&mut self) -> Sqe<'_> {
@@ -536,16 +578,15 @@ mod self_test {
         let (ours, mut theirs) = UnixStream::pair()?;
         theirs.set_nonblocking(true)?;
         let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
-        ring.silent_sends = true;
+        ring.abilities.silent_sends = true;
         let mut table = Table::new();
         let (mut sent, mut full) = (0, false);
         for _ in 0..256 {
-            let op = SilentSend { fd: fd.clone(), data: vec![0; BLOCK] };
+            let op = Send { fd: fd.clone(), data: vec![0; BLOCK] };
             let completions = run(ring, &mut table, InFlight::Resident(Box::new(op)))?;
             let [(_, res)] = completions[..] else { return finish(ring, &mut table, false) };
             match res {
-                SILENT => sent += BLOCK,
-                partial if partial > 0 => sent += partial as usize,
+                count @ 1.. => sent += count as usize,
                 _ => full = true,
             }
             if full {
@@ -557,7 +598,7 @@ mod self_test {
         while let Ok(n @ 1..) = theirs.read(&mut buf) {
             arrived += n;
         }
-        finish(ring, &mut table, full && sent == arrived && sent > 0)
+        finish(ring, &mut table, full && sent == arrived && ring.counters.silent > 0)
     }
 
     /// A multishot receive with a cap of 16 bytes must end by itself once 16 have come.
@@ -572,9 +613,16 @@ mod self_test {
     }
 
     /// Submits one operation and collects what it reports at once: (more to come, result).
-    fn run(ring: &mut Uring, table: &mut Table, op: InFlight) -> io::Result<Vec<(bool, i32)>> {
-        let key = ring.submit(table, op);
-        ring.enter(Wait::No)?;
+    fn run(ring: &mut Uring, table: &mut Table, mut op: InFlight) -> io::Result<Vec<(bool, i32)>> {
+        let encoded = Encoded::new(&mut op, ring.abilities);
+        let key = ring.submit(table, op, encoded);
+        if let Err(e) = ring.enter(Wait::No) {
+            // A kernel that refuses to be entered has no share in the operation; the ring is dropped next.
+            if ring.consumed() == 0 {
+                table.take_back();
+            }
+            return Err(e);
+        }
         ring.arrived();
         let mut reports = Vec::new();
         while let Some(Completion { key: whose, done }) = ring.next(table) {

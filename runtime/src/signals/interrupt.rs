@@ -14,13 +14,13 @@ use super::{
 };
 use crate::{
     current::{self, Loop},
-    op::OpKey,
+    op::inflight::Key,
 };
 
 /// SIGINT is the running loop's until this is dropped.
 pub(crate) struct Interrupt {
     next_by_default: SigId,
-    read: OpKey,
+    read: Key,
     _claim: Claim,
 }
 

@@ -21,7 +21,7 @@ use read::{Heard, ReadSignal};
 use crate::{
     current::{self, Loop},
     exception,
-    op::OpKey,
+    op::inflight::Key,
 };
 
 /// A kind of signal, by its number.
@@ -152,7 +152,7 @@ pub(crate) struct Shared {
     pending: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     callback: Option<Callback>,
-    read: Cell<Option<OpKey>>,
+    read: Cell<Option<Key>>,
 }
 
 impl Shared {

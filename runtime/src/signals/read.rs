@@ -6,7 +6,10 @@ use super::Shared;
 use crate::{
     current::{self, Loop},
     fd::Fd,
-    op::{Done, OpKey, Operation, Sqe, inflight::InFlight},
+    op::{
+        Done, Operation, Sqe,
+        inflight::{InFlight, Key},
+    },
 };
 
 /// Who is told.
@@ -25,7 +28,7 @@ pub(super) struct ReadSignal {
 }
 
 impl ReadSignal {
-    pub(super) fn start(lp: &Loop, reader: PipeReader, heard: Heard) -> OpKey {
+    pub(super) fn start(lp: &Loop, reader: PipeReader, heard: Heard) -> Key {
         let op = ReadSignal { fd: OwnedFd::from(reader).into(), bytes: [0; 64], heard };
         lp.driver.submit(InFlight::Resident(Box::new(op)))
     }

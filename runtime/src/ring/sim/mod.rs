@@ -20,8 +20,8 @@ use crate::{
     clock::Clock,
     fd::{Fd, Inner},
     op::{
-        Brought, Done, Kind, OpKey, Sqe,
-        inflight::{InFlight, Table},
+        Brought, Done, Kind, Sqe,
+        inflight::{InFlight, Key, Table},
     },
     pool::PoolBuf,
     socket::ListenOptions,
@@ -34,11 +34,13 @@ const TURN_NS: u64 = 1_000;
 
 /// An operation that has not ended.
 struct Pending {
-    key: OpKey,
+    key: Key,
     cancelled: bool,
     /// Bytes moved so far by a send, or by a capped receive.
     moved: usize,
     sends: bool,
+    /// A send that reports nothing if it sends everything.
+    silent: bool,
     /// Its completions arrive in order: none before this time.
     not_before: u64,
 }
@@ -55,7 +57,7 @@ pub(crate) struct Sim {
     /// What the loop is taking.
     ready: VecDeque<Completion>,
     /// Silent sends that have succeeded: as in the kernel, they do not end a sleep.
-    silent: VecDeque<OpKey>,
+    silent: VecDeque<(Key, usize)>,
     submitted: u64,
     cq: usize,
     buffer_size: usize,
@@ -69,8 +71,8 @@ enum Step {
     /// A result, with more to come.
     More(Done),
     Last(Done),
-    /// The end of a silent send that sent everything.
-    Silence,
+    /// The end of a silent send that sent everything: so many bytes.
+    Silence(usize),
 }
 
 impl Sim {
@@ -92,21 +94,26 @@ impl Sim {
         }
     }
 
-    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight) -> OpKey {
+    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, silent: bool) -> Key {
         let key = table.insert(op, None, false);
         self.submitted += 1;
         self.counters.sqes += 1;
         let number = self.submitted;
         match self.faults.fail.iter().find(|(n, _)| *n == number) {
             Some((_, errno)) => self.done.push((0, Completion { key, done: Done::new(-errno) })),
-            None => {
-                self.pending.push(Pending { key, cancelled: false, moved: 0, sends: false, not_before: 0 })
-            }
+            None => self.pending.push(Pending {
+                key,
+                cancelled: false,
+                moved: 0,
+                sends: false,
+                silent,
+                not_before: 0,
+            }),
         }
         key
     }
 
-    pub(crate) fn cancel(&mut self, key: OpKey) {
+    pub(crate) fn cancel(&mut self, key: Key) {
         self.counters.cancels += 1;
         if let Some(op) = self.pending.iter_mut().find(|op| op.key == key) {
             op.cancelled = true;
@@ -157,9 +164,9 @@ impl Sim {
             for mut op in pending {
                 match self.look(table, &mut op) {
                     Step::Blocked => blocked.push(op),
-                    Step::Silence => {
+                    Step::Silence(sent) => {
                         self.counters.silent += 1;
-                        self.silent.push_back(op.key);
+                        self.silent.push_back((op.key, sent));
                     }
                     Step::Last(done) => {
                         progress = true;
@@ -202,9 +209,8 @@ impl Sim {
     }
 
     fn perform(&mut self, sqe: Sqe<'_>, op: &mut Pending) -> Step {
-        let Sqe { kind, silent } = sqe;
         let now = self.clock.now_ns();
-        match kind {
+        match sqe.kind {
             Kind::Nop => Step::Last(Done::new(0)),
             Kind::Recv { fd, buf } | Kind::Read { fd, buf } => match id(fd) {
                 Some(id) => self.receive(id, buf),
@@ -215,11 +221,11 @@ impl Sim {
                 None => refused(),
             },
             Kind::Send { fd, buf } | Kind::Write { fd, buf } => match id(fd) {
-                Some(id) => self.send(id, &[buf], silent, op),
+                Some(id) => self.send(id, &[buf], op),
                 None => refused(),
             },
             Kind::SendVectored { fd, bufs } => match id(fd) {
-                Some(id) => self.send(id, &bufs, silent, op),
+                Some(id) => self.send(id, &bufs, op),
                 None => refused(),
             },
             Kind::AcceptMulti { fd } => match id(fd) {
@@ -295,7 +301,8 @@ impl Sim {
     }
 
     /// As `MSG_WAITALL`: ends when everything is sent. A silent send does not wait.
-    fn send(&mut self, id: usize, bufs: &[&[u8]], silent: bool, op: &mut Pending) -> Step {
+    fn send(&mut self, id: usize, bufs: &[&[u8]], op: &mut Pending) -> Step {
+        let silent = op.silent;
         let total: usize = bufs.iter().map(|buf| buf.len()).sum();
         let stop = self.transfer(total);
         let at = self.clock.now_ns() + self.rng.below(LATENCY_NS);
@@ -320,7 +327,11 @@ impl Sim {
                 return Step::Blocked;
             }
         }
-        if silent && op.moved == total { Step::Silence } else { Step::Last(Done::new(op.moved as i32)) }
+        if silent && op.moved == total {
+            Step::Silence(total)
+        } else {
+            Step::Last(Done::new(op.moved as i32))
+        }
     }
 
     fn accept(&mut self, id: usize) -> Step {
@@ -355,7 +366,7 @@ impl Sim {
 
     /// As the real ring's: completions, then silent sends that have succeeded.
     pub(crate) fn next(&mut self) -> Option<Completion> {
-        let silent = |key| Completion { key, done: Done::new(i32::MAX) };
+        let silent = |(key, sent)| Completion { key, done: Done::new(sent as i32) };
         self.ready.pop_front().or_else(|| self.silent.pop_front().map(silent))
     }
 

@@ -1,0 +1,138 @@
+//! Destructors of data that was written are foreign code: they may use the streams, or drop a loop.
+
+mod common;
+
+use std::{
+    cell::RefCell,
+    io::{Read, Write},
+    net::{TcpListener as StdListener, TcpStream as StdStream},
+    rc::Rc,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use corio_net::{StreamReader, StreamWriter, open_connection};
+use corio_runtime::{
+    Runner, call_soon, create_task, run,
+    time::{sleep, timeout},
+    yield_now,
+};
+
+/// Data that runs `f` when it is dropped.
+struct Owner<F: FnMut()>(Vec<u8>, F);
+
+impl<F: FnMut()> AsRef<[u8]> for Owner<F> {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl<F: FnMut()> Drop for Owner<F> {
+    fn drop(&mut self) {
+        self.1();
+    }
+}
+
+async fn with_peer() -> (StreamReader, StreamWriter, StdStream) {
+    let listener = StdListener::bind("127.0.0.1:0").unwrap();
+    let (reader, writer) = open_connection(listener.local_addr().unwrap()).await.unwrap();
+    (reader, writer, listener.accept().unwrap().0)
+}
+
+/// The writer, within reach of destructors, which must be `Send`: its loop is this thread's.
+type Shared = Arc<Mutex<StreamWriter>>;
+
+/// `len` bytes; as they are dropped, the other stream's writer is used.
+fn owned(len: usize, other: &Shared) -> Bytes {
+    let other = Arc::clone(other);
+    Bytes::from_owner(Owner(vec![7; len], move || other.lock().unwrap().write(b"!").unwrap()))
+}
+
+#[test]
+fn a_destructor_of_written_data_can_write_elsewhere() {
+    run(async {
+        let (_reader, mut writer, mut peer) = with_peer().await;
+        let (_other_reader, other, mut other_peer) = with_peer().await;
+        let other = Arc::new(Mutex::new(other));
+        let mut expect = async |count: usize| {
+            yield_now().await;
+            yield_now().await;
+            let mut marks = vec![0; count];
+            other_peer.read_exact(&mut marks).unwrap();
+            assert_eq!(marks, vec![b'!'; count]);
+        };
+        // Sent; copied behind it; refused after the end.
+        writer.write(owned(100, &other)).unwrap();
+        writer.write(owned(10, &other)).unwrap();
+        expect(2).await;
+        peer.read_exact(&mut [0; 110]).unwrap();
+        // Never sent: the connection breaks, or is aborted, with data behind what is in flight.
+        for abort in [true, false] {
+            let (_reader, mut writer, peer) = with_peer().await;
+            writer.write(vec![0; 16 << 20]).unwrap();
+            sleep(Duration::from_millis(1)).await;
+            writer.write(owned(9000, &other)).unwrap();
+            if abort {
+                writer.abort();
+            } else {
+                drop(peer);
+                writer.flush().await.unwrap_err();
+            }
+            expect(1).await;
+            writer.write(owned(9000, &other)).unwrap_err();
+            expect(1).await;
+        }
+    });
+}
+
+#[test]
+fn b2_a_destructor_of_written_data_can_drop_another_loop() {
+    thread_local!(static INNER: RefCell<Option<Runner>> = const { RefCell::new(None) });
+    let mut inner = Runner::new().unwrap();
+    let streams = inner.run(with_peer());
+    let _task = inner.create_task(std::future::pending::<()>());
+    INNER.set(Some(inner));
+    run(async move {
+        let (mut reader, mut writer, mut peer) = with_peer().await;
+        writer.write(Bytes::from_owner(Owner(vec![7; 100], || drop(INNER.take())))).unwrap();
+        while INNER.with(|inner| inner.borrow().is_some()) {
+            yield_now().await;
+        }
+        peer.read_exact(&mut [0; 100]).unwrap();
+        peer.write_all(b"still there").unwrap();
+        assert_eq!(reader.readexactly(11).await.unwrap(), b"still there");
+    });
+    drop(streams);
+}
+
+#[test]
+fn b2_bytes_of_a_loop_that_closes_inside_another_reach_nobody_else() {
+    let mut inner = Runner::new().unwrap();
+    let (_inner_reader, _inner_writer, mut inner_peer) = inner.run(async {
+        let (mut reader, writer, peer) = with_peer().await;
+        // A reader has waited: the receive is armed.
+        assert!(timeout(Duration::from_millis(5), reader.read(100)).await.is_err());
+        (reader, writer, peer)
+    });
+    run(async move {
+        let (mut reader, _writer, mut peer) = with_peer().await;
+        let got = Rc::new(RefCell::new(Vec::new()));
+        let filled = Rc::clone(&got);
+        let reading = create_task(async move {
+            let data = reader.read(100).await.unwrap();
+            filled.borrow_mut().extend_from_slice(&data);
+        });
+        sleep(Duration::from_millis(1)).await;
+        inner_peer.write_all(b"of the inner loop").unwrap();
+        // The runner is dropped inside the outer loop's own code.
+        call_soon(move || drop(inner)).cancel();
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        assert!(got.borrow().is_empty());
+        peer.write_all(b"of the outer loop").unwrap();
+        reading.await.unwrap();
+        assert_eq!(*got.borrow(), b"of the outer loop");
+    });
+}

@@ -1,0 +1,270 @@
+//! Operations of careless callers: what they do wrong costs them a panic or nothing, never memory or a result.
+
+mod common;
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+};
+
+use common::{Nop, pair, recv};
+use corio_runtime::{
+    Handle, Resolver, Runner, call_soon, create_future,
+    fd::Fd,
+    handle, metrics,
+    op::{self, Done, Op, Operation, Sqe, submit},
+    run,
+    service::{LoopLocal, Service},
+    time::{Duration, sleep},
+};
+
+/// Panics as the loop is entered, once it is told to.
+struct Faulty;
+
+thread_local!(static PANICS: Cell<bool> = const { Cell::new(false) });
+
+impl Service for Faulty {
+    fn entered(&self) {
+        assert!(!PANICS.get(), "a service panics");
+    }
+}
+
+static FAULTY: LoopLocal<Faulty> = LoopLocal::new(|| Faulty);
+
+/// Notes whether its memory was freed before the kernel's last word.
+struct Watched {
+    fd: Fd,
+    buf: Vec<u8>,
+    last_word: bool,
+    freed_early: Rc<Cell<bool>>,
+}
+
+impl Operation for Watched {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        Sqe::recv(&self.fd, &mut self.buf)
+    }
+
+    fn complete(mut self: Box<Self>, _: Done) {
+        self.last_word = true;
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.freed_early.set(self.freed_early.get() | !self.last_word);
+    }
+}
+
+#[test]
+fn b2_a_service_that_panics_as_its_loop_is_dropped_frees_nothing_under_an_operation() {
+    let freed_early = Rc::new(Cell::new(false));
+    let (fd, _peer) = pair();
+    let mut runner = Runner::new().unwrap();
+    let op = Watched { fd, buf: vec![0; 64], last_word: false, freed_early: freed_early.clone() };
+    runner.run(async {
+        FAULTY.with(|_| ());
+        op::start(Box::new(op));
+        sleep(Duration::from_millis(1)).await;
+    });
+    PANICS.set(true);
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(runner)));
+    PANICS.set(false);
+    assert!(!freed_early.get());
+    // The thread is fit for another loop.
+    run(sleep(Duration::from_millis(1)));
+}
+
+struct Silent {
+    fd: Fd,
+    data: Vec<u8>,
+}
+
+impl Operation for Silent {
+    type Output = io::Result<usize>;
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        Sqe::send(&self.fd, &self.data).silent()
+    }
+
+    fn complete(self: Box<Self>, done: Done) -> Self::Output {
+        done.count()
+    }
+}
+
+/// As [`Silent`], for a handle.
+struct SilentOfHandle(Silent, Resolver<io::Result<usize>>);
+
+impl Operation for SilentOfHandle {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        self.0.prepare()
+    }
+
+    fn complete(self: Box<Self>, done: Done) {
+        self.1.set_result(done.count()).unwrap();
+    }
+}
+
+#[test]
+fn a_silent_send_of_a_future_tells_its_length_and_wakes_it() {
+    run(async {
+        let (fd, _peer) = pair();
+        let sent = submit(Silent { fd, data: vec![1; 10] }).await;
+        assert_eq!(sent.unwrap(), 10);
+        assert_eq!(metrics().ring.silent, 0);
+    });
+}
+
+#[test]
+fn a_silent_send_amid_a_turn_ends_the_sleep_of_who_waits_for_it() {
+    run(async {
+        let (fd, _peer) = pair();
+        let (resolver, sent) = create_future();
+        op::start(Box::new(SilentOfHandle(Silent { fd, data: vec![1; 10] }, resolver)));
+        // No timer, no other operation: only the send's own completion ends this.
+        assert_eq!(sent.await.unwrap().unwrap(), 10);
+        assert_eq!(metrics().ring.silent, 0);
+    });
+}
+
+/// Sends silently at the end of the turn in which it was asked to.
+#[derive(Default)]
+struct AtTurnEnd(RefCell<Vec<SilentOfHandle>>);
+
+impl Service for AtTurnEnd {
+    fn before_submit(&self) {
+        for op in self.0.take() {
+            op::start(Box::new(op));
+        }
+    }
+}
+
+static AT_TURN_END: LoopLocal<AtTurnEnd> = LoopLocal::new(AtTurnEnd::default);
+
+#[test]
+fn a_silent_send_at_the_end_of_a_turn_completes_in_it_with_its_length() {
+    run(async {
+        let (fd, _peer) = pair();
+        let (resolver, sent) = create_future();
+        let send = SilentOfHandle(Silent { fd, data: vec![1; 10] }, resolver);
+        AT_TURN_END.with(|service| service.0.borrow_mut().push(send));
+        sleep(Duration::from_millis(1)).await;
+        assert!(sent.done());
+        assert_eq!(sent.await.unwrap().unwrap(), 10);
+        assert_eq!(metrics().ring.silent, 1);
+    });
+}
+
+#[test]
+fn a6_a_key_of_a_closed_loop_cancels_nothing_on_the_next() {
+    let (fd, _peer) = pair();
+    let old = run(async move { op::start(Box::new(Ignored(recv(&fd, 8)))) });
+    run(async move {
+        let (fd, _peer) = pair();
+        let pending = submit(recv(&fd, 8));
+        op::cancel(old);
+        let cancelled = corio_runtime::time::timeout(Duration::from_millis(10), pending).await;
+        assert!(cancelled.is_err(), "still waiting");
+        assert_eq!(metrics().ring.cancels, 1, "of the timeout");
+    });
+}
+
+struct Ignored<O: Operation>(O);
+
+impl<O: Operation> Operation for Ignored<O> {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        self.0.prepare()
+    }
+
+    fn complete(self: Box<Self>, _: Done) {}
+}
+
+/// Panics instead of describing itself, and owns what needs the loop when it is dropped.
+struct Indescribable(#[expect(dead_code, reason = "owned to be dropped")] Op<Nop>);
+
+impl Operation for Indescribable {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        panic!("prepare panics")
+    }
+
+    fn complete(self: Box<Self>, _: Done) {}
+}
+
+#[test]
+fn c3_a_panic_in_prepare_reaches_the_caller_and_drops_the_operation() {
+    run(async {
+        let inner = submit(Nop);
+        let thrown = catch_unwind(AssertUnwindSafe(|| submit(Indescribable(inner)))).unwrap_err();
+        assert_eq!(thrown.downcast_ref(), Some(&"prepare panics"));
+        submit(Nop).await.unwrap();
+        assert_eq!(metrics().ring.cancels, 1, "of the operation that the other owned");
+    });
+}
+
+/// Describes many results, and can take one.
+struct OneOfMany(Fd);
+
+impl Operation for OneOfMany {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        Sqe::recv_multi(&self.0, 0)
+    }
+
+    fn complete(self: Box<Self>, _: Done) {}
+}
+
+#[test]
+fn an_operation_that_describes_many_results_is_refused() {
+    run(async {
+        let (fd, _peer) = pair();
+        let thrown = catch_unwind(AssertUnwindSafe(|| op::start(Box::new(OneOfMany(fd))))).unwrap_err();
+        let text = thrown.downcast_ref::<String>().unwrap();
+        assert!(text.contains("recv_multi") && text.contains("start_multishot"), "{text}");
+    });
+}
+
+#[test]
+fn b2_a_loop_dropped_by_a_destructor_that_another_loop_runs_closes_as_itself() {
+    let freed_early = Rc::new(Cell::new(false));
+    let (fd, _peer) = pair();
+    let mut inner = Runner::new().unwrap();
+    let op = Watched { fd, buf: vec![0; 64], last_word: false, freed_early: freed_early.clone() };
+    let ran_on = Rc::new(Cell::new(None));
+    let note = NoteLoop(ran_on.clone());
+    let _task = inner.create_task(async move {
+        let _note = note;
+        std::future::pending::<()>().await;
+    });
+    inner.run(async move {
+        op::start(Box::new(op));
+        sleep(Duration::from_millis(1)).await;
+    });
+    let inner_loop = inner.handle();
+    run(async move {
+        let outer_loop = handle();
+        // The callback's destructor runs inside the loop's own code.
+        call_soon(move || drop(inner)).cancel();
+        assert_eq!((ran_on.get(), handle()), (Some(inner_loop), outer_loop));
+        sleep(Duration::from_millis(1)).await;
+    });
+    assert!(!freed_early.get());
+}
+
+/// Notes the loop that it is dropped on.
+struct NoteLoop(Rc<Cell<Option<Handle>>>);
+
+impl Drop for NoteLoop {
+    fn drop(&mut self) {
+        self.0.set(Some(handle()));
+    }
+}
