@@ -85,11 +85,12 @@ fn hand_over(c: &mut Criterion) {
                 let tasks = [(); 2].map(|()| {
                     let lock = lock.clone();
                     create_task(async move {
+                        // The other one queues up meanwhile; from then on each waits for the other.
+                        let first = lock.acquire().await;
+                        yield_now().await;
+                        drop(first);
                         for _ in 0..count / 2 {
-                            let guard = lock.acquire().await;
-                            // The other one queues up meanwhile.
-                            yield_now().await;
-                            drop(guard);
+                            drop(lock.acquire().await);
                         }
                     })
                 });
@@ -107,10 +108,11 @@ fn hand_over(c: &mut Criterion) {
                 let tasks = [(); 2].map(|()| {
                     let lock = lock.clone();
                     tokio::task::spawn_local(async move {
+                        let first = lock.lock().await;
+                        tokio::task::yield_now().await;
+                        drop(first);
                         for _ in 0..count / 2 {
-                            let guard = lock.lock().await;
-                            tokio::task::yield_now().await;
-                            drop(guard);
+                            drop(lock.lock().await);
                         }
                     })
                 });

@@ -46,7 +46,12 @@ impl Waiters {
     }
 
     /// Grants the one who waits longest, and wakes it. `false` if nobody waits.
+    #[inline]
     pub(crate) fn grant(&self) -> bool {
+        self.waiting() > 0 && self.grant_first()
+    }
+
+    fn grant_first(&self) -> bool {
         let first = self.list.borrow_mut().grant_first();
         let Some(waker) = first else { return false };
         self.waiting.set(self.waiting() - 1);

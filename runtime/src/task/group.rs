@@ -97,7 +97,7 @@ impl<E: 'static> TaskGroup<E> {
     fn new() -> TaskGroup<E> {
         let inner = Inner {
             phase: Cell::new(Phase::Open),
-            children: RefCell::new(Children { places: Vec::new(), free: Vec::new() }),
+            children: RefCell::new(Children { places: Vec::new(), free: NONE }),
             live: Cell::new(0),
             errors: RefCell::new(Vec::new()),
             panics: RefCell::new(Vec::new()),
@@ -128,7 +128,7 @@ impl<E: 'static> TaskGroup<E> {
             let (key, id) = lp.tasks.create::<Fallible, _>(child, location);
             (Task::new(lp.handle(), key, id), key)
         });
-        self.inner.children.borrow_mut().places[place] = Some(key);
+        self.inner.children.borrow_mut().places[place as usize] = Place::Task(key);
         task
     }
 
@@ -187,28 +187,56 @@ struct Inner<E> {
     waiter: RefCell<Option<Waker>>,
 }
 
-/// The keys of the children that are not over; a place is used again.
+/// The children that are not over; a place is used again.
 struct Children {
-    places: Vec<Option<TaskKey>>,
-    free: Vec<usize>,
+    places: Vec<Place>,
+    free: u32,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Free { next: u32 },
+    Task(TaskKey),
+    /// Of a cleanup, which is waited for, and not cancelled.
+    Cleanup,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Children {
+    fn take_place(&mut self) -> u32 {
+        let place = self.free;
+        if place == NONE {
+            self.places.push(Place::Cleanup);
+            return self.places.len() as u32 - 1;
+        }
+        if let Place::Free { next } = std::mem::replace(&mut self.places[place as usize], Place::Cleanup) {
+            self.free = next;
+        }
+        place
+    }
+
+    fn tasks(&self) -> Vec<TaskKey> {
+        let task = |place: &Place| match place {
+            Place::Task(key) => Some(*key),
+            Place::Free { .. } | Place::Cleanup => None,
+        };
+        self.places.iter().filter_map(task).collect()
+    }
 }
 
 impl<E> Inner<E> {
-    fn reserve(&self) -> usize {
+    fn reserve(&self) -> u32 {
         self.live.set(self.live.get() + 1);
-        let mut children = self.children.borrow_mut();
-        children.free.pop().unwrap_or_else(|| {
-            children.places.push(None);
-            children.places.len() - 1
-        })
+        self.children.borrow_mut().take_place()
     }
 
     /// A child is over, whichever way.
-    fn gone(&self, place: usize) {
+    fn gone(&self, place: u32) {
         {
-            let mut children = self.children.borrow_mut();
-            children.places[place] = None;
-            children.free.push(place);
+            let children = &mut *self.children.borrow_mut();
+            children.places[place as usize] = Place::Free { next: children.free };
+            children.free = place;
         }
         self.live.set(self.live.get() - 1);
         if self.live.get() == 0 {
@@ -235,7 +263,7 @@ impl<E> Inner<E> {
     }
 
     fn cancel_children(&self) {
-        let keys: Vec<_> = self.children.borrow().places.iter().flatten().copied().collect();
+        let keys = self.children.borrow().tasks();
         current::try_with(|lp| {
             for key in keys {
                 lp.tasks.cancel(key);
@@ -281,7 +309,6 @@ impl<E: 'static> CleanupScope for Inner<E> {
         cleanup: Pin<Box<dyn Future<Output = ()>>>,
         location: &'static Location<'static>,
     ) {
-        // It has no key in the list: it is waited for, and not cancelled.
         let place = self.reserve();
         let member = Member { group: self, place };
         let cleanup = async move {
@@ -298,7 +325,7 @@ impl<E: 'static> CleanupScope for Inner<E> {
 /// One that the group waits for.
 struct Member<E> {
     group: Rc<Inner<E>>,
-    place: usize,
+    place: u32,
 }
 
 impl<E> Drop for Member<E> {
@@ -313,7 +340,7 @@ struct DropChildren<'a, E>(&'a Rc<Inner<E>>, Cell<bool>);
 impl<E> Drop for DropChildren<'_, E> {
     fn drop(&mut self) {
         self.0.phase.set(Phase::Closed);
-        let keys: Vec<_> = self.0.children.borrow().places.iter().flatten().copied().collect();
+        let keys = self.0.children.borrow().tasks();
         current::try_with(|lp| keys.iter().for_each(|key| lp.tasks.drop_future(*key)));
         if self.1.get() {
             self.0.take_error().report("it was cancelled");
@@ -401,17 +428,25 @@ impl<F: Future, E: 'static> Future for Scoped<F, E> {
 }
 
 fn poll_in_scope<F: Future, E: 'static>(
-    future: Pin<&mut Option<F>>,
+    mut future: Pin<&mut Option<F>>,
     group: &Rc<Inner<E>>,
     cx: &mut Context<'_>,
 ) -> Result<Poll<F::Output>, Payload> {
     let _scope = enter_scope(Rc::clone(group) as _);
-    let future = future.as_pin_mut().expect("the future is there until it is dropped");
-    panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx)))
+    panic::catch_unwind(AssertUnwindSafe(|| {
+        let polled = future.as_mut().as_pin_mut().expect("the future is there until it is ready").poll(cx);
+        if polled.is_ready() {
+            future.set(None);
+        }
+        polled
+    }))
 }
 
 /// A panic of a destructor is an error of the group, too.
 fn drop_in_scope<F, E: 'static>(mut future: Pin<&mut Option<F>>, group: &Rc<Inner<E>>) {
+    if future.is_none() {
+        return;
+    }
     let _scope = enter_scope(Rc::clone(group) as _);
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| future.set(None))) {
         group.panicked(payload);
