@@ -14,7 +14,7 @@ use crate::{
     calls::{CallKey, Calls},
     clock::Clock,
     driver::Driver,
-    exception::{ExceptionContext, ExceptionHandler},
+    exception::{self, ExceptionContext, ExceptionHandler},
     handle::{Handle, LoopId, LoopInbox, Registration},
     op::{Done, Operation, Sqe, inflight::InFlight},
     ring::Ring,
@@ -254,18 +254,30 @@ impl Loop {
             let text = format!("Task exception was never retrieved: panicked: {message}");
             self.exceptions.report(&ExceptionContext::new(text).with_task(Some(ended.info.clone())));
         }
-        ended.announce(|info, f| self.guard(Some(info), f));
+        let Ended { info, joiner, callbacks, unwanted, locals, outcome: _ } = ended;
+        if let Some(joiner) = joiner {
+            exception::wake(joiner);
+        }
+        for callback in callbacks {
+            self.guard(Some(&info), || callback(&info));
+        }
+        if let Some(task) = unwanted {
+            self.guard(Some(&info), || drop(task));
+        }
+        if let Some(locals) = locals {
+            self.guard(Some(&info), || drop(locals));
+        }
     }
 
     /// Drops each of `left`: destructors are foreign code.
     pub(crate) fn discard<T: 'static>(&self, left: Vec<T>) {
         for value in left {
-            self.guard(None, Box::new(move || drop(value)));
+            self.guard(None, || drop(value));
         }
     }
 
     /// Runs foreign code; its panic goes to the exception handler.
-    pub(crate) fn guard(&self, task: Option<&TaskInfo>, f: Box<dyn FnOnce()>) {
+    pub(crate) fn guard(&self, task: Option<&TaskInfo>, f: impl FnOnce()) {
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
             let message = crate::task::PanicPayload::new(payload).message();
             let text = format!("Exception in callback: panicked: {message}");

@@ -215,11 +215,11 @@ struct Leftover {
 /// A task that has just ended, for whom it may concern.
 pub(crate) struct Ended {
     pub(crate) info: super::TaskInfo,
-    joiner: Option<Waker>,
-    callbacks: Vec<DoneCallback>,
+    pub(crate) joiner: Option<Waker>,
+    pub(crate) callbacks: Vec<DoneCallback>,
     /// Nobody will await it.
     pub(crate) unwanted: Option<BoxTask>,
-    locals: Option<Locals>,
+    pub(crate) locals: Option<Locals>,
     pub(crate) outcome: Outcome,
 }
 
@@ -652,24 +652,6 @@ impl Slot {
 }
 
 impl Ended {
-    /// Runs what the end of a task sets off. Each piece is foreign code and is isolated by `guard`.
-    pub(crate) fn announce(self, guard: impl Fn(&super::TaskInfo, Box<dyn FnOnce()>)) {
-        let Ended { info, joiner, callbacks, unwanted, locals, outcome: _ } = self;
-        if let Some(joiner) = joiner {
-            exception::wake(joiner);
-        }
-        for callback in callbacks {
-            let about = info.clone();
-            guard(&info, Box::new(move || callback(&about)));
-        }
-        if let Some(task) = unwanted {
-            guard(&info, Box::new(move || drop(task)));
-        }
-        if let Some(locals) = locals {
-            guard(&info, Box::new(move || drop(locals)));
-        }
-    }
-
     /// What a task that nobody will await panicked with.
     pub(crate) fn panic_message(&self) -> Option<String> {
         self.unwanted.as_ref().filter(|_| self.outcome == Outcome::Panicked)?.panic_message()
