@@ -10,6 +10,7 @@
 //! | `connect` | `open_connection` |
 //! | `listener` | accepting: one multishot accept per listener |
 //! | `server` | `start_server` |
+//! | `pipe` | readers and writers of pipes |
 //! | `tcp` | `TcpListener` and `TcpStream`, the low level |
 //! | `addr`, `resolver` | addresses, and names off the loop |
 //!
@@ -20,6 +21,7 @@ mod addr;
 mod connect;
 mod listener;
 mod ops;
+mod pipe;
 mod resolver;
 mod server;
 mod streams;
@@ -27,6 +29,7 @@ mod tcp;
 
 pub use addr::{ToSocketAddrs, resolve};
 pub use connect::{Connection, ConnectionBuilder, open_connection};
+pub use pipe::{connect_read_pipe, connect_read_pipe_with_limit, connect_write_pipe};
 pub use server::{Server, ServerBuilder, ShutdownReport, start_server};
 pub use streams::{Chunk, ReadError, StreamReader, StreamWriter, WriteBuf};
 pub use tcp::{TcpListener, TcpStream};

@@ -57,6 +57,10 @@ impl Driver {
         self.turn_ends.set(false);
     }
 
+    pub(crate) fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
     pub(crate) fn cancel(&self, key: Key) {
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         if table.is_in_flight(key) {

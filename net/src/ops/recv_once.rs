@@ -1,4 +1,4 @@
-//! Receives once, into a block that the stream will own.
+//! Receives once, or reads once from what is no socket, into a block that the stream will own.
 
 use corio_runtime::{
     fd::Fd,
@@ -13,6 +13,7 @@ pub(crate) struct RecvOnce {
     pub(crate) block: Chunk,
     /// How much of the block may be filled.
     pub(crate) size: usize,
+    pub(crate) pipe: bool,
 }
 
 impl Operation for RecvOnce {
@@ -20,7 +21,8 @@ impl Operation for RecvOnce {
 
     fn prepare(&mut self) -> Sqe<'_> {
         let size = self.size;
-        Sqe::recv(&self.fd, &mut self.block.block_mut()[..size])
+        let block = &mut self.block.block_mut()[..size];
+        if self.pipe { Sqe::read(&self.fd, block) } else { Sqe::recv(&self.fd, block) }
     }
 
     fn complete(self: Box<Self>, done: Done) {

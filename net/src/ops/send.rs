@@ -1,4 +1,4 @@
-//! Sends a batch of segments: one buffer, or several as a vectored send.
+//! Sends a batch of segments: one buffer, or several as a vectored send; to what is no socket, one after the other.
 
 use std::collections::VecDeque;
 
@@ -46,6 +46,7 @@ pub(crate) struct Send {
     sent: usize,
     pub(crate) len: usize,
     pub(crate) silent: bool,
+    pub(crate) pipe: bool,
     spare: Vec<u8>,
 }
 
@@ -111,6 +112,9 @@ impl Operation for Send {
         // A batch without a descriptor or data is never submitted.
         let (Some(fd), Some(first)) = (&self.fd, &self.first) else { return Sqe::nop() };
         let first = &first.as_ref()[self.sent..];
+        if self.pipe {
+            return Sqe::write(fd, first);
+        }
         if !self.rest.is_empty() {
             let rest = self.rest.iter().map(Segment::as_ref);
             return Sqe::send_vectored(fd, std::iter::once(first).chain(rest).take(SEGMENTS_MAX).collect());

@@ -162,13 +162,25 @@ impl Slot {
             receive.bulk = BULK_START;
         }
         let bulk = receive.bulk > 0 && streams.bulk_armed.get() + receive.bulk <= BULK_BUDGET;
-        if bulk || receive.starved {
+        if bulk || receive.starved || self.pipe {
             if !waits && !receive.starved {
                 return;
             }
-            let size = if bulk { receive.bulk } else { SHORT };
+            let size = if bulk {
+                receive.bulk
+            } else if self.pipe {
+                BULK_MIN
+            } else {
+                SHORT
+            };
             streams.bulk_armed.set(streams.bulk_armed.get() + size);
-            let op = RecvOnce { fd: fd.clone(), slot: self.index, block: Chunk::with_capacity(size), size };
+            let op = RecvOnce {
+                fd: fd.clone(),
+                slot: self.index,
+                block: Chunk::with_capacity(size),
+                size,
+                pipe: self.pipe,
+            };
             receive.starved = false;
             receive.armed = Armed::Single(op::start(Box::new(op)));
         } else {

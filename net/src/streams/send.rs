@@ -137,6 +137,7 @@ impl Slot {
             && let Some(fd) = &self.fd
         {
             batch.fd = Some(fd.clone());
+            batch.pipe = self.pipe;
             // A silent send does not end the loop's sleep, so nobody may wait for it.
             batch.silent = self.send.drainers.is_empty()
                 && self.send.queued <= self.send.high
@@ -145,6 +146,8 @@ impl Slot {
             return;
         }
         match self.send.phase {
+            // Its one direction is all there is.
+            Phase::Eof if self.pipe => self.close_fd(),
             Phase::Eof if !self.send.shut_down => {
                 self.send.shut_down = true;
                 if let Some(fd) = &self.fd {

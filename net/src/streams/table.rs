@@ -93,6 +93,8 @@ pub(crate) struct Slot {
     pub(super) send: Send,
     /// Whether the multishot receive is armed ahead of the reader.
     pub(super) ahead: bool,
+    /// Not a socket: it is read and written.
+    pub(super) pipe: bool,
     reader: bool,
     writer: bool,
     origin: Origin,
@@ -150,6 +152,29 @@ impl Streams {
         ahead: bool,
         origin: Origin,
     ) -> (StreamReader, StreamWriter) {
+        let key = self.insert(fd, limit, |slot| {
+            (slot.ahead, slot.origin) = (ahead, origin);
+            slot.arm_receive(self);
+        });
+        (StreamReader::new(key), StreamWriter::new(key))
+    }
+
+    /// The reading end of a pipe.
+    pub(crate) fn open_read_pipe(&self, fd: Fd, limit: usize) -> StreamReader {
+        StreamReader::new(self.insert(fd, limit, |slot| (slot.pipe, slot.writer) = (true, false)))
+    }
+
+    /// The writing end of a pipe.
+    pub(crate) fn open_write_pipe(&self, fd: Fd) -> StreamWriter {
+        let key = self.insert(fd, 0, |slot| {
+            (slot.pipe, slot.reader) = (true, false);
+            slot.receive.discarded = true;
+        });
+        StreamWriter::new(key)
+    }
+
+    /// A new stream on `fd`, with both handles, not armed; `set_up` makes it what it should be.
+    fn insert(&self, fd: Fd, limit: usize, set_up: impl FnOnce(&mut Slot)) -> StreamKey {
         let mut places = self.places.borrow_mut();
         let index = self.free.get();
         let (index, generation) = if index == NONE {
@@ -168,17 +193,17 @@ impl Streams {
             fd: Some(fd),
             receive: Receive::new(limit),
             send: Send::new(),
-            ahead,
+            ahead: false,
+            pipe: false,
             reader: true,
             writer: true,
-            origin,
+            origin: Origin::Connected,
             close_waiters: Vec::new(),
             gone: false,
         };
-        slot.arm_receive(self);
+        set_up(&mut slot);
         places[index as usize] = Place::Taken(slot);
-        let key = StreamKey { home: self.home, slot: index, generation };
-        (StreamReader::new(key), StreamWriter::new(key))
+        StreamKey { home: self.home, slot: index, generation }
     }
 
     /// Runs `f` with the stream in this place, if there is one.
@@ -385,10 +410,13 @@ impl StreamKey {
         TABLE.try_with(|streams| streams.retire(self.slot));
     }
 
-    /// The reader was dropped: nothing more is received, the writer goes on.
+    /// The reader was dropped: nothing more is received, the writer goes on if there is one.
     pub(super) fn drop_reader(self) {
-        self.at_home(|_, slot| {
+        self.at_home(|streams, slot| {
             slot.reader = false;
+            if !slot.writer {
+                slot.close(streams);
+            }
             slot.receive.discarded = true;
             slot.receive.buf = Default::default();
             slot.receive.waker = None;

@@ -157,6 +157,15 @@ fn submit_in_flight(op: inflight::InFlight) -> OpKey {
     current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.submit(op) })
 }
 
+/// Whether writes of the running loop into a pipe that nobody reads fail with EPIPE alone, without a SIGPIPE to
+/// the thread (`RWF_NOSIGNAL`, Linux 6.18).
+///
+/// # Panics
+/// Outside a running loop.
+pub fn pipes_are_quiet() -> bool {
+    current::with(|lp| lp.driver.abilities().quiet_writes)
+}
+
 /// Asks the kernel to end an operation that [`start`] or [`start_multishot`] gave it. Its final completion
 /// still arrives, with whatever happened first. A key of an ended operation is ignored. On another loop or
 /// thread the operation's own loop is told.

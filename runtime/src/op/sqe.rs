@@ -1,6 +1,6 @@
 //! The submission queue entry as a value that borrows from its operation.
 
-use std::{fmt, net::Shutdown};
+use std::{fmt, net::Shutdown, os::fd::BorrowedFd};
 
 use nix::sys::socket::SockaddrStorage;
 
@@ -102,6 +102,7 @@ pub(crate) enum Kind<'a> {
     Connect { fd: &'a Fd, addr: &'a SockAddr },
     Shutdown { fd: &'a Fd, how: Shutdown },
     PollReadable { fd: &'a Fd },
+    WaitExit { pidfd: BorrowedFd<'a> },
 }
 
 impl<'a> Sqe<'a> {
@@ -119,7 +120,8 @@ impl<'a> Sqe<'a> {
         Sqe::new(Kind::Read { fd, buf })
     }
 
-    /// `IORING_OP_WRITE` at the current position.
+    /// `IORING_OP_WRITE` at the current position. Into a pipe that nobody reads it raises SIGPIPE, unless the
+    /// kernel can do without ([`pipes_are_quiet`](crate::op::pipes_are_quiet)).
     pub fn write(fd: &'a Fd, buf: &'a [u8]) -> Sqe<'a> {
         Sqe::new(Kind::Write { fd, buf })
     }
@@ -165,6 +167,11 @@ impl<'a> Sqe<'a> {
         Sqe::new(Kind::PollReadable { fd })
     }
 
+    /// `IORING_OP_WAITID` (Linux 6.7) for the exit of the process that `pidfd` names, which stays to be reaped.
+    pub fn wait_exit(pidfd: BorrowedFd<'a>) -> Sqe<'a> {
+        Sqe::new(Kind::WaitExit { pidfd })
+    }
+
     pub(crate) fn is_multishot(&self) -> bool {
         matches!(self.kind, Kind::RecvMulti { .. } | Kind::AcceptMulti { .. })
     }
@@ -193,6 +200,7 @@ impl fmt::Debug for Sqe<'_> {
             Kind::Connect { .. } => "connect",
             Kind::Shutdown { .. } => "shutdown",
             Kind::PollReadable { .. } => "poll_readable",
+            Kind::WaitExit { .. } => "wait_exit",
         };
         f.debug_struct("Sqe").field("op", &name).field("silent", &self.silent).finish()
     }

@@ -2,6 +2,7 @@
 //!
 //! Two kernels stand behind it: io_uring and the simulator. Nothing above this file knows which one runs.
 
+mod self_test;
 pub(crate) mod setup_error;
 pub(crate) mod sim;
 mod uring;
@@ -34,6 +35,7 @@ pub(crate) enum Wait {
 pub(crate) struct Abilities {
     pub(crate) silent_sends: bool,
     pub(crate) capped_receives: bool,
+    pub(crate) quiet_writes: bool,
 }
 
 /// A completion as it left the ring.
@@ -83,7 +85,7 @@ impl Ring {
     pub(crate) fn abilities(&self) -> Abilities {
         match self {
             Ring::Uring(ring) => ring.abilities,
-            Ring::Sim(_) => Abilities { silent_sends: true, capped_receives: true },
+            Ring::Sim(_) => Abilities { silent_sends: true, capped_receives: true, quiet_writes: true },
         }
     }
 

@@ -41,7 +41,7 @@ use io_uring::{
     types::{self, SubmitArgs, Timespec},
 };
 
-use super::{Abilities, Completion, RingCounters, Wait, setup_error};
+use super::{Abilities, Completion, RingCounters, Wait, self_test, setup_error};
 use crate::{
     clock::Clock,
     fd::{Fd, Inner},
@@ -113,7 +113,7 @@ impl Uring {
             handed: 0,
             settled: 0,
             flags,
-            abilities: Abilities { silent_sends: false, capped_receives: true },
+            abilities: Abilities { silent_sends: false, capped_receives: true, quiet_writes: true },
             clock,
             counters: RingCounters::default(),
         };
@@ -125,6 +125,7 @@ impl Uring {
     fn test(&mut self) -> io::Result<()> {
         self.abilities.silent_sends = self_test::silent_send(self)?;
         self.abilities.capped_receives = self_test::capped_receive(self)?;
+        self.abilities.quiet_writes = self_test::quiet_write(self)?;
         Ok(())
     }
 
@@ -288,7 +289,7 @@ impl Uring {
     }
 
     /// How many SQEs the kernel has taken.
-    fn consumed(&mut self) -> u64 {
+    pub(super) fn consumed(&mut self) -> u64 {
         self.pushed - self.backlog.len() as u64 - self.queued() as u64
     }
 
@@ -355,7 +356,8 @@ fn encode(sqe: Sqe<'_>, abilities: Abilities) -> Encoded {
             opcode::Read::new(raw(fd), buf.as_mut_ptr(), length(buf)).offset(u64::MAX).build()
         }
         Kind::Write { fd, buf } => {
-            opcode::Write::new(raw(fd), buf.as_ptr(), length(buf)).offset(u64::MAX).build()
+            let flags = if abilities.quiet_writes { RWF_NOSIGNAL } else { 0 };
+            opcode::Write::new(raw(fd), buf.as_ptr(), length(buf)).offset(u64::MAX).rw_flags(flags).build()
         }
         Kind::Recv { fd, buf } => opcode::Recv::new(raw(fd), buf.as_mut_ptr(), length(buf)).build(),
         Kind::RecvMulti { fd, cap } => {
@@ -386,6 +388,10 @@ fn encode(sqe: Sqe<'_>, abilities: Abilities) -> Encoded {
             opcode::Connect::new(raw(fd), addr.0.as_ptr(), addr.0.len()).build()
         }
         Kind::Shutdown { fd, how } => opcode::Shutdown::new(raw(fd), how_number(how)).build(),
+        Kind::WaitExit { pidfd } => {
+            let pidfd = pidfd.as_raw_fd().cast_unsigned();
+            opcode::WaitId::new(libc::P_PIDFD, pidfd, libc::WEXITED | libc::WNOWAIT).build()
+        }
         Kind::PollReadable { fd } => opcode::PollAdd::new(raw(fd), libc::POLLIN as u32).build(),
     };
     Encoded { entry, scratch, makes_fd, silent }
@@ -445,6 +451,8 @@ const ENTER_GETEVENTS: u32 = 1;
 const ENTER_EXT_ARG: u32 = 1 << 3;
 const ENTER_REGISTERED_RING: u32 = 1 << 4;
 const ENTER_NO_IOWAIT: u32 = 1 << 7;
+/// Since Linux 6.18.
+const RWF_NOSIGNAL: i32 = 0x100;
 const REGISTER_RING_FDS: u32 = 20;
 const UNREGISTER_RING_FDS: u32 = 21;
 
@@ -533,119 +541,5 @@ impl fmt::Debug for Uring {
             .field("abilities", &self.abilities)
             .field("counters", &self.counters)
             .finish_non_exhaustive()
-    }
-}
-
-/// Tries at start-up what no version number tells. Runs on the fresh ring, with operations of its own.
-mod self_test {
-    use std::{io, io::Read, io::Write, os::unix::net::UnixStream, rc::Rc};
-
-    use super::{Completion, Encoded, Fd, Table, Uring, Wait};
-    use crate::op::{Done, Multishot, Operation, Sqe, inflight::InFlight};
-
-    const BLOCK: usize = 64 * 1024;
-
-    struct Send {
-        fd: Fd,
-        data: Vec<u8>,
-    }
-
-    impl Operation for Send {
-        type Output = ();
-
-        fn prepare(&mut self) -> Sqe<'_> {
-            Sqe::send(&self.fd, &self.data).silent()
-        }
-
-        fn complete(self: Box<Self>, _: Done) {}
-    }
-
-    struct CappedRecv(Fd);
-
-    impl Multishot for CappedRecv {
-        fn prepare(&self) -> Sqe<'_> {
-            Sqe::recv_multi(&self.0, 16)
-        }
-
-        fn item(&self, _: Done) {}
-
-        fn end(&self, _: Done) {}
-    }
-
-    /// Fills a socket pair by silent sends: those that report nothing must have sent everything, and what the
-    /// kernel reports must add up to what arrives.
-    pub(super) fn silent_send(ring: &mut Uring) -> io::Result<bool> {
-        let (ours, mut theirs) = UnixStream::pair()?;
-        theirs.set_nonblocking(true)?;
-        let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
-        ring.abilities.silent_sends = true;
-        let mut table = Table::new();
-        let (mut sent, mut full) = (0, false);
-        for _ in 0..256 {
-            let op = Send { fd: fd.clone(), data: vec![0; BLOCK] };
-            let completions = run(ring, &mut table, InFlight::Resident(Box::new(op)))?;
-            let [(_, res)] = completions[..] else { return finish(ring, &mut table, false) };
-            match res {
-                count @ 1.. => sent += count as usize,
-                _ => full = true,
-            }
-            if full {
-                break;
-            }
-        }
-        let mut arrived = 0;
-        let mut buf = vec![0; BLOCK];
-        while let Ok(n @ 1..) = theirs.read(&mut buf) {
-            arrived += n;
-        }
-        finish(ring, &mut table, full && sent == arrived && ring.counters.silent > 0)
-    }
-
-    /// A multishot receive with a cap of 16 bytes must end by itself once 16 have come.
-    pub(super) fn capped_receive(ring: &mut Uring) -> io::Result<bool> {
-        let (ours, mut theirs) = UnixStream::pair()?;
-        let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
-        theirs.write_all(&[0; 32])?;
-        let mut table = Table::new();
-        let completions = run(ring, &mut table, InFlight::Shots(Rc::new(CappedRecv(fd))))?;
-        let honoured = matches!(completions[..], [(false, 32)]);
-        finish(ring, &mut table, honoured)
-    }
-
-    /// Submits one operation and collects what it reports at once: (more to come, result).
-    fn run(ring: &mut Uring, table: &mut Table, mut op: InFlight) -> io::Result<Vec<(bool, i32)>> {
-        let encoded = Encoded::new(&mut op, ring.abilities);
-        let key = ring.submit(table, op, encoded);
-        if let Err(e) = ring.enter(Wait::No) {
-            // A kernel that refuses to be entered has no share in the operation; the ring is dropped next.
-            if ring.consumed() == 0 {
-                table.take_back();
-            }
-            return Err(e);
-        }
-        ring.arrived();
-        let mut reports = Vec::new();
-        while let Some(Completion { key: whose, done }) = ring.next(table) {
-            if whose == key {
-                reports.push((done.more, done.res));
-            }
-            drop(table.deliver(whose, done));
-        }
-        Ok(reports)
-    }
-
-    /// Ends whatever the test left in flight.
-    fn finish(ring: &mut Uring, table: &mut Table, passed: bool) -> io::Result<bool> {
-        for key in table.keys() {
-            ring.cancel(key);
-        }
-        while table.in_flight() > 0 {
-            ring.enter(Wait::Forever)?;
-            ring.arrived();
-            while let Some(Completion { key, done }) = ring.next(table) {
-                drop(table.deliver(key, done));
-            }
-        }
-        Ok(passed)
     }
 }

@@ -195,7 +195,9 @@ struct Children {
 
 #[derive(Clone, Copy)]
 enum Place {
-    Free { next: u32 },
+    Free {
+        next: u32,
+    },
     Task(TaskKey),
     /// Of a cleanup, which is waited for, and not cancelled.
     Cleanup,

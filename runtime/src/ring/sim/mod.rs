@@ -243,6 +243,7 @@ impl Sim {
                 }
                 None => refused(),
             },
+            Kind::WaitExit { .. } => refused(),
             Kind::PollReadable { fd } => match id(fd) {
                 Some(id) if self.net.borrow_mut().readable(id, now) => {
                     Step::Last(Done::new(libc::POLLIN.into()))

@@ -1,0 +1,89 @@
+//! Streams on pipes, terminals and other descriptors that are no connections (asyncio `connect_read_pipe`).
+
+use std::{
+    fs::File,
+    io,
+    os::{fd::OwnedFd, unix::fs::FileTypeExt},
+};
+
+use corio_runtime::fd::{Fd, require_kernel};
+
+use crate::streams::{DEFAULT_LIMIT, StreamReader, StreamWriter, TABLE};
+
+/// A reader of a pipe's reading end, a terminal, or another character device (asyncio `connect_read_pipe`).
+/// It reads when somebody waits for data; `IORING_OP_READ`.
+///
+/// ```
+/// use std::io::Write;
+/// corio_runtime::run(async {
+///     let (read, mut write) = std::io::pipe()?;
+///     let mut reader = corio_net::connect_read_pipe(read.into())?;
+///     write.write_all(b"line\nrest")?;
+///     drop(write);
+///     assert_eq!(reader.readline().await?, b"line\n");
+///     assert_eq!(reader.read_to_end().await?, b"rest");
+///     std::io::Result::Ok(())
+/// }).unwrap();
+/// ```
+///
+/// # Errors
+/// For a regular file or directory, under the simulator, and outside a running loop.
+pub fn connect_read_pipe(fd: OwnedFd) -> io::Result<StreamReader> {
+    connect_read_pipe_with_limit(fd, DEFAULT_LIMIT)
+}
+
+/// As [`connect_read_pipe`], with the limit of [`readline`](StreamReader::readline) and
+/// [`readuntil`](StreamReader::readuntil), in bytes.
+///
+/// # Errors
+/// As [`connect_read_pipe`]'s, and for a limit of 0.
+pub fn connect_read_pipe_with_limit(fd: OwnedFd, limit: usize) -> io::Result<StreamReader> {
+    if limit == 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the limit of a stream must be at least 1"));
+    }
+    let fd = pipe(fd)?;
+    Ok(TABLE.with(|streams| streams.open_read_pipe(fd, limit)))
+}
+
+/// A writer of a pipe's writing end, a terminal, or another character device (asyncio `connect_write_pipe`);
+/// `IORING_OP_WRITE`. [`write_eof`](StreamWriter::write_eof) and [`close`](StreamWriter::close) are the same.
+///
+/// A pipe that nobody reads gives `BrokenPipe`. Below Linux 6.18 it also raises SIGPIPE, which Rust programs
+/// ignore unless they were told not to.
+///
+/// ```
+/// use std::io::Read;
+/// corio_runtime::run(async {
+///     let (mut read, write) = std::io::pipe()?;
+///     let mut writer = corio_net::connect_write_pipe(write.into())?;
+///     writer.write_all("text").await?;
+///     writer.close();
+///     writer.wait_closed().await?;
+///     let mut text = String::new();
+///     read.read_to_string(&mut text)?;
+///     assert_eq!(text, "text");
+///     std::io::Result::Ok(())
+/// }).unwrap();
+/// ```
+///
+/// # Errors
+/// For a regular file or directory, under the simulator, and outside a running loop.
+pub fn connect_write_pipe(fd: OwnedFd) -> io::Result<StreamWriter> {
+    let fd = pipe(fd)?;
+    Ok(TABLE.with(|streams| streams.open_write_pipe(fd)))
+}
+
+/// The ring waits for what can be waited for; a regular file is always ready and must not be read here.
+fn pipe(fd: OwnedFd) -> io::Result<Fd> {
+    require_kernel("pipes")?;
+    let file = File::from(fd);
+    let kind = file.metadata()?.file_type();
+    if !(kind.is_fifo() || kind.is_char_device() || kind.is_socket()) {
+        let text = format!(
+            "a {} is no pipe, terminal or socket",
+            if kind.is_dir() { "directory" } else { "regular file" }
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(Fd::from(OwnedFd::from(file)))
+}

@@ -1,0 +1,203 @@
+//! Streams on pipes: back-pressure, ends, broken pipes.
+
+mod common;
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Read, Write},
+    thread,
+    time::Duration,
+};
+
+use common::{in_own_process, open_fds, pattern};
+use corio_net::{
+    StreamReader, StreamWriter, connect_read_pipe, connect_read_pipe_with_limit, connect_write_pipe,
+};
+use corio_runtime::{
+    Backend, Runner, create_task, run,
+    time::{sleep, timeout},
+    yield_now,
+};
+
+fn pipe() -> (StreamReader, StreamWriter) {
+    let (read, write) = io::pipe().unwrap();
+    (connect_read_pipe(read.into()).unwrap(), connect_write_pipe(write.into()).unwrap())
+}
+
+#[test]
+fn d4_megabytes_pass_a_pipe_byte_exact_and_in_order() {
+    run(async {
+        let (mut reader, mut writer) = pipe();
+        let sent = pattern(9 << 20, 1);
+        let expected = sent.clone();
+        let writing = create_task(async move {
+            // Pieces of all sizes, owned and copied, so that batches have several segments.
+            for (n, piece) in sent.chunks(33_333).enumerate() {
+                if n % 2 == 0 {
+                    writer.write(piece).unwrap()
+                } else {
+                    writer.write(piece.to_vec()).unwrap()
+                }
+                if n % 5 == 0 {
+                    writer.drain().await.unwrap();
+                }
+            }
+            writer.close();
+            writer.wait_closed().await.unwrap();
+        });
+        assert!(reader.read_to_end().await.unwrap() == expected);
+        writing.await.unwrap();
+    });
+}
+
+#[test]
+fn a3_reads_of_a_pipe_that_are_cancelled_lose_nothing() {
+    run(async {
+        let (mut reader, mut writer) = pipe();
+        let expected = pattern(300_000, 2);
+        let sent = expected.clone();
+        let writing = create_task(async move {
+            for piece in sent.chunks(700) {
+                writer.write(piece).unwrap();
+                yield_now().await;
+            }
+        });
+        let mut got = Vec::new();
+        let mut n = 1;
+        while got.len() < expected.len() {
+            n = n * 7 % 1009;
+            if let Ok(data) = timeout(Duration::from_micros(n as u64 % 50), reader.read(n)).await {
+                got.extend_from_slice(&data.unwrap());
+            }
+        }
+        assert!(got == expected);
+        writing.await.unwrap();
+    });
+}
+
+#[test]
+fn k2_a_pipe_that_nobody_reads_holds_the_writer_back() {
+    run(async {
+        let (read, write) = io::pipe().unwrap();
+        let mut writer = connect_write_pipe(write.into()).unwrap();
+        writer.write(vec![1; 1 << 20]).unwrap();
+        assert!(timeout(Duration::from_millis(20), writer.drain()).await.is_err());
+        let reading = thread::spawn(move || {
+            let mut read = read;
+            let mut all = Vec::new();
+            read.read_to_end(&mut all).unwrap();
+            all.len()
+        });
+        writer.drain().await.unwrap();
+        writer.close();
+        writer.wait_closed().await.unwrap();
+        assert_eq!(reading.join().unwrap(), 1 << 20);
+    });
+}
+
+#[test]
+fn e4_a_broken_pipe_is_an_error_and_no_signal() {
+    let name = "e4_a_broken_pipe_is_an_error_and_no_signal";
+    if !in_own_process(name) {
+        return;
+    }
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: the default action replaces the one that the standard library set; no handler is involved.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.unwrap();
+    run(async {
+        if !corio_runtime::op::pipes_are_quiet() {
+            eprintln!("SKIPPED {name}: this kernel has no RWF_NOSIGNAL");
+            return;
+        }
+        for pending in [false, true] {
+            let (read, write) = io::pipe().unwrap();
+            let mut writer = connect_write_pipe(write.into()).unwrap();
+            if pending {
+                writer.write(vec![1; 1 << 20]).unwrap();
+                sleep(Duration::from_millis(2)).await;
+            }
+            drop(read);
+            let _ = writer.write(b"x");
+            let error = writer.flush().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+            assert_eq!(writer.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        }
+    });
+}
+
+#[test]
+fn sub_35_a_dropped_reader_closes_its_end() {
+    let name = "sub_35_a_dropped_reader_closes_its_end";
+    if !in_own_process(name) {
+        return;
+    }
+    run(async {
+        sleep(Duration::from_millis(1)).await;
+        let fds = open_fds();
+        for waited in [false, true] {
+            let (read, write) = io::pipe().unwrap();
+            let mut reader = connect_read_pipe(read.into()).unwrap();
+            if waited {
+                assert!(timeout(Duration::from_millis(2), reader.read(1)).await.is_err());
+            }
+            drop(reader);
+            sleep(Duration::from_millis(1)).await;
+            let error = (&mut File::from(std::os::fd::OwnedFd::from(write))).write_all(b"x").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        }
+        assert_eq!(open_fds(), fds);
+    });
+}
+
+#[test]
+fn write_eof_ends_the_pipe_once_everything_is_written() {
+    run(async {
+        let (mut reader, mut writer) = pipe();
+        assert!(writer.can_write_eof());
+        writer.write(vec![7; 200_000]).unwrap();
+        writer.write_eof().unwrap();
+        assert_eq!(reader.read_to_end().await.unwrap().len(), 200_000);
+        writer.wait_closed().await.unwrap();
+    });
+}
+
+#[test]
+fn a_limit_holds_for_lines_of_a_pipe() {
+    run(async {
+        let (read, mut write) = io::pipe().unwrap();
+        let mut reader = connect_read_pipe_with_limit(read.into(), 10).unwrap();
+        write.write_all(b"a line that is too long\nshort\n").unwrap();
+        assert!(matches!(reader.readline().await, Err(corio_net::ReadError::LimitOverrun { .. })));
+        assert_eq!(reader.readline().await.unwrap(), b"short\n");
+    });
+}
+
+#[test]
+fn what_is_no_pipe_is_refused_with_its_kind() {
+    run(async {
+        let regular = std::env::current_exe().unwrap();
+        for (path, what) in [(regular.as_path(), "regular file"), (std::path::Path::new("/"), "directory")] {
+            let error = connect_read_pipe(File::open(path).unwrap().into()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(what), "{error}");
+        }
+    });
+    let mut simulated = Runner::builder().backend(Backend::Sim { seed: 1 }).build().unwrap();
+    let error = simulated.run(async { connect_write_pipe(io::pipe().unwrap().1.into()).unwrap_err() });
+    assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains("simulator"), "{error}");
+    let error = connect_write_pipe(io::pipe().unwrap().1.into()).unwrap_err();
+    assert!(error.to_string().contains("no running event loop"), "{error}");
+}
+
+#[test]
+fn the_null_device_reads_its_end_and_takes_everything() {
+    run(async {
+        let mut reader = connect_read_pipe(File::open("/dev/null").unwrap().into()).unwrap();
+        assert!(reader.read(10).await.unwrap().is_empty());
+        let null = File::options().write(true).open("/dev/null").unwrap();
+        let mut writer = connect_write_pipe(null.into()).unwrap();
+        writer.write_all(vec![1; 3 << 20]).await.unwrap();
+        writer.close();
+        writer.wait_closed().await.unwrap();
+    });
+}

@@ -1,0 +1,141 @@
+//! Tries at start-up what no version number tells. Runs on the fresh ring, with operations of its own.
+
+use std::{io, io::Read, io::Write, os::unix::net::UnixStream, rc::Rc};
+
+use super::{Completion, Encoded, Uring, Wait};
+use crate::{
+    fd::Fd,
+    op::{
+        Done, Multishot, Operation, Sqe,
+        inflight::{InFlight, Table},
+    },
+};
+
+const BLOCK: usize = 64 * 1024;
+
+/// Fills a socket pair by silent sends: those that report nothing must have sent everything, and what the
+/// kernel reports must add up to what arrives.
+pub(super) fn silent_send(ring: &mut Uring) -> io::Result<bool> {
+    let (ours, mut theirs) = UnixStream::pair()?;
+    theirs.set_nonblocking(true)?;
+    let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
+    ring.abilities.silent_sends = true;
+    let mut table = Table::new();
+    let (mut sent, mut full) = (0, false);
+    for _ in 0..256 {
+        let op = Send { fd: fd.clone(), data: vec![0; BLOCK] };
+        let completions = run(ring, &mut table, InFlight::Resident(Box::new(op)))?;
+        let [(_, res)] = completions[..] else { return finish(ring, &mut table, false) };
+        match res {
+            count @ 1.. => sent += count as usize,
+            _ => full = true,
+        }
+        if full {
+            break;
+        }
+    }
+    let mut arrived = 0;
+    let mut buf = vec![0; BLOCK];
+    while let Ok(n @ 1..) = theirs.read(&mut buf) {
+        arrived += n;
+    }
+    finish(ring, &mut table, full && sent == arrived && ring.counters.silent > 0)
+}
+
+/// A multishot receive with a cap of 16 bytes must end by itself once 16 have come.
+pub(super) fn capped_receive(ring: &mut Uring) -> io::Result<bool> {
+    let (ours, mut theirs) = UnixStream::pair()?;
+    let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
+    theirs.write_all(&[0; 32])?;
+    let mut table = Table::new();
+    let completions = run(ring, &mut table, InFlight::Shots(Rc::new(CappedRecv(fd))))?;
+    let honoured = matches!(completions[..], [(false, 32)]);
+    finish(ring, &mut table, honoured)
+}
+
+/// Whether a write may ask for no SIGPIPE: an unknown flag is refused before anything is written.
+pub(super) fn quiet_write(ring: &mut Uring) -> io::Result<bool> {
+    let (_read, write) = io::pipe()?;
+    let mut table = Table::new();
+    let op = EmptyWrite { fd: Fd::from(std::os::fd::OwnedFd::from(write)) };
+    let completions = run(ring, &mut table, InFlight::Resident(Box::new(op)))?;
+    finish(ring, &mut table, completions == [(false, 0)])
+}
+
+/// Submits one operation and collects what it reports at once: (more to come, result).
+fn run(ring: &mut Uring, table: &mut Table, mut op: InFlight) -> io::Result<Vec<(bool, i32)>> {
+    let encoded = Encoded::new(&mut op, ring.abilities);
+    let key = ring.submit(table, op, encoded);
+    if let Err(e) = ring.enter(Wait::No) {
+        // A kernel that refuses to be entered has no share in the operation; the ring is dropped next.
+        if ring.consumed() == 0 {
+            table.take_back();
+        }
+        return Err(e);
+    }
+    ring.arrived();
+    let mut reports = Vec::new();
+    while let Some(Completion { key: whose, done }) = ring.next(table) {
+        if whose == key {
+            reports.push((done.more, done.res));
+        }
+        drop(table.deliver(whose, done));
+    }
+    Ok(reports)
+}
+
+/// Ends whatever the test left in flight.
+fn finish(ring: &mut Uring, table: &mut Table, passed: bool) -> io::Result<bool> {
+    for key in table.keys() {
+        ring.cancel(key);
+    }
+    while table.in_flight() > 0 {
+        ring.enter(Wait::Forever)?;
+        ring.arrived();
+        while let Some(Completion { key, done }) = ring.next(table) {
+            drop(table.deliver(key, done));
+        }
+    }
+    Ok(passed)
+}
+
+struct Send {
+    fd: Fd,
+    data: Vec<u8>,
+}
+
+impl Operation for Send {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        Sqe::send(&self.fd, &self.data).silent()
+    }
+
+    fn complete(self: Box<Self>, _: Done) {}
+}
+
+struct CappedRecv(Fd);
+
+impl Multishot for CappedRecv {
+    fn prepare(&self) -> Sqe<'_> {
+        Sqe::recv_multi(&self.0, 16)
+    }
+
+    fn item(&self, _: Done) {}
+
+    fn end(&self, _: Done) {}
+}
+
+struct EmptyWrite {
+    fd: Fd,
+}
+
+impl Operation for EmptyWrite {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        Sqe::write(&self.fd, &[])
+    }
+
+    fn complete(self: Box<Self>, _: Done) {}
+}
