@@ -1,0 +1,160 @@
+//! A child: its pidfd, its exit, and who waits for it.
+//!
+//! ```text
+//!   spawned ──▶ running ── exit, and `waitid` by whoever sees it first ──▶ reaped
+//!                  └── its loop closes ──▶ the reaper's, until it exits
+//! ```
+//! Shared by the handle, the operation that waits for the exit, and the reaper: any thread may ask. Nobody but
+//! `reap` takes the exit status from the kernel.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    panic::{self, AssertUnwindSafe},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use corio_runtime::{fd::Fd, op};
+use rustix::{
+    io::Errno,
+    process::{self as sys, PidfdFlags, Signal, WaitId, WaitIdOptions},
+};
+
+use crate::{ops::WaitExit, reaper};
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pid: u32,
+    pidfd: OwnedFd,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Running(Vec<Waker>),
+    /// asyncio's return code: the exit status, or minus the signal's number.
+    Exited(i32),
+    /// Somebody else reaped it, or SIGCHLD is ignored.
+    Lost,
+}
+
+impl Child {
+    /// Takes charge of a process that was spawned just now, and that nobody else reaps.
+    pub(crate) fn adopt(mut spawned: std::process::Child) -> io::Result<Arc<Child>> {
+        let pid = spawned.id();
+        let opened = sys::Pid::from_raw(pid.cast_signed())
+            .ok_or(Errno::SRCH)
+            .and_then(|pid| sys::pidfd_open(pid, PidfdFlags::empty()));
+        let pidfd = match opened {
+            Ok(pidfd) => pidfd,
+            Err(e) => {
+                // Nothing could watch it.
+                let _ = spawned.kill();
+                let _ = spawned.wait();
+                return Err(io::Error::new(io::Error::from(e).kind(), format!("no pidfd for it: {e}")));
+            }
+        };
+        let child = Arc::new(Child { pid, pidfd, state: Mutex::new(State::Running(Vec::new())) });
+        op::start(Box::new(WaitExit::WaitId(Arc::clone(&child))));
+        Ok(child)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(crate) fn pidfd(&self) -> &OwnedFd {
+        &self.pidfd
+    }
+
+    /// The return code; `None` while the child runs, and if it was lost.
+    pub(crate) fn returncode(&self) -> Option<i32> {
+        match *self.state() {
+            State::Exited(code) => Some(code),
+            State::Running(_) | State::Lost => None,
+        }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(*self.state(), State::Running(_))
+    }
+
+    pub(crate) fn poll_wait(&self, cx: &Context<'_>) -> Poll<io::Result<i32>> {
+        // Cloned first: it is foreign code.
+        let waker = cx.waker().clone();
+        match &mut *self.state() {
+            State::Exited(code) => Poll::Ready(Ok(*code)),
+            State::Lost => Poll::Ready(Err(io::Error::other(format!(
+                "the exit status of process {} is lost: SIGCHLD is ignored, or something else waited for it",
+                self.pid
+            )))),
+            State::Running(waiters) => {
+                if !waiters.iter().any(|waiter| waiter.will_wake(&waker)) {
+                    waiters.push(waker);
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Sends `signal`. The pidfd names this process alone, also once its number is another's.
+    pub(crate) fn send_signal(&self, signal: Signal) -> io::Result<()> {
+        let gone = || {
+            let text = format!("process {} has ended: no signal can be sent to it", self.pid);
+            io::Error::new(io::ErrorKind::InvalidInput, text)
+        };
+        if !self.is_running() {
+            return Err(gone());
+        }
+        match sys::pidfd_send_signal(&self.pidfd, signal) {
+            Err(Errno::SRCH) => Err(gone()),
+            other => Ok(other?),
+        }
+    }
+
+    /// For kernels without the WAITID operation.
+    pub(crate) fn poll_exit(self: Arc<Child>) {
+        match self.pidfd.try_clone() {
+            Ok(pidfd) => {
+                op::start(Box::new(WaitExit::Poll(self, Fd::from(pidfd))));
+            }
+            Err(_) => reaper::take(self),
+        }
+    }
+
+    /// The operation has ended: because the child has, or because the loop closes.
+    pub(crate) fn reap_or_hand_over(self: &Arc<Child>) {
+        if !self.reap() {
+            reaper::take(Arc::clone(self));
+        }
+    }
+
+    /// Takes the exit status, if there is one, and wakes who waits for it. `false` if the child runs.
+    pub(crate) fn reap(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let state = match sys::waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+            Ok(None) | Err(Errno::INTR) => return false,
+            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => State::Exited(code),
+                (None, Some(signal)) => State::Exited(-signal),
+                (None, None) => return false,
+            },
+            Err(_) => State::Lost,
+        };
+        let before = std::mem::replace(&mut *self.state(), state);
+        if let State::Running(waiters) = before {
+            // Foreign code: one that panics has told so, and must not keep the others waiting.
+            for waiter in waiters {
+                let _ = panic::catch_unwind(AssertUnwindSafe(|| waiter.wake()));
+            }
+        }
+        true
+    }
+
+    /// A panic of a waker's destructor leaves a state that is as good as any.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

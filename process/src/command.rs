@@ -1,0 +1,267 @@
+//! What is to be run, and how.
+
+use std::{
+    ffi::OsStr,
+    fmt, io,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process,
+};
+
+use corio_runtime::fd::require_kernel;
+
+use crate::{
+    Process, Stdio,
+    child::Child,
+    stdio::{Ours, Outputs},
+};
+
+/// Runs `program` with `args`, with this process's own standard streams (asyncio `create_subprocess_exec`). For
+/// pipes and other options see [`Command`].
+///
+/// ```
+/// corio_runtime::run(async {
+///     let process = corio_process::create_subprocess_exec("sh", ["-c", "exit 3"]).await?;
+///     assert_eq!(process.wait().await?, 3);
+///     std::io::Result::Ok(())
+/// }).unwrap();
+/// ```
+///
+/// # Errors
+/// As [`Command::spawn`]'s.
+pub async fn create_subprocess_exec<S: AsRef<OsStr>>(
+    program: impl AsRef<OsStr>,
+    args: impl IntoIterator<Item = S>,
+) -> io::Result<Process> {
+    Command::new(program).args(args).spawn().await
+}
+
+/// Runs `command` by `/bin/sh` (asyncio `create_subprocess_shell`), with this process's own standard streams.
+/// What the command is made of must be trusted or quoted.
+///
+/// ```
+/// corio_runtime::run(async {
+///     let process = corio_process::create_subprocess_shell("exit $((3 + 4))").await?;
+///     assert_eq!(process.wait().await?, 7);
+///     std::io::Result::Ok(())
+/// }).unwrap();
+/// ```
+///
+/// # Errors
+/// As [`Command::spawn`]'s.
+pub async fn create_subprocess_shell(command: impl AsRef<OsStr>) -> io::Result<Process> {
+    Command::shell(command).spawn().await
+}
+
+/// A program to be run, and how. It can be spawned several times.
+///
+/// ```
+/// use corio_process::{Command, Stdio};
+/// corio_runtime::run(async {
+///     let mut process = Command::new("cat").stdin(Stdio::Pipe).stdout(Stdio::Pipe).spawn().await?;
+///     let output = process.communicate(Some(b"some data")).await?;
+///     assert_eq!((&output.stdout[..], process.returncode()), (&b"some data"[..], Some(0)));
+///     std::io::Result::Ok(())
+/// }).unwrap();
+/// ```
+pub struct Command {
+    std: process::Command,
+    stdin: Stdio,
+    stdout: Stdio,
+    stderr: Stdio,
+    current_dir: Option<PathBuf>,
+    kill_on_drop: bool,
+    limit: usize,
+}
+
+impl Command {
+    /// `program`, looked for in `PATH` unless it has a slash, without arguments.
+    pub fn new(program: impl AsRef<OsStr>) -> Command {
+        Command {
+            std: process::Command::new(program),
+            stdin: Stdio::Inherit,
+            stdout: Stdio::Inherit,
+            stderr: Stdio::Inherit,
+            current_dir: None,
+            kill_on_drop: false,
+            limit: 64 << 10,
+        }
+    }
+
+    /// `/bin/sh -c command`.
+    pub fn shell(command: impl AsRef<OsStr>) -> Command {
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(command);
+        shell
+    }
+
+    /// Adds an argument.
+    pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Command {
+        self.std.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<S: AsRef<OsStr>>(&mut self, args: impl IntoIterator<Item = S>) -> &mut Command {
+        self.std.args(args);
+        self
+    }
+
+    /// The name by which the child is called (`argv[0]`), if not the program's.
+    pub fn arg0(&mut self, arg: impl AsRef<OsStr>) -> &mut Command {
+        self.std.arg0(arg);
+        self
+    }
+
+    /// Sets a variable of the child's environment, which is otherwise this process's.
+    pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Command {
+        self.std.env(key, value);
+        self
+    }
+
+    /// Sets variables.
+    pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(
+        &mut self,
+        vars: impl IntoIterator<Item = (K, V)>,
+    ) -> &mut Command {
+        self.std.envs(vars);
+        self
+    }
+
+    /// Takes a variable out of the child's environment.
+    pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Command {
+        self.std.env_remove(key);
+        self
+    }
+
+    /// Starts from an empty environment.
+    pub fn env_clear(&mut self) -> &mut Command {
+        self.std.env_clear();
+        self
+    }
+
+    /// The child's working directory.
+    pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Command {
+        self.current_dir = Some(dir.as_ref().to_owned());
+        self.std.current_dir(dir);
+        self
+    }
+
+    /// The child's standard input. Default: this process's.
+    pub fn stdin(&mut self, stdin: Stdio) -> &mut Command {
+        self.stdin = stdin;
+        self
+    }
+
+    /// The child's standard output. Default: this process's.
+    pub fn stdout(&mut self, stdout: Stdio) -> &mut Command {
+        self.stdout = stdout;
+        self
+    }
+
+    /// The child's standard error. Default: this process's.
+    pub fn stderr(&mut self, stderr: Stdio) -> &mut Command {
+        self.stderr = stderr;
+        self
+    }
+
+    /// The process group of the child: 0 for one of its own, so that a terminal's signals do not reach it.
+    pub fn process_group(&mut self, group: i32) -> &mut Command {
+        self.std.process_group(group);
+        self
+    }
+
+    /// The user that the child runs as.
+    pub fn uid(&mut self, uid: u32) -> &mut Command {
+        self.std.uid(uid);
+        self
+    }
+
+    /// The group that the child runs as.
+    pub fn gid(&mut self, gid: u32) -> &mut Command {
+        self.std.gid(gid);
+        self
+    }
+
+    /// Whether the child is killed when its [`Process`] is dropped. Default: no, it runs on; either way it is
+    /// reaped.
+    pub fn kill_on_drop(&mut self, kill: bool) -> &mut Command {
+        self.kill_on_drop = kill;
+        self
+    }
+
+    /// The limit of `readline` and `readuntil` of the child's output, in bytes. Default: 65536.
+    pub fn limit(&mut self, limit: usize) -> &mut Command {
+        self.limit = limit;
+        self
+    }
+
+    /// The standard library's command, for the rest of its options. Its standard streams are set by `spawn`.
+    ///
+    /// With `CommandExt::pre_exec`, which is `unsafe`, and with a user or group, the process is forked, not
+    /// spawned: that takes time in proportion to this process's memory, and the loop waits meanwhile.
+    pub fn as_std_mut(&mut self) -> &mut process::Command {
+        &mut self.std
+    }
+
+    /// Starts the program. The call takes about 0.1 ms, in which the loop waits, and does not suspend: a task that
+    /// is cancelled has either not started the program, or has its [`Process`].
+    ///
+    /// # Errors
+    /// `NotFound` for a missing program or working directory, `PermissionDenied`, too many descriptors or
+    /// processes; the text says what failed. Under the simulator, and outside a running loop.
+    pub async fn spawn(&mut self) -> io::Result<Process> {
+        let text = |what: String| move |e: io::Error| io::Error::new(e.kind(), format!("{what}: {e}"));
+        let program = self.std.get_program().to_string_lossy().into_owned();
+        require_kernel("processes")?;
+        let pipes = self.pipes().map_err(text(format!("the standard streams of '{program}'")))?;
+        let spawned = self.spawn_std(pipes.theirs).map_err(|e| self.explain(e, &program))?;
+        let child = Child::adopt(spawned).map_err(text(format!("cannot watch '{program}'")))?;
+        Process::new(child, pipes.ours, self.limit, self.kill_on_drop)
+    }
+
+    fn pipes(&self) -> io::Result<Pipes> {
+        if self.limit == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the limit must be at least 1"));
+        }
+        let stdin = self.stdin.input()?;
+        let Outputs { stdout, stderr } = Outputs::new(&self.stdout, &self.stderr)?;
+        Ok(Pipes { theirs: [stdin.0, stdout.0, stderr.0], ours: [stdin.1, stdout.1, stderr.1] })
+    }
+
+    fn spawn_std(&mut self, [stdin, stdout, stderr]: [process::Stdio; 3]) -> io::Result<process::Child> {
+        self.std.stdin(stdin).stdout(stdout).stderr(stderr);
+        let spawned = self.std.spawn();
+        // The command would keep the child's ends, and nobody would see them end.
+        self.std.stdin(process::Stdio::null()).stdout(process::Stdio::null()).stderr(process::Stdio::null());
+        spawned
+    }
+
+    /// The kernel says "no such file" of a missing directory, too.
+    fn explain(&self, e: io::Error, program: &str) -> io::Error {
+        let text = match &self.current_dir {
+            Some(dir) if std::fs::metadata(dir).map_or(true, |dir| !dir.is_dir()) => {
+                format!("cannot run '{program}': the working directory '{}': {e}", dir.display())
+            }
+            _ => format!("cannot run '{program}': {e}"),
+        };
+        io::Error::new(e.kind(), text)
+    }
+}
+
+/// The ends of stdin, stdout and stderr.
+struct Pipes {
+    theirs: [process::Stdio; 3],
+    ours: [Ours; 3],
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Command")
+            .field("command", &self.std)
+            .field("stdin", &self.stdin)
+            .field("stdout", &self.stdout)
+            .field("stderr", &self.stderr)
+            .finish_non_exhaustive()
+    }
+}

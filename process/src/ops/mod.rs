@@ -1,0 +1,5 @@
+//! The operations of children.
+
+mod wait_exit;
+
+pub(crate) use wait_exit::WaitExit;

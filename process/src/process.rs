@@ -1,0 +1,198 @@
+//! A running child, as users hold it (asyncio `Process`).
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
+
+use corio_net::{StreamReader, StreamWriter};
+use rustix::process::Signal;
+
+use crate::{child::Child, stdio::Ours};
+
+/// Most that one read of a child's output takes, in bytes.
+const READ_MAX: usize = 256 << 10;
+
+/// A child of this process. It is reaped when it ends, whether anybody waits or not, also after its loop.
+///
+/// Dropping it lets the child run on (see [`kill_on_drop`](crate::Command::kill_on_drop)); the pipes are closed.
+/// It is `Send`: everything but the pipes works on any thread.
+pub struct Process {
+    /// The child's standard input, if it is a pipe.
+    pub stdin: Option<StreamWriter>,
+    /// The child's standard output, if it is a pipe.
+    pub stdout: Option<StreamReader>,
+    /// The child's standard error, if it is a pipe.
+    pub stderr: Option<StreamReader>,
+    child: Arc<Child>,
+    kill_on_drop: bool,
+    /// What an unfinished `communicate` has read.
+    read: Output,
+}
+
+/// What a child wrote; empty where it had no pipe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Output {
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: Vec<u8>,
+}
+
+impl Process {
+    pub(crate) fn new(
+        child: Arc<Child>,
+        ours: [Ours; 3],
+        limit: usize,
+        kill_on_drop: bool,
+    ) -> io::Result<Process> {
+        let [stdin, stdout, stderr] = ours;
+        // Killed if a pipe cannot be a stream: nobody would have it.
+        let mut process = Process {
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            child,
+            kill_on_drop: true,
+            read: Output::default(),
+        };
+        process.stdin = stdin.writer()?;
+        process.stdout = stdout.reader(limit)?;
+        process.stderr = stderr.reader(limit)?;
+        process.kill_on_drop = kill_on_drop;
+        Ok(process)
+    }
+
+    /// The number of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    /// The exit status, or minus the number of the signal that ended it; `None` while it runs (asyncio
+    /// `returncode`).
+    pub fn returncode(&self) -> Option<i32> {
+        self.child.returncode()
+    }
+
+    /// Waits for the process to end, and gives its [`returncode`](Process::returncode): also while others hold
+    /// its pipes. Any number of tasks may wait, on any loop or thread. `IORING_OP_WAITID`.
+    ///
+    /// With pipes that nobody reads the process may never end: see [`communicate`](Process::communicate).
+    /// Dropping the future changes nothing.
+    ///
+    /// # Errors
+    /// If the exit status is lost, because this process ignores SIGCHLD, or waits for children by other means.
+    pub async fn wait(&self) -> io::Result<i32> {
+        poll_fn(|cx| self.child.poll_wait(cx)).await
+    }
+
+    /// Writes `input` to the child and closes its `stdin`, reads its output to the end, and waits for it (asyncio
+    /// `communicate`). A child that does not read its input is no error.
+    ///
+    /// Dropped and called again, it goes on: what was read is kept, the input is not sent twice.
+    ///
+    /// # Errors
+    /// As [`wait`](Process::wait)'s, and of reading.
+    pub async fn communicate(&mut self, input: Option<&[u8]>) -> io::Result<Output> {
+        if let Some(mut stdin) = self.stdin.take() {
+            if let Some(input) = input {
+                // A broken pipe is the child's affair.
+                let _ = stdin.write(input);
+            }
+            stdin.close();
+        }
+        let stdout = read_to_end(&mut self.stdout, &mut self.read.stdout);
+        let stderr = read_to_end(&mut self.stderr, &mut self.read.stderr);
+        both(stdout, stderr).await?;
+        self.wait().await?;
+        Ok(std::mem::take(&mut self.read))
+    }
+
+    /// Sends a signal, by its number (asyncio `send_signal`). By pidfd: a process that got the child's number
+    /// later is never meant.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the process has ended, and for what is no signal or a real-time one.
+    pub fn send_signal(&self, signal: i32) -> io::Result<()> {
+        let named = Signal::from_named_raw(signal).ok_or_else(|| {
+            let text = format!("{signal} is not the number of a signal that can be sent");
+            io::Error::new(io::ErrorKind::InvalidInput, text)
+        })?;
+        self.child.send_signal(named)
+    }
+
+    /// Sends SIGTERM (asyncio `terminate`).
+    ///
+    /// # Errors
+    /// `InvalidInput` if the process has ended.
+    pub fn terminate(&self) -> io::Result<()> {
+        self.child.send_signal(Signal::TERM)
+    }
+
+    /// Sends SIGKILL (asyncio `kill`).
+    ///
+    /// # Errors
+    /// `InvalidInput` if the process has ended.
+    pub fn kill(&self) -> io::Result<()> {
+        self.child.send_signal(Signal::KILL)
+    }
+}
+
+/// Both to their ends; an error of either.
+async fn both(
+    one: impl Future<Output = io::Result<()>>,
+    other: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    let mut ended = [None, None];
+    poll_fn(|cx| {
+        if ended[0].is_none()
+            && let Poll::Ready(done) = one.as_mut().poll(cx)
+        {
+            ended[0] = Some(done);
+        }
+        if ended[1].is_none()
+            && let Poll::Ready(done) = other.as_mut().poll(cx)
+        {
+            ended[1] = Some(done);
+        }
+        if ended.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    ended.into_iter().flatten().collect()
+}
+
+async fn read_to_end(reader: &mut Option<StreamReader>, to: &mut Vec<u8>) -> io::Result<()> {
+    let Some(reader) = reader else { return Ok(()) };
+    loop {
+        let data = reader.read(READ_MAX).await?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        to.extend_from_slice(&data);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.kill_on_drop {
+            // One that has ended needs no signal.
+            let _ = self.child.send_signal(Signal::KILL);
+        }
+    }
+}
+
+impl fmt::Debug for Process {
+    /// As asyncio's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.returncode() {
+            Some(code) => write!(f, "<Process {} returncode: {code}>", self.pid()),
+            None => write!(f, "<Process {}>", self.pid()),
+        }
+    }
+}

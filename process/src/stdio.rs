@@ -1,0 +1,122 @@
+//! What a child's standard streams are.
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    process,
+};
+
+use corio_net::{StreamReader, StreamWriter, connect_read_pipe_with_limit, connect_write_pipe};
+use corio_runtime::op;
+
+/// What a standard stream of a child is (asyncio's `PIPE`, `DEVNULL`, `STDOUT`, or nothing).
+#[derive(Debug, Default)]
+pub enum Stdio {
+    /// This process's own.
+    #[default]
+    Inherit,
+    /// A pipe, whose other end is a stream of the [`Process`](crate::Process).
+    Pipe,
+    /// The null device.
+    DevNull,
+    /// For `stderr` only: the same as the child's `stdout`.
+    Stdout,
+    /// This descriptor.
+    Fd(OwnedFd),
+}
+
+/// Our end of a pipe to the child, before it is a stream.
+pub(crate) enum Ours {
+    Nothing,
+    Reads(OwnedFd),
+    Writes(OwnedFd),
+}
+
+impl Stdio {
+    /// The child's end of its `stdin`, and ours.
+    pub(crate) fn input(&self) -> io::Result<(process::Stdio, Ours)> {
+        match self {
+            Stdio::Pipe if op::pipes_are_quiet() => {
+                let (read, write) = io::pipe()?;
+                Ok((read.into(), Ours::Writes(write.into())))
+            }
+            // A write into a pipe could kill us by SIGPIPE.
+            Stdio::Pipe => {
+                let (theirs, ours) = UnixStream::pair()?;
+                theirs.shutdown(std::net::Shutdown::Write)?;
+                Ok((OwnedFd::from(theirs).into(), Ours::Writes(ours.into())))
+            }
+            Stdio::Stdout => Err(invalid("stdin cannot be the same as stdout")),
+            other => Ok((other.given()?, Ours::Nothing)),
+        }
+    }
+
+    /// The child's end of its `stdout`, and ours.
+    pub(crate) fn output(&self) -> io::Result<(process::Stdio, Ours)> {
+        match self {
+            Stdio::Pipe => {
+                let (read, write) = io::pipe()?;
+                Ok((write.into(), Ours::Reads(read.into())))
+            }
+            Stdio::Stdout => Err(invalid("only stderr can be the same as stdout")),
+            other => Ok((other.given()?, Ours::Nothing)),
+        }
+    }
+
+    /// What needs no end of ours.
+    fn given(&self) -> io::Result<process::Stdio> {
+        Ok(match self {
+            Stdio::DevNull => process::Stdio::null(),
+            Stdio::Fd(fd) => fd.try_clone()?.into(),
+            Stdio::Inherit | Stdio::Pipe | Stdio::Stdout => process::Stdio::inherit(),
+        })
+    }
+}
+
+/// `stdout` and `stderr` together: the one may be the other.
+pub(crate) struct Outputs {
+    pub(crate) stdout: (process::Stdio, Ours),
+    pub(crate) stderr: (process::Stdio, Ours),
+}
+
+impl Outputs {
+    pub(crate) fn new(stdout: &Stdio, stderr: &Stdio) -> io::Result<Outputs> {
+        if !matches!(stderr, Stdio::Stdout) {
+            return Ok(Outputs { stdout: stdout.output()?, stderr: stderr.output()? });
+        }
+        let (both, ours): (OwnedFd, Ours) = match stdout {
+            Stdio::Pipe => {
+                let (read, write) = io::pipe()?;
+                (write.into(), Ours::Reads(read.into()))
+            }
+            Stdio::DevNull => (std::fs::File::options().write(true).open("/dev/null")?.into(), Ours::Nothing),
+            Stdio::Fd(fd) => (fd.try_clone()?, Ours::Nothing),
+            Stdio::Inherit => (io::stdout().as_fd().try_clone_to_owned()?, Ours::Nothing),
+            Stdio::Stdout => return Err(invalid("only stderr can be the same as stdout")),
+        };
+        Ok(Outputs { stderr: (both.try_clone()?.into(), Ours::Nothing), stdout: (both.into(), ours) })
+    }
+}
+
+impl Ours {
+    pub(crate) fn reader(self, limit: usize) -> io::Result<Option<StreamReader>> {
+        match self {
+            Ours::Reads(fd) => connect_read_pipe_with_limit(fd, limit).map(Some),
+            Ours::Nothing | Ours::Writes(_) => Ok(None),
+        }
+    }
+
+    pub(crate) fn writer(self) -> io::Result<Option<StreamWriter>> {
+        match self {
+            Ours::Writes(fd) => connect_write_pipe(fd).map(Some),
+            Ours::Nothing | Ours::Reads(_) => Ok(None),
+        }
+    }
+}
+
+fn invalid(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
