@@ -28,8 +28,7 @@ pub struct Process {
     pub stdout: Option<StreamReader>,
     /// The child's standard error, if it is a pipe.
     pub stderr: Option<StreamReader>,
-    child: Arc<Child>,
-    kill_on_drop: bool,
+    owned: Owned,
     /// What an unfinished `communicate` has read.
     read: Output,
 }
@@ -53,30 +52,24 @@ impl Process {
     ) -> io::Result<Process> {
         let [stdin, stdout, stderr] = ours;
         // Killed if a pipe cannot be a stream: nobody would have it.
-        let mut process = Process {
-            stdin: None,
-            stdout: None,
-            stderr: None,
-            child,
-            kill_on_drop: true,
-            read: Output::default(),
-        };
+        let owned = Owned { child, kill_on_drop: true };
+        let mut process = Process { stdin: None, stdout: None, stderr: None, owned, read: Output::default() };
         process.stdin = stdin.writer()?;
         process.stdout = stdout.reader(limit)?;
         process.stderr = stderr.reader(limit)?;
-        process.kill_on_drop = kill_on_drop;
+        process.owned.kill_on_drop = kill_on_drop;
         Ok(process)
     }
 
     /// The number of the process.
     pub fn pid(&self) -> u32 {
-        self.child.pid()
+        self.owned.child.pid()
     }
 
     /// The exit status, or minus the number of the signal that ended it; `None` while it runs (asyncio
     /// `returncode`).
     pub fn returncode(&self) -> Option<i32> {
-        self.child.returncode()
+        self.owned.child.returncode()
     }
 
     /// Waits for the process to end, and gives its [`returncode`](Process::returncode): also while others hold
@@ -88,7 +81,7 @@ impl Process {
     /// # Errors
     /// If the exit status is lost, because this process ignores SIGCHLD, or waits for children by other means.
     pub async fn wait(&self) -> io::Result<i32> {
-        poll_fn(|cx| self.child.poll_wait(cx)).await
+        poll_fn(|cx| self.owned.child.poll_wait(cx)).await
     }
 
     /// Writes `input` to the child and closes its `stdin`, reads its output to the end, and waits for it (asyncio
@@ -123,7 +116,7 @@ impl Process {
             let text = format!("{signal} is not the number of a signal that can be sent");
             io::Error::new(io::ErrorKind::InvalidInput, text)
         })?;
-        self.child.send_signal(named)
+        self.owned.child.send_signal(named)
     }
 
     /// Sends SIGTERM (asyncio `terminate`).
@@ -131,7 +124,7 @@ impl Process {
     /// # Errors
     /// `InvalidInput` if the process has ended.
     pub fn terminate(&self) -> io::Result<()> {
-        self.child.send_signal(Signal::TERM)
+        self.owned.child.send_signal(Signal::TERM)
     }
 
     /// Sends SIGKILL (asyncio `kill`).
@@ -139,7 +132,7 @@ impl Process {
     /// # Errors
     /// `InvalidInput` if the process has ended.
     pub fn kill(&self) -> io::Result<()> {
-        self.child.send_signal(Signal::KILL)
+        self.owned.child.send_signal(Signal::KILL)
     }
 }
 
@@ -178,7 +171,13 @@ async fn read_to_end(reader: &mut Option<StreamReader>, to: &mut Vec<u8>) -> io:
     }
 }
 
-impl Drop for Process {
+/// Apart from [`Process`], so that its pipes can be moved out.
+struct Owned {
+    child: Arc<Child>,
+    kill_on_drop: bool,
+}
+
+impl Drop for Owned {
     fn drop(&mut self) {
         if self.kill_on_drop {
             // One that has ended needs no signal.
