@@ -12,6 +12,7 @@ pub use corio_runtime::{
 };
 pub use queue::{LifoQueue, PriorityQueue, Queue};
 pub use streams::{open_connection, start_server};
+pub use subprocess::{create_subprocess_exec, create_subprocess_shell};
 pub use sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, Semaphore};
 pub use time::{sleep, sleep_until, timeout, timeout_at, wait_for};
 
@@ -57,7 +58,10 @@ pub mod op {
     pub use corio_runtime::{
         PoolBuf,
         fd::Fd,
-        op::{Done, Multishot, Op, OpKey, Operation, SockAddr, Sqe, cancel, start, start_multishot, submit},
+        op::{
+            Done, Multishot, Op, OpKey, Operation, SockAddr, Sqe, cancel, pipes_are_quiet, start,
+            start_multishot, submit,
+        },
         service::{LoopLocal, Service},
     };
 }
@@ -66,7 +70,15 @@ pub mod op {
 pub mod streams {
     pub use corio_net::{
         Chunk, Connection, ConnectionBuilder, ReadError, Server, ServerBuilder, ShutdownReport, StreamReader,
-        StreamWriter, WriteBuf, open_connection, start_server,
+        StreamWriter, WriteBuf, connect_read_pipe, connect_read_pipe_with_limit, connect_write_pipe,
+        open_connection, start_server,
+    };
+}
+
+/// Subprocesses (asyncio "Subprocesses").
+pub mod subprocess {
+    pub use corio_process::{
+        Command, Output, Process, Stdio, create_subprocess_exec, create_subprocess_shell,
     };
 }
 

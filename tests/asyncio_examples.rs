@@ -25,7 +25,7 @@ use By::{Virtual, Wall};
 /// they appear.
 type Golden = (&'static str, By, &'static [&'static str]);
 
-const GOLDENS: [Golden; 35] = [
+const GOLDENS: [Golden; 36] = [
     ("s0_1_future", Virtual, &["s0_1_future::hello::{{closure}}: not started"]),
     ("s0_2_sequential", Virtual, &["+0 start", "+2 hello", "+3 world", "+3 end"]),
     ("s0_3_tasks", Virtual, &["+0 start", "+1 world", "+2 hello", "+2 end"]),
@@ -177,6 +177,7 @@ const GOLDENS: [Golden; 35] = [
             "+4 t2 canceled? : false",
         ],
     ),
+    ("s2_9_subprocess", Wall, &["+0 <A>", "+1 <A>"]),
     ("s3_01_call_soon", Virtual, &["Hello World"]),
     ("s3_02_running_loop", Virtual, &["Hello World"]),
     ("s3_03_call_later", Virtual, &["+0 date", "+1 date", "+2 date", "+3 date", "+4 date"]),

@@ -183,3 +183,17 @@ fn refused(command: &mut Command, expected: &str) {
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
+
+#[test]
+fn subprocess_runs_side_by_side_and_tells_the_first_failure() {
+    let commands = ["echo one; sleep 0.1; echo two >&2", "exit 3", "kill -9 $$"];
+    let output = example("subprocess").args(commands).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let lines: Vec<_> = std::str::from_utf8(&output.stdout).unwrap().lines().collect();
+    let of =
+        |command: &str| lines.iter().filter(|line| line.starts_with(command)).copied().collect::<Vec<_>>();
+    assert_eq!(of("[1]"), ["[1] one", "[1] two", "[1] ended with 0"]);
+    assert_eq!((of("[2]"), of("[3]")), (vec!["[2] ended with 3"], vec!["[3] ended with -9"]));
+    let output = example("subprocess").args(["kill -9 $$"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(137));
+}

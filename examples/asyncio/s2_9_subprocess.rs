@@ -1,0 +1,17 @@
+//! A subprocess is waited for without stopping the loop (S2 subprocess).
+
+mod clock;
+
+use std::io;
+
+use clock::{log, thread};
+use corio::create_subprocess_shell;
+
+#[corio::main]
+async fn main() -> io::Result<()> {
+    log(thread());
+    let process = create_subprocess_shell("sleep 1").await?;
+    process.wait().await?;
+    log(thread());
+    Ok(())
+}
