@@ -16,6 +16,7 @@ use crate::{
     driver::Driver,
     exception::{self, ExceptionContext, ExceptionHandler},
     handle::{Handle, LoopId, LoopInbox, Registration},
+    metrics::Watch,
     op::{Done, Operation, Sqe, inflight::InFlight},
     ring::Ring,
     service::Services,
@@ -45,6 +46,7 @@ pub(crate) struct Loop {
     pub(crate) due: RefCell<Vec<Due>>,
     pub(crate) slow_callback: Option<Duration>,
     pub(crate) slow_watch: SlowWatch,
+    pub(crate) watch: Watch,
     /// Tasks polled since the last `enter`.
     pub(crate) polls: Cell<u32>,
     /// The main future is done: this turn does not sleep.
@@ -168,6 +170,7 @@ impl Loop {
             due: RefCell::new(Vec::new()),
             slow_callback,
             slow_watch,
+            watch: Watch::new(id),
             polls: Cell::new(0),
             stopping: Cell::new(false),
             interrupted: Cell::new(false),

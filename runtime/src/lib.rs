@@ -66,4 +66,7 @@ pub use task::{
     current_task, gather, scope, shield, shield_future, task_group, try_gather, try_gather_tasks, wait,
     wait_try, with_cleanup, yield_now,
 };
-pub use threads::{ConcurrentError, ConcurrentFuture, run_coroutine_threadsafe, to_thread};
+pub use threads::{
+    ConcurrentError, ConcurrentFuture, Core, Cores, current_core, run_coroutine_threadsafe, run_on_cores,
+    run_per_core, to_thread,
+};

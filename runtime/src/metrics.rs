@@ -1,13 +1,37 @@
 //! What a loop counts.
+//!
+//! A loop's numbers are plain cells. As it goes to sleep, and every thousand turns of a busy one, it writes them
+//! down where other threads read them: that is all that being watched costs.
 
-use crate::{current, ring::RingCounters};
+use std::{
+    fs,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use nix::unistd::gettid;
+
+use crate::{
+    Handle,
+    current::{self, Loop},
+    handle::{LoopId, MAX_LOOPS},
+    ring::RingCounters,
+};
+
+/// A busy loop writes its numbers down once in this many turns.
+const TURNS_PER_NOTE: u64 = 1024;
 
 /// Numbers of one loop at one moment. Reading them costs nothing while nobody does.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
     /// What the ring counted since the loop was made.
     pub ring: RingCounters,
+    /// Turns of the loop.
+    pub turns: u64,
     /// Operations that the kernel owns, the loop's own wake-up read included.
     pub operations: usize,
     /// Tasks that are not done, the main one included.
@@ -18,6 +42,13 @@ pub struct Metrics {
     pub timers: usize,
     /// Receive buffers of the pool that are free.
     pub buffers_available: usize,
+    /// Streams that are open.
+    pub connections: usize,
+    /// Processor time of the loop's thread since the loop was made; zero where the kernel does not tell
+    /// (`/proc/self/task/*/schedstat`).
+    pub busy: Duration,
+    /// The rest of the time since then: asleep, or waiting for a processor.
+    pub idle: Duration,
 }
 
 /// The running loop's numbers.
@@ -32,12 +63,190 @@ pub struct Metrics {
 /// # Panics
 /// Outside a running loop.
 pub fn metrics() -> Metrics {
-    current::with(|lp| Metrics {
-        ring: lp.driver.counters(),
-        operations: lp.driver.in_flight(),
-        tasks: lp.tasks.live(),
-        ready: lp.tasks.ready.borrow().len(),
-        timers: lp.timers.borrow().armed(),
-        buffers_available: lp.driver.buffers_available(),
-    })
+    current::with(|lp| lp.watch.timed(lp.numbers()))
+}
+
+impl Handle {
+    /// The loop's numbers, from any thread: as of now for the running loop, as it last went to sleep for another (a
+    /// busy one: at most 1024 turns ago). All zero for a loop that has ended, or has not run yet.
+    ///
+    /// ```
+    /// let (handle, turns) = corio_runtime::run(async {
+    ///     let handle = corio_runtime::handle();
+    ///     corio_runtime::time::sleep(std::time::Duration::from_millis(1)).await;
+    ///     let there = std::thread::spawn(move || handle.metrics().turns);
+    ///     (handle, there.join().unwrap())
+    /// });
+    /// assert!(turns > 0 && handle.metrics().turns == 0);
+    /// ```
+    pub fn metrics(&self) -> Metrics {
+        if self.is_current() {
+            return metrics();
+        }
+        let notes = NOTES[self.loop_id.index()].get();
+        notes.and_then(|notes| notes.read(self.loop_id)).unwrap_or_default()
+    }
+}
+
+impl Loop {
+    /// The numbers but the times.
+    fn numbers(&self) -> Metrics {
+        let mut connections = 0;
+        self.services.each(|service| connections += service.connections());
+        Metrics {
+            ring: self.driver.counters(),
+            turns: self.watch.turns.get(),
+            operations: self.driver.in_flight(),
+            tasks: self.tasks.live(),
+            ready: self.tasks.ready.borrow().len(),
+            timers: self.timers.borrow().armed(),
+            buffers_available: self.driver.buffers_available(),
+            connections,
+            busy: Duration::ZERO,
+            idle: Duration::ZERO,
+        }
+    }
+
+    /// Before a sleep, and now and then: writes the numbers down for other threads.
+    pub(crate) fn note_numbers(&self) {
+        self.watch.notes.write(&self.numbers());
+    }
+}
+
+/// A loop's part: where its numbers are written down.
+pub(crate) struct Watch {
+    pub(crate) turns: std::cell::Cell<u64>,
+    notes: &'static Notes,
+}
+
+impl Watch {
+    pub(crate) fn new(id: LoopId) -> Watch {
+        let notes = NOTES[id.index()].get_or_init(Notes::default);
+        notes.begin(id);
+        Watch { turns: std::cell::Cell::new(0), notes }
+    }
+
+    /// Counts a turn; whether a busy loop should write its numbers down.
+    pub(crate) fn turn(&self) -> bool {
+        let turns = self.turns.get() + 1;
+        self.turns.set(turns);
+        turns.is_multiple_of(TURNS_PER_NOTE)
+    }
+
+    fn timed(&self, metrics: Metrics) -> Metrics {
+        self.notes.timed(metrics)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.notes.reader.store(0, Ordering::Relaxed);
+    }
+}
+
+/// By the index of the loop; used again by the next loop with the index.
+static NOTES: [OnceLock<Notes>; MAX_LOOPS] = [const { OnceLock::new() }; MAX_LOOPS];
+
+/// Written by the loop's thread alone: relaxed stores, as cheap as plain ones. Each number is right, though not all of
+/// them need be of the same moment.
+#[derive(Default)]
+struct Notes {
+    /// The loop that writes here; 0 for none.
+    reader: AtomicU64,
+    thread: AtomicU64,
+    /// When the loop was made, and the processor time of its thread then; in nanoseconds.
+    born_ns: AtomicU64,
+    born_busy_ns: AtomicU64,
+    words: [AtomicU64; WORDS],
+}
+
+const WORDS: usize = 15;
+
+impl Notes {
+    fn begin(&self, id: LoopId) {
+        let thread = gettid().as_raw().cast_unsigned().into();
+        self.thread.store(thread, Ordering::Relaxed);
+        self.born_ns.store(since_start_ns(), Ordering::Relaxed);
+        self.born_busy_ns.store(busy_ns(thread), Ordering::Relaxed);
+        self.write(&Metrics::default());
+        self.reader.store(id.number(), Ordering::Release);
+    }
+
+    fn write(&self, metrics: &Metrics) {
+        for (word, value) in self.words.iter().zip(metrics.words()) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// `None` if they are another loop's.
+    fn read(&self, id: LoopId) -> Option<Metrics> {
+        let theirs = || self.reader.load(Ordering::Acquire) == id.number();
+        if !theirs() {
+            return None;
+        }
+        let words = std::array::from_fn(|n| self.words[n].load(Ordering::Relaxed));
+        let metrics = self.timed(Metrics::from_words(words));
+        theirs().then_some(metrics)
+    }
+
+    fn timed(&self, mut metrics: Metrics) -> Metrics {
+        let busy = busy_ns(self.thread.load(Ordering::Relaxed));
+        let busy = busy.saturating_sub(self.born_busy_ns.load(Ordering::Relaxed));
+        let lived = since_start_ns().saturating_sub(self.born_ns.load(Ordering::Relaxed));
+        metrics.busy = Duration::from_nanos(busy);
+        metrics.idle = Duration::from_nanos(lived.saturating_sub(busy));
+        metrics
+    }
+}
+
+/// Processor time of a thread of this process; 0 if it is not to be had.
+fn busy_ns(thread: u64) -> u64 {
+    let told = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).unwrap_or_default();
+    told.split(' ').next().and_then(|busy| busy.parse().ok()).unwrap_or(0)
+}
+
+fn since_start_ns() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_nanos().try_into().unwrap_or(u64::MAX)
+}
+
+impl Metrics {
+    fn words(&self) -> [u64; WORDS] {
+        let ring = &self.ring;
+        [
+            ring.enters,
+            ring.sqes,
+            ring.cqes,
+            ring.overflows,
+            ring.cancels,
+            ring.enobufs,
+            ring.strays,
+            ring.silent,
+            self.turns,
+            self.operations as u64,
+            self.tasks as u64,
+            self.ready as u64,
+            self.timers as u64,
+            self.buffers_available as u64,
+            self.connections as u64,
+        ]
+    }
+
+    fn from_words(words: [u64; WORDS]) -> Metrics {
+        let [enters, sqes, cqes, overflows, cancels, enobufs, strays, silent, turns, rest @ ..] = words;
+        let [operations, tasks, ready, timers, buffers_available, connections] =
+            rest.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        Metrics {
+            ring: RingCounters { enters, sqes, cqes, overflows, cancels, enobufs, strays, silent },
+            turns,
+            operations,
+            tasks,
+            ready,
+            timers,
+            buffers_available,
+            connections,
+            busy: Duration::ZERO,
+            idle: Duration::ZERO,
+        }
+    }
 }

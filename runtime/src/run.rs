@@ -18,6 +18,7 @@ use crate::{
     exception::ExceptionContext,
     ring::{Ring, Sizes, Uring, setup_error, sim},
     signals::{Interrupt, end_by_sigint},
+    threads::cores,
     turn::no_main,
 };
 
@@ -400,6 +401,8 @@ impl Builder {
     /// # Errors
     /// Settings out of range, a core that does not exist, and the kernel's refusals, each with the value.
     pub fn build(self) -> io::Result<Runner> {
+        // Read before this thread is pinned.
+        cores::allowed();
         if let Some(core) = self.pin
             && !(core < 1024 && core_affinity::set_for_current(core_affinity::CoreId { id: core }))
         {

@@ -28,6 +28,11 @@ pub trait Service: Any {
         false
     }
 
+    /// Connections that the service has open: for the loop's metrics.
+    fn connections(&self) -> usize {
+        0
+    }
+
     /// The loop is closing: all tasks are gone, and whatever is still held must be let go.
     fn close(&self) {}
 }

@@ -28,6 +28,9 @@ impl Loop {
         self.run_ready(main);
         self.driver.at_turn_end(|| self.services.each(|service| service.before_submit()));
         self.enter(deadline)?;
+        if self.watch.turn() {
+            self.note_numbers();
+        }
         self.fire_timers();
         self.take_in();
         Ok(())
@@ -77,6 +80,9 @@ impl Loop {
         self.polls.set(0);
         // Announced before the last look into the inbox: see `inbox.rs`.
         let sleeps = wait != Wait::No && self.inbox.prepare_sleep();
+        if sleeps {
+            self.note_numbers();
+        }
         let entered = self.driver.enter(if sleeps { wait } else { Wait::No });
         if sleeps {
             self.inbox.awake();

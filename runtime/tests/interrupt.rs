@@ -11,7 +11,10 @@ use std::{
 };
 
 use common::{is_child, ms, turns};
-use corio_runtime::{create_future, create_task, run, time::sleep, with_cleanup, yield_now};
+use corio_runtime::{
+    Cores, create_future, create_task, run, run_coroutine_threadsafe, run_per_core, time::sleep,
+    with_cleanup, yield_now,
+};
 use nix::{
     libc::{SIGINT, SIGTERM},
     sys::signal::{Signal, kill},
@@ -173,7 +176,35 @@ fn other_signals_keep_their_action() {
     assert_eq!(end(child, lines).0.signal(), Some(SIGTERM));
 }
 
-const TESTS: [(&str, fn()); 6] = [
+fn run_18_sigint_ends_the_loops_of_all_cores_in_order() {
+    const TEST: &str = "run_18_sigint_ends_the_loops_of_all_cores_in_order";
+    if is_child(TEST) {
+        run_per_core(Cores::Count(3), |core| async move {
+            let cleanup = || async {
+                sleep(ms(5)).await;
+                println!("cleaned up");
+            };
+            if core.index() == 0 {
+                // All mains have begun.
+                for other in 1..3 {
+                    run_coroutine_threadsafe(&core.handle(other), || turns(3)).await.unwrap();
+                }
+                ready();
+            }
+            with_cleanup(std::future::pending::<()>(), cleanup).await;
+        });
+        println!("never said");
+        return;
+    }
+    let (child, lines) = started(TEST);
+    signal(&child, Signal::SIGINT);
+    let (status, said) = end(child, lines);
+    assert_eq!(status.signal(), Some(SIGINT), "{status:?} {said}");
+    assert_eq!(said.matches("cleaned up").count(), 3, "{said}");
+    assert!(!said.contains("never said"));
+}
+
+const TESTS: [(&str, fn()); 7] = [
     (
         "run_18_run_19_run_21_the_first_sigint_cancels_main_and_ends_in_order",
         run_18_run_19_run_21_the_first_sigint_cancels_main_and_ends_in_order,
@@ -187,6 +218,10 @@ const TESTS: [(&str, fn()); 6] = [
     (
         "run_22_a_sigint_that_others_ignore_or_handle_is_left_to_them",
         run_22_a_sigint_that_others_ignore_or_handle_is_left_to_them,
+    ),
+    (
+        "run_18_sigint_ends_the_loops_of_all_cores_in_order",
+        run_18_sigint_ends_the_loops_of_all_cores_in_order,
     ),
     ("other_signals_keep_their_action", other_signals_keep_their_action),
 ];

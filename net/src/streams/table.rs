@@ -125,6 +125,8 @@ pub(crate) struct Streams {
     #[expect(clippy::vec_box, reason = "as above")]
     pub(super) unsent: RefCell<Vec<Box<Batch>>>,
     pub(super) bulk_armed: Cell<usize>,
+    /// Streams whose end has not been told.
+    open: Cell<usize>,
     closing: Cell<bool>,
 }
 
@@ -140,6 +142,7 @@ impl Streams {
             batches: RefCell::new(Vec::new()),
             unsent: RefCell::new(Vec::new()),
             bulk_armed: Cell::new(0),
+            open: Cell::new(0),
             closing: Cell::new(false),
         }
     }
@@ -202,6 +205,7 @@ impl Streams {
             gone: false,
         };
         set_up(&mut slot);
+        self.open.set(self.open.get() + 1);
         places[index as usize] = Place::Taken(slot);
         StreamKey { home: self.home, slot: index, generation }
     }
@@ -239,6 +243,7 @@ impl Streams {
                 slot.receive.armed = Armed::Ended(0);
             }
             let told = std::mem::replace(&mut slot.gone, true);
+            self.open.set(self.open.get() - usize::from(!told));
             let mut waiters = std::mem::take(&mut slot.close_waiters);
             waiters.extend(slot.receive.waker.take());
             waiters.append(&mut slot.send.drainers);
@@ -361,8 +366,13 @@ impl Service for Share {
             .any(|place| matches!(place, Place::Taken(slot) if slot.fd.is_some() && slot.send.busy()))
     }
 
+    fn connections(&self) -> usize {
+        self.0.open.get()
+    }
+
     fn close(&self) {
         self.0.closing.set(true);
+        self.0.open.set(0);
         let places = std::mem::take(&mut *self.0.places.borrow_mut());
         self.0.free.set(NONE);
         drop(places);

@@ -1,6 +1,8 @@
 //! Between threads: blocking work away from the loop, and work for a loop from elsewhere.
 
 mod concurrent;
+pub(crate) mod cores;
+mod latch;
 pub(crate) mod pool;
 
 use std::{
@@ -13,6 +15,7 @@ use std::{
 };
 
 pub use concurrent::{ConcurrentError, ConcurrentFuture, run_coroutine_threadsafe};
+pub use cores::{Core, Cores, current_core, run_on_cores, run_per_core};
 
 use crate::{current, yield_now};
 

@@ -1,0 +1,456 @@
+//! One loop per core, each on a thread of its own that is pinned to it.
+//!
+//! ```text
+//!   all loops are made ──▶ each core's main ──▶ all mains are over ──▶ all loops close
+//!        │ one fails            │ one panics, or SIGINT                     ▲
+//!        └──▶ none runs         └──▶ the others are cancelled ──────────────┘
+//! ```
+//! A loop whose main is over serves on until all are: whoever calls it meanwhile is answered.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    fmt,
+    future::Future,
+    io,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
+
+use super::latch::Latch;
+use crate::{
+    Builder, Handle,
+    task::{CancelHandle, PanicPayload, TaskError, create_task, with_cleanup},
+};
+
+/// Which cores get a loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cores {
+    /// Those that this process may use.
+    All,
+    /// So many of them; more than there are share cores.
+    Count(usize),
+    /// These, by the kernel's numbers: also ones that are isolated from the scheduler.
+    Ids(Vec<usize>),
+}
+
+/// Runs a loop on each of `cores`, and the future that `f` makes for it; gives what they return, in order of the
+/// cores. The first core's loop is on this thread, which is pinned meanwhile.
+///
+/// All loops are there before the first future begins, and none closes before the last one has ended. If a future
+/// panics, the others are cancelled, all loops close in order, and the panic goes on here. So it is with SIGINT on
+/// the main thread, after which the process ends by the signal.
+///
+/// ```
+/// use corio_runtime::{Cores, run_coroutine_threadsafe, run_per_core};
+/// let sums = run_per_core(Cores::Count(2), |core| async move {
+///     // Each core asks the other one.
+///     let other = core.handle(1 - core.index());
+///     let index = core.index();
+///     run_coroutine_threadsafe(&other, move || async move { 10 + index }).await.unwrap()
+/// });
+/// assert_eq!(sums, [10, 11]);
+/// ```
+///
+/// # Panics
+/// Inside a running loop; for no core at all, or one that does not exist or is not allowed here; if a loop cannot be
+/// set up; and with what a future panics with.
+#[track_caller]
+pub fn run_per_core<F, Fut, T>(cores: Cores, f: F) -> Vec<T>
+where
+    F: Fn(Core) -> Fut + Send + Clone + 'static,
+    Fut: Future<Output = T> + 'static,
+    T: Send + 'static,
+{
+    Builder::default().run_per_core(cores, f)
+}
+
+impl Builder {
+    /// As [`run_per_core`](crate::run_per_core()), with these settings for each loop.
+    ///
+    /// # Panics
+    /// As there, and for settings out of range.
+    #[track_caller]
+    pub fn run_per_core<F, Fut, T>(self, cores: Cores, f: F) -> Vec<T>
+    where
+        F: Fn(Core) -> Fut + Send + Clone + 'static,
+        Fut: Future<Output = T> + 'static,
+        T: Send + 'static,
+    {
+        let shared = Shared::new(self, &cores);
+        let first = f.clone();
+        let (first, others) = run_all(&shared, first, |_| f.clone());
+        shared.resume_panic();
+        let values = std::iter::once(first).chain(others);
+        values.map(|value| value.expect(CANCELLED)).collect()
+    }
+}
+
+const CANCELLED: &str = "a main that was cancelled leaves a panic to go on with";
+
+/// Runs `main` on the first of `cores`, and a loop on each of the others until it ends: what `#[corio::main(cores =
+/// "all")]` comes to. [`current_core`] tells the loops.
+///
+/// ```
+/// use corio_runtime::{Cores, current_core, run_coroutine_threadsafe, run_on_cores};
+/// let there = run_on_cores(Cores::Count(2), async {
+///     let core = current_core().unwrap();
+///     run_coroutine_threadsafe(&core.handle(1), || async { current_core().unwrap().index() }).await.unwrap()
+/// });
+/// assert_eq!(there, 1);
+/// ```
+///
+/// # Panics
+/// As [`run_per_core`]'s.
+#[track_caller]
+pub fn run_on_cores<T: 'static>(cores: Cores, main: impl Future<Output = T> + 'static) -> T {
+    let shared = Shared::new(Builder::default(), &cores);
+    let (value, _) = run_all(&shared, move |_| main, |_| |_| std::future::ready(()));
+    shared.resume_panic();
+    value.expect(CANCELLED)
+}
+
+/// The core whose loop is the running one, if it was started by [`run_per_core`] or [`run_on_cores`].
+pub fn current_core() -> Option<Core> {
+    CORE.with_borrow(Option::clone)
+}
+
+thread_local! {
+    static CORE: RefCell<Option<Core>> = const { RefCell::new(None) };
+}
+
+/// A core with a loop, one of several.
+#[derive(Clone)]
+pub struct Core {
+    id: usize,
+    index: usize,
+    handles: Arc<[Handle]>,
+}
+
+impl Core {
+    /// The kernel's number of the core.
+    pub fn id(&self) -> usize {
+        self.id
+    }
+
+    /// Its place among those that have a loop, from 0.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How many have a loop.
+    pub fn count(&self) -> usize {
+        self.handles.len()
+    }
+
+    /// The loop of the core at `index`.
+    ///
+    /// # Panics
+    /// If there are no more than `index`.
+    #[track_caller]
+    pub fn handle(&self, index: usize) -> Handle {
+        match self.handles.get(index) {
+            Some(handle) => *handle,
+            None => panic!("there is no core at index {index}: {} have a loop", self.count()),
+        }
+    }
+
+    /// The loops of all, in order.
+    pub fn handles(&self) -> &[Handle] {
+        &self.handles
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("id", &self.id).field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+/// Runs the first core's main here, and the others' on threads.
+fn run_all<M, Fut, O, OFut>(
+    shared: &Arc<Shared>,
+    first: impl FnOnce(Core) -> Fut + 'static,
+    others: M,
+) -> (Option<Fut::Output>, Vec<Option<OFut::Output>>)
+where
+    M: Fn(usize) -> O,
+    Fut: Future + 'static,
+    O: FnOnce(Core) -> OFut + Send + 'static,
+    OFut: Future + 'static,
+    OFut::Output: Send,
+{
+    let _mask = RestoreMask(sched_getaffinity(Pid::from_raw(0)).ok());
+    thread::scope(|scope| {
+        let threads: Vec<_> = (1..shared.ids.len())
+            .map(|index| {
+                let main = others(index);
+                let thread = thread::Builder::new().name(format!("corio-{index}"));
+                let spawned = thread.spawn_scoped(scope, move || {
+                    // Counted whatever happens: the first core waits for it.
+                    let _closed = Closed(shared);
+                    shared.run_core(index, main)
+                });
+                if let Err(e) = &spawned {
+                    shared.started(index, Err(io::Error::new(e.kind(), format!("no thread for it: {e}"))));
+                    drop(Closed(shared));
+                }
+                spawned
+            })
+            .collect();
+        let value = shared.run_core(0, first);
+        let joined = threads.into_iter().map(|thread| match thread.ok()?.join() {
+            Ok(value) => value,
+            Err(payload) => {
+                shared.panicked(PanicPayload::new(payload));
+                None
+            }
+        });
+        (value, joined.collect())
+    })
+}
+
+/// What the threads share.
+struct Shared {
+    builder: Builder,
+    ids: Vec<usize>,
+    /// Loops that have been made, or have failed to be.
+    startup: Mutex<Startup>,
+    changed: Condvar,
+    /// Mains that are not over.
+    mains: AtomicUsize,
+    mains_over: Latch,
+    /// Threads that have not ended, without the first.
+    threads: AtomicUsize,
+    threads_over: Latch,
+    stopping: AtomicBool,
+    cancels: Mutex<Vec<CancelHandle>>,
+    panic: Mutex<Option<PanicPayload>>,
+}
+
+#[derive(Default)]
+struct Startup {
+    handles: Vec<Option<Handle>>,
+    made: usize,
+    failed: Option<String>,
+}
+
+impl Shared {
+    #[track_caller]
+    fn new(builder: Builder, cores: &Cores) -> Arc<Shared> {
+        let ids = match cores.ids() {
+            Ok(ids) => ids,
+            Err(e) => panic!("cannot start the loops: {e}"),
+        };
+        let running = crate::current::try_with(|_| ()).is_some();
+        assert!(!running, "loops cannot be started from a running event loop");
+        let count = ids.len();
+        let shared = Shared {
+            builder,
+            ids,
+            startup: Mutex::new(Startup { handles: vec![None; count], ..Startup::default() }),
+            changed: Condvar::new(),
+            mains: AtomicUsize::new(count),
+            mains_over: Latch::default(),
+            threads: AtomicUsize::new(count - 1),
+            threads_over: Latch::default(),
+            stopping: AtomicBool::new(false),
+            cancels: Mutex::default(),
+            panic: Mutex::default(),
+        };
+        if count == 1 {
+            shared.threads_over.open();
+        }
+        Arc::new(shared)
+    }
+
+    /// A core's thread. `None` if its main was cancelled, panicked, or never ran.
+    fn run_core<Fut: Future + 'static>(
+        self: &Arc<Shared>,
+        index: usize,
+        main: impl FnOnce(Core) -> Fut + 'static,
+    ) -> Option<Fut::Output> {
+        let built = self.builder.clone().pin(self.ids[index]).build();
+        let mut runner = match built {
+            Ok(runner) => {
+                self.started(index, Ok(runner.handle()));
+                runner
+            }
+            Err(e) => {
+                self.started(index, Err(e));
+                return None;
+            }
+        };
+        let core = Core { id: self.ids[index], index, handles: self.all_started()? };
+        CORE.set(Some(core.clone()));
+        let _forget = ForgetCore;
+        let main = Arc::clone(self).main(core, main);
+        if index > 0 {
+            return runner.run(main);
+        }
+        // SIGINT drops the first main: the others end before the process does.
+        let shared = Arc::clone(self);
+        runner.run(with_cleanup(main, move || async move {
+            shared.stop();
+            shared.threads_over.wait().await;
+        }))
+    }
+
+    /// A core's main, and its wait for those of the others.
+    async fn main<Fut: Future + 'static>(
+        self: Arc<Shared>,
+        core: Core,
+        main: impl FnOnce(Core) -> Fut + 'static,
+    ) -> Option<Fut::Output> {
+        let mut over = MainOver { shared: &self, by_itself: false };
+        let task = create_task(async move { main(core).await });
+        self.cancels().push(task.cancel_handle());
+        if self.stopping.load(Ordering::SeqCst) {
+            task.cancel();
+        }
+        let value = match task.await {
+            Ok(value) => Some(value),
+            Err(TaskError::Panicked(payload)) => {
+                self.panicked(payload);
+                None
+            }
+            Err(_) => None,
+        };
+        over.by_itself = true;
+        drop(over);
+        self.mains_over.wait().await;
+        value
+    }
+
+    /// The first panic is the one that goes on.
+    fn panicked(&self, payload: PanicPayload) {
+        self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(payload);
+        self.stop();
+    }
+
+    /// Cancels all mains.
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.cancels().iter().for_each(|cancel| {
+            cancel.cancel();
+        });
+    }
+
+    fn started(&self, index: usize, made: io::Result<Handle>) {
+        let mut startup = self.startup();
+        startup.made += 1;
+        match made {
+            Ok(handle) => startup.handles[index] = Some(handle),
+            Err(e) => {
+                startup.failed.get_or_insert_with(|| format!("the loop of core {}: {e}", self.ids[index]));
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// Waits until all loops are there; `None` if one of them is not.
+    fn all_started(&self) -> Option<Arc<[Handle]>> {
+        let startup = self.startup();
+        let waited = self.changed.wait_while(startup, |startup| startup.made < startup.handles.len());
+        waited.unwrap_or_else(PoisonError::into_inner).handles.iter().copied().collect()
+    }
+
+    /// Goes on with what went wrong, now that everything is closed.
+    #[track_caller]
+    fn resume_panic(&self) {
+        if let Some(failed) = self.startup().failed.take() {
+            panic!("cannot start {failed}");
+        }
+        let panic = self.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(payload) = panic {
+            payload.resume();
+        }
+    }
+
+    fn startup(&self) -> MutexGuard<'_, Startup> {
+        self.startup.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cancels(&self) -> MutexGuard<'_, Vec<CancelHandle>> {
+        self.cancels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A main is over; the others end with one that was dropped.
+struct MainOver<'a> {
+    shared: &'a Shared,
+    by_itself: bool,
+}
+
+impl Drop for MainOver<'_> {
+    fn drop(&mut self) {
+        if !self.by_itself {
+            self.shared.stop();
+        }
+        if self.shared.mains.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.shared.mains_over.open();
+        }
+    }
+}
+
+/// A thread has ended.
+struct Closed<'a>(&'a Shared);
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        if self.0.threads.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.threads_over.open();
+        }
+    }
+}
+
+struct ForgetCore;
+
+impl Drop for ForgetCore {
+    fn drop(&mut self) {
+        CORE.set(None);
+    }
+}
+
+/// The cores that a thread could use before it was pinned.
+struct RestoreMask(Option<CpuSet>);
+
+impl Drop for RestoreMask {
+    fn drop(&mut self) {
+        if let Some(mask) = &self.0 {
+            let _ = sched_setaffinity(Pid::from_raw(0), mask);
+        }
+    }
+}
+
+/// The cores that this process may use, by the kernel's numbers. Read once, before a thread is pinned.
+pub(crate) fn allowed() -> &'static [usize] {
+    static ALLOWED: OnceLock<Vec<usize>> = OnceLock::new();
+    ALLOWED.get_or_init(|| {
+        let ids = core_affinity::get_core_ids().unwrap_or_default();
+        ids.into_iter().map(|core| core.id).collect::<BTreeSet<_>>().into_iter().collect()
+    })
+}
+
+impl Cores {
+    fn ids(&self) -> io::Result<Vec<usize>> {
+        let ids = match self {
+            Cores::All => allowed().to_vec(),
+            Cores::Count(count) => allowed().iter().copied().cycle().take(*count).collect(),
+            Cores::Ids(ids) => ids.clone(),
+        };
+        if ids.is_empty() {
+            let text = format!("{self:?} names no core: at least one is needed");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        Ok(ids)
+    }
+}

@@ -1,0 +1,254 @@
+//! A loop per core: pinning, what one core's end or panic means to the others, and their numbers.
+
+mod common;
+
+use std::{
+    future::pending,
+    panic::catch_unwind,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use corio_runtime::{
+    ConcurrentError, Core, Cores, Runner, create_task, current_core, handle, metrics, run,
+    run_coroutine_threadsafe, run_on_cores, run_per_core,
+    time::{Duration, sleep},
+    with_cleanup, yield_now,
+};
+use nix::{
+    sched::{CpuSet, sched_getaffinity},
+    unistd::Pid,
+};
+
+fn mask() -> Vec<usize> {
+    let mask = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    (0..CpuSet::count()).filter(|core| mask.is_set(*core).unwrap()).collect()
+}
+
+#[test]
+fn every_core_has_a_pinned_loop_of_its_own_and_the_caller_its_mask_back() {
+    let before = mask();
+    let cores = run_per_core(Cores::All, |core: Core| async move {
+        assert_eq!(mask(), [core.id()]);
+        assert_eq!(core.handle(core.index()), handle());
+        let current = current_core().unwrap();
+        assert_eq!((current.id(), current.index()), (core.id(), core.index()));
+        if core.index() > 0 {
+            assert_eq!(thread::current().name().unwrap(), format!("corio-{}", core.index()));
+        }
+        (core.index(), core.id(), thread::current().id())
+    });
+    let indexes: Vec<_> = cores.iter().map(|core| core.0).collect();
+    let ids: Vec<_> = cores.iter().map(|core| core.1).collect();
+    assert_eq!((indexes, ids), ((0..before.len()).collect(), before.clone()));
+    let mut threads: Vec<_> = cores.iter().map(|core| format!("{:?}", core.2)).collect();
+    threads.sort();
+    threads.dedup();
+    assert_eq!(threads.len(), before.len());
+    assert_eq!(cores[0].2, thread::current().id());
+    assert_eq!(mask(), before);
+    assert!(current_core().is_none());
+}
+
+#[test]
+fn the_mask_is_that_of_the_process_also_on_a_pinned_thread() {
+    let all = run_per_core(Cores::All, |core| async move { core.count() })[0];
+    let again = thread::spawn(move || {
+        let _pinned = Runner::builder().pin(mask()[0]).build().unwrap();
+        run_per_core(Cores::All, |core| async move { core.count() })[0]
+    });
+    assert_eq!(again.join().unwrap(), all);
+}
+
+#[test]
+fn more_loops_than_cores_share_them() {
+    let count = 2 * mask().len() + 1;
+    let ids = run_per_core(Cores::Count(count), |core| async move { core.id() });
+    assert_eq!(ids, mask().into_iter().cycle().take(count).collect::<Vec<_>>());
+}
+
+#[test]
+fn thr_a_core_whose_main_is_over_answers_until_all_are() {
+    let answers = run_per_core(Cores::Count(3), |core: Core| async move {
+        if core.index() > 0 {
+            return 0;
+        }
+        sleep(Duration::from_millis(20)).await;
+        let mut sum = 0;
+        for other in 1..3 {
+            let there = run_coroutine_threadsafe(&core.handle(other), || async {
+                yield_now().await;
+                current_core().unwrap().index()
+            });
+            sum += there.await.unwrap();
+        }
+        sum
+    });
+    assert_eq!(answers, [3, 0, 0]);
+}
+
+#[test]
+fn thr_calls_to_loops_that_close_together_are_all_answered() {
+    for _ in 0..20 {
+        let answered = Arc::new(AtomicUsize::new(0));
+        let counted = answered.clone();
+        run_per_core(Cores::Count(3), move |core: Core| {
+            let answered = counted.clone();
+            async move {
+                // Left behind: the end of the loops cuts into it.
+                for n in 0..100 {
+                    let other = core.handle((core.index() + 1 + n % 2) % 3);
+                    let answered = answered.clone();
+                    drop(create_task(async move {
+                        let asked = run_coroutine_threadsafe(&other, || async {
+                            sleep(Duration::from_micros(50)).await
+                        });
+                        let count = CountOnDrop(answered);
+                        match asked.await {
+                            Ok(()) | Err(ConcurrentError::LoopClosed | ConcurrentError::Cancelled) => {
+                                drop(count)
+                            }
+                            Err(e) => panic!("{e}"),
+                        }
+                    }));
+                }
+                sleep(Duration::from_micros(100 * core.index() as u64)).await;
+            }
+        });
+        assert_eq!(answered.load(Ordering::SeqCst), 300);
+    }
+}
+
+struct CountOnDrop(Arc<AtomicUsize>);
+
+impl Drop for CountOnDrop {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Runs two cores, one of which panics; what the panic said.
+fn panic_on(index: usize, at_once: bool) -> String {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let counted = ended.clone();
+    let caught = catch_unwind(|| {
+        run_per_core(Cores::Count(3), move |core: Core| {
+            assert!(!(at_once && core.index() == index), "core {index} panics at once");
+            let ended = counted.clone();
+            async move {
+                if core.index() == index {
+                    sleep(Duration::from_millis(5)).await;
+                    panic!("core {index} panics");
+                }
+                let _count = CountOnDrop(ended.clone());
+                // Cleanups are awaited although the core is cancelled.
+                let cleanup = || async move {
+                    sleep(Duration::from_millis(2)).await;
+                    drop(CountOnDrop(ended));
+                };
+                with_cleanup(pending::<()>(), cleanup).await;
+            }
+        })
+    });
+    // With a panic at once the others may not have begun.
+    let ended = ended.load(Ordering::SeqCst);
+    assert!(ended == 4 || at_once, "{ended}: both others were cancelled, and have cleaned up");
+    let payload = caught.unwrap_err();
+    payload.downcast_ref::<String>().cloned().unwrap()
+}
+
+#[test]
+fn a_panic_on_one_core_ends_the_others_in_order_and_goes_on_in_the_caller() {
+    for index in 0..3 {
+        assert_eq!(panic_on(index, false), format!("core {index} panics"));
+        assert_eq!(panic_on(index, true), format!("core {index} panics at once"));
+    }
+}
+
+#[test]
+fn loops_that_cannot_be_started_say_why_and_run_nothing() {
+    let refused = |cores: Cores| {
+        let caught = catch_unwind(|| run_per_core(cores, |_| async { panic!("it must not run") }));
+        caught.unwrap_err().downcast_ref::<String>().cloned().unwrap()
+    };
+    assert!(refused(Cores::Count(0)).contains("Count(0) names no core"));
+    assert!(refused(Cores::Ids(vec![])).contains("names no core"));
+    let text = refused(Cores::Ids(vec![mask()[0], 4095, mask()[0]]));
+    assert!(text.contains("core 4095"), "{text}");
+    let nested = catch_unwind(|| run(async { run_per_core(Cores::Count(1), |_| async {}) })).unwrap_err();
+    assert!(
+        nested.downcast_ref::<String>().is_some_and(|text| text.contains("running event loop"))
+            || nested.downcast_ref::<&str>().is_some_and(|text| text.contains("running event loop"))
+    );
+}
+
+#[test]
+fn settings_hold_for_the_loop_of_every_core() {
+    let buffers = Runner::builder()
+        .buffers(16, 1024)
+        .run_per_core(Cores::Count(2), |_| async { metrics().buffers_available });
+    assert_eq!(buffers, [16, 16]);
+}
+
+#[test]
+fn one_main_and_a_loop_on_every_core() {
+    let value = run_on_cores(Cores::Count(3), async {
+        let core = current_core().unwrap();
+        assert_eq!((core.index(), core.count()), (0, 3));
+        // Not `Send`: it stays on its core.
+        let here = std::rc::Rc::new(7);
+        let mut sum = 0;
+        for index in 1..3 {
+            sum += run_coroutine_threadsafe(&core.handle(index), move || async move { index }).await.unwrap();
+        }
+        sum + *here
+    });
+    assert_eq!(value, 10);
+}
+
+#[test]
+fn numbers_of_a_loop_are_read_from_elsewhere_while_it_sleeps_and_while_it_is_busy() {
+    let seen = run_per_core(Cores::Count(2), |core: Core| async move {
+        if core.index() == 1 {
+            let _tasks = [(); 3].map(|()| create_task(pending::<()>()).cancel_on_drop());
+            let _timer = corio_runtime::call_later(Duration::from_secs(3600), || ());
+            // Asleep, then busy; told when to end.
+            for _ in 0..2 {
+                let until = run_coroutine_threadsafe(&core.handle(0), || std::future::ready(()));
+                until.await.unwrap();
+            }
+            sleep(Duration::from_millis(20)).await;
+            return metrics();
+        }
+        let other = core.handle(1);
+        loop {
+            let seen = other.metrics();
+            if seen.tasks == 5 && seen.timers >= 1 {
+                assert!(
+                    seen.turns > 0 && seen.ring.enters > 0 && seen.operations >= 1 && seen.connections == 0
+                );
+                return seen;
+            }
+            yield_now().await;
+        }
+    });
+    let busy = run_per_core(Cores::Count(2), |core: Core| async move {
+        let turns = || core.handle(1).metrics().turns;
+        if core.index() == 0 {
+            // It never sleeps while it is looked at.
+            while turns() < 3000 {
+                thread::sleep(Duration::from_millis(1));
+            }
+            return metrics();
+        }
+        let mut ended = run_coroutine_threadsafe(&core.handle(0), || std::future::ready(()));
+        while ended.result(Some(Duration::ZERO)).is_err() && metrics().turns < 5_000_000 {
+            yield_now().await;
+        }
+        metrics()
+    });
+    assert!(busy[1].busy > Duration::ZERO && seen[1].idle > Duration::ZERO);
+}
