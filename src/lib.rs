@@ -5,10 +5,11 @@
 
 pub use corio_macros::{main, test};
 pub use corio_runtime::{
-    Backend, BackendInfo, Builder, Handle, LoopClosed, OwnedTask, ReturnWhen, Runner, Task, TaskError,
-    TaskGroup, TaskGroupError, TaskLocal, all_tasks, as_completed, create_eager_task, create_task,
-    create_task_named, current_task, gather, handle, run, run_coroutine_threadsafe, shield, shield_future,
-    task_group, to_thread, try_gather, wait, wait_try, yield_now,
+    Backend, BackendInfo, Builder, Core, Cores, Handle, LoopClosed, OwnedTask, ReturnWhen, Runner, Task,
+    TaskError, TaskGroup, TaskGroupError, TaskLocal, all_tasks, as_completed, create_eager_task, create_task,
+    create_task_named, current_core, current_task, gather, handle, run, run_coroutine_threadsafe,
+    run_on_cores, run_per_core, shield, shield_future, task_group, to_thread, try_gather, wait, wait_try,
+    yield_now,
 };
 pub use queue::{LifoQueue, PriorityQueue, Queue};
 pub use streams::{open_connection, start_server};

@@ -29,15 +29,26 @@ use syn::{
 /// fn main() {}
 /// ```
 ///
-/// One loop per core is not supported yet:
+/// With `cores = "all"`, or a number of cores, each of them gets a loop (`corio::run_on_cores`): `main` runs on the
+/// first, and the others take work until it ends. What `main` returns must be `'static`.
+/// ```
+/// #[corio::main(cores = 2)]
+/// async fn main() {
+///     let second = corio::current_core().unwrap().handle(1);
+///     let there = corio::run_coroutine_threadsafe(&second, || async { corio::current_core().unwrap().index() });
+///     assert_eq!(there.await.unwrap(), 1);
+/// }
+/// ```
+///
+/// It takes nothing else:
 /// ```compile_fail
-/// #[corio::main(cores = "all")]
+/// #[corio::main(cores = "some")]
 /// async fn main() {}
 /// ```
 #[proc_macro_attribute]
 pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
     let function = parse_macro_input!(item as ItemFn);
-    expand(&function, main_options(options.into()).map(|()| None), "main", &TokenStream2::new())
+    expand(&function, main_options(options.into()), "main", &TokenStream2::new())
 }
 
 /// Runs an async test on a loop of its own.
@@ -71,25 +82,31 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
     let function = parse_macro_input!(item as ItemFn);
-    expand(&function, test_options(options.into()), "test", &quote!(#[::core::prelude::v1::test]))
+    let on = test_options(options.into()).map(|seed| seed.map_or(On::OneLoop, On::Simulator));
+    expand(&function, on, "test", &quote!(#[::core::prelude::v1::test]))
 }
 
-fn expand(
-    function: &ItemFn,
-    seed: Result<Option<LitInt>>,
-    name: &str,
-    attribute: &TokenStream2,
-) -> TokenStream {
-    let seed = match check(function, name).and(seed) {
-        Ok(seed) => seed,
+/// What the function runs on.
+enum On {
+    OneLoop,
+    /// The value of `corio::Cores`.
+    Cores(TokenStream2),
+    /// With this seed.
+    Simulator(LitInt),
+}
+
+fn expand(function: &ItemFn, on: Result<On>, name: &str, attribute: &TokenStream2) -> TokenStream {
+    let on = match check(function, name).and(on) {
+        Ok(on) => on,
         Err(error) => return failed(function, &error),
     };
     let ItemFn { attrs, vis, sig, block } = function;
     let mut sig = sig.clone();
     sig.asyncness = None;
-    let run = match seed {
-        None => quote!(::corio::run(async move #block)),
-        Some(seed) => quote! {
+    let run = match on {
+        On::OneLoop => quote!(::corio::run(async move #block)),
+        On::Cores(cores) => quote!(::corio::run_on_cores(#cores, async move #block)),
+        On::Simulator(seed) => quote! {
             ::corio::Runner::builder()
                 .backend(::corio::Backend::Sim { seed: #seed })
                 .build()
@@ -139,15 +156,34 @@ fn options(tokens: TokenStream2) -> Result<Punctuated<Meta, Token![,]>> {
     Punctuated::parse_terminated.parse2(tokens)
 }
 
-fn main_options(tokens: TokenStream2) -> Result<()> {
-    match options(tokens)?.first() {
-        None => Ok(()),
-        Some(option) if option.path().is_ident("cores") => Err(Error::new(
-            option.span(),
-            "`cores` is not supported yet: #[corio::main] runs one loop, on the thread of `main`",
-        )),
-        Some(option) => Err(Error::new(option.span(), "unknown option: #[corio::main] takes none")),
+fn main_options(tokens: TokenStream2) -> Result<On> {
+    let mut on = On::OneLoop;
+    for option in options(tokens)? {
+        if !option.path().is_ident("cores") {
+            let text = "unknown option: #[corio::main] takes only `cores = \"all\"` or `cores = NUMBER`";
+            return Err(Error::new(option.span(), text));
+        }
+        if !matches!(on, On::OneLoop) {
+            return Err(Error::new(option.span(), "`cores` is given twice"));
+        }
+        on = On::Cores(cores_of(&option)?);
     }
+    Ok(on)
+}
+
+fn cores_of(option: &Meta) -> Result<TokenStream2> {
+    if let Meta::NameValue(pair) = option
+        && let Expr::Lit(value) = &pair.value
+    {
+        match &value.lit {
+            Lit::Str(text) if text.value() == "all" => return Ok(quote!(::corio::Cores::All)),
+            Lit::Int(count) if count.base10_parse::<usize>().is_ok_and(|count| count > 0) => {
+                return Ok(quote!(::corio::Cores::Count(#count)));
+            }
+            _ => {}
+        }
+    }
+    Err(Error::new(option.span(), "`cores` takes \"all\" or a number from 1: `cores = 4`"))
 }
 
 /// The seed, if the test runs on the simulator.
