@@ -47,6 +47,11 @@ impl Clock {
         }
     }
 
+    /// The other way round; `None` for never.
+    pub(crate) fn to_instant(&self, ns: u64) -> Option<Instant> {
+        if ns == u64::MAX { None } else { self.base.checked_add(Duration::from_nanos(ns)) }
+    }
+
     /// A deadline in the clock's terms: 0 for the past, `u64::MAX` (never) beyond 584 years.
     pub(crate) fn to_ns(&self, at: Instant) -> u64 {
         nanos(at.saturating_duration_since(self.base))

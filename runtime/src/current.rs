@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::eventfd::EventFd;
+
 use crate::{
     calls::{CallKey, Calls},
     clock::Clock,
@@ -61,6 +63,8 @@ pub(crate) struct Loop {
     pub(crate) scope: RefCell<Option<Rc<dyn CleanupScope>>>,
     /// Made when first used.
     pool: OnceCell<Pool>,
+    /// Signalled at every completion, once another loop drives this one.
+    pub(crate) embedded: OnceCell<EventFd>,
     // Last: the index is free for another loop once everything above is gone.
     _registration: Registration,
 }
@@ -179,6 +183,7 @@ impl Loop {
             closing: Cell::new(false),
             scope: RefCell::new(None),
             pool: OnceCell::new(),
+            embedded: OnceCell::new(),
             _registration: registration,
         });
         if let Some(fd) = wake_fd {

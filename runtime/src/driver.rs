@@ -4,6 +4,7 @@ use std::{
     any::Any,
     cell::{Cell, RefCell},
     io,
+    os::fd::BorrowedFd,
     panic::{self, AssertUnwindSafe},
     task::Waker,
 };
@@ -101,6 +102,11 @@ impl Driver {
             self.submitted.set(true);
             ring.cancel(key);
         }
+    }
+
+    /// Has the kernel signal `fd` at every completion.
+    pub(crate) fn register_eventfd(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.inner.borrow_mut().ring.register_eventfd(fd)
     }
 
     /// Whether something was queued since the last `enter`.

@@ -31,10 +31,20 @@ pub(crate) enum Message {
 /// How a sleeping loop is woken.
 pub(crate) enum Unpark {
     EventFd(EventFd),
+    /// Of a loop that another one drives: its own sleep, and the host's. The kernel would pass the one on to the other,
+    /// but milliseconds later.
+    Embedded(EventFd, OwnedFd),
     Thread(Thread),
 }
 
 impl Unpark {
+    pub(crate) fn embedded(self, host: OwnedFd) -> Unpark {
+        match self {
+            Unpark::EventFd(fd) => Unpark::Embedded(fd, host),
+            other => other,
+        }
+    }
+
     pub(crate) fn eventfd() -> io::Result<Unpark> {
         Ok(Unpark::EventFd(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?))
     }
@@ -46,7 +56,7 @@ impl Unpark {
     /// A share of the eventfd for the loop's read.
     pub(crate) fn try_clone_fd(&self) -> io::Result<Option<OwnedFd>> {
         match self {
-            Unpark::EventFd(fd) => fd.as_fd().try_clone_to_owned().map(Some),
+            Unpark::EventFd(fd) | Unpark::Embedded(fd, _) => fd.as_fd().try_clone_to_owned().map(Some),
             Unpark::Thread(_) => Ok(None),
         }
     }
@@ -57,6 +67,10 @@ impl Notify for Unpark {
         match self {
             // Fails only if the counter is full, and then the loop is awake.
             Unpark::EventFd(fd) => drop(fd.write(1)),
+            Unpark::Embedded(fd, host) => {
+                let _ = fd.write(1);
+                let _ = nix::unistd::write(host, &1u64.to_ne_bytes());
+            }
             Unpark::Thread(thread) => thread.unpark(),
         }
     }

@@ -97,6 +97,12 @@ impl<M, N: Notify> Inbox<M, N> {
         self.open.store(loop_id, Ordering::SeqCst);
     }
 
+    /// From now on the loop is woken in another way.
+    pub(crate) fn change_notifier(&self, change: impl FnOnce(N) -> N) {
+        let mut place = self.notifier.lock().unwrap_or_else(|e| e.into_inner());
+        *place = place.take().map(change);
+    }
+
     /// The loop is going: every letter that has come or still comes is dropped.
     pub(crate) fn close(&self) {
         let mut place = self.notifier.lock().unwrap_or_else(|e| e.into_inner());

@@ -32,6 +32,7 @@ mod calls;
 mod clock;
 mod current;
 mod driver;
+mod embed;
 mod exception;
 pub mod fd;
 mod future;
@@ -52,6 +53,7 @@ pub mod time;
 mod turn;
 
 pub use calls::{CallHandle, TimerHandle, call_at, call_later, call_soon};
+pub use embed::Turn;
 pub use exception::{ExceptionContext, call_exception_handler, set_exception_handler};
 pub use future::{Cancelled, InvalidState, LoopFuture, Resolver, create_future};
 pub use handle::{Handle, LoopClosed, handle};

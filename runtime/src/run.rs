@@ -74,7 +74,7 @@ fn assert_not_running() {
 /// # std::io::Result::Ok(())
 /// ```
 pub struct Runner {
-    lp: Rc<Loop>,
+    pub(crate) lp: Rc<Loop>,
     backend: BackendInfo,
     debug: bool,
     closed: bool,

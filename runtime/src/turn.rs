@@ -23,9 +23,9 @@ const POLLS_PER_LOOK: u32 = 4;
 
 impl Loop {
     /// Runs one turn: what is ready now, FIFO, then the kernel. Sleeps until `deadline` (of the loop's clock)
-    /// at most if nothing is ready after that.
-    pub(crate) fn turn(&self, main: PollMain<'_>, deadline: u64) -> io::Result<()> {
-        self.run_ready(main);
+    /// at most if nothing is ready after that. How many tasks and callbacks ran.
+    pub(crate) fn turn(&self, main: PollMain<'_>, deadline: u64) -> io::Result<usize> {
+        let ran = self.run_ready(main);
         self.driver.at_turn_end(|| self.services.each(|service| service.before_submit()));
         self.enter(deadline)?;
         if self.watch.turn() {
@@ -33,11 +33,11 @@ impl Loop {
         }
         self.fire_timers();
         self.take_in();
-        Ok(())
+        Ok(ran)
     }
 
     /// What becomes ready meanwhile runs in the next turn.
-    fn run_ready(&self, main: PollMain<'_>) {
+    fn run_ready(&self, main: PollMain<'_>) -> usize {
         let count = self.tasks.ready.borrow().len();
         for _ in 0..count {
             let next = self.tasks.ready.borrow_mut().pop_front();
@@ -52,6 +52,7 @@ impl Loop {
             }
         }
         self.polls.set(self.polls.get().saturating_add(count as u32));
+        count
     }
 
     fn run_task(&self, slot: u32, main: PollMain<'_>) {
@@ -106,6 +107,11 @@ impl Loop {
         polls >= POLLS_PER_ENTER
             || self.driver.submitted()
             || (polls.is_multiple_of(POLLS_PER_LOOK) && self.driver.wants_enter())
+    }
+
+    /// The next turn makes an `enter`.
+    pub(crate) fn look_at_kernel(&self) {
+        self.polls.set(POLLS_PER_ENTER);
     }
 
     /// How long the kernel may keep us.

@@ -7,7 +7,7 @@ pub(crate) mod setup_error;
 pub(crate) mod sim;
 mod uring;
 
-use std::io;
+use std::{io, os::fd::BorrowedFd};
 
 pub(crate) use uring::{Encoded, Scratch, Sizes, Uring};
 
@@ -136,6 +136,15 @@ impl Ring {
         match self {
             Ring::Uring(ring) => ring.leak(),
             Ring::Sim(_) => {}
+        }
+    }
+
+    pub(crate) fn register_eventfd(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        match self {
+            Ring::Uring(ring) => ring.register_eventfd(fd),
+            Ring::Sim(_) => {
+                Err(io::Error::new(io::ErrorKind::Unsupported, "the simulator's time is its own"))
+            }
         }
     }
 

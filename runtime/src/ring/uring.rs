@@ -30,7 +30,7 @@
 use std::{
     collections::VecDeque,
     fmt, io, mem,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     thread,
     time::Duration,
 };
@@ -166,6 +166,10 @@ impl Uring {
         let Some(ring) = &mut self.ring else { return true };
         // SAFETY: rules 1 and 2.
         unsafe { ring.submission().push(entry) }.is_ok()
+    }
+
+    pub(crate) fn register_eventfd(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.ring().submitter().register_eventfd(fd.as_raw_fd())
     }
 
     pub(crate) fn wants_enter(&mut self) -> bool {
