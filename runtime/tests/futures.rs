@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, task::Poll};
 
-use common::{Log, OnDrop, on_both, turns};
+use common::{Log, OnDrop, on_both, poll_once, turns};
 use corio_runtime::{create_future, create_task};
 
 #[test]
@@ -44,6 +44,24 @@ fn fut_04_an_error_is_a_value() {
         let (resolver, future) = create_future::<Result<u32, String>>();
         resolver.set_result(Err("failed".into())).unwrap();
         assert_eq!(future.await, Ok(Err("failed".into())));
+    });
+}
+
+#[test]
+fn fut_15_a_result_is_given_once_and_a_second_poll_says_so() {
+    on_both(async || {
+        let (resolver, mut future) = create_future();
+        assert!(poll_once(&mut future).is_pending());
+        resolver.set_result(42).unwrap();
+        assert_eq!(poll_once(&mut future), Poll::Ready(Ok(42)));
+        assert!(future.done() && !future.cancelled());
+        let (_, mut cancelled) = create_future::<u32>();
+        assert!(matches!(poll_once(&mut cancelled), Poll::Ready(Err(_))));
+        for mut given in [future, cancelled] {
+            let again = create_task(async move { poll_once(&mut given).is_ready() });
+            let said = again.await.unwrap_err().to_string();
+            assert!(said.contains("a LoopFuture was polled after it was ready"), "{said}");
+        }
     });
 }
 
