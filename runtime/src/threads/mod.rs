@@ -1,5 +1,6 @@
 //! Between threads: blocking work away from the loop, and work for a loop from elsewhere.
 
+mod answer;
 mod concurrent;
 pub(crate) mod pool;
 
