@@ -8,7 +8,7 @@ use common::{Log, OnDrop, on_both, poll_once, turns};
 use corio_runtime::{create_future, create_task};
 
 #[test]
-fn fut_01_fut_02_pending_then_cancelled_for_good() {
+fn fut_01_fut_02_fut_14_pending_then_cancelled_for_good() {
     on_both(async || {
         let (resolver, future) = create_future::<u32>();
         assert!(!future.done() && !future.cancelled() && !resolver.done());
@@ -82,6 +82,29 @@ fn fut_05_callbacks_run_in_order_in_the_next_turn() {
         future.add_done_callback(move || late.push(3));
         turns(1).await;
         assert_eq!(log.get(), [0, 1, 2, 3]);
+    });
+}
+
+#[test]
+fn fut_07_a_callback_may_add_callbacks_and_drop_the_future() {
+    on_both(async || {
+        let (resolver, future) = create_future::<()>();
+        let (log, future) = (Log::new(), Rc::new(future));
+        let (theirs, added) = (log.clone(), Rc::downgrade(&future));
+        future.add_done_callback(move || {
+            let (future, late) = (added.upgrade().unwrap(), theirs.clone());
+            future.add_done_callback(move || late.push("added"));
+            theirs.push("first");
+        });
+        let (theirs, mut last) = (log.clone(), Some(future.clone()));
+        future.add_done_callback(move || {
+            drop(last.take());
+            theirs.push("second");
+        });
+        drop(future);
+        resolver.set_result(()).unwrap();
+        turns(2).await;
+        assert_eq!(log.get(), ["first", "second", "added"]);
     });
 }
 

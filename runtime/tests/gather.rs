@@ -234,6 +234,25 @@ fn gath_28_after_a_timeout_the_slow_task_runs_on() {
 }
 
 #[test]
+fn gath_29_a_timeout_that_is_not_needed_leaves_no_timer() {
+    on_both(async || {
+        let start = time::now();
+        let mut outputs = as_completed([1, 2].map(async |n| {
+            turns(n).await;
+            n
+        }));
+        let all = timeout(Duration::from_secs(60), async {
+            let first = outputs.next().await;
+            assert_eq!(corio_runtime::metrics().timers, 1);
+            (first, outputs.next().await, outputs.next().await)
+        });
+        assert_eq!(all.await.unwrap(), (Some(1), Some(2), None));
+        assert_eq!(corio_runtime::metrics().timers, 0);
+        assert!(time::now() - start < Duration::from_secs(60));
+    });
+}
+
+#[test]
 fn gath_34_gath_36_gath_38_a_shield_gives_what_is_inside() {
     on_both(async || {
         assert_eq!(shield_future(async { 42 }).await.unwrap(), 42);

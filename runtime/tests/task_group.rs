@@ -9,7 +9,7 @@ use std::{
 
 use common::{Log, OnDrop, ms, on_both, resident_kib, turns};
 use corio_runtime::{
-    TaskError, TaskGroup, TaskGroupError, all_tasks, create_task, current_task, task_group,
+    TaskError, TaskGroup, TaskGroupError, TaskLocal, all_tasks, create_task, current_task, task_group,
     time::{sleep, timeout},
     with_cleanup, yield_now,
 };
@@ -343,6 +343,26 @@ fn tg_22_tg_23_children_create_siblings() {
         assert_eq!(failed.await.unwrap_err().errors()[0], "cut off");
         turns(1).await;
         assert_eq!(all_tasks().len(), 1);
+    });
+}
+
+#[test]
+fn tg_24_children_have_names_and_a_copy_of_the_task_locals() {
+    static TENANT: TaskLocal<u32> = TaskLocal::new();
+    on_both(async || {
+        TENANT.set(7);
+        let seen = task_group::<_, &str>(async |group| {
+            let child = group.create_task(async {
+                let theirs = TENANT.get();
+                TENANT.set(8);
+                Ok((current_task().unwrap().name(), theirs))
+            });
+            child.set_name("yolo");
+            assert_eq!(child.name(), "yolo");
+            Ok(child.await.unwrap())
+        });
+        assert_eq!(seen.await.unwrap(), ("yolo".to_owned(), Some(7)));
+        assert_eq!(TENANT.get(), Some(7));
     });
 }
 

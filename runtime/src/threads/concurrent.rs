@@ -14,13 +14,14 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::answer::{self, Awaited, answer};
-use crate::{CancelHandle, Handle, PanicPayload, current::Loop};
+use crate::{CancelHandle, ExceptionContext, Handle, PanicPayload, current::Loop};
 
 /// Runs the future that `f` makes as a task of the loop `handle`, from any thread (asyncio
 /// `run_coroutine_threadsafe`). `f` goes to the loop, the future is made there: it need not be `Send`.
 ///
 /// Whatever happens there is an answer: the value, a panic, [`ConcurrentError::Cancelled`], or
-/// [`ConcurrentError::LoopClosed`] if the loop ends before it takes `f`.
+/// [`ConcurrentError::LoopClosed`] if the loop ends before it takes `f`. A panic of `f` itself goes to the loop's
+/// exception handler too.
 ///
 /// ```
 /// use corio_runtime::{handle, run, run_coroutine_threadsafe};
@@ -57,7 +58,12 @@ where
         return owed.give(Err(ConcurrentError::Cancelled));
     }
     match panic::catch_unwind(AssertUnwindSafe(f)) {
-        Err(payload) => owed.give(Err(ConcurrentError::Panicked(PanicPayload::new(payload)))),
+        Err(payload) => {
+            let panic = PanicPayload::new(payload);
+            let text = format!("run_coroutine_threadsafe: no task was made: panicked: {}", panic.message());
+            owed.give(Err(ConcurrentError::Panicked(panic)));
+            lp.exceptions.report(&ExceptionContext::new(text));
+        }
         Ok(future) => {
             owed.otherwise(Err(ConcurrentError::Cancelled));
             let starter = owed.starter();
