@@ -85,7 +85,7 @@ fn fut_11_thr_07_a_cancelled_call_that_has_not_begun_never_does() {
         let busy: Vec<_> = (0..pool_size())
             .map(|_| {
                 let barrier = barrier.clone();
-                create_task(to_thread(move || drop(barrier.wait())))
+                create_task(to_thread(move || barrier.wait().is_leader()))
             })
             .collect();
         turns(1).await;
