@@ -234,6 +234,35 @@ fn gath_28_after_a_timeout_the_slow_task_runs_on() {
 }
 
 #[test]
+fn gath_06_the_macro_takes_none_to_a_hundred_and_twenty_eight() {
+    on_both(async || {
+        let count = Cell::new(0);
+        let one = || async {
+            count.set(count.get() + 1);
+            count.get()
+        };
+        let () = corio_runtime::gather!().await;
+        assert_eq!(corio_runtime::gather!(one()).await, (1,));
+        assert_eq!(
+            corio_runtime::gather!(one(), async { 'b' }, one(), async { "d" }).await,
+            (2, 'b', 3, "d")
+        );
+        assert_eq!(corio_runtime::gather!(one(), one(), one(), one(), one(),).await, (4, 5, 6, 7, 8));
+        macro_rules! one_for_each {
+            ($($x:tt)*) => { corio_runtime::gather!($({ stringify!($x); one() }),*) };
+        }
+        let all = one_for_each!(
+            x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x
+            x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x
+            x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x
+            x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x
+        );
+        let outputs = all.await;
+        assert_eq!((outputs.0, outputs.127), (9, 136));
+    });
+}
+
+#[test]
 fn gath_29_a_timeout_that_is_not_needed_leaves_no_timer() {
     on_both(async || {
         let start = time::now();
