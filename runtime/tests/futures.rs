@@ -48,7 +48,7 @@ fn fut_04_an_error_is_a_value() {
 }
 
 #[test]
-fn fut_15_a_result_is_given_once_and_a_second_poll_says_so() {
+fn a_result_is_given_once_and_a_second_poll_says_so() {
     on_both(async || {
         let (resolver, mut future) = create_future();
         assert!(poll_once(&mut future).is_pending());

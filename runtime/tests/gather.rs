@@ -28,9 +28,13 @@ fn gath_01_outputs_come_in_the_order_of_the_arguments() {
 #[test]
 fn gath_02_gath_10_the_first_error_is_there_at_once_and_the_tasks_run_on() {
     on_both(async || {
-        let mut slow = create_task(after(ms(5), Ok::<u32, &str>(7)));
-        let mut bad = create_task(after(ms(1), Err("division by zero")));
-        let mut late = create_task(after(ms(2), Err("too late to matter")));
+        let after_turns = async |n, result: Result<u32, &'static str>| {
+            turns(n).await;
+            result
+        };
+        let mut slow = create_task(after_turns(20, Ok(7)));
+        let mut bad = create_task(after_turns(1, Err("division by zero")));
+        let mut late = create_task(after_turns(10, Err("too late to matter")));
         let failed = try_gather_tasks([&mut slow, &mut bad, &mut late]).await;
         assert!(matches!(failed, Err(TryGatherError::Failed("division by zero"))));
         assert!(!slow.done() && !late.done());

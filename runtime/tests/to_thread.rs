@@ -33,7 +33,7 @@ fn thr_01_thr_02_values_and_panics_come_back() {
 }
 
 #[test]
-fn thr_06_the_loop_runs_meanwhile_and_the_thread_is_another() {
+fn fut_10_thr_06_the_loop_runs_meanwhile_and_the_thread_is_another() {
     run(async {
         let here = thread::current().id();
         let (send, receive) = mpsc::channel();
@@ -49,7 +49,7 @@ fn thr_06_the_loop_runs_meanwhile_and_the_thread_is_another() {
 }
 
 #[test]
-fn fut_10_thr_07_a_call_that_has_begun_runs_to_its_end_though_nobody_awaits_it() {
+fn thr_07_a_call_that_has_begun_runs_to_its_end_though_nobody_awaits_it() {
     run(async {
         let (begun, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (send, receive) = mpsc::channel();
