@@ -4,7 +4,7 @@ mod common;
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use common::{Log, OnDrop, ms, on_both, turns};
+use common::{Log, OnDrop, ms, on_both, on_sim, turns};
 use corio_runtime::{
     Task, TaskError, TryGatherError, all_tasks, as_completed, create_task, gather, shield, shield_future,
     time::{self, sleep, timeout},
@@ -209,7 +209,7 @@ fn a_panic_of_one_goes_on_in_the_gatherer() {
 
 #[test]
 fn gath_26_gath_27_gath_30_outputs_come_as_they_are_ready() {
-    on_both(async || {
+    on_sim(async || {
         let mut outputs = as_completed([after(ms(1), 'b'), after(ms(15), 'c'), after(ms(1), 'a')]);
         let first = [outputs.next().await.unwrap(), outputs.next().await.unwrap()];
         assert!(first == ['b', 'a'] || first == ['a', 'b'], "{first:?}");
@@ -224,7 +224,7 @@ fn gath_26_gath_27_gath_30_outputs_come_as_they_are_ready() {
 
 #[test]
 fn gath_28_after_a_timeout_the_slow_task_runs_on() {
-    on_both(async || {
+    on_sim(async || {
         let quick = create_task(after(ms(1), 'a'));
         let slow = create_task(after(ms(20), 'b'));
         let cancel = slow.cancel_handle();
