@@ -397,6 +397,13 @@ impl Builder {
 
     /// How long the end of the loop waits for calls of [`to_thread`](crate::to_thread) that have begun; the exception
     /// handler hears of those that it does not wait for any longer. Default: 300 s, as asyncio.
+    ///
+    /// ```
+    /// use corio_runtime::{Runner, time::Duration, to_thread};
+    /// let mut runner = Runner::builder().thread_join_timeout(Duration::from_secs(5)).build()?;
+    /// assert_eq!(runner.run(to_thread(|| 7)), 7);
+    /// # std::io::Result::Ok(())
+    /// ```
     pub fn thread_join_timeout(mut self, limit: Duration) -> Builder {
         self.thread_join = limit;
         self
