@@ -29,8 +29,12 @@ pub fn create_future<T>() -> (Resolver<T>, LoopFuture<T>) {
 }
 
 enum State<T> {
-    Pending { waker: Option<Waker>, callbacks: Vec<Box<dyn FnOnce()>> },
-    Done(Option<T>),
+    Pending {
+        waker: Option<Waker>,
+        callbacks: Vec<Box<dyn FnOnce()>>,
+    },
+    /// `None` once it was given.
+    Done(Option<Result<T, Cancelled>>),
 }
 
 struct Shared<T> {
@@ -43,13 +47,13 @@ impl<T> Shared<T> {
         matches!(*self.state.borrow(), State::Done(_))
     }
 
-    /// The end: wakes who waits, and calls the callbacks in the next turn. `Err` gives a second value back.
-    fn settle(&self, value: Option<T>) -> Result<(), Option<T>> {
+    /// The end: wakes who waits, and calls the callbacks in the next turn. `Err` gives a second outcome back.
+    fn settle(&self, outcome: Result<T, Cancelled>) -> Result<(), Result<T, Cancelled>> {
         if self.done() {
-            return Err(value);
+            return Err(outcome);
         }
-        self.cancelled.set(value.is_none());
-        if let State::Pending { waker, callbacks } = self.state.replace(State::Done(value)) {
+        self.cancelled.set(outcome.is_err());
+        if let State::Pending { waker, callbacks } = self.state.replace(State::Done(Some(outcome))) {
             waker.into_iter().for_each(exception::wake);
             // After the loop's end there is nobody to call them.
             if current::try_with(|_| ()).is_some() {
@@ -73,12 +77,12 @@ impl<T> Resolver<T> {
     /// # Errors
     /// [`InvalidState`] with the value, if there is a result already or the future was cancelled.
     pub fn set_result(&self, value: T) -> Result<(), InvalidState<T>> {
-        self.shared.settle(Some(value)).map_err(|value| InvalidState { value })
+        self.shared.settle(Ok(value)).map_err(|refused| InvalidState { value: refused.ok() })
     }
 
     /// Cancels the future; `false` if it is done.
     pub fn cancel(&self) -> bool {
-        self.shared.settle(None).is_ok()
+        self.shared.settle(Err(Cancelled(()))).is_ok()
     }
 
     /// Whether there is a result, or the future was cancelled.
@@ -99,7 +103,10 @@ impl<T> fmt::Debug for Resolver<T> {
     }
 }
 
-/// The end that awaits the result. Dropping it has no effect but that the result is dropped.
+/// The end that awaits the result, once. Dropping it has no effect but that the result is dropped.
+///
+/// # Panics
+/// When it is polled after it was ready.
 #[must_use = "futures do nothing unless awaited"]
 pub struct LoopFuture<T> {
     shared: Rc<Shared<T>>,
@@ -108,7 +115,7 @@ pub struct LoopFuture<T> {
 impl<T> LoopFuture<T> {
     /// Cancels it: whoever awaits it gets [`Cancelled`]. `false` if it is done.
     pub fn cancel(&self) -> bool {
-        self.shared.settle(None).is_ok()
+        self.shared.settle(Err(Cancelled(()))).is_ok()
     }
 
     /// Whether there is a result, or it was cancelled.
@@ -137,8 +144,8 @@ impl<T> Future for LoopFuture<T> {
     type Output = Result<T, Cancelled>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let State::Done(value) = &mut *self.shared.state.borrow_mut() {
-            return Poll::Ready(value.take().ok_or(Cancelled(())));
+        if let State::Done(outcome) = &mut *self.shared.state.borrow_mut() {
+            return Poll::Ready(outcome.take().expect("a LoopFuture was polled after it was ready"));
         }
         let new = cx.waker().clone();
         let mut _old = None;

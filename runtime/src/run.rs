@@ -28,8 +28,8 @@ const LINGER: Duration = Duration::from_secs(5);
 const QUIESCE: Duration = Duration::from_secs(1);
 /// How often a closing loop cancels again what cancelled tasks left behind.
 const CANCEL_ROUNDS: usize = 1000;
-/// How long a closing loop waits for blocking work that has begun (asyncio's limit).
-const BLOCKING: Duration = Duration::from_secs(300);
+/// How long a closing loop waits for blocking work that has begun (asyncio's `THREAD_JOIN_TIMEOUT`).
+const THREAD_JOIN: Duration = Duration::from_secs(300);
 /// How long a closing loop waits for cleanups.
 const CLEANUP: Duration = Duration::from_secs(10);
 
@@ -77,6 +77,7 @@ pub struct Runner {
     pub(crate) lp: Rc<Loop>,
     backend: BackendInfo,
     debug: bool,
+    thread_join: Duration,
     closed: bool,
 }
 
@@ -228,10 +229,13 @@ impl Runner {
     /// Waits for blocking work while the loop turns: it may need the loop.
     fn close_pool(&self) -> io::Result<()> {
         let lp = &self.lp;
-        let deadline = lp.clock.now_ns() + BLOCKING.as_nanos() as u64;
+        let limit_ns = u64::try_from(self.thread_join.as_nanos()).unwrap_or(u64::MAX);
+        let deadline = lp.clock.now_ns().saturating_add(limit_ns);
         while lp.close_pool() > 0 {
             if lp.clock.now_ns() >= deadline {
-                let text = "a thread of to_thread did not end within 300 seconds: the loop closes without it";
+                let limit = self.thread_join;
+                let text =
+                    format!("a thread of to_thread did not end within {limit:?}: the loop closes without it");
                 lp.exceptions.report(&ExceptionContext::new(text));
                 break;
             }
@@ -313,6 +317,7 @@ pub struct Builder {
     pin: Option<usize>,
     slow_callback: Option<Duration>,
     debug: Option<bool>,
+    thread_join: Duration,
     faults: Faults,
 }
 
@@ -327,6 +332,7 @@ impl Default for Builder {
             pin: None,
             slow_callback: None,
             debug: None,
+            thread_join: THREAD_JOIN,
             faults: Faults::default(),
         }
     }
@@ -390,6 +396,20 @@ impl Builder {
         self.debug.unwrap_or_else(from_environment)
     }
 
+    /// How long the end of the loop waits for calls of [`to_thread`](crate::to_thread) that have begun; the exception
+    /// handler hears of those that it does not wait for any longer. Default: 300 s, as asyncio.
+    ///
+    /// ```
+    /// use corio_runtime::{Runner, time::Duration, to_thread};
+    /// let mut runner = Runner::builder().thread_join_timeout(Duration::from_secs(5)).build()?;
+    /// assert_eq!(runner.run(to_thread(|| 7)), 7);
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn thread_join_timeout(mut self, limit: Duration) -> Builder {
+        self.thread_join = limit;
+        self
+    }
+
     /// Faults that the simulator injects. Without effect on a real kernel.
     pub fn faults(mut self, faults: Faults) -> Builder {
         self.faults = faults;
@@ -417,7 +437,13 @@ impl Builder {
         let slow_callback = self.slow_callback.or(debug.then_some(Duration::from_millis(100)));
         let lp = Loop::new(ring, clock, slow_callback)
             .map_err(|e| setup_error::explain(e, sizes.sq, sizes.cq, sizes.buffer_count))?;
-        Ok(Runner { lp, backend: BackendInfo { backend, reason }, debug, closed: false })
+        Ok(Runner {
+            lp,
+            backend: BackendInfo { backend, reason },
+            debug,
+            thread_join: self.thread_join,
+            closed: false,
+        })
     }
 
     fn sizes(&self) -> Sizes {

@@ -2,13 +2,13 @@
 
 mod common;
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, task::Poll};
 
-use common::{Log, OnDrop, on_both, turns};
+use common::{Log, OnDrop, on_both, poll_once, turns};
 use corio_runtime::{create_future, create_task};
 
 #[test]
-fn fut_01_fut_02_pending_then_cancelled_for_good() {
+fn fut_01_fut_02_fut_14_pending_then_cancelled_for_good() {
     on_both(async || {
         let (resolver, future) = create_future::<u32>();
         assert!(!future.done() && !future.cancelled() && !resolver.done());
@@ -48,6 +48,24 @@ fn fut_04_an_error_is_a_value() {
 }
 
 #[test]
+fn a_result_is_given_once_and_a_second_poll_says_so() {
+    on_both(async || {
+        let (resolver, mut future) = create_future();
+        assert!(poll_once(&mut future).is_pending());
+        resolver.set_result(42).unwrap();
+        assert_eq!(poll_once(&mut future), Poll::Ready(Ok(42)));
+        assert!(future.done() && !future.cancelled());
+        let (_, mut cancelled) = create_future::<u32>();
+        assert!(matches!(poll_once(&mut cancelled), Poll::Ready(Err(_))));
+        for mut given in [future, cancelled] {
+            let again = create_task(async move { poll_once(&mut given).is_ready() });
+            let said = again.await.unwrap_err().to_string();
+            assert!(said.contains("a LoopFuture was polled after it was ready"), "{said}");
+        }
+    });
+}
+
+#[test]
 fn fut_05_callbacks_run_in_order_in_the_next_turn() {
     on_both(async || {
         let (resolver, future) = create_future();
@@ -64,6 +82,29 @@ fn fut_05_callbacks_run_in_order_in_the_next_turn() {
         future.add_done_callback(move || late.push(3));
         turns(1).await;
         assert_eq!(log.get(), [0, 1, 2, 3]);
+    });
+}
+
+#[test]
+fn fut_07_a_callback_may_add_callbacks_and_drop_the_future() {
+    on_both(async || {
+        let (resolver, future) = create_future::<()>();
+        let (log, future) = (Log::new(), Rc::new(future));
+        let (theirs, added) = (log.clone(), Rc::downgrade(&future));
+        future.add_done_callback(move || {
+            let (future, late) = (added.upgrade().unwrap(), theirs.clone());
+            future.add_done_callback(move || late.push("added"));
+            theirs.push("first");
+        });
+        let (theirs, mut last) = (log.clone(), Some(future.clone()));
+        future.add_done_callback(move || {
+            drop(last.take());
+            theirs.push("second");
+        });
+        drop(future);
+        resolver.set_result(()).unwrap();
+        turns(2).await;
+        assert_eq!(log.get(), ["first", "second", "added"]);
     });
 }
 

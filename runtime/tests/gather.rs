@@ -4,7 +4,7 @@ mod common;
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use common::{Log, OnDrop, ms, on_both, turns};
+use common::{Log, OnDrop, ms, on_both, on_sim, turns};
 use corio_runtime::{
     Task, TaskError, TryGatherError, all_tasks, as_completed, create_task, gather, shield, shield_future,
     time::{self, sleep, timeout},
@@ -28,9 +28,13 @@ fn gath_01_outputs_come_in_the_order_of_the_arguments() {
 #[test]
 fn gath_02_gath_10_the_first_error_is_there_at_once_and_the_tasks_run_on() {
     on_both(async || {
-        let mut slow = create_task(after(ms(5), Ok::<u32, &str>(7)));
-        let mut bad = create_task(after(ms(1), Err("division by zero")));
-        let mut late = create_task(after(ms(2), Err("too late to matter")));
+        let after_turns = async |n, result: Result<u32, &'static str>| {
+            turns(n).await;
+            result
+        };
+        let mut slow = create_task(after_turns(20, Ok(7)));
+        let mut bad = create_task(after_turns(1, Err("division by zero")));
+        let mut late = create_task(after_turns(10, Err("too late to matter")));
         let failed = try_gather_tasks([&mut slow, &mut bad, &mut late]).await;
         assert!(matches!(failed, Err(TryGatherError::Failed("division by zero"))));
         assert!(!slow.done() && !late.done());
@@ -205,7 +209,7 @@ fn a_panic_of_one_goes_on_in_the_gatherer() {
 
 #[test]
 fn gath_26_gath_27_gath_30_outputs_come_as_they_are_ready() {
-    on_both(async || {
+    on_sim(async || {
         let mut outputs = as_completed([after(ms(1), 'b'), after(ms(15), 'c'), after(ms(1), 'a')]);
         let first = [outputs.next().await.unwrap(), outputs.next().await.unwrap()];
         assert!(first == ['b', 'a'] || first == ['a', 'b'], "{first:?}");
@@ -220,7 +224,7 @@ fn gath_26_gath_27_gath_30_outputs_come_as_they_are_ready() {
 
 #[test]
 fn gath_28_after_a_timeout_the_slow_task_runs_on() {
-    on_both(async || {
+    on_sim(async || {
         let quick = create_task(after(ms(1), 'a'));
         let slow = create_task(after(ms(20), 'b'));
         let cancel = slow.cancel_handle();
@@ -230,6 +234,54 @@ fn gath_28_after_a_timeout_the_slow_task_runs_on() {
         assert!(time::timeout_at(deadline, outputs.next()).await.is_err());
         drop(outputs);
         assert!(cancel.cancel(), "still running");
+    });
+}
+
+#[test]
+fn gath_06_the_macro_takes_none_to_a_hundred_and_twenty_eight() {
+    on_both(async || {
+        let count = Cell::new(0);
+        let one = || async {
+            count.set(count.get() + 1);
+            count.get()
+        };
+        let () = corio_runtime::gather!().await;
+        assert_eq!(corio_runtime::gather!(one()).await, (1,));
+        assert_eq!(
+            corio_runtime::gather!(one(), async { 'b' }, one(), async { "d" }).await,
+            (2, 'b', 3, "d")
+        );
+        assert_eq!(corio_runtime::gather!(one(), one(), one(), one(), one(),).await, (4, 5, 6, 7, 8));
+        macro_rules! one_for_each {
+            ($($x:tt)*) => { corio_runtime::gather!($({ stringify!($x); one() }),*) };
+        }
+        let all = one_for_each!(
+            x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x
+            x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x
+            x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x
+            x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x
+        );
+        let outputs = all.await;
+        assert_eq!((outputs.0, outputs.127), (9, 136));
+    });
+}
+
+#[test]
+fn gath_29_a_timeout_that_is_not_needed_leaves_no_timer() {
+    on_both(async || {
+        let start = time::now();
+        let mut outputs = as_completed([1, 2].map(async |n| {
+            turns(n).await;
+            n
+        }));
+        let all = timeout(Duration::from_secs(60), async {
+            let first = outputs.next().await;
+            assert_eq!(corio_runtime::metrics().timers, 1);
+            (first, outputs.next().await, outputs.next().await)
+        });
+        assert_eq!(all.await.unwrap(), (Some(1), Some(2), None));
+        assert_eq!(corio_runtime::metrics().timers, 0);
+        assert!(time::now() - start < Duration::from_secs(60));
     });
 }
 

@@ -19,6 +19,7 @@ use corio_runtime::{
     time::{Duration, Instant, Sleep, now, sleep, sleep_until, timeout, timeout_at, wait_for},
     yield_now,
 };
+use futures::StreamExt;
 
 fn panic_message(f: impl FnOnce()) -> String {
     let payload = catch_unwind(AssertUnwindSafe(f)).expect_err("it should have panicked");
@@ -149,6 +150,48 @@ fn run_07_a_panic_of_a_left_over_task_is_reported_and_main_keeps_its_result() {
     assert_eq!(value, 123);
     assert_eq!(heard.borrow().len(), 1, "{heard:?}");
     assert!(heard.borrow()[0].contains("a destructor panics"));
+}
+
+#[test]
+fn run_08_a_stream_that_a_task_iterates_is_dropped_before_a_panic_of_main_comes_out() {
+    let drops = DropCount::default();
+    let probe = drops.probe();
+    let panicked = panic_message(move || {
+        run(async move {
+            let endless = futures::stream::unfold(probe, async |probe| {
+                yield_now().await;
+                Some(((), probe))
+            });
+            drop(create_task(async move {
+                let mut endless = pin!(endless);
+                while endless.next().await.is_some() {}
+            }));
+            yield_now().await;
+            panic!("a fancy exit");
+        })
+    });
+    assert_eq!((panicked.as_str(), drops.get()), ("a fancy exit", 1));
+}
+
+#[test]
+fn run_13_a_closed_runner_says_so_through_its_handle() {
+    let runner = Runner::new().unwrap();
+    let handle = runner.handle();
+    runner.close();
+    assert!(handle.is_closed());
+    let refused = handle.call_soon_threadsafe(|| unreachable!("the loop is closed")).unwrap_err();
+    assert_eq!(refused.to_string(), "event loop is closed");
+}
+
+#[test]
+fn run_23_results_need_no_text_of_themselves() {
+    struct Opaque(u32);
+    assert_eq!(run(async { Opaque(7) }).0, 7);
+    let task = run(async {
+        let task = create_task(async { Opaque(8) });
+        task.await.map(|opaque| opaque.0)
+    });
+    assert_eq!(task.unwrap(), 8);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::{
 
 use common::{Log, OnDrop, ms, on_both, resident_kib, turns};
 use corio_runtime::{
-    TaskError, TaskGroup, TaskGroupError, all_tasks, create_task, current_task, scope, task_group,
-    time::{self, sleep, timeout},
+    TaskError, TaskGroup, TaskGroupError, TaskLocal, all_tasks, create_task, current_task, task_group,
+    time::{sleep, timeout},
     with_cleanup, yield_now,
 };
 
@@ -347,6 +347,26 @@ fn tg_22_tg_23_children_create_siblings() {
 }
 
 #[test]
+fn tg_24_children_have_names_and_a_copy_of_the_task_locals() {
+    static TENANT: TaskLocal<u32> = TaskLocal::new();
+    on_both(async || {
+        TENANT.set(7);
+        let seen = task_group::<_, &str>(async |group| {
+            let child = group.create_task(async {
+                let theirs = TENANT.get();
+                TENANT.set(8);
+                Ok((current_task().unwrap().name(), theirs))
+            });
+            child.set_name("yolo");
+            assert_eq!(child.name(), "yolo");
+            Ok(child.await.unwrap())
+        });
+        assert_eq!(seen.await.unwrap(), ("yolo".to_owned(), Some(7)));
+        assert_eq!(TENANT.get(), Some(7));
+    });
+}
+
+#[test]
 fn tg_25_tg_27_tg_28_a_group_that_ends_takes_nothing_more() {
     on_both(async || {
         let (ran, kept) = (counter(), Rc::new(RefCell::new(None)));
@@ -513,34 +533,5 @@ fn tg_08_errors_that_nobody_will_get_are_reported() {
         task.cancel();
         assert!(task.await.is_err());
         assert!(log.get().iter().any(|said| said.contains("1 sub-error), lost because it was cancelled")));
-    });
-}
-
-#[test]
-fn a_scope_runs_children_that_borrow() {
-    on_both(async || {
-        let words = ["a", "bb", "ccc"];
-        let total = Cell::new(0);
-        let start = time::now();
-        let first = scope(async |scope| {
-            let tasks = words.each_ref().map(|word| {
-                let total = &total;
-                scope.spawn(async move {
-                    sleep(ms(2)).await;
-                    total.set(total.get() + word.len());
-                    word.len()
-                })
-            });
-            let [first, ..] = tasks;
-            first.await
-        })
-        .await;
-        assert_eq!((first, total.get()), (1, 6));
-        assert!(time::now() - start >= ms(2));
-        let nested = scope(async |scope| {
-            let inner = scope.clone();
-            scope.spawn(async move { inner.spawn(async { 7 }).await }).await
-        });
-        assert_eq!(nested.await, 7);
     });
 }

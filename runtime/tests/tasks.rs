@@ -12,9 +12,10 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use common::{DropCount, PanicWaker, poll_with, resident_kib};
+use common::{DropCount, PanicWaker, on_both, poll_with, resident_kib};
 use corio_runtime::{
-    Task, TaskError, call_at, call_later, call_soon, create_task, create_task_named, current_task, metrics,
+    Task, TaskError, TaskState, all_tasks, call_at, call_later, call_soon, create_future, create_task,
+    create_task_named, current_task, metrics,
     op::submit,
     run, set_exception_handler,
     time::{Duration, Instant, now, sleep, timeout},
@@ -257,7 +258,7 @@ fn task_34_callbacks_queued_before_sleep_zero_run_first() {
 }
 
 #[test]
-fn task_36_current_task_is_the_one_that_runs_and_none_outside() {
+fn task_36_task_38_current_task_is_the_one_that_runs_and_none_outside() {
     assert!(current_task().is_none());
     run(async {
         let main = current_task().unwrap().id();
@@ -272,6 +273,75 @@ fn task_36_current_task_is_the_one_that_runs_and_none_outside() {
         assert!(!seen.get(), "a callback is no task");
     });
     assert!(current_task().is_none());
+}
+
+#[test]
+fn task_26_a_panic_on_the_way_out_of_a_cancel_is_the_result() {
+    on_both(async || {
+        let mut task = create_task(async {
+            let _bomb = DropBomb;
+            pending::<()>().await;
+        });
+        yield_now().await;
+        assert!(task.cancel());
+        assert_eq!(panic_text((&mut task).await), "a destructor panics");
+        assert!(task.done() && !task.cancelled());
+    });
+}
+
+#[test]
+fn task_43_a_future_that_no_loop_takes_is_dropped_quietly() {
+    let drops = DropCount::default();
+    run(async {});
+    let probe = drops.probe();
+    let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        drop(create_task(async move { drop(probe) }));
+    }));
+    assert!(refused.is_err());
+    assert_eq!(drops.get(), 1);
+}
+
+#[test]
+fn task_44_a_future_as_a_result_is_not_awaited() {
+    on_both(async || {
+        let (resolver, future) = create_future();
+        let given = create_task(std::future::ready(future)).await.unwrap();
+        assert!(!given.done());
+        resolver.set_result(7).unwrap();
+        assert_eq!(given.await, Ok(7));
+    });
+}
+
+#[test]
+fn task_52_tasks_are_listed_while_other_threads_make_some() {
+    const THREADS: usize = 3;
+    const TASKS: usize = 100;
+    run(async {
+        let home = corio_runtime::handle();
+        let makers: Vec<_> = (0..THREADS)
+            .map(|_| {
+                std::thread::spawn(move || {
+                    for _ in 0..TASKS {
+                        drop(corio_runtime::run_coroutine_threadsafe(&home, pending::<()>));
+                    }
+                })
+            })
+            .collect();
+        let mut known = 1;
+        while known < 1 + THREADS * TASKS {
+            let tasks = all_tasks();
+            assert!(tasks.len() >= known, "tasks got lost");
+            known = tasks.len();
+            assert_eq!(tasks.iter().filter(|task| task.state() == TaskState::Running).count(), 1);
+            let mut ids: Vec<_> = tasks.iter().map(|task| task.id()).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            assert_eq!(ids.len(), known, "a task twice");
+            assert!(ids.contains(&current_task().unwrap().id()));
+            sleep(Duration::from_micros(100)).await;
+        }
+        makers.into_iter().for_each(|maker| maker.join().unwrap());
+    });
 }
 
 #[test]
@@ -807,6 +877,37 @@ fn loop_07_equal_deadlines_fire_in_the_order_of_creation() {
             sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(*order.borrow(), (0..200).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn loop_13_timers_fire_in_the_order_of_their_deadlines_alone() {
+    on_both(async || {
+        let order = log();
+        let start = now();
+        for n in (0..100u64).map(|n| n * 37 % 100) {
+            let order = order.clone();
+            call_at(start + Duration::from_micros(20 * n), move || order.borrow_mut().push(n));
+        }
+        while order.borrow().len() < 100 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(*order.borrow(), (0..100).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn loop_09_cancelled_timers_do_not_end_the_sleep() {
+    on_both(async || {
+        for millis in 1..=9 {
+            call_later(Duration::from_millis(millis), || unreachable!("it was cancelled")).cancel();
+        }
+        assert_eq!(metrics().timers, 0);
+        let (start, enters) = (now(), metrics().ring.enters);
+        sleep(Duration::from_millis(20)).await;
+        assert!(now() - start >= Duration::from_millis(20));
+        let used = metrics().ring.enters - enters;
+        assert!(used <= 4, "{used} enters for one sleep");
     });
 }
 

@@ -149,6 +149,52 @@ fn to_16_a_deadline_can_be_moved_and_taken_away() {
 }
 
 #[test]
+fn to_02_an_absolute_deadline_is_seen_and_kept() {
+    on_both(async || {
+        let at = now() + ms(2);
+        assert!(timeout_at(at, std::future::pending::<()>()).await.is_err());
+        assert!(now() >= at);
+        let at = now() + ms(2);
+        let ended = timeout_scope(Duration::MAX, async |deadline| {
+            deadline.reschedule(at);
+            assert_eq!(deadline.when(), Some(at));
+            std::future::pending::<()>().await;
+        });
+        assert!(ended.await.is_err() && now() >= at);
+    });
+}
+
+#[test]
+fn to_06_without_a_deadline_the_body_has_all_the_time() {
+    on_both(async || {
+        let value = timeout_scope(Duration::MAX, async |deadline| {
+            assert_eq!((deadline.when(), deadline.expired()), (None, false));
+            sleep(ms(2)).await;
+            assert!(!deadline.expired());
+            7
+        });
+        assert_eq!(value.await, Ok(7));
+        assert_eq!(timeout(Duration::MAX, async { 8 }).await, Ok(8));
+    });
+}
+
+#[test]
+fn to_09_a_deadline_in_the_past_beats_sleep_zero() {
+    on_both(async || {
+        let past = now() - Duration::from_secs(11);
+        assert!(timeout_at(past, sleep(Duration::ZERO)).await.is_err());
+        let reached = Cell::new(false);
+        let ended = timeout_scope(Duration::from_secs(60), async |deadline| {
+            deadline.reschedule(past);
+            assert!(deadline.when() < Some(now()));
+            sleep(Duration::ZERO).await;
+            reached.set(true);
+        });
+        assert!(ended.await.is_err() && !reached.get());
+    });
+}
+
+#[test]
 fn to_18_to_19_to_20_a_cleanup_has_timeouts_of_its_own() {
     on_both(async || {
         let log = Log::new();

@@ -33,7 +33,7 @@ fn thr_01_thr_02_values_and_panics_come_back() {
 }
 
 #[test]
-fn thr_06_the_loop_runs_meanwhile_and_the_thread_is_another() {
+fn fut_10_thr_06_the_loop_runs_meanwhile_and_the_thread_is_another() {
     run(async {
         let here = thread::current().id();
         let (send, receive) = mpsc::channel();
@@ -49,7 +49,7 @@ fn thr_06_the_loop_runs_meanwhile_and_the_thread_is_another() {
 }
 
 #[test]
-fn fut_10_fut_11_thr_07_a_call_that_nobody_awaits_is_not_begun_or_runs_to_its_end() {
+fn thr_07_a_call_that_has_begun_runs_to_its_end_though_nobody_awaits_it() {
     run(async {
         let (begun, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (send, receive) = mpsc::channel();
@@ -72,16 +72,94 @@ fn fut_10_fut_11_thr_07_a_call_that_nobody_awaits_is_not_begun_or_runs_to_its_en
     });
 }
 
+/// Threads of a pool at most, as asyncio's default.
+fn pool_size() -> usize {
+    (thread::available_parallelism().unwrap().get() + 4).min(32)
+}
+
 #[test]
-fn the_pool_is_bounded_and_serves_in_the_end() {
+fn fut_11_thr_07_a_cancelled_call_that_has_not_begun_never_does() {
     run(async {
-        let most = (thread::available_parallelism().unwrap().get() + 4).min(32);
+        let begun = Arc::new(AtomicUsize::new(0));
+        let barrier = Arc::new(Barrier::new(pool_size() + 1));
+        let busy: Vec<_> = (0..pool_size())
+            .map(|_| {
+                let barrier = barrier.clone();
+                create_task(to_thread(move || barrier.wait().is_leader()))
+            })
+            .collect();
+        turns(1).await;
+        let count = begun.clone();
+        let late = create_task(to_thread(move || count.fetch_add(1, Ordering::SeqCst)));
+        turns(1).await;
+        assert!(late.cancel());
+        assert!(matches!(late.await, Err(TaskError::Cancelled)));
+        barrier.wait();
+        gather(busy).await;
+        // The pool serves in order: what comes behind it has run when this has.
+        to_thread(|| ()).await;
+        assert_eq!(begun.load(Ordering::SeqCst), 0);
+    });
+}
+
+#[test]
+fn thr_03_thr_04_each_of_ten_concurrent_calls_runs_once() {
+    on_both(async || {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let sum = gather((0..10).map(|_| {
+            let calls = calls.clone();
+            to_thread(move || {
+                calls.fetch_add(1, Ordering::SeqCst);
+                1
+            })
+        }));
+        assert_eq!(sum.await.into_iter().sum::<u32>(), 10);
+        assert_eq!(calls.load(Ordering::SeqCst), 10);
+    });
+}
+
+#[test]
+fn thr_07_thr_08_the_end_waits_no_longer_than_its_limit_for_a_thread() {
+    let mut runner = Runner::builder().backend(Backend::Uring).thread_join_timeout(ms(10)).build().unwrap();
+    let (send, receive) = mpsc::channel::<()>();
+    let (done, wait) = mpsc::channel();
+    let heard = Rc::new(Cell::new(0));
+    let count = heard.clone();
+    runner.run(async move {
+        corio_runtime::set_exception_handler(move |context| {
+            assert!(context.message().contains("did not end within 10ms"), "{context}");
+            count.set(count.get() + 1);
+        });
+        let begun = Arc::new(AtomicUsize::new(0));
+        let begins = begun.clone();
+        drop(create_task(to_thread(move || {
+            begins.store(1, Ordering::SeqCst);
+            assert!(receive.recv().is_err());
+            // The loop is gone: nothing is left to be told of this end.
+            done.send(()).unwrap();
+        })));
+        while begun.load(Ordering::SeqCst) == 0 {
+            sleep(ms(1)).await;
+        }
+    });
+    drop(runner);
+    assert_eq!(heard.get(), 1);
+    drop(send);
+    wait.recv().unwrap();
+    run(async { assert_eq!(to_thread(|| 1).await, 1) });
+}
+
+#[test]
+fn thr_09_the_pool_is_bounded_and_serves_in_the_end() {
+    run(async {
+        let most = pool_size();
         let (now, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let calls = (0..5 * most).map(|n| {
             let (now, peak) = (now.clone(), peak.clone());
             to_thread(move || {
                 peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 thread::sleep(ms(2));
+                assert_eq!(thread::current().name(), Some("corio-blocking"));
                 now.fetch_sub(1, Ordering::SeqCst);
                 n
             })
@@ -144,11 +222,6 @@ fn thr_10_thr_11_thr_13_a_thread_gets_the_value_the_panic_or_the_cancel() {
             run_coroutine_threadsafe::<_, _, ()>(&home, fail).result(None)
         });
         assert!(matches!(failed.await, Err(ConcurrentError::Panicked(p)) if p.message() == "Fail!"));
-        let made = on_thread(|home| {
-            let make = || -> std::future::Ready<()> { panic!("in the making") };
-            run_coroutine_threadsafe(&home, make).result(None)
-        });
-        assert!(matches!(made.await, Err(ConcurrentError::Panicked(_))));
         let cancelled = on_thread(|home| {
             let task = async {
                 corio_runtime::current_task().unwrap().cancel();
@@ -157,6 +230,39 @@ fn thr_10_thr_11_thr_13_a_thread_gets_the_value_the_panic_or_the_cancel() {
             run_coroutine_threadsafe(&home, || task).result(None)
         });
         assert!(matches!(cancelled.await, Err(ConcurrentError::Cancelled)));
+    });
+}
+
+#[test]
+fn thr_14_a_task_that_cannot_be_made_is_told_to_the_thread_and_to_the_handler() {
+    run(async {
+        let heard = Rc::new(Cell::new(0));
+        let count = heard.clone();
+        corio_runtime::set_exception_handler(move |context| {
+            assert!(context.message().ends_with("panicked: in the making"), "{context}");
+            count.set(count.get() + 1);
+        });
+        let made = on_thread(|home| {
+            let make = || -> std::future::Ready<()> { panic!("in the making") };
+            run_coroutine_threadsafe(&home, make).result(None)
+        });
+        assert!(matches!(made.await, Err(ConcurrentError::Panicked(p)) if p.message() == "in the making"));
+        assert_eq!(heard.get(), 1);
+    });
+}
+
+#[test]
+fn fut_12_an_answer_that_is_there_is_kept_by_a_late_cancel() {
+    run(async {
+        let outcome = on_thread(|home| {
+            let mut answer = run_coroutine_threadsafe(&home, || async { 42 });
+            while !answer.done() {
+                thread::yield_now();
+            }
+            assert!(!answer.cancel());
+            answer.result(None)
+        });
+        assert!(matches!(outcome.await, Ok(42)));
     });
 }
 

@@ -208,7 +208,7 @@ fn wf_14_wf_15_a_cancelled_wait_for_drops_what_is_inside() {
 #[test]
 fn wf_16_wf_17_a_shielded_task_is_unharmed() {
     on_both(async || {
-        let mut inner = sleeper(5);
+        let mut inner = sleeper(10_000);
         assert!(wait_for(&mut inner, ms(1)).await.is_err(), "waiting by reference cancels nothing");
         let cancel = inner.cancel_handle();
         assert!(wait_for(shield(inner), Duration::ZERO).await.is_err());

@@ -261,6 +261,12 @@ macro_rules! queue {
 
         impl<T $(: $bound)?> $name<T> {
             /// An empty queue that holds `maxsize` items at most; 0 for any number.
+            ///
+            /// ```
+            #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(2);")]
+            /// assert!(queue.empty() && queue.maxsize() == 2);
+            /// queue.put_nowait(1).unwrap();
+            /// ```
             pub const fn new(maxsize: usize) -> $name<T> {
                 $name { core: Core::new($empty, maxsize) }
             }
@@ -270,6 +276,16 @@ macro_rules! queue {
             ///
             /// Dropped while it waits, nothing was put, and the item is dropped.
             ///
+            /// ```
+            /// # futures::executor::block_on(async {
+            #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(1);")]
+            /// queue.put(7).await.unwrap();
+            /// assert_eq!(queue.qsize(), 1);
+            /// queue.shutdown(false);
+            /// assert_eq!(queue.put(8).await, Err(corio_sync::PutError::ShutDown(8)));
+            /// # });
+            /// ```
+            ///
             /// # Errors
             /// [`PutError::ShutDown`], with the item.
             pub async fn put(&self, item: T) -> Result<(), PutError<T>> {
@@ -277,6 +293,12 @@ macro_rules! queue {
             }
 
             /// Puts `item` into the queue if there is room that no waiting putter was granted.
+            ///
+            /// ```
+            #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(1);")]
+            /// assert_eq!(queue.put_nowait(7), Ok(()));
+            /// assert_eq!(queue.put_nowait(8), Err(corio_sync::PutError::Full(8)));
+            /// ```
             ///
             /// # Errors
             /// [`PutError::Full`] or [`PutError::ShutDown`], with the item.
@@ -289,6 +311,16 @@ macro_rules! queue {
             ///
             /// Dropped while it waits, no item is lost: one that it had been granted goes to the next getter.
             ///
+            /// ```
+            /// # futures::executor::block_on(async {
+            #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(0);")]
+            /// queue.put_nowait(7).unwrap();
+            /// queue.shutdown(false);
+            /// assert_eq!(queue.get().await, Ok(7));
+            /// assert!(queue.get().await.is_err());
+            /// # });
+            /// ```
+            ///
             /// # Errors
             /// [`QueueShutDown`] once the queue is shut down and nothing is left.
             pub async fn get(&self) -> Result<T, QueueShutDown> {
@@ -297,6 +329,13 @@ macro_rules! queue {
 
             /// Takes the next item, if there is one that no waiting getter was granted.
             ///
+            /// ```
+            #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(0);")]
+            /// assert_eq!(queue.get_nowait(), Err(corio_sync::GetError::Empty));
+            /// queue.put_nowait(7).unwrap();
+            /// assert_eq!(queue.get_nowait(), Ok(7));
+            /// ```
+            ///
             /// # Errors
             /// [`GetError::Empty`], or [`GetError::ShutDown`] if none will come.
             pub fn get_nowait(&self) -> Result<T, GetError> {
@@ -304,30 +343,64 @@ macro_rules! queue {
             }
 
             /// Items in the queue.
+            ///
+            /// ```
+            #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(0);")]
+            /// queue.put_nowait(7).unwrap();
+            /// assert_eq!(queue.qsize(), 1);
+            /// ```
             #[doc(alias = "len")]
             pub fn qsize(&self) -> usize {
                 self.core.len()
             }
 
             /// Most items; 0 for any number.
+            ///
+            /// ```
+            #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(3);")]
+            /// queue.put_nowait(7).unwrap();
+            /// assert_eq!(queue.maxsize(), 3);
+            /// ```
             pub fn maxsize(&self) -> usize {
                 self.core.maxsize
             }
 
             /// Whether there is no item. One that was granted to a waiting getter is there until that one runs, and
             /// `get_nowait` does not give it to another.
+            ///
+            /// ```
+            #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(0);")]
+            /// assert!(queue.empty());
+            /// queue.put_nowait(7).unwrap();
+            /// assert!(!queue.empty());
+            /// ```
             #[doc(alias = "is_empty")]
             pub fn empty(&self) -> bool {
                 self.qsize() == 0
             }
 
             /// Whether there is no room, or what there is was granted to a waiting putter.
+            ///
+            /// ```
+            #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(1);")]
+            /// assert!(!queue.full());
+            /// queue.put_nowait(7).unwrap();
+            /// assert!(queue.full());
+            /// ```
             #[doc(alias = "is_full")]
             pub fn full(&self) -> bool {
                 self.core.full()
             }
 
             /// Reports that an item that was got is worked off (asyncio `task_done`).
+            ///
+            /// ```
+            #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(0);")]
+            /// queue.put_nowait(7).unwrap();
+            /// queue.get_nowait().unwrap();
+            /// assert!(queue.task_done().is_ok());
+            /// assert!(queue.task_done().is_err());
+            /// ```
             ///
             /// # Errors
             /// [`TaskDoneError`] if it is called more often than items were put.
@@ -336,6 +409,19 @@ macro_rules! queue {
             }
 
             /// Waits until every item that was put is reported done (asyncio `join`).
+            ///
+            /// Dropped while it waits, it has no effect.
+            ///
+            /// ```
+            /// # futures::executor::block_on(async {
+            #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(0);")]
+            /// queue.put_nowait(7).unwrap();
+            /// queue.get().await.unwrap();
+            /// queue.task_done().unwrap();
+            /// queue.join().await;
+            /// assert!(queue.empty());
+            /// # });
+            /// ```
             pub async fn join(&self) {
                 self.core.join().await
             }
@@ -343,6 +429,13 @@ macro_rules! queue {
             /// Ends the queue (asyncio `shutdown`): nothing more can be put, and who waits to put gets
             /// [`PutError::ShutDown`]. What is in it can still be got, unless `immediate`: then it is dropped,
             /// and counts as done.
+            ///
+            /// ```
+            #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(0);")]
+            /// queue.put_nowait(7).unwrap();
+            /// queue.shutdown(true);
+            /// assert_eq!(queue.get_nowait(), Err(corio_sync::GetError::ShutDown));
+            /// ```
             pub fn shutdown(&self, immediate: bool) {
                 self.core.shutdown(immediate);
             }

@@ -33,6 +33,16 @@ impl CancelHandle {
     }
 
     /// As [`Task::cancel`]. From another thread the answer is whether the loop is still there to do it.
+    ///
+    /// ```
+    /// corio_runtime::run(async {
+    ///     let mut task = corio_runtime::create_task(std::future::pending::<()>());
+    ///     let cancel = task.cancel_handle();
+    ///     assert!(cancel.cancel());
+    ///     assert!((&mut task).await.is_err());
+    ///     assert!(!cancel.cancel(), "it is done");
+    /// });
+    /// ```
     pub fn cancel(&self) -> bool {
         let CancelHandle { home, key } = *self;
         let here = current::try_with(|lp| (lp.id() == home).then(|| lp.tasks.cancel(key))).flatten();

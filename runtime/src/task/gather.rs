@@ -68,27 +68,47 @@ impl<F: Future> fmt::Debug for Gather<F> {
     }
 }
 
-/// Futures of different types side by side: gives a tuple of their outputs, in the order of the arguments.
+/// Futures of different types side by side: gives a tuple of their outputs, in the order of the arguments; `()` if
+/// there are none. They are 128 at most: for more there is the function [`gather()`].
 ///
 /// ```
 /// corio_runtime::run(async {
 ///     let (a, b, c) = corio_runtime::gather!(async { 1 }, async { "two" }, async { 3.0 }).await;
 ///     assert_eq!((a, b, c), (1, "two", 3.0));
+///     assert_eq!(corio_runtime::gather!().await, ());
 /// });
 /// ```
 #[macro_export]
 #[doc(alias = "join")]
 macro_rules! gather {
+    () => {
+        async {}
+    };
     ($($future:expr),+ $(,)?) => {
-        $crate::__gather!([] $($future,)+)
+        $crate::__gather!([] [4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4] $($future,)+)
     };
 }
 
-/// Gives each future, and the place for its output, a name of its own.
+/// Gives each future, and the place for its output, a name of its own: names of different expansions are different.
+/// Each 4 pays for four futures, which keeps the depth of the expansion far below the compiler's limit.
+///
+/// One more than there may be is refused:
+/// ```compile_fail
+/// let f = || async {};
+/// let _ = corio_runtime::gather!(
+///     f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(),
+///     f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(),
+///     f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(),
+///     f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(),
+///     f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(),
+///     f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(), f(),
+///     f(), f(), f(), f(), f(), f(), f(), f(), f(),
+/// );
+/// ```
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __gather {
-    ([$(($name:ident $output:ident $future:expr))*]) => {
+    ([$(($name:ident $output:ident $future:expr))*] [$($fours:tt)*]) => {
         async {
             $(
                 let mut $output = ::core::option::Option::None;
@@ -107,8 +127,16 @@ macro_rules! __gather {
             ($($output.expect("every future is over"),)*)
         }
     };
-    ([$($done:tt)*] $future:expr, $($rest:tt)*) => {
-        $crate::__gather!([$($done)* (name output $future)] $($rest)*)
+    ([$($done:tt)*] [] $($rest:tt)+) => {
+        ::core::compile_error!("gather! takes 128 futures at most: give more to the function gather()")
+    };
+    ([$($done:tt)*] [4 $($fours:tt)*] $a:expr, $b:expr, $c:expr, $d:expr, $($rest:tt)*) => {
+        $crate::__gather!(
+            [$($done)* (a out_a $a) (b out_b $b) (c out_c $c) (d out_d $d)] [$($fours)*] $($rest)*
+        )
+    };
+    ([$($done:tt)*] [$($fours:tt)*] $future:expr, $($rest:tt)*) => {
+        $crate::__gather!([$($done)* (name output $future)] [$($fours)*] $($rest)*)
     };
 }
 

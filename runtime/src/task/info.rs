@@ -66,31 +66,78 @@ impl TaskInfo {
     }
 
     /// The task's number.
+    ///
+    /// ```
+    /// corio_runtime::run(async {
+    ///     let task = corio_runtime::create_task(async { corio_runtime::current_task().unwrap().id() });
+    ///     let id = task.id();
+    ///     assert_eq!(task.await.unwrap(), id);
+    /// });
+    /// ```
     pub fn id(&self) -> TaskId {
         self.id
     }
 
     /// The name given, or "Task-N".
+    ///
+    /// ```
+    /// use corio_runtime::{create_task_named, current_task, run};
+    /// run(async {
+    ///     let task = create_task_named("watchdog", async { current_task().unwrap().name() });
+    ///     assert_eq!(task.await.unwrap(), "watchdog");
+    /// });
+    /// ```
     pub fn name(&self) -> String {
         self.name.clone().unwrap_or_else(|| self.id.to_string())
     }
 
     /// How far it was.
+    ///
+    /// ```
+    /// use corio_runtime::{TaskState, current_task, run};
+    /// run(async { assert_eq!(current_task().unwrap().state(), TaskState::Running) });
+    /// ```
     pub fn state(&self) -> TaskState {
         self.state
     }
 
     /// Where the task was created.
+    ///
+    /// ```
+    /// corio_runtime::run(async {
+    ///     let line = line!() + 1;
+    ///     let task = corio_runtime::create_task(async { corio_runtime::current_task().unwrap().location().line() });
+    ///     assert_eq!(task.await.unwrap(), line);
+    /// });
+    /// ```
     pub fn location(&self) -> &'static Location<'static> {
         self.location
     }
 
     /// The task that created it.
+    ///
+    /// ```
+    /// use corio_runtime::{create_task, current_task, run};
+    /// run(async {
+    ///     let task = create_task(async { current_task().unwrap().parent() });
+    ///     assert_eq!(task.await.unwrap(), current_task().map(|main| main.id()));
+    /// });
+    /// ```
     pub fn parent(&self) -> Option<TaskId> {
         self.parent
     }
 
     /// Cancels the task, as [`Task::cancel`](crate::Task::cancel) does.
+    ///
+    /// ```
+    /// use corio_runtime::{all_tasks, create_task_named, run};
+    /// run(async {
+    ///     let task = create_task_named("stuck", std::future::pending::<()>());
+    ///     let stuck = all_tasks().into_iter().find(|task| task.name() == "stuck").unwrap();
+    ///     assert!(stuck.cancel());
+    ///     assert!(task.await.is_err());
+    /// });
+    /// ```
     pub fn cancel(&self) -> bool {
         self.task.is_some_and(|(home, key)| CancelHandle::new(home, key).cancel())
     }

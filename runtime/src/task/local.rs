@@ -34,11 +34,24 @@ pub struct TaskLocal<T: 'static> {
 
 impl<T: 'static> TaskLocal<T> {
     /// A variable without a value.
+    ///
+    /// ```
+    /// static USER: corio_runtime::TaskLocal<String> = corio_runtime::TaskLocal::new();
+    /// corio_runtime::run(async { assert_eq!(USER.get(), None) });
+    /// ```
     pub const fn new() -> TaskLocal<T> {
         TaskLocal { _place: 0, _value: PhantomData }
     }
 
     /// Gives the running task a value.
+    ///
+    /// ```
+    /// static USER: corio_runtime::TaskLocal<&str> = corio_runtime::TaskLocal::new();
+    /// corio_runtime::run(async {
+    ///     USER.set("ann");
+    ///     assert_eq!(USER.get(), Some("ann"));
+    /// });
+    /// ```
     ///
     /// # Panics
     /// Outside a running loop.
@@ -60,6 +73,16 @@ impl<T: 'static> TaskLocal<T> {
     }
 
     /// A clone of the running task's value; `None` if it has none, or outside a running loop.
+    ///
+    /// ```
+    /// static USER: corio_runtime::TaskLocal<&str> = corio_runtime::TaskLocal::new();
+    /// assert_eq!(USER.get(), None);
+    /// corio_runtime::run(async {
+    ///     USER.set("ann");
+    ///     let child = corio_runtime::create_task(async { USER.get() });
+    ///     assert_eq!(child.await.unwrap(), Some("ann"));
+    /// });
+    /// ```
     pub fn get(&'static self) -> Option<T>
     where
         T: Clone,
@@ -68,6 +91,15 @@ impl<T: 'static> TaskLocal<T> {
     }
 
     /// Runs `f` with the running task's value, if it has one.
+    ///
+    /// ```
+    /// static USER: corio_runtime::TaskLocal<String> = corio_runtime::TaskLocal::new();
+    /// corio_runtime::run(async {
+    ///     assert_eq!(USER.with(String::len), None);
+    ///     USER.set("ann".to_owned());
+    ///     assert_eq!(USER.with(String::len), Some(3));
+    /// });
+    /// ```
     pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Option<R> {
         let key = self.key();
         let value = current::try_with(|lp| {

@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     fmt,
     future::{Future, poll_fn},
+    mem,
     ops::ControlFlow,
     pin::{Pin, pin},
     rc::Rc,
@@ -17,7 +18,7 @@ use super::many::Many;
 /// cannot be left while one of them runs, and dropping it drops them.
 ///
 /// They take turns on one task; for children that are tasks of their own there is
-/// [`task_group`](crate::task_group). A panic of one goes on in the caller.
+/// [`task_group`](crate::task_group). A panic of one goes on in the caller, and drops the others.
 ///
 /// ```
 /// use corio_runtime::{scope, yield_now};
@@ -37,8 +38,19 @@ use super::many::Many;
 ///     assert_eq!(*lengths.borrow(), [2, 3, 5]);
 /// });
 /// ```
+///
+/// What the body owns ends before its children may, so they cannot borrow it:
+/// ```compile_fail
+/// # use corio_runtime::scope;
+/// corio_runtime::run(scope(async |scope| {
+///     let word = String::from("in the body");
+///     let lent = &word;
+///     scope.spawn(async move { println!("{lent}") });
+/// }));
+/// ```
 pub async fn scope<'env, R>(body: impl AsyncFnOnce(&Scope<'env>) -> R) -> R {
-    let scope = Scope { started: Rc::default() };
+    let scope = Scope { started: Rc::new(RefCell::new(Some(Vec::new()))) };
+    let _closes = Closes(&scope);
     let mut children = Many::new([]);
     let mut body = pin!(body(&scope));
     let mut value = None;
@@ -48,19 +60,10 @@ pub async fn scope<'env, R>(body: impl AsyncFnOnce(&Scope<'env>) -> R) -> R {
         {
             value = Some(ready);
         }
-        loop {
-            let started = scope.started.take();
-            let none = started.is_empty();
-            started.into_iter().for_each(|child| children.push(child));
-            if none && children.live() == 0 {
-                break;
-            }
-            let _ = children.poll(cx, |_, ()| ControlFlow::Continue(()));
-            // Children may have started children.
-            if scope.started.borrow().is_empty() {
-                break;
-            }
-        }
+        scope.take_started().for_each(|child| children.push(child));
+        let _ = children.poll(cx, |_, ()| ControlFlow::Continue(()));
+        // Those that children started have their first turn in the next one.
+        scope.take_started().for_each(|child| children.push(child));
         if children.live() > 0 { Poll::Pending } else { value.take().map_or(Poll::Pending, Poll::Ready) }
     })
     .await
@@ -71,13 +74,26 @@ type Child<'env> = Pin<Box<dyn Future<Output = ()> + 'env>>;
 /// Where [`scope`] starts children. Clones are the same scope.
 #[derive(Clone)]
 pub struct Scope<'env> {
-    started: Rc<RefCell<Vec<Child<'env>>>>,
+    /// `None` once the scope is over.
+    started: Rc<RefCell<Option<Vec<Child<'env>>>>>,
 }
 
 impl<'env> Scope<'env> {
     /// Starts `future` as a child. Its output is what the returned handle gives; the handle need not be kept.
+    /// After the scope is over, `future` is dropped at once.
+    ///
+    /// ```
+    /// corio_runtime::run(async {
+    ///     let words = ["one", "three"];
+    ///     let sum = corio_runtime::scope(async |scope| {
+    ///         let [a, b] = words.each_ref().map(|word| scope.spawn(async { word.len() }));
+    ///         a.await + b.await
+    ///     });
+    ///     assert_eq!(sum.await, 8);
+    /// });
+    /// ```
     pub fn spawn<T: 'env>(&self, future: impl Future<Output = T> + 'env) -> ScopedTask<T> {
-        let place = Rc::new(RefCell::new(Output { value: None, waker: None }));
+        let place = Rc::new(RefCell::new(Output { value: None, given: false, waker: None }));
         let theirs = Rc::clone(&place);
         let child = async move {
             let value = future.await;
@@ -90,8 +106,31 @@ impl<'env> Scope<'env> {
                 waker.wake();
             }
         };
-        self.started.borrow_mut().push(Box::pin(child));
+        // Boxed before the borrow, and dropped after it.
+        let child: Child<'env> = Box::pin(child);
+        let refused = match &mut *self.started.borrow_mut() {
+            Some(started) => {
+                started.push(child);
+                None
+            }
+            None => Some(child),
+        };
+        drop(refused);
         ScopedTask { place }
+    }
+
+    fn take_started(&self) -> impl Iterator<Item = Child<'env>> + use<'env> {
+        self.started.borrow_mut().as_mut().map(mem::take).unwrap_or_default().into_iter()
+    }
+}
+
+/// The end of the scope: drops what never ran, which may hold the scope itself.
+struct Closes<'a, 'env>(&'a Scope<'env>);
+
+impl Drop for Closes<'_, '_> {
+    fn drop(&mut self) {
+        let left = self.0.started.take();
+        drop(left);
     }
 }
 
@@ -103,10 +142,20 @@ impl fmt::Debug for Scope<'_> {
 
 struct Output<T> {
     value: Option<T>,
+    given: bool,
     waker: Option<Waker>,
 }
 
+impl<T> Output<T> {
+    fn is_done(&self) -> bool {
+        self.given || self.value.is_some()
+    }
+}
+
 /// The output of a child of a [`Scope`]. If the scope is dropped before the child ends, it is never ready.
+///
+/// # Panics
+/// When it is polled after it was ready.
 pub struct ScopedTask<T> {
     place: Rc<RefCell<Output<T>>>,
 }
@@ -115,11 +164,15 @@ impl<T> Future for ScopedTask<T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        if let Some(value) = self.place.borrow_mut().value.take() {
+        let waker = cx.waker().clone();
+        let mut place = self.place.borrow_mut();
+        assert!(!place.given, "a ScopedTask was polled after it was ready");
+        if let Some(value) = place.value.take() {
+            place.given = true;
             return Poll::Ready(value);
         }
-        let waker = cx.waker().clone();
-        let old = self.place.borrow_mut().waker.replace(waker);
+        let old = place.waker.replace(waker);
+        drop(place);
         drop(old);
         Poll::Pending
     }
@@ -127,6 +180,6 @@ impl<T> Future for ScopedTask<T> {
 
 impl<T> fmt::Debug for ScopedTask<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ScopedTask").field("done", &self.place.borrow().value.is_some()).finish()
+        f.debug_struct("ScopedTask").field("done", &self.place.borrow().is_done()).finish()
     }
 }

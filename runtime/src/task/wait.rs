@@ -2,12 +2,13 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    ops::ControlFlow,
+    pin::pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use super::{Task, TaskError, table::Outcome};
+use super::{Task, TaskError, many::Many, table::Outcome};
 use crate::{current, time};
 
 /// When [`wait`] returns.
@@ -82,6 +83,22 @@ async fn wait_until<T: 'static>(
     timeout: Option<Duration>,
     failed: impl Fn(&Task<T>) -> bool,
 ) -> (Vec<Task<T>>, Vec<Task<T>>) {
+    let failed = &failed;
+    let ends = tasks.iter().map(|task| {
+        poll_fn(move |cx| if task.watch(cx) { Poll::Ready(failed(task)) } else { Poll::Pending })
+    });
+    wait_for_ends(ends, when, timeout).await;
+    tasks.into_iter().partition(Task::done)
+}
+
+/// Waits for as many of `ends` as `when` says; each tells whether its task failed. A wake costs a look at the task that
+/// ended, not at all of them.
+async fn wait_for_ends(
+    ends: impl IntoIterator<Item = impl Future<Output = bool>>,
+    when: ReturnWhen,
+    timeout: Option<Duration>,
+) {
+    let mut ends = Many::new(ends);
     let mut deadline = pin!(async {
         match timeout {
             Some(duration) => time::sleep(duration).await,
@@ -89,36 +106,14 @@ async fn wait_until<T: 'static>(
         }
     });
     poll_fn(|cx| {
-        if enough(&tasks, when, &failed, cx) { Poll::Ready(()) } else { poll_deadline(deadline.as_mut(), cx) }
+        let enough = ends.poll(cx, |_, failed| match when {
+            ReturnWhen::FirstCompleted => ControlFlow::Break(()),
+            ReturnWhen::FirstException if failed => ControlFlow::Break(()),
+            ReturnWhen::FirstException | ReturnWhen::AllCompleted => ControlFlow::Continue(()),
+        });
+        if enough.is_break() || ends.live() == 0 { Poll::Ready(()) } else { deadline.as_mut().poll(cx) }
     })
     .await;
-    tasks.into_iter().partition(Task::done)
-}
-
-fn poll_deadline(deadline: Pin<&mut impl Future<Output = ()>>, cx: &mut Context<'_>) -> Poll<()> {
-    deadline.poll(cx)
-}
-
-/// Whether it is time to return; until then the end of each task wakes the caller.
-fn enough<T: 'static>(
-    tasks: &[Task<T>],
-    when: ReturnWhen,
-    failed: &impl Fn(&Task<T>) -> bool,
-    cx: &mut Context<'_>,
-) -> bool {
-    let mut done = 0;
-    for task in tasks {
-        if !task.watch(cx) {
-            continue;
-        }
-        done += 1;
-        match when {
-            ReturnWhen::FirstCompleted => return true,
-            ReturnWhen::FirstException if failed(task) => return true,
-            ReturnWhen::FirstException | ReturnWhen::AllCompleted => {}
-        }
-    }
-    done == tasks.len()
 }
 
 impl<T> Task<T> {
@@ -127,5 +122,45 @@ impl<T> Task<T> {
         self.taken.is_some()
             || current::try_with(|lp| lp.id() != self.loop_id || lp.tasks.watch(self.key, cx.waker()))
                 .unwrap_or(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::{create_future, create_task, run, yield_now};
+
+    #[test]
+    fn each_end_of_ten_thousand_costs_one_look() {
+        const TASKS: usize = 10_000;
+        run(async {
+            let (resolvers, futures): (Vec<_>, Vec<_>) = (0..TASKS).map(|_| create_future()).unzip();
+            let tasks: Vec<_> = futures.into_iter().map(create_task).collect();
+            drop(create_task(async move {
+                for resolver in resolvers {
+                    resolver.set_result(()).unwrap();
+                    // Each end comes in a turn of its own.
+                    yield_now().await;
+                }
+            }));
+            let (looks, polls) = (Cell::new(0), Cell::new(0));
+            let ends = tasks.iter().map(|task| {
+                poll_fn(|cx| {
+                    looks.set(looks.get() + 1);
+                    if task.watch(cx) { Poll::Ready(false) } else { Poll::Pending }
+                })
+            });
+            let mut all = pin!(wait_for_ends(ends, ReturnWhen::AllCompleted, None));
+            poll_fn(|cx| {
+                polls.set(polls.get() + 1);
+                all.as_mut().poll(cx)
+            })
+            .await;
+            assert!(polls.get() >= TASKS, "too few wakes to mean anything: {}", polls.get());
+            assert_eq!(looks.get(), 2 * TASKS, "one at first, and one at its end");
+            assert!(tasks.iter().all(Task::done));
+        });
     }
 }

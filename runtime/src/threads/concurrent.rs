@@ -7,20 +7,21 @@ use std::{
     io,
     panic::{self, AssertUnwindSafe, Location},
     pin::Pin,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
 
-use crate::{CancelHandle, Handle, PanicPayload, current::Loop};
+use super::answer::{self, Awaited, answer};
+use crate::{CancelHandle, ExceptionContext, Handle, PanicPayload, current::Loop};
 
 /// Runs the future that `f` makes as a task of the loop `handle`, from any thread (asyncio
 /// `run_coroutine_threadsafe`). `f` goes to the loop, the future is made there: it need not be `Send`.
 ///
 /// Whatever happens there is an answer: the value, a panic, [`ConcurrentError::Cancelled`], or
-/// [`ConcurrentError::LoopClosed`] if the loop ends before it takes `f`.
+/// [`ConcurrentError::LoopClosed`] if the loop ends before it takes `f`. A panic of `f` itself goes to the loop's
+/// exception handler too.
 ///
 /// ```
 /// use corio_runtime::{handle, run, run_coroutine_threadsafe};
@@ -41,35 +42,34 @@ where
     T: Send + 'static,
 {
     let location = Location::caller();
-    let shared = Arc::new(Shared { state: Mutex::new(State::default()), done: Condvar::new() });
-    let answer = Answer { shared: Arc::clone(&shared), otherwise: Some(ConcurrentError::LoopClosed) };
-    // A closed loop drops the call, and with it the answer.
-    let _ = handle.post(Box::new(move |lp| start(lp, f, answer, location)));
-    ConcurrentFuture { shared, home: *handle }
+    let (owed, answer) = answer(Err(ConcurrentError::LoopClosed));
+    // A closed loop drops the call, and with it the end that owes the answer.
+    let _ = handle.post(Box::new(move |lp| start(lp, f, owed, location)));
+    ConcurrentFuture { answer, home: *handle }
 }
 
-fn start<F, Fut, T>(lp: &Loop, f: F, mut answer: Answer<T>, location: &'static Location<'static>)
+fn start<F, Fut, T>(lp: &Loop, f: F, mut owed: Owed<T>, location: &'static Location<'static>)
 where
     F: FnOnce() -> Fut,
     Fut: Future<Output = T> + 'static,
     T: Send + 'static,
 {
-    if answer.shared.lock().cancelled {
-        return answer.give(Err(ConcurrentError::Cancelled));
+    if owed.is_cancelled() {
+        return owed.give(Err(ConcurrentError::Cancelled));
     }
     match panic::catch_unwind(AssertUnwindSafe(f)) {
-        Err(payload) => answer.give(Err(ConcurrentError::Panicked(PanicPayload::new(payload)))),
+        Err(payload) => {
+            let panic = PanicPayload::new(payload);
+            let text = format!("run_coroutine_threadsafe: no task was made: panicked: {}", panic.message());
+            owed.give(Err(ConcurrentError::Panicked(panic)));
+            lp.exceptions.report(&ExceptionContext::new(text));
+        }
         Ok(future) => {
-            answer.otherwise = Some(ConcurrentError::Cancelled);
-            let shared = Arc::clone(&answer.shared);
-            let task = lp.create_task(Answering { future: Some(future), answer }, location);
-            let cancelled = {
-                let mut state = shared.lock();
-                state.task = Some(task.cancel_handle());
-                state.cancelled
-            };
+            owed.otherwise(Err(ConcurrentError::Cancelled));
+            let starter = owed.starter();
+            let task = lp.create_task(Answering { future: Some(future), owed }, location);
             // Asked for while it was made.
-            if cancelled {
+            if starter.started(task.cancel_handle()) {
                 task.cancel();
             }
         }
@@ -79,7 +79,7 @@ where
 /// The answer to come from another loop. Dropping it leaves the task running.
 #[must_use = "dropping it detaches the task"]
 pub struct ConcurrentFuture<T> {
-    shared: Arc<Shared<T>>,
+    answer: Awaited<Result<T, ConcurrentError>, CancelHandle>,
     home: Handle,
 }
 
@@ -92,33 +92,16 @@ impl<T> ConcurrentFuture<T> {
     /// # Panics
     /// If it would block the very loop that has to answer, and after the answer was given.
     pub fn result(&mut self, timeout: Option<Duration>) -> Result<T, ConcurrentError> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut state = self.shared.lock();
-        loop {
-            if let Some(outcome) = state.take() {
-                return outcome;
-            }
-            assert!(!self.home.is_current(), "result() would block the loop that has to give it: await it");
-            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            state = match left {
-                Some(Duration::ZERO) => return Err(ConcurrentError::TimedOut),
-                Some(left) => {
-                    self.shared.done.wait_timeout(state, left).map_or_else(|e| e.into_inner().0, |w| w.0)
-                }
-                None => self.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner),
-            };
+        if let Some(outcome) = self.answer.take() {
+            return outcome;
         }
+        assert!(!self.home.is_current(), "result() would block the loop that has to give it: await it");
+        self.answer.wait(timeout).unwrap_or(Err(ConcurrentError::TimedOut))
     }
 
     /// Cancels the task, also before it begins; `false` if the answer is there.
     pub fn cancel(&self) -> bool {
-        let mut state = self.shared.lock();
-        if state.is_done() {
-            return false;
-        }
-        state.cancelled = true;
-        let task = state.task;
-        drop(state);
+        let Some(task) = self.answer.cancel() else { return false };
         if let Some(task) = task {
             task.cancel();
         }
@@ -127,7 +110,7 @@ impl<T> ConcurrentFuture<T> {
 
     /// Whether the answer is there.
     pub fn done(&self) -> bool {
-        self.shared.lock().is_done()
+        self.answer.is_done()
     }
 }
 
@@ -135,15 +118,7 @@ impl<T> Future for ConcurrentFuture<T> {
     type Output = Result<T, ConcurrentError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let waker = cx.waker().clone();
-        let mut state = self.shared.lock();
-        if let Some(outcome) = state.take() {
-            return Poll::Ready(outcome);
-        }
-        let old = state.waker.replace(waker);
-        drop(state);
-        drop(old);
-        Poll::Pending
+        self.answer.poll(cx.waker()).map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -153,71 +128,7 @@ impl<T> fmt::Debug for ConcurrentFuture<T> {
     }
 }
 
-struct Shared<T> {
-    state: Mutex<State<T>>,
-    done: Condvar,
-}
-
-impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct State<T> {
-    outcome: Option<Result<T, ConcurrentError>>,
-    /// The outcome was given to the caller.
-    taken: bool,
-    waker: Option<Waker>,
-    task: Option<CancelHandle>,
-    cancelled: bool,
-}
-
-impl<T> Default for State<T> {
-    fn default() -> State<T> {
-        State { outcome: None, taken: false, waker: None, task: None, cancelled: false }
-    }
-}
-
-impl<T> State<T> {
-    fn is_done(&self) -> bool {
-        self.taken || self.outcome.is_some()
-    }
-
-    fn take(&mut self) -> Option<Result<T, ConcurrentError>> {
-        assert!(!self.taken, "a ConcurrentFuture was asked again after it gave its answer");
-        let outcome = self.outcome.take();
-        self.taken = outcome.is_some();
-        outcome
-    }
-}
-
-/// Owes the answer: dropped, it gives `otherwise`.
-struct Answer<T> {
-    shared: Arc<Shared<T>>,
-    otherwise: Option<ConcurrentError>,
-}
-
-impl<T> Answer<T> {
-    fn give(&mut self, outcome: Result<T, ConcurrentError>) {
-        self.otherwise = None;
-        let waker = {
-            let mut state = self.shared.lock();
-            state.outcome = Some(outcome);
-            state.waker.take()
-        };
-        self.shared.done.notify_all();
-        waker.into_iter().for_each(Waker::wake);
-    }
-}
-
-impl<T> Drop for Answer<T> {
-    fn drop(&mut self) {
-        if let Some(otherwise) = self.otherwise.take() {
-            self.give(Err(otherwise));
-        }
-    }
-}
+type Owed<T> = answer::Owed<Result<T, ConcurrentError>, CancelHandle>;
 
 pin_project! {
     /// The future on its loop. Its panic is the answer, not the task's.
@@ -228,7 +139,7 @@ pin_project! {
         // `None` once it is over.
         #[pin]
         future: Option<F>,
-        answer: Answer<T>,
+        owed: Owed<T>,
     }
 }
 
@@ -247,7 +158,7 @@ impl<F: Future<Output = T>, T> Future for Answering<F, T> {
         };
         // Its destructors come before the answer, as in a task.
         this.future.set(None);
-        this.answer.give(outcome);
+        this.owed.give(outcome);
         Poll::Ready(())
     }
 }

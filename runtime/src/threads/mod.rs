@@ -1,5 +1,6 @@
 //! Between threads: blocking work away from the loop, and work for a loop from elsewhere.
 
+mod answer;
 mod concurrent;
 pub(crate) mod cores;
 mod latch;
@@ -23,8 +24,10 @@ use crate::{current, yield_now};
 /// A panic of `f` goes on here.
 ///
 /// The pool has up to min(32, cores + 4) threads, started as they are needed; more calls wait in order. Dropping
-/// this leaves `f` running if it has begun, and its result is dropped; one that has not begun never does.
-/// Task-locals are not carried over. In the simulator `f` runs on the loop itself, in the next turn.
+/// this leaves `f` running if it has begun, and its result is dropped; one that has not begun never does. The end of
+/// the loop waits for those that have begun, as long as
+/// [`Builder::thread_join_timeout`](crate::Builder::thread_join_timeout) says. Task-locals are not carried over. In
+/// the simulator `f` runs on the loop itself, in the next turn.
 ///
 /// ```
 /// corio_runtime::run(async {

@@ -227,6 +227,12 @@ pub(crate) fn on_both(test: impl AsyncFn()) {
     }
 }
 
+/// Runs `test` on the simulator alone: for tests whose order is that of time.
+pub(crate) fn on_sim(test: impl AsyncFn()) {
+    use corio_runtime::{Backend, Runner};
+    Runner::builder().backend(Backend::Sim { seed: 7 }).build().unwrap().run(test());
+}
+
 pub(crate) async fn turns(n: usize) {
     for _ in 0..n {
         corio_runtime::yield_now().await;
