@@ -78,7 +78,7 @@ impl Runner {
         f()
     }
 
-    /// Makes one turn: runs what is ready, and takes what the kernel has. If there is nothing, it waits `max_wait` at
+    /// Makes one turn: runs what is ready, and takes what the kernel has. If nothing is, it waits `max_wait` at
     /// most (for ever if that is `None`): `Some(Duration::ZERO)` for a host that waits itself.
     ///
     /// It may be called inside another loop's run.
@@ -96,6 +96,7 @@ impl Runner {
         // Without a wait a turn may skip the kernel; the host only calls if there is something.
         lp.look_at_kernel();
         let deadline = match max_wait {
+            _ if lp.has_work() => 0,
             Some(wait) if wait.is_zero() => 0,
             Some(wait) => lp.clock.now_ns().saturating_add(wait.as_nanos().try_into().unwrap_or(u64::MAX)),
             None => u64::MAX,
