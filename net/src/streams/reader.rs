@@ -169,6 +169,7 @@ impl StreamReader {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<Option<usize>>> {
+        let mut replaced = None;
         let polled = self.key.with(|_, slot| {
             if !slot.receive.buf.is_empty() {
                 return Poll::Ready(Ok(Some(slot.copy_to(buf))));
@@ -180,9 +181,10 @@ impl StreamReader {
                 return Poll::Ready(Ok(None));
             }
             // An abandoned receive is on its way back.
-            slot.receive.waker = Some(cx.waker().clone());
+            replaced = slot.receive.wait(cx.waker());
             Poll::Pending
         });
+        drop(replaced);
         polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
     }
 
@@ -228,6 +230,7 @@ impl<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin> Future for Wait<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let wait = self.get_mut();
         let (ready, wanted) = (&mut wait.ready, wait.wanted);
+        let mut replaced = None;
         let polled = wait.key.with(|streams, slot| {
             if let Some(value) = ready(slot) {
                 slot.receive.wanted = 0;
@@ -238,10 +241,11 @@ impl<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin> Future for Wait<F> {
                 return Poll::Ready(slot.receive.error().map_or_else(|| Ok(T::default()), Err));
             }
             slot.receive.wanted = wanted - slot.receive.buf.len().min(wanted - 1);
-            slot.receive.waker = Some(cx.waker().clone());
+            replaced = slot.receive.wait(cx.waker());
             slot.arm_receive(streams);
             Poll::Pending
         });
+        drop(replaced);
         let polled = polled.unwrap_or_else(|e| Poll::Ready(Err(e)));
         wait.waits = polled.is_pending();
         polled
