@@ -65,9 +65,15 @@ pub mod op {
 /// Streams: connections as readers and writers (asyncio "Streams").
 pub mod streams {
     pub use corio_net::{
-        Chunk, Connection, ConnectionBuilder, ReadError, Server, ServerBuilder, ShutdownReport, StreamReader,
-        StreamWriter, WriteBuf, open_connection, start_server,
+        Chunk, Connection, ConnectionBuilder, ReadError, Server, ServerBuilder, ShutdownReport, Stream,
+        StreamReader, StreamWriter, WriteBuf, open_connection, start_server,
     };
+}
+
+/// Tasks and timers for hyper; its `Read` and `Write` are on the streams.
+#[cfg(feature = "hyper")]
+pub mod hyper {
+    pub use corio_net::hyper::{CorioExecutor, CorioTimer};
 }
 
 /// Sockets, the low level: owned buffers, for those who build protocols.

@@ -159,7 +159,7 @@ impl StreamWriter {
     }
 
     #[inline(always)]
-    fn poll_drain(&mut self, cx: &mut Context<'_>, waited: &mut bool) -> Poll<io::Result<()>> {
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>, waited: &mut bool) -> Poll<io::Result<()>> {
         let mut replaced = None;
         let polled = self.key.with(|_, slot| {
             if let Some(e) = slot.send_error() {
@@ -314,7 +314,7 @@ impl Slot {
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the connection is closed"))
     }
 
-    fn writable(&self) -> io::Result<()> {
+    pub(super) fn writable(&self) -> io::Result<()> {
         if let Some(e) = self.send.error().or_else(|| self.receive.error()) {
             return Err(e);
         }
