@@ -1,0 +1,203 @@
+//! The example `hyper_server`, as its clients see it.
+#![forbid(unsafe_code)]
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::Once,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// A request that is not answered by then hangs.
+const HANGS: Duration = Duration::from_secs(20);
+
+/// The example's program, built like this test.
+fn program() -> PathBuf {
+    static BUILT: Once = Once::new();
+    let own = std::env::current_exe().unwrap();
+    let target: PathBuf = own.ancestors().nth(2).unwrap().into();
+    BUILT.call_once(|| {
+        let profile = if target.ends_with("release") { "release" } else { "dev" };
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--example", "hyper_server", "--all-features", "--profile", profile]);
+        let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
+        assert!(built.success(), "the example does not build");
+    });
+    target.join("examples/hyper_server")
+}
+
+struct Server {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    addr: String,
+}
+
+impl Server {
+    fn start() -> Server {
+        let mut command = Command::new(program());
+        let mut child = command.args(["--addr", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let addr = line.trim().strip_prefix("listening on ").expect("the line that says where").to_owned();
+        Server { child, stdout, addr }
+    }
+
+    fn connect(&self) -> BufReader<TcpStream> {
+        let stream = TcpStream::connect(&self.addr).unwrap();
+        stream.set_read_timeout(Some(HANGS)).unwrap();
+        BufReader::new(stream)
+    }
+
+    fn terminate(&self) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    }
+
+    /// The exit status, and the rest of what it said.
+    fn ended(&mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        self.stdout.read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // One that has ended needs neither.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn ask(stream: &mut BufReader<TcpStream>, path: &str) {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    stream.get_mut().write_all(request.as_bytes()).unwrap();
+}
+
+/// The status and the body of the next response.
+fn response(stream: &mut impl BufRead) -> (u16, String) {
+    let mut next = || {
+        let mut line = String::new();
+        assert!(stream.read_line(&mut line).unwrap() > 0, "the server closed the connection");
+        line.trim_end().to_owned()
+    };
+    let first = next();
+    let status = first.strip_prefix("HTTP/1.1 ").expect("a status line")[..3].parse().unwrap();
+    let mut length = 0;
+    loop {
+        let line = next();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    (status, String::from_utf8(body).unwrap())
+}
+
+#[test]
+fn a_connection_is_kept_for_one_request_after_the_other() {
+    let server = Server::start();
+    let mut stream = server.connect();
+    for _ in 0..3 {
+        ask(&mut stream, "/");
+        assert_eq!(response(&mut stream), (200, "Hello, World!\n".to_owned()));
+    }
+    ask(&mut stream, "/nowhere");
+    assert_eq!(response(&mut stream).0, 404);
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let server = Server::start();
+    let mut stream = server.connect();
+    let paths = ["/sleep/30", "/", "/sleep/1", "/sleep/0"];
+    for path in paths {
+        ask(&mut stream, path);
+    }
+    let bodies = paths.map(|_| response(&mut stream).1);
+    assert_eq!(bodies, ["slept 30 ms\n", "Hello, World!\n", "slept 1 ms\n", "slept 0 ms\n"]);
+}
+
+#[test]
+fn a_client_that_ends_its_half_is_still_answered() {
+    let server = Server::start();
+    let mut stream = server.connect();
+    stream.get_mut().write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    assert_eq!(response(&mut stream).0, 200);
+    assert_eq!(stream.read(&mut [0; 10]).unwrap(), 0, "the end");
+}
+
+#[test]
+fn a_handler_connects_elsewhere() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    let line = std::thread::spawn(move || {
+        other.accept().unwrap().0.write_all(b"it is late\nand more").unwrap();
+    });
+    let server = Server::start();
+    let mut stream = server.connect();
+    ask(&mut stream, &format!("/time/127.0.0.1/{port}"));
+    assert_eq!(response(&mut stream), (200, "it is late\n".to_owned()));
+    line.join().unwrap();
+    ask(&mut stream, &format!("/time/127.0.0.1/{port}"));
+    let (status, body) = response(&mut stream);
+    assert!(status == 502 && body.contains("refused"), "{status} {body}");
+}
+
+#[test]
+fn http_2_with_prior_knowledge_is_served_on_the_same_port() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: no curl on this machine");
+        return;
+    }
+    let server = Server::start();
+    let urls = ["/", "/sleep/20", "/sleep/10"].map(|path| format!("http://{}{path}", server.addr));
+    let mut curl = Command::new("curl");
+    curl.args([
+        "--http2-prior-knowledge",
+        "--no-progress-meter",
+        "--max-time",
+        "20",
+        "--write-out",
+        "[HTTP/%{http_version}]",
+    ]);
+    let output = curl.args(["--parallel", "--noproxy", "*"]).args(&urls).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for part in ["Hello, World!", "slept 20 ms", "slept 10 ms"] {
+        assert!(said.contains(part), "no {part:?} in {said:?}");
+    }
+    assert_eq!(said.matches("[HTTP/2]").count(), 3, "{said:?}");
+}
+
+#[test]
+fn sigterm_answers_what_runs_and_closes_what_idles() {
+    let mut server = Server::start();
+    let (mut slow, mut idle) = (server.connect(), server.connect());
+    let mut silent = server.connect();
+    ask(&mut idle, "/");
+    assert_eq!(response(&mut idle).0, 200);
+    ask(&mut slow, "/sleep/500");
+    std::thread::sleep(Duration::from_millis(100));
+    let signalled = Instant::now();
+    server.terminate();
+    for stream in [&mut idle, &mut silent] {
+        assert_eq!(stream.read(&mut [0; 10]).unwrap(), 0, "an idle connection is closed");
+    }
+    assert_eq!(response(&mut slow), (200, "slept 500 ms\n".to_owned()));
+    assert_eq!(slow.read(&mut [0; 10]).unwrap(), 0, "the end after the answer");
+    assert!(TcpStream::connect(&server.addr).is_err(), "a new connection is refused");
+    assert_eq!(server.ended(), (Some(0), "0 connections cut\n".to_owned()));
+    assert!(signalled.elapsed() < Duration::from_secs(9), "it did not wait for the grace");
+}
