@@ -1,6 +1,8 @@
 //! asyncio for Rust, on io_uring: one event loop per core.
 //!
 //! The modules are asyncio's chapters; what asyncio has at its top level is also here at the top.
+//!
+//! The features `futures-io`, `tokio-io` and `hyper` put the read and write traits of these libraries on the streams.
 #![forbid(unsafe_code)]
 
 pub use corio_macros::{main, test};
