@@ -3,7 +3,7 @@
 mod common;
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     io::{self, IoSlice, Read as _},
     pin::Pin,
     sync::{
@@ -28,14 +28,18 @@ const QUEUE_MAX: usize = (64 + 8) << 10;
 
 /// The same program on io_uring, and on the simulator with and without faults.
 fn on_both(program: impl AsyncFn() -> io::Result<()>) {
-    Runner::new().unwrap().run(program()).expect("on io_uring");
+    Runner::new().unwrap().run(ends(program())).expect("on io_uring");
     for seed in 0..8 {
         let short = if seed % 2 == 0 { 0.0 } else { 0.3 };
         let faults = Faults::default().short_transfers(short).enobufs(short).lose_more(short);
         let builder = Runner::builder().backend(Backend::Sim { seed }).faults(faults);
-        let done = builder.build().unwrap().run(program());
+        let done = builder.build().unwrap().run(ends(program()));
         done.unwrap_or_else(|e| panic!("on the simulator with seed {seed}: {e}"));
     }
+}
+
+async fn ends(program: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    timeout(Duration::from_secs(30), program).await.expect("the test hangs")
 }
 
 async fn pair() -> io::Result<(Stream, Stream)> {
@@ -152,23 +156,19 @@ impl Count {
     }
 }
 
-/// Writes until it has to wait, and gives how much went in.
-async fn fill(family: Family, s: &mut Stream, sequence: &mut Sequence, waker: &Waker) -> io::Result<usize> {
-    let before = sequence.at;
+/// Writes until nobody takes more; `waker` is the one that waits then.
+async fn fill(family: Family, s: &mut Stream, sequence: &mut Sequence, waker: &Waker) -> io::Result<()> {
     loop {
         let mut next = *sequence;
         let data = next.take(10_000);
-        match family.poll_write(s, &mut Context::from_waker(waker), &data) {
-            Poll::Ready(n) => sequence.at += n?,
-            // What the kernel takes may make room.
-            Poll::Pending => {
-                sleep(Duration::from_millis(20)).await;
-                if family.poll_write(s, &mut Context::from_waker(waker), &[]).is_pending() {
-                    return Ok(sequence.at - before);
-                }
-            }
+        let write = poll_fn(|cx| family.poll_write(s, cx, &data));
+        match timeout(Duration::from_millis(50), write).await {
+            Ok(n) => sequence.at += n?,
+            Err(_) => break,
         }
     }
+    assert!(family.poll_write(s, &mut Context::from_waker(waker), b"more").is_pending());
+    Ok(())
 }
 
 #[test]
@@ -440,6 +440,7 @@ fn what_is_lent_stays_in_front_of_what_arrives_meanwhile() {
         let mut got = Sequence::default();
         for round in 0..200 {
             Family::Futures.write_all(&mut theirs, &sent.take(1 + round * 37 % 500)).await?;
+            sleep(Duration::from_millis(1)).await;
             let lent = AsyncBufReadExt::fill_buf(&mut reader).await?;
             let part = lent.len() / (1 + round % 3);
             got.expect(&lent[..part]);
