@@ -73,17 +73,13 @@ async fn serve(stream: Stream, app: Router, stop: Rc<Event>) -> io::Result<()> {
     let mut builder = auto::Builder::new(CorioExecutor);
     builder.http1().timer(CorioTimer).pipeline_flush(true);
     builder.http2().timer(CorioTimer);
-    let mut connection = pin!(builder.serve_connection(stream, TowerToHyperService::new(app)));
-    let served = match select(pin!(stop.wait()), connection.as_mut()).await {
-        Either::Right((served, _)) => Some(served),
-        Either::Left(_) => None,
-    };
-    let served = match served {
-        Some(served) => served,
-        None => {
+    let connection = pin!(builder.serve_connection(stream, TowerToHyperService::new(app)));
+    let served = match select(pin!(stop.wait()), connection).await {
+        Either::Left(((), mut connection)) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        Either::Right((served, _)) => served,
     };
     // A client may leave as it likes.
     if let Err(e) = served {
