@@ -13,7 +13,9 @@ use std::{
 
 use bytes::Bytes;
 use corio::{
-    create_task, gather,
+    Backend, Runner, create_task,
+    event_loop::Faults,
+    gather,
     hyper::{CorioExecutor, CorioTimer},
     open_connection, start_server,
     streams::Stream,
@@ -195,56 +197,64 @@ fn http_2_with_prior_knowledge_is_served_on_the_same_port() {
 
 #[test]
 fn sigterm_answers_what_runs_and_closes_what_idles() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut server = Server::start();
-    let (mut slow, mut idle) = (server.connect(), server.connect());
-    let mut silent = server.connect();
+    let (mut silent, mut idle, mut slow) = (server.connect(), server.connect(), server.connect());
     ask(&mut idle, "/");
     assert_eq!(response(&mut idle).0, 200);
-    ask(&mut slow, "/sleep/500");
-    std::thread::sleep(Duration::from_millis(100));
+    ask(&mut slow, &format!("/time/127.0.0.1/{}", other.local_addr().unwrap().port()));
+    // Its handler runs, and waits for the line.
+    let (mut handler, _) = other.accept().unwrap();
     let signalled = Instant::now();
     server.terminate();
     for stream in [&mut idle, &mut silent] {
         assert_eq!(stream.read(&mut [0; 10]).unwrap(), 0, "an idle connection is closed");
     }
-    assert_eq!(response(&mut slow), (200, "slept 500 ms\n".to_owned()));
-    assert_eq!(slow.read(&mut [0; 10]).unwrap(), 0, "the end after the answer");
     assert!(TcpStream::connect(&server.addr).is_err(), "a new connection is refused");
+    handler.write_all(b"at last\n").unwrap();
+    assert_eq!(response(&mut slow), (200, "at last\n".to_owned()));
+    assert_eq!(slow.read(&mut [0; 10]).unwrap(), 0, "the end after the answer");
     assert_eq!(server.ended(), (Some(0), "0 connections cut\n".to_owned()));
-    assert!(signalled.elapsed() < Duration::from_secs(9), "it did not wait for the grace");
+    assert!(signalled.elapsed() < Duration::from_secs(9), "it waited for the grace");
 }
 
 /// hyper at both ends, on one loop: many requests at once on one HTTP/2 connection, with bodies both ways.
 #[test]
 fn http_2_at_both_ends_multiplexes_and_carries_large_bodies() {
-    corio::run(async {
-        let server = start_server("127.0.0.1:0", async |reader, writer| {
-            // The body goes back as it comes.
-            let echo = service_fn(async |request: Request<Incoming>| {
-                Ok::<_, Infallible>(Response::new(request.into_body()))
-            });
-            let mut builder = server::conn::http2::Builder::new(CorioExecutor);
-            let served = builder.timer(CorioTimer).serve_connection(Stream::from((reader, writer)), echo);
-            served.await.map_err(io::Error::other)
+    for backend in [Backend::Uring, Backend::Sim { seed: 1 }, Backend::Sim { seed: 2 }] {
+        let faults = Faults::default().short_transfers(0.2).enobufs(0.2);
+        let builder = Runner::builder().backend(backend).faults(faults);
+        builder.build().unwrap().run(async { timeout(HANGS, both_ends()).await.unwrap() });
+    }
+}
+
+async fn both_ends() {
+    let server = start_server("127.0.0.1:0", async |reader, writer| {
+        // The body goes back as it comes.
+        let echo = service_fn(async |request: Request<Incoming>| {
+            Ok::<_, Infallible>(Response::new(request.into_body()))
         });
-        let server = server.await.unwrap();
-        let stream = Stream::from(open_connection(server.local_addr().unwrap()).await.unwrap());
-        let (client, connection) = client::conn::http2::handshake(CorioExecutor, stream).await.unwrap();
-        let connection = create_task(connection);
-        let requests = (0..50).map(|n| {
-            let mut client = client.clone();
-            async move {
-                let body = vec![n as u8; n * 7919];
-                let request = Request::new(Full::new(Bytes::from(body.clone())));
-                let response = client.send_request(request).await.unwrap();
-                let echoed = response.into_body().collect().await.unwrap().to_bytes();
-                assert!(echoed == body, "request {n}: {} bytes of {}", echoed.len(), body.len());
-            }
-        });
-        timeout(HANGS, gather(requests)).await.unwrap();
-        drop(client);
-        connection.await.unwrap().unwrap();
-        server.close();
-        timeout(HANGS, server.wait_closed()).await.unwrap();
+        let mut builder = server::conn::http2::Builder::new(CorioExecutor);
+        let served = builder.timer(CorioTimer).serve_connection(Stream::from((reader, writer)), echo);
+        served.await.map_err(io::Error::other)
     });
+    let server = server.await.unwrap();
+    let stream = Stream::from(open_connection(server.local_addr().unwrap()).await.unwrap());
+    let (client, connection) = client::conn::http2::handshake(CorioExecutor, stream).await.unwrap();
+    let connection = create_task(connection);
+    let requests = (0..30).map(|n| {
+        let mut client = client.clone();
+        async move {
+            let body = vec![n as u8; n * 7919];
+            let request = Request::new(Full::new(Bytes::from(body.clone())));
+            let response = client.send_request(request).await.unwrap();
+            let echoed = response.into_body().collect().await.unwrap().to_bytes();
+            assert!(echoed == body, "request {n}: {} bytes of {}", echoed.len(), body.len());
+        }
+    });
+    gather(requests).await;
+    drop(client);
+    connection.await.unwrap().unwrap();
+    server.close();
+    server.wait_closed().await;
 }
