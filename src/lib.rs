@@ -1,6 +1,8 @@
 //! asyncio for Rust, on io_uring: one event loop per core.
 //!
 //! The modules are asyncio's chapters; what asyncio has at its top level is also here at the top.
+//!
+//! The features `futures-io`, `tokio-io` and `hyper` put the read and write traits of these libraries on the streams.
 #![forbid(unsafe_code)]
 
 pub use corio_macros::{main, test};
@@ -70,9 +72,9 @@ pub mod op {
 /// Streams: connections as readers and writers (asyncio "Streams").
 pub mod streams {
     pub use corio_net::{
-        Chunk, Connection, ConnectionBuilder, ReadError, Server, ServerBuilder, ShutdownReport, StreamReader,
-        StreamWriter, WriteBuf, connect_read_pipe, connect_read_pipe_with_limit, connect_write_pipe,
-        open_connection, start_server,
+        Chunk, Connection, ConnectionBuilder, ReadError, Server, ServerBuilder, ShutdownReport, Stream,
+        StreamReader, StreamWriter, WriteBuf, connect_read_pipe, connect_read_pipe_with_limit,
+        connect_write_pipe, open_connection, start_server,
     };
 }
 
@@ -81,6 +83,12 @@ pub mod subprocess {
     pub use corio_process::{
         Command, Output, Process, Stdio, create_subprocess_exec, create_subprocess_shell,
     };
+}
+
+/// Tasks and timers for hyper; its `Read` and `Write` are on the streams.
+#[cfg(feature = "hyper")]
+pub mod hyper {
+    pub use corio_net::hyper::{CorioExecutor, CorioTimer};
 }
 
 /// Sockets, the low level: owned buffers, for those who build protocols.

@@ -7,6 +7,9 @@
 //! | `streams/receive`, `streams/send` | the two halves of a stream's state |
 //! | `ops/` | the operations, one file each |
 //! | `streams/reader`, `streams/writer` | the handles that users hold |
+//! | `streams/stream` | both in one |
+//! | `streams/io/` | the traits of futures-io, tokio and hyper, each behind a feature |
+//! | `hyper` | hyper's tasks and timers, behind the feature `hyper` |
 //! | `connect` | `open_connection` |
 //! | `listener` | accepting: one multishot accept per listener |
 //! | `server` | `start_server` |
@@ -19,6 +22,8 @@
 
 mod addr;
 mod connect;
+#[cfg(feature = "hyper")]
+pub mod hyper;
 mod listener;
 mod ops;
 mod pipe;
@@ -31,7 +36,7 @@ pub use addr::{ToSocketAddrs, resolve};
 pub use connect::{Connection, ConnectionBuilder, open_connection};
 pub use pipe::{connect_read_pipe, connect_read_pipe_with_limit, connect_write_pipe};
 pub use server::{Server, ServerBuilder, ShutdownReport, start_server};
-pub use streams::{Chunk, ReadError, StreamReader, StreamWriter, WriteBuf};
+pub use streams::{Chunk, ReadError, Stream, StreamReader, StreamWriter, WriteBuf};
 pub use tcp::{TcpListener, TcpStream};
 
 /// For the examples in the documentation: `f` with the two ends of a connection over loopback.

@@ -6,8 +6,10 @@ use std::{
     cell::RefCell,
     io::{Read, Write},
     net::{TcpListener as StdListener, TcpStream as StdStream},
+    pin::{Pin, pin},
     rc::Rc,
     sync::{Arc, Mutex},
+    task::{Context, Wake, Waker},
     time::Duration,
 };
 
@@ -83,6 +85,46 @@ fn a_destructor_of_written_data_can_write_elsewhere() {
             writer.write(owned(9000, &other)).unwrap_err();
             expect(1).await;
         }
+    });
+}
+
+/// A waker that writes on the other stream as it is dropped.
+struct Mark(Shared);
+
+impl Wake for Mark {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().write(b"!").unwrap();
+    }
+}
+
+#[test]
+fn a_destructor_of_a_waker_can_write_elsewhere() {
+    run(async {
+        let (mut reader, mut writer, _peer) = with_peer().await;
+        let (_other_reader, other, mut other_peer) = with_peer().await;
+        let other = Arc::new(Mutex::new(other));
+        let poll = |future: Pin<&mut dyn Future<Output = ()>>| {
+            let waker = Waker::from(Arc::new(Mark(Arc::clone(&other))));
+            assert!(future.poll(&mut Context::from_waker(&waker)).is_pending());
+        };
+        // Each is replaced by the next, and the last goes with its handle.
+        for _ in 0..2 {
+            poll(pin!(async { drop(reader.read(1).await) }));
+        }
+        writer.write(vec![0; 16 << 20]).unwrap();
+        for _ in 0..2 {
+            poll(pin!(async { drop(writer.drain().await) }));
+            poll(pin!(async { drop(writer.flush().await) }));
+        }
+        drop(reader);
+        writer.abort();
+        drop(writer);
+        sleep(Duration::from_millis(1)).await;
+        other_peer.read_exact(&mut [0; 6]).unwrap();
     });
 }
 

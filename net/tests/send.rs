@@ -1,6 +1,6 @@
 //! Handles, and the futures of their methods, can be held by futures that must be `Send`.
 
-use corio_net::{Chunk, Server, StreamReader, StreamWriter, TcpListener, TcpStream, open_connection};
+use corio_net::{Chunk, Server, Stream, StreamReader, StreamWriter, TcpListener, TcpStream, open_connection};
 
 fn send<T: Send>(_: T) {}
 
@@ -37,6 +37,7 @@ fn futures(
 #[test]
 fn handles_are_send() {
     fn is_send<T: Send>() {}
+    is_send::<Stream>();
     is_send::<StreamReader>();
     is_send::<StreamWriter>();
     is_send::<Server>();

@@ -2,9 +2,12 @@
 
 mod chunk;
 mod error;
+#[cfg(any(feature = "futures-io", feature = "hyper", feature = "tokio-io"))]
+mod io;
 mod reader;
 mod receive;
 mod send;
+mod stream;
 mod table;
 mod writer;
 
@@ -12,5 +15,6 @@ pub use chunk::Chunk;
 pub use error::ReadError;
 pub use reader::StreamReader;
 pub(crate) use receive::errno;
+pub use stream::Stream;
 pub(crate) use table::{DEFAULT_LIMIT, Origin, TABLE};
 pub use writer::{StreamWriter, WriteBuf};

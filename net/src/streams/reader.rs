@@ -23,11 +23,13 @@ use crate::ops::RecvInto;
 /// give an error that says "different loop". Dropping the reader stops receiving; the writer goes on.
 pub struct StreamReader {
     pub(super) key: StreamKey,
+    /// What a buffered read of the traits in `io` looks at. Goes back to the stream before any other read.
+    pub(super) lent: Chunk,
 }
 
 impl StreamReader {
     pub(super) fn new(key: StreamKey) -> StreamReader {
-        StreamReader { key }
+        StreamReader { key, lent: Chunk::default() }
     }
 
     /// Waits for data and takes up to `n` bytes of it; empty at the end of the stream, or if `n` is 0
@@ -154,7 +156,7 @@ impl StreamReader {
 
     /// Whether the stream has ended and everything was read.
     pub fn at_eof(&self) -> bool {
-        self.key.with(|_, slot| slot.receive.at_eof()).unwrap_or(true)
+        self.lent.is_empty() && self.key.with(|_, slot| slot.receive.at_eof()).unwrap_or(true)
     }
 
     /// From now on data is received ahead of the calls that read.
@@ -169,6 +171,7 @@ impl StreamReader {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<Option<usize>>> {
+        let mut replaced = None;
         let polled = self.key.with(|_, slot| {
             if !slot.receive.buf.is_empty() {
                 return Poll::Ready(Ok(Some(slot.copy_to(buf))));
@@ -180,9 +183,10 @@ impl StreamReader {
                 return Poll::Ready(Ok(None));
             }
             // An abandoned receive is on its way back.
-            slot.receive.waker = Some(cx.waker().clone());
+            replaced = slot.receive.wait(cx.waker());
             Poll::Pending
         });
+        drop(replaced);
         polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
     }
 
@@ -202,17 +206,34 @@ impl StreamReader {
     }
 
     /// Waits until `ready` has something, which takes `wanted` bytes at least, or for the end.
-    fn wait<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin>(
+    #[inline(always)]
+    pub(super) fn wait<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin>(
         &mut self,
         wanted: usize,
         ready: F,
     ) -> Wait<F> {
+        if !self.lent.is_empty() {
+            self.put_back();
+        }
         Wait { key: self.key, wanted, waits: false, ready }
+    }
+
+    /// Gives back to the stream what was lent.
+    #[cold]
+    fn put_back(&mut self) {
+        let lent = &mut self.lent;
+        // On another loop nothing is read, and nothing given back.
+        let _ = self.key.with(|_, slot| {
+            let later = std::mem::replace(&mut slot.receive.buf, std::mem::take(lent));
+            if !later.is_empty() {
+                slot.receive.buf.append(&later, 0);
+            }
+        });
     }
 }
 
 /// A read that waits. Dropped while it does, it takes its demand back, so that the limit holds again.
-struct Wait<F> {
+pub(super) struct Wait<F> {
     key: StreamKey,
     wanted: usize,
     waits: bool,
@@ -228,6 +249,7 @@ impl<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin> Future for Wait<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let wait = self.get_mut();
         let (ready, wanted) = (&mut wait.ready, wait.wanted);
+        let mut replaced = None;
         let polled = wait.key.with(|streams, slot| {
             if let Some(value) = ready(slot) {
                 slot.receive.wanted = 0;
@@ -238,10 +260,11 @@ impl<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin> Future for Wait<F> {
                 return Poll::Ready(slot.receive.error().map_or_else(|| Ok(T::default()), Err));
             }
             slot.receive.wanted = wanted - slot.receive.buf.len().min(wanted - 1);
-            slot.receive.waker = Some(cx.waker().clone());
+            replaced = slot.receive.wait(cx.waker());
             slot.arm_receive(streams);
             Poll::Pending
         });
+        drop(replaced);
         let polled = polled.unwrap_or_else(|e| Poll::Ready(Err(e)));
         wait.waits = polled.is_pending();
         polled
@@ -257,7 +280,7 @@ impl<F> Drop for Wait<F> {
 }
 
 impl Slot {
-    fn take(&mut self, n: usize) -> Chunk {
+    pub(super) fn take(&mut self, n: usize) -> Chunk {
         self.receive.buf.split_to(n)
     }
 
@@ -308,7 +331,7 @@ impl Drop for StreamReader {
 
 impl fmt::Debug for StreamReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let buffered = self.key.with(|_, slot| slot.receive.buf.len()).ok();
+        let buffered = self.key.with(|_, slot| self.lent.len() + slot.receive.buf.len()).ok();
         f.debug_struct("StreamReader").field("buffered", &buffered).field("at_eof", &self.at_eof()).finish()
     }
 }

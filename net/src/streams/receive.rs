@@ -101,6 +101,12 @@ impl Receive {
         }
     }
 
+    /// Makes `waker` the one that waits, and gives back whom it replaces: that one's destructor is foreign code.
+    #[inline(always)]
+    pub(super) fn wait(&mut self, waker: &Waker) -> Option<Waker> {
+        self.waker.replace(waker.clone())
+    }
+
     pub(super) fn cancel(&mut self) {
         if let Armed::Multi(key) | Armed::Single(key) = self.armed
             && !self.cancelling

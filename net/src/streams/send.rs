@@ -32,7 +32,8 @@ pub(super) struct Send {
     dirty: bool,
     pub(super) high: usize,
     pub(super) low: usize,
-    pub(super) drainers: Vec<Waker>,
+    /// Who waits for the low-water mark. One at most: waiting takes the writer by `&mut`.
+    pub(super) drainer: Option<Waker>,
     pub(super) phase: Phase,
     shut_down: bool,
     pub(super) broken: i32,
@@ -60,7 +61,7 @@ impl Send {
             dirty: false,
             high: HIGH_WATER,
             low: LOW_WATER,
-            drainers: Vec::new(),
+            drainer: None,
             phase: Phase::Open,
             shut_down: false,
             broken: 0,
@@ -139,7 +140,7 @@ impl Slot {
             batch.fd = Some(fd.clone());
             batch.pipe = self.pipe;
             // A silent send does not end the loop's sleep, so nobody may wait for it.
-            batch.silent = self.send.drainers.is_empty()
+            batch.silent = self.send.drainer.is_none()
                 && self.send.queued <= self.send.high
                 && self.send.phase == Phase::Open;
             self.send.in_flight = Some(op::start(batch));
@@ -210,41 +211,41 @@ impl Streams {
             if slot.send.next.is_some() || slot.send.phase != Phase::Open {
                 slot.flush();
             }
-            (slot.fd.is_none(), slot.send.take_drainers())
+            (slot.fd.is_none(), slot.send.take_drainer())
         });
-        if let Some((closed, drainers)) = after {
+        if let Some((closed, drainer)) = after {
             if closed {
                 self.retire(index);
             }
-            drainers.into_iter().for_each(Waker::wake);
+            drainer.into_iter().for_each(Waker::wake);
         }
     }
 
     fn send_rest(&self, batch: Box<Batch>, sent: usize) {
         let index = batch.slot;
         let mut batch = Some(batch);
-        let drainers = self.with_slot(index, |slot| {
+        let drainer = self.with_slot(index, |slot| {
             slot.send.queued -= sent.min(slot.send.queued);
             // An aborted stream sends nothing more.
             slot.send.in_flight = batch.take_if(|_| slot.fd.is_some()).map(op::start);
-            slot.send.take_drainers()
+            slot.send.take_drainer()
         });
         if batch.is_some() {
             self.retire(index);
         }
-        drainers.into_iter().flatten().for_each(Waker::wake);
+        drainer.flatten().into_iter().for_each(Waker::wake);
     }
 
     fn send_failed(&self, batch: Box<Batch>, errno: i32) {
         let index = batch.slot;
         self.recycle(batch);
-        let wakers = self.with_slot(index, |slot| {
+        let drainer = self.with_slot(index, |slot| {
             slot.send.in_flight = None;
             slot.break_send(self, errno);
-            std::mem::take(&mut slot.send.drainers)
+            slot.send.drainer.take()
         });
         self.retire(index);
-        wakers.into_iter().flatten().for_each(Waker::wake);
+        drainer.flatten().into_iter().for_each(Waker::wake);
     }
 
     #[inline(always)]
@@ -259,9 +260,17 @@ impl Streams {
 }
 
 impl Send {
-    /// Those who wait for the low-water mark, once it is reached.
-    fn take_drainers(&mut self) -> Vec<Waker> {
-        if self.queued <= self.low { std::mem::take(&mut self.drainers) } else { Vec::new() }
+    /// Who waits for the low-water mark, once it is reached.
+    fn take_drainer(&mut self) -> Option<Waker> {
+        self.drainer.take_if(|_| self.queued <= self.low)
+    }
+
+    /// Makes `waker` the one that waits, and gives back whom it replaces: that one's destructor is foreign code.
+    pub(super) fn wait(&mut self, waker: &Waker) -> Option<Waker> {
+        if self.drainer.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            return None;
+        }
+        self.drainer.replace(waker.clone())
     }
 
     /// Gives the batch up. Its destructors are foreign code, so `retire` runs them.

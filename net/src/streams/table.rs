@@ -246,7 +246,7 @@ impl Streams {
             self.open.set(self.open.get() - usize::from(!told));
             let mut waiters = std::mem::take(&mut slot.close_waiters);
             waiters.extend(slot.receive.waker.take());
-            waiters.append(&mut slot.send.drainers);
+            waiters.extend(slot.send.drainer.take());
             let origin = slot.origin;
             let unused = if slot.reader || slot.writer {
                 None
@@ -407,10 +407,12 @@ impl StreamKey {
         }
     }
 
-    /// Runs `f` on the stream's own loop, with its slot looked after.
-    fn at_home(self, f: impl FnOnce(&Streams, &mut Slot) + std::marker::Send + 'static) {
+    /// Runs `f` on the stream's own loop, with its slot looked after, and drops the waker that it returns once
+    /// nothing is borrowed.
+    fn at_home(self, f: impl FnOnce(&Streams, &mut Slot) -> Option<Waker> + std::marker::Send + 'static) {
         self.home.run_at_home(move || {
-            if self.with(f).is_ok() {
+            if let Ok(unused) = self.with(f) {
+                drop(unused);
                 self.retire();
             }
         });
@@ -429,8 +431,8 @@ impl StreamKey {
             }
             slot.receive.discarded = true;
             slot.receive.buf = Default::default();
-            slot.receive.waker = None;
             slot.receive.cancel();
+            slot.receive.waker.take()
         });
     }
 
@@ -439,6 +441,7 @@ impl StreamKey {
         self.at_home(|streams, slot| {
             slot.writer = false;
             slot.close(streams);
+            slot.send.drainer.take()
         });
     }
 

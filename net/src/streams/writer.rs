@@ -159,7 +159,8 @@ impl StreamWriter {
     }
 
     #[inline(always)]
-    fn poll_drain(&mut self, cx: &mut Context<'_>, waited: &mut bool) -> Poll<io::Result<()>> {
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>, waited: &mut bool) -> Poll<io::Result<()>> {
+        let mut replaced = None;
         let polled = self.key.with(|_, slot| {
             if let Some(e) = slot.send_error() {
                 return Poll::Ready(Err(e));
@@ -170,9 +171,10 @@ impl StreamWriter {
                 return Poll::Ready(Ok(()));
             }
             *waited = true;
-            remember(&mut send.drainers, cx.waker());
+            replaced = send.wait(cx.waker());
             Poll::Pending
         });
+        drop(replaced);
         polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
     }
 
@@ -188,23 +190,27 @@ impl StreamWriter {
     /// # Errors
     /// If the connection broke or was aborted before.
     pub async fn flush(&mut self) -> io::Result<()> {
-        poll_fn(|cx| {
-            let polled = self.key.with(|_, slot| {
-                if let Some(e) = slot.send.error() {
-                    return Poll::Ready(Err(e));
-                }
-                if slot.send.cut {
-                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-                }
-                if slot.send.queued == 0 {
-                    return Poll::Ready(Ok(()));
-                }
-                remember(&mut slot.send.drainers, cx.waker());
-                Poll::Pending
-            });
-            polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
-        })
-        .await
+        poll_fn(|cx| self.poll_sent(cx)).await
+    }
+
+    /// `flush`, as a poll.
+    pub(super) fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut replaced = None;
+        let polled = self.key.with(|_, slot| {
+            if let Some(e) = slot.send.error() {
+                return Poll::Ready(Err(e));
+            }
+            if slot.send.cut {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            if slot.send.queued == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            replaced = slot.send.wait(cx.waker());
+            Poll::Pending
+        });
+        drop(replaced);
+        polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
     }
 
     /// Ends this direction once everything written is sent (asyncio `write_eof`): the peer reads the end of
@@ -308,7 +314,7 @@ impl Slot {
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the connection is closed"))
     }
 
-    fn writable(&self) -> io::Result<()> {
+    pub(super) fn writable(&self) -> io::Result<()> {
         if let Some(e) = self.send.error().or_else(|| self.receive.error()) {
             return Err(e);
         }

@@ -1,0 +1,114 @@
+//! The read and write traits of other libraries on the streams, each family behind its feature.
+//!
+//! All of them are these few polls. A read copies from the stream's own buffer. A write copies into it, and waits
+//! while more than the high-water mark is queued. Bytes are the stream's, so a dropped future loses none.
+
+#[cfg(feature = "futures-io")]
+mod futures;
+#[cfg(feature = "hyper")]
+mod hyper;
+#[cfg(feature = "tokio-io")]
+mod tokio;
+
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use super::{
+    reader::StreamReader,
+    send::{OWNED_MIN, Phase, Send},
+    table::Slot,
+    writer::StreamWriter,
+};
+
+impl StreamReader {
+    /// Waits for data and hands up to `room` bytes of it to `put`; none at the end of the stream, or without room.
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: usize,
+        mut put: impl FnMut(&[u8]) + Unpin,
+    ) -> Poll<io::Result<usize>> {
+        if room == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let taken = |slot: &mut Slot| {
+            let n = room.min(slot.receive.buf.len());
+            (n > 0).then(|| {
+                put(&slot.receive.buf[..n]);
+                slot.receive.buf.advance(n);
+                n
+            })
+        };
+        Pin::new(&mut self.wait(1, taken)).poll(cx)
+    }
+}
+
+#[cfg(any(feature = "futures-io", feature = "tokio-io"))]
+impl StreamReader {
+    /// Waits for data and lends all that has arrived; nothing at the end of the stream.
+    fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        if self.lent.is_empty() {
+            let all = |slot: &mut Slot| (!slot.receive.buf.is_empty()).then(|| slot.take(usize::MAX));
+            match Pin::new(&mut self.wait(1, all)).poll(cx) {
+                Poll::Ready(Ok(data)) => self.lent = data,
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(&self.lent))
+    }
+}
+
+impl StreamWriter {
+    /// Waits until less than the high-water mark is queued, then copies what there is room for.
+    fn poll_put(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let mut replaced = None;
+        let polled = self.key.with(|streams, slot| {
+            if let Err(e) = slot.writable() {
+                return Poll::Ready(Err(e));
+            }
+            let Some(room) = slot.send.room() else {
+                replaced = slot.send.wait(cx.waker());
+                return Poll::Pending;
+            };
+            let mut left = room;
+            for piece in pieces {
+                let fits = &piece[..piece.len().min(left)];
+                slot.write_copy(streams, fits);
+                left -= fits.len();
+            }
+            Poll::Ready(Ok(room - left))
+        });
+        drop(replaced);
+        polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
+    }
+
+    /// Ends this direction, and waits until everything written is with the kernel.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ended = self.key.with(|streams, slot| {
+            // Of a writer that is closed already there is only to wait for what it wrote.
+            if slot.send.phase == Phase::Open {
+                slot.writable()?;
+                slot.send.phase = Phase::Eof;
+                slot.mark_dirty(streams);
+            }
+            Ok(())
+        });
+        match ended.and_then(|ended| ended) {
+            Ok(()) => self.poll_sent(cx),
+            Err(e) => Poll::Ready(Err(e)),
+        }
+    }
+}
+
+impl Send {
+    /// How many bytes a write may queue; `None` above the high-water mark.
+    fn room(&self) -> Option<usize> {
+        // Just below the mark a write would be cut to pieces that are not worth a turn.
+        self.high.checked_sub(self.queued).map(|room| room.max(OWNED_MIN))
+    }
+}

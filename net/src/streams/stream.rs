@@ -1,0 +1,57 @@
+//! A connection in one piece.
+
+use std::{io, net::SocketAddr};
+
+use super::{reader::StreamReader, writer::StreamWriter};
+
+/// A reader and a writer in one, for libraries that take a connection as one object (hyper, TLS, WebSocket).
+///
+/// It is read and written by the traits of futures-io, tokio and hyper, each behind a feature of corio:
+/// `futures-io`, `tokio-io`, `hyper`. Their futures lose nothing when they are dropped. Dropping the stream closes
+/// the connection once everything written is sent.
+///
+/// ```
+/// # corio_net::doc_pair(async |reader, writer| {
+/// use corio_net::Stream;
+/// let stream = Stream::from((reader, writer));
+/// assert!(stream.peer_addr()?.ip().is_loopback());
+/// let (mut reader, mut writer) = stream.into_split();
+/// writer.write(b"hello")?;
+/// assert_eq!(reader.readexactly(5).await?, b"hello");
+/// # Ok(()) });
+/// ```
+#[derive(Debug)]
+pub struct Stream {
+    pub(super) reader: StreamReader,
+    pub(super) writer: StreamWriter,
+}
+
+impl Stream {
+    /// The reader and the writer.
+    pub fn into_split(self) -> (StreamReader, StreamWriter) {
+        (self.reader, self.writer)
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// As [`StreamWriter::peer_addr`]'s.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.writer.peer_addr()
+    }
+
+    /// This side's address.
+    ///
+    /// # Errors
+    /// Once the connection is closed.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.writer.local_addr()
+    }
+}
+
+impl From<(StreamReader, StreamWriter)> for Stream {
+    /// They need not be of one connection.
+    fn from((reader, writer): (StreamReader, StreamWriter)) -> Stream {
+        Stream { reader, writer }
+    }
+}
