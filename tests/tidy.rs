@@ -9,8 +9,11 @@ use std::{
 /// The library files that may hold `unsafe`, each opening with its proof.
 const PROVEN: [&str; 3] = ["runtime/src/ring/uring.rs", "runtime/src/pool.rs", "runtime/src/task/waker.rs"];
 /// Test and bench files that may hold `unsafe`, each with the reason. Library code never belongs here.
-const TESTS_WITH_UNSAFE: [(&str, &str); 3] = [
+const TESTS_WITH_UNSAFE: [(&str, &str); 6] = [
     ("net/tests/closing.rs", "sets the default action of SIGPIPE (signal)"),
+    ("net/tests/pipes.rs", "sets the default action of SIGPIPE (signal)"),
+    ("process/tests/soak.rs", "ignores SIGCHLD (signal)"),
+    ("process/tests/subprocess.rs", "runs code in the child before it is another program (pre_exec)"),
     (
         "runtime/tests/operations.rs",
         "signals a thread in the middle of a system call (sigaction, pthread_kill)",
