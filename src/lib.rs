@@ -72,8 +72,8 @@ pub mod op {
 /// Streams: connections as readers and writers (asyncio "Streams").
 pub mod streams {
     pub use corio_net::{
-        Chunk, Connection, ConnectionBuilder, ReadError, Server, ServerBuilder, ShutdownReport, Stream,
-        StreamReader, StreamWriter, WriteBuf, connect_read_pipe, connect_read_pipe_with_limit,
+        Balance, Chunk, Connection, ConnectionBuilder, ReadError, Server, ServerBuilder, ShutdownReport,
+        Stream, StreamReader, StreamWriter, WriteBuf, connect_read_pipe, connect_read_pipe_with_limit,
         connect_write_pipe, open_connection, start_server,
     };
 }

@@ -13,6 +13,7 @@
 //! | `connect` | `open_connection` |
 //! | `listener` | accepting: one multishot accept per listener |
 //! | `server` | `start_server` |
+//! | `balance` | servers of one address on several cores |
 //! | `pipe` | readers and writers of pipes |
 //! | `tcp` | `TcpListener` and `TcpStream`, the low level |
 //! | `addr`, `resolver` | addresses, and names off the loop |
@@ -21,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod addr;
+mod balance;
 mod connect;
 #[cfg(feature = "hyper")]
 pub mod hyper;
@@ -33,6 +35,7 @@ mod streams;
 mod tcp;
 
 pub use addr::{ToSocketAddrs, resolve};
+pub use balance::Balance;
 pub use connect::{Connection, ConnectionBuilder, open_connection};
 pub use pipe::{connect_read_pipe, connect_read_pipe_with_limit, connect_write_pipe};
 pub use server::{Server, ServerBuilder, ShutdownReport, start_server};

@@ -15,6 +15,7 @@ use std::{
     future::Future,
     io,
     net::{Shutdown, SocketAddr},
+    os::fd::OwnedFd,
     pin::Pin,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -29,7 +30,7 @@ use corio_runtime::{
     time::now,
 };
 
-use crate::ops::Accept;
+use crate::{balance::Membership, ops::Accept};
 
 /// Connections that wait in the queue of a listener before it pauses.
 const QUEUE_MAX: usize = 128;
@@ -70,6 +71,10 @@ struct Listener {
     /// Who waits for the end of the listener and its connections.
     end_waiters: Vec<(u64, Waker)>,
     in_flight: bool,
+    /// Of several cores: who shares the connections.
+    shared: Option<Membership>,
+    /// Whether it accepts, and does not only get what another core accepts.
+    accepts: bool,
     /// The handle is gone.
     dropped: bool,
 }
@@ -94,6 +99,15 @@ impl Service for Listeners {
     fn close(&self) {
         let places = std::mem::take(&mut *self.places.borrow_mut());
         self.free.set(NONE);
+        // A server that outlives its loop.
+        for (slot, (generation, place)) in places.iter().enumerate() {
+            if let Place::Taken(listener) = place
+                && listener.fd.is_some()
+            {
+                let key = ListenerKey { home: self.home, slot: slot as u32, generation: *generation };
+                listener.leave(key);
+            }
+        }
         drop(places);
     }
 }
@@ -109,7 +123,7 @@ impl Listeners {
         }
     }
 
-    fn insert(&self, fd: Fd) -> ListenerKey {
+    fn insert(&self, fd: Fd, accepts: bool) -> ListenerKey {
         let listener = Place::Taken(Box::new(Listener {
             fd: Some(fd),
             accepting: Accepting::Idle,
@@ -121,6 +135,8 @@ impl Listeners {
             active: 0,
             end_waiters: Vec::new(),
             in_flight: false,
+            shared: None,
+            accepts,
             dropped: false,
         }));
         let mut places = self.places.borrow_mut();
@@ -165,7 +181,8 @@ impl Listeners {
 impl Listener {
     fn arm(&mut self, key: ListenerKey) {
         let Some(fd) = &self.fd else { return };
-        if matches!(self.accepting, Accepting::Idle) && self.queue.len() < QUEUE_MAX / 2 {
+        let idle = self.accepts && matches!(self.accepting, Accepting::Idle);
+        if idle && self.queue.len() < QUEUE_MAX / 2 {
             let op = Accept { fd: fd.clone(), listener: key };
             self.in_flight = true;
             self.accepting = Accepting::Armed(op::start_multishot(op));
@@ -179,9 +196,12 @@ impl Listener {
         }
     }
 
-    fn arrived(&mut self, done: Done) {
+    fn arrived(&mut self, done: Done, key: ListenerKey) {
         if let Ok(fd) = done.into_fd() {
             self.backoff = BACKOFF_MIN;
+            if let Some(shared) = self.shared.as_ref().filter(|shared| shared.hands_over()) {
+                return share(shared, fd, key, &mut self.queue);
+            }
             // One that arrives while the listener closes is closed with it.
             if self.fd.is_some() {
                 self.queue.push_back(fd);
@@ -197,7 +217,7 @@ impl Listener {
         self.in_flight = false;
         self.accepting = Accepting::Idle;
         let errno = done.errno();
-        self.arrived(done);
+        self.arrived(done, key);
         match errno {
             Some(errno::EMFILE | errno::ENFILE | errno::ENOBUFS | errno::ENOMEM) => {
                 return self.back_off(key, errno?);
@@ -208,6 +228,23 @@ impl Listener {
             _ => self.arm(key),
         }
         None
+    }
+
+    /// Gives its place among several cores up; whether another one goes on with the socket.
+    fn leave(&self, key: ListenerKey) -> bool {
+        let other = self.shared.as_ref().and_then(|shared| shared.leave(key));
+        if let Some(other) = other.filter(|_| self.accepts) {
+            other.accept_from_now_on();
+        }
+        other.is_some()
+    }
+
+    /// Closes what nobody has taken, or leaves it to another core.
+    fn clear_queue(&mut self, key: ListenerKey) {
+        let queue = std::mem::take(&mut self.queue);
+        if let Some(shared) = self.shared.as_ref().filter(|shared| shared.hands_over()) {
+            queue.into_iter().for_each(|fd| share(shared, fd, key, &mut self.queue));
+        }
     }
 
     fn back_off(&mut self, key: ListenerKey, errno: i32) -> Option<ExceptionContext> {
@@ -232,6 +269,21 @@ impl Listener {
             self.accepting = Accepting::Idle;
             listeners.backing_off.set(listeners.backing_off.get() - 1);
         }
+    }
+}
+
+/// Gives a connection to the core that has the fewest: to `queue`, if that is this one.
+fn share(shared: &Membership, fd: Fd, own: ListenerKey, queue: &mut VecDeque<Fd>) {
+    match shared.least_loaded() {
+        Some(key) if key == own => queue.push_back(fd),
+        Some(key) => {
+            if let Ok(fd) = fd.try_into_owned() {
+                // In a turn of its own, also on this loop. One that has ended meanwhile closes it.
+                let _ = key.home.call_soon_threadsafe(move || key.take_over(fd));
+            }
+        }
+        // All of them close.
+        None => drop(fd),
     }
 }
 
@@ -281,15 +333,43 @@ impl ListenerKey {
     /// A new listener on `fd`, armed at once.
     pub(crate) fn new(fd: Fd) -> ListenerKey {
         LISTENERS.with(|listeners| {
-            let key = listeners.insert(fd);
+            let key = listeners.insert(fd, true);
             listeners.with(key, |listener| listener.arm(key));
             key
         })
     }
 
+    /// A listener that gets the connections that another core accepts on the same socket.
+    pub(crate) fn fed(fd: Fd) -> ListenerKey {
+        LISTENERS.with(|listeners| listeners.insert(fd, false))
+    }
+
+    /// From now on the connections are shared.
+    pub(crate) fn share(self, shared: Membership) {
+        let _ = self.with(|listener| listener.shared = Some(shared));
+    }
+
+    /// Another core has accepted a connection for this one.
+    fn take_over(self, fd: OwnedFd) {
+        self.update(|listener| match &listener.shared {
+            Some(shared) if listener.fd.is_none() => share(shared, Fd::from(fd), self, &mut listener.queue),
+            _ => listener.queue.push_back(Fd::from(fd)),
+        });
+    }
+
+    /// The core that accepted does so no more.
+    fn accept_from_now_on(self) {
+        let _ = self.home.call_soon_threadsafe(move || {
+            let _ = self.with(|listener| {
+                listener.accepts = true;
+                listener.arm(self);
+            });
+        });
+    }
+
     /// The accept brought a connection, with more to come.
     pub(crate) fn accepted(self, done: Done) {
-        self.update(|listener| listener.arrived(done));
+        self.update(|listener| listener.arrived(done, self));
     }
 
     /// The accept has ended.
@@ -349,10 +429,12 @@ impl ListenerKey {
                 listeners.with(self, |listener| {
                     let fd = listener.fd.take()?;
                     listener.end_back_off(listeners);
-                    // The accept in flight holds the socket open; shut down, it refuses.
-                    let _ = fd.shutdown(Shutdown::Both);
+                    if !listener.leave(self) {
+                        // The accept in flight holds the socket open; shut down, it refuses.
+                        let _ = fd.shutdown(Shutdown::Both);
+                    }
                     listener.pause();
-                    listener.queue.clear();
+                    listener.clear_queue(self);
                     let mut waiters = std::mem::take(&mut listener.waiters);
                     waiters.append(&mut listener.end_waiters);
                     Some(waiters)
@@ -383,6 +465,9 @@ impl ListenerKey {
     pub(crate) fn connection_gone(self) {
         let waiters = self.with(|listener| {
             listener.active = listener.active.saturating_sub(1);
+            if let Some(shared) = &listener.shared {
+                shared.connection_gone();
+            }
             std::mem::take(&mut listener.end_waiters)
         });
         for (_, waker) in waiters.into_iter().flatten() {

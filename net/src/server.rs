@@ -11,13 +11,14 @@ use std::{
 
 use corio_runtime::{
     ExceptionContext, call_exception_handler, create_task, current_task,
-    fd::Fd,
+    fd::{Fd, require_kernel},
     socket::{self, ListenOptions},
     time::timeout,
 };
 
 use crate::{
     addr::ToSocketAddrs,
+    balance::{self, Balance},
     connect::check_limit,
     listener::ListenerKey,
     streams::{DEFAULT_LIMIT, Origin, StreamReader, StreamWriter, TABLE},
@@ -71,6 +72,7 @@ pub struct ServerBuilder {
     reuse_port: bool,
     nodelay: bool,
     max_connections: usize,
+    balance: Option<Balance>,
 }
 
 impl ServerBuilder {
@@ -105,6 +107,31 @@ impl ServerBuilder {
         self
     }
 
+    /// Shares the address with the servers of other cores: each core of a [`run_per_core`](corio_runtime::run_per_core)
+    /// starts one with the same address and balance. With port 0 they get the same port. Default: no sharing.
+    ///
+    /// ```
+    /// use corio_net::{Balance, Server, open_connection};
+    /// use corio_runtime::{Cores, run_per_core};
+    /// let ended = run_per_core(Cores::Count(2), |core| async move {
+    ///     let index = core.index();
+    ///     let server = Server::builder()
+    ///         .balance(Balance::LeastConnections)
+    ///         .start("127.0.0.1:0", move |_, mut writer| async move {
+    ///             writer.write_all(format!("core {index}")).await
+    ///         })
+    ///         .await?;
+    ///     let (mut reader, _writer) = open_connection(server.local_addr()?).await?;
+    ///     assert!(reader.read_to_end().await?.starts_with(b"core "));
+    ///     std::io::Result::Ok(())
+    /// });
+    /// assert!(ended.iter().all(Result::is_ok));
+    /// ```
+    pub fn balance(mut self, balance: Balance) -> Self {
+        self.balance = Some(balance);
+        self
+    }
+
     /// As [`start_server`], with these options.
     pub async fn start<H, Fut>(self, addr: impl ToSocketAddrs, handler: H) -> io::Result<Server>
     where
@@ -116,11 +143,15 @@ impl ServerBuilder {
         let options = ListenOptions {
             backlog: self.backlog,
             reuse_addr: true,
-            reuse_port: self.reuse_port,
+            reuse_port: self.reuse_port || self.balance == Some(Balance::Hash),
             nodelay: self.nodelay,
             v6_only: false,
         };
-        let listener = ListenerKey::new(listen_first(target.addresses().await?, options)?);
+        let addrs = target.addresses().await?;
+        let listener = match self.balance {
+            None => ListenerKey::new(listen_first(addrs, options)?),
+            Some(balance) => listen_shared(addrs, options, balance)?,
+        };
         drop(create_task(serve(listener, self.limit, self.max_connections, handler)));
         Ok(Server { listener })
     }
@@ -128,14 +159,28 @@ impl ServerBuilder {
 
 /// Listens on the first address that can be bound.
 pub(crate) fn listen_first(addrs: Vec<SocketAddr>, options: ListenOptions) -> io::Result<Fd> {
+    first_of(addrs, |addr| socket::listen(addr, options))
+}
+
+fn first_of<T>(addrs: Vec<SocketAddr>, listen: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
     let mut last = None;
     for addr in addrs {
-        match socket::listen(addr, options) {
-            Ok(fd) => return Ok(fd),
+        match listen(addr) {
+            Ok(listening) => return Ok(listening),
             Err(e) => last = Some(e),
         }
     }
     Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on")))
+}
+
+/// Listens beside the servers of other cores, on the first address that can be bound.
+fn listen_shared(
+    addrs: Vec<SocketAddr>,
+    options: ListenOptions,
+    balance: Balance,
+) -> io::Result<ListenerKey> {
+    require_kernel("sockets that several loops share")?;
+    first_of(addrs, |addr| balance::join(addr, balance, |addr| socket::listen(addr, options)))
 }
 
 /// Accepts until the listener closes.
@@ -197,6 +242,7 @@ impl Server {
             reuse_port: false,
             nodelay: true,
             max_connections: usize::MAX,
+            balance: None,
         }
     }
 

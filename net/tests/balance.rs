@@ -1,0 +1,204 @@
+//! One address on several cores: every connection is served, by whom the balance says, also while servers close.
+
+mod common;
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use common::{in_own_process, open_fds};
+use corio_net::{Balance, Server};
+use corio_runtime::{Backend, Cores, Runner, run, run_coroutine_threadsafe, run_per_core, time::sleep};
+
+/// The index of the core that serves a connection; it lives until it is dropped.
+fn connect(addr: SocketAddr) -> (TcpStream, usize) {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    let mut index = [0];
+    stream.read_exact(&mut index).unwrap();
+    (stream, index[0].into())
+}
+
+/// Servers on so many cores, until `client` is done with their address.
+fn served<R: Send + 'static>(
+    cores: usize,
+    balance: Balance,
+    client: impl FnOnce(SocketAddr) -> R + Send + 'static,
+) -> R {
+    let client = Arc::new(std::sync::Mutex::new(Some(client)));
+    let results = run_per_core(Cores::Count(cores), move |core| {
+        let client = client.clone();
+        async move {
+            let index = core.index() as u8;
+            let server = Server::builder()
+                .balance(balance)
+                .start("127.0.0.1:0", move |mut reader, mut writer| async move {
+                    writer.write_all(vec![index]).await?;
+                    while !reader.read(100).await?.is_empty() {}
+                    Ok(())
+                })
+                .await
+                .unwrap();
+            if core.index() > 0 {
+                // Its loop serves on until all mains are over.
+                STARTED.with_borrow_mut(|servers| servers.push(server));
+                return None;
+            }
+            // The others start before anybody connects.
+            for other in 1..core.count() {
+                while !run_coroutine_threadsafe(&core.handle(other), || async {
+                    STARTED.with_borrow(|servers| !servers.is_empty())
+                })
+                .await
+                .unwrap()
+                {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            }
+            let addr = server.local_addr().unwrap();
+            let client = client.lock().unwrap().take().unwrap();
+            Some(corio_runtime::to_thread(move || client(addr)).await)
+        }
+    });
+    results.into_iter().flatten().next().unwrap()
+}
+
+thread_local!(static STARTED: std::cell::RefCell<Vec<Server>> = const { std::cell::RefCell::new(Vec::new()) });
+
+#[test]
+fn least_connections_gives_every_core_its_share_exactly() {
+    let counts = served(3, Balance::LeastConnections, |addr| {
+        let connections: Vec<_> = (0..60).map(|_| connect(addr)).collect();
+        let mut counts = [0; 3];
+        connections.iter().for_each(|(_, index)| counts[*index] += 1);
+        // Those of one core end: the next ones are its.
+        let (gone, kept): (Vec<_>, Vec<_>) = connections.into_iter().partition(|(_, index)| *index == 1);
+        let count = gone.len();
+        for (mut stream, _) in gone {
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        }
+        thread::sleep(Duration::from_millis(20));
+        let next: Vec<_> = (0..count).map(|_| connect(addr)).collect();
+        assert!(next.iter().all(|(_, index)| *index == 1), "{next:?}");
+        drop(kept);
+        counts
+    });
+    assert_eq!(counts, [20, 20, 20]);
+}
+
+#[test]
+fn hash_serves_on_every_core_by_the_same_port() {
+    let counts = served(2, Balance::Hash, |addr| {
+        let connections: Vec<_> = (0..200).map(|_| connect(addr)).collect();
+        let mut counts = [0; 2];
+        connections.iter().for_each(|(_, index)| counts[*index] += 1);
+        counts
+    });
+    assert!(counts[0] + counts[1] == 200 && counts[0] > 20 && counts[1] > 20, "{counts:?}");
+}
+
+#[test]
+fn the_next_core_accepts_when_the_accepting_server_closes_and_no_connection_is_lost() {
+    let name = "the_next_core_accepts_when_the_accepting_server_closes_and_no_connection_is_lost";
+    if !in_own_process(name) {
+        return;
+    }
+    let fds = open_fds();
+    let (tell, told) = mpsc::channel::<SocketAddr>();
+    let served = Arc::new(AtomicUsize::new(0));
+    let count = served.clone();
+    let client = thread::spawn(move || {
+        let addr = told.recv().unwrap();
+        let mut answered = 0;
+        // Until the last server is closed.
+        while let Ok(mut stream) = TcpStream::connect(addr) {
+            let mut index = [0];
+            match stream.read(&mut index) {
+                Ok(1) => answered += 1,
+                // Accepted by nobody when the last one closed.
+                Ok(_) | Err(_) => break,
+            }
+        }
+        answered
+    });
+    run_per_core(Cores::Count(3), move |core| {
+        let (count, tell) = (count.clone(), tell.clone());
+        async move {
+            let index = core.index();
+            let server = Server::builder()
+                .balance(Balance::LeastConnections)
+                .start("127.0.0.1:0", move |_, mut writer| {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    async move { writer.write_all(vec![index as u8]).await }
+                })
+                .await
+                .unwrap();
+            if index == 0 {
+                tell.send(server.local_addr().unwrap()).unwrap();
+            }
+            // One after the other: the first to go is the one that accepts.
+            sleep(Duration::from_millis(60 + 60 * index as u64)).await;
+            drop(server);
+        }
+    });
+    let answered = client.join().unwrap();
+    assert!(answered > 50, "{answered}");
+    assert!(
+        served.load(Ordering::SeqCst) - answered <= 1,
+        "{served:?} were served, {answered} were answered"
+    );
+    assert_eq!(open_fds(), fds);
+}
+
+#[test]
+fn a_mixed_balance_and_the_simulator_are_refused() {
+    let handler = |_, _| async { Ok(()) };
+    run(async {
+        let hash = Server::builder().balance(Balance::Hash).start("127.0.0.1:0", handler).await.unwrap();
+        let error = Server::builder()
+            .balance(Balance::LeastConnections)
+            .start("127.0.0.1:0", handler)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("Hash"), "{error}");
+        // Once it has closed, the address is asked for anew.
+        hash.close();
+        Server::builder().balance(Balance::LeastConnections).start("127.0.0.1:0", handler).await.unwrap();
+    });
+    let mut simulated = Runner::builder().backend(Backend::Sim { seed: 1 }).build().unwrap();
+    let refused = simulated.run(Server::builder().balance(Balance::Hash).start("127.0.0.1:0", handler));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn one_loop_alone_can_share_with_itself() {
+    run(async {
+        let start = || {
+            Server::builder()
+                .balance(Balance::LeastConnections)
+                .start("127.0.0.1:0", |_, mut writer| async move { writer.write_all("x").await })
+        };
+        let (first, second) = (start().await.unwrap(), start().await.unwrap());
+        let addr = first.local_addr().unwrap();
+        assert_eq!(second.local_addr().unwrap(), addr);
+        let clients = corio_runtime::to_thread(move || {
+            (0..10)
+                .map(|_| {
+                    let mut stream = TcpStream::connect(addr).unwrap();
+                    stream.write_all(b"?").unwrap();
+                    stream.read(&mut [0; 8]).unwrap()
+                })
+                .sum::<usize>()
+        });
+        assert_eq!(clients.await, 10);
+    });
+}
