@@ -31,6 +31,11 @@ pub mod task {
     };
 }
 
+/// A channel between cores, threads and other runtimes.
+pub mod channel {
+    pub use corio_runtime::channel::{Receiver, SendError, Sender, TryRecvError, TrySendError, channel};
+}
+
 /// Time: the loop's clock, sleeping, timeouts, intervals.
 pub mod time {
     pub use corio_runtime::time::{

@@ -69,6 +69,6 @@ pub use task::{
     wait_try, with_cleanup, yield_now,
 };
 pub use threads::{
-    ConcurrentError, ConcurrentFuture, Core, Cores, current_core, run_coroutine_threadsafe, run_on_cores,
-    run_per_core, to_thread,
+    ConcurrentError, ConcurrentFuture, Core, Cores, channel, current_core, run_coroutine_threadsafe,
+    run_on_cores, run_per_core, to_thread,
 };

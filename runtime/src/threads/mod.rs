@@ -1,6 +1,7 @@
 //! Between threads: blocking work away from the loop, and work for a loop from elsewhere.
 
 mod answer;
+pub mod channel;
 mod concurrent;
 pub(crate) mod cores;
 mod latch;
