@@ -1,8 +1,8 @@
 //! The provided buffers of a loop: a small ring that the kernel takes receive buffers from.
 //!
 //! # What this file owns
-//! One memory region: a page-aligned ring of `count` entries (16 bytes each), followed by `count` buffers of
-//! `size` bytes. It is registered with the kernel as buffer group 0 by the ring (`ring/uring.rs`).
+//! One memory region, of which it uses what follows the first page boundary: a ring of `count` entries (16 bytes
+//! each), and `count` buffers of `size` bytes after it. It is registered with the kernel as buffer group 0 by the ring (`ring/uring.rs`).
 //!
 //! # States of a buffer
 //! ```text
@@ -48,6 +48,9 @@ pub(crate) struct Pool {
 }
 
 struct Region {
+    /// What was allocated: up to a page more than what is used.
+    memory: NonNull<u8>,
+    /// The first page boundary in it.
     base: NonNull<u8>,
     layout: Layout,
     count: u16,
@@ -63,12 +66,15 @@ impl Pool {
     pub(crate) fn new(count: u16, size: usize) -> io::Result<Pool> {
         check(count, size)?;
         let bytes = ring_bytes(count) + usize::from(count) * size;
-        let layout = Layout::from_size_align(bytes, PAGE).map_err(io::Error::other)?;
+        // Asked for with a page's alignment, all of it would be written to now: so it comes as untouched zero pages.
+        let layout = Layout::from_size_align(bytes + PAGE, 16).map_err(io::Error::other)?;
         // SAFETY: rule 1; the layout is not empty.
-        let memory = unsafe { alloc::alloc_zeroed(layout) };
-        let base = NonNull::new(memory)
+        let memory = NonNull::new(unsafe { alloc::alloc_zeroed(layout) })
             .ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, "no memory for receive buffers"))?;
+        // SAFETY: rule 1: the boundary is within the first page of the allocation, which is a page longer.
+        let base = unsafe { memory.add(memory.align_offset(PAGE)) };
         let region = Rc::new(Region {
+            memory,
             base,
             layout,
             count,
@@ -151,7 +157,7 @@ impl Drop for Region {
     fn drop(&mut self) {
         if !self.leaked.get() {
             // SAFETY: rule 1: allocated with this layout, and the last owner is going.
-            unsafe { alloc::dealloc(self.base.as_ptr(), self.layout) };
+            unsafe { alloc::dealloc(self.memory.as_ptr(), self.layout) };
         }
     }
 }

@@ -1,0 +1,269 @@
+//! What passes between cores, and what a loop and a subprocess cost, beside tokio: `cores [ROUNDS]`. Prints the median
+//! of the rounds, which are interleaved.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    hint::black_box,
+    thread,
+    time::{Duration, Instant},
+};
+
+use corio::{Core, Cores, Runner, channel::channel, run_coroutine_threadsafe, run_per_core};
+
+const MESSAGES: u64 = 4_000_000;
+const BATCH: u64 = 256;
+const CAPACITY: usize = 1024;
+const ROUND_TRIPS: u32 = 20_000;
+const SPAWNS: u32 = 300;
+
+type Bench = fn() -> f64;
+
+const BENCHES: [(&str, Bench); 10] = [
+    ("channel, batched: corio, M messages/s", channel_corio_batched),
+    ("channel, one by one: corio, M messages/s", channel_corio_single),
+    ("channel, one by one in, batched out: tokio mpsc, M messages/s", channel_tokio),
+    ("channel, one by one: flume, M messages/s", channel_flume),
+    ("round trip to a sleeping core: corio, µs", || round_trip(false)),
+    ("round trip to a busy core: corio, µs", || round_trip(true)),
+    ("round trip to a sleeping runtime: tokio spawn + oneshot, µs", round_trip_tokio),
+    ("spawn /bin/true and wait: corio, per second", spawn_corio),
+    ("spawn /bin/true and wait: tokio, per second", spawn_tokio),
+    ("memory of a loop: corio, KiB", loop_kib),
+];
+
+fn main() {
+    let rounds = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(5);
+    let mut results: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    for _ in 0..rounds {
+        for (place, (_, bench)) in BENCHES.iter().enumerate() {
+            results.entry(place).or_default().push(bench());
+        }
+    }
+    for (place, mut values) in results {
+        values.sort_by(f64::total_cmp);
+        println!("{:>10.2}  {}", values[values.len() / 2], BENCHES[place].0);
+    }
+}
+
+/// From core 0 to core 1: `send` on the one, `receive` on the other; the rate.
+fn between_cores<S, R>(
+    send: fn(corio::channel::Sender<u64>) -> S,
+    receive: fn(corio::channel::Receiver<u64>) -> R,
+) -> f64
+where
+    S: Future<Output = ()> + 'static,
+    R: Future<Output = u64> + 'static,
+{
+    let times = run_per_core(Cores::Count(2), move |core: Core| async move {
+        if core.index() == 1 {
+            return Duration::ZERO;
+        }
+        let (sender, receiver) = channel(CAPACITY);
+        let start = Instant::now();
+        let receiving = run_coroutine_threadsafe(&core.handle(1), move || receive(receiver));
+        send(sender).await;
+        assert_eq!(receiving.await.expect("the sum"), MESSAGES * (MESSAGES - 1) / 2);
+        start.elapsed()
+    });
+    rate(times[0])
+}
+
+fn rate(time: Duration) -> f64 {
+    MESSAGES as f64 / time.as_secs_f64() / 1e6
+}
+
+fn channel_corio_batched() -> f64 {
+    between_cores(
+        |sender| async move {
+            let mut values = VecDeque::new();
+            for first in (0..MESSAGES).step_by(BATCH as usize) {
+                values.extend(first..(first + BATCH).min(MESSAGES));
+                sender.send_all(&mut values).await.expect("an open channel");
+            }
+        },
+        |mut receiver| async move {
+            let (mut sum, mut batch) = (0, Vec::new());
+            while receiver.recv_many(&mut batch, CAPACITY).await > 0 {
+                sum += batch.drain(..).sum::<u64>();
+            }
+            sum
+        },
+    )
+}
+
+fn channel_corio_single() -> f64 {
+    between_cores(
+        |sender| async move {
+            for n in 0..MESSAGES {
+                sender.send(n).await.expect("an open channel");
+            }
+        },
+        |mut receiver| async move {
+            let mut sum = 0;
+            while let Some(n) = receiver.recv().await {
+                sum += n;
+            }
+            sum
+        },
+    )
+}
+
+fn tokio_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// Pins this thread to one of two cores, as the loops are.
+fn pin(index: usize) {
+    if let Some(id) = core_affinity::get_core_ids().unwrap_or_default().get(index) {
+        core_affinity::set_for_current(*id);
+    }
+}
+
+fn channel_tokio() -> f64 {
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(CAPACITY);
+    let start = Instant::now();
+    let receiving = thread::spawn(move || {
+        pin(1);
+        tokio_runtime().block_on(async {
+            let (mut sum, mut batch) = (0, Vec::new());
+            while receiver.recv_many(&mut batch, CAPACITY).await > 0 {
+                sum += batch.drain(..).sum::<u64>();
+            }
+            sum
+        })
+    });
+    let sending = thread::spawn(move || {
+        pin(0);
+        tokio_runtime().block_on(async {
+            for n in 0..MESSAGES {
+                sender.send(n).await.expect("an open channel");
+            }
+        });
+    });
+    sending.join().expect("a sender");
+    black_box(receiving.join().expect("a receiver"));
+    rate(start.elapsed())
+}
+
+fn channel_flume() -> f64 {
+    let (sender, receiver) = flume::bounded(CAPACITY);
+    let start = Instant::now();
+    let receiving = thread::spawn(move || {
+        pin(1);
+        tokio_runtime().block_on(async {
+            let mut sum = 0u64;
+            while let Ok(n) = receiver.recv_async().await {
+                sum += n;
+            }
+            sum
+        })
+    });
+    let sending = thread::spawn(move || {
+        pin(0);
+        tokio_runtime().block_on(async {
+            for n in 0..MESSAGES {
+                sender.send_async(n).await.expect("an open channel");
+            }
+        });
+    });
+    sending.join().expect("a sender");
+    black_box(receiving.join().expect("a receiver"));
+    rate(start.elapsed())
+}
+
+/// A call to the other core and back, while that core and this one sleep in between, or spin.
+fn round_trip(busy: bool) -> f64 {
+    let times = run_per_core(Cores::Count(2), move |core: Core| async move {
+        if core.index() == 1 {
+            return 0.0;
+        }
+        let spinning = busy.then(|| {
+            [0, 1].map(|index| {
+                run_coroutine_threadsafe(&core.handle(index), || async {
+                    loop {
+                        corio::yield_now().await;
+                    }
+                })
+            })
+        });
+        let start = Instant::now();
+        for _ in 0..ROUND_TRIPS {
+            run_coroutine_threadsafe(&core.handle(1), || std::future::ready(())).await.expect("an answer");
+        }
+        let time = start.elapsed();
+        for spinning in spinning.iter().flatten() {
+            spinning.cancel();
+        }
+        time.as_secs_f64() * 1e6 / f64::from(ROUND_TRIPS)
+    });
+    times[0]
+}
+
+fn round_trip_tokio() -> f64 {
+    let (tell, told) = std::sync::mpsc::channel();
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let there = thread::spawn(move || {
+        pin(1);
+        tokio_runtime().block_on(async {
+            tell.send(tokio::runtime::Handle::current()).expect("somebody who listens");
+            let _ = ended.await;
+        });
+    });
+    let here = thread::spawn(move || {
+        pin(0);
+        let handle = told.recv().expect("a handle");
+        tokio_runtime().block_on(async {
+            let start = Instant::now();
+            for _ in 0..ROUND_TRIPS {
+                handle.spawn(std::future::ready(())).await.expect("an answer");
+            }
+            start.elapsed().as_secs_f64() * 1e6 / f64::from(ROUND_TRIPS)
+        })
+    });
+    let time = here.join().expect("a time");
+    let _ = end.send(());
+    there.join().expect("an end");
+    time
+}
+
+fn spawn_corio() -> f64 {
+    let start = Instant::now();
+    corio::run(async {
+        for _ in 0..SPAWNS {
+            let child = corio::create_subprocess_exec("/bin/true", [""; 0]).await.expect("a child");
+            assert_eq!(child.wait().await.expect("a status"), 0);
+        }
+    });
+    f64::from(SPAWNS) / start.elapsed().as_secs_f64()
+}
+
+fn spawn_tokio() -> f64 {
+    let start = Instant::now();
+    tokio_runtime().block_on(async {
+        for _ in 0..SPAWNS {
+            let mut child = tokio::process::Command::new("/bin/true").spawn().expect("a child");
+            assert!(child.wait().await.expect("a status").success());
+        }
+    });
+    f64::from(SPAWNS) / start.elapsed().as_secs_f64()
+}
+
+/// What the process grows by, per loop of a hundred that have run.
+fn loop_kib() -> f64 {
+    const LOOPS: usize = 100;
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        statm.split(' ').nth(1).and_then(|pages| pages.parse::<f64>().ok()).unwrap_or(0.0) * 4.0
+    };
+    let before = resident();
+    let loops: Vec<_> = (0..LOOPS)
+        .map(|_| {
+            let mut runner = Runner::new().expect("a loop");
+            runner.run(corio::sleep(Duration::from_micros(1)));
+            runner
+        })
+        .collect();
+    let grown = resident() - before;
+    drop(loops);
+    grown / LOOPS as f64
+}
