@@ -195,6 +195,65 @@ fn http_2_with_prior_knowledge_is_served_on_the_same_port() {
     }
 }
 
+/// wrk, where it is installed, for so many seconds: no error, and every descriptor comes back.
+fn wrk_sees_no_error(seconds: u32) {
+    let server = Server::start();
+    let fds = || std::fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap().count();
+    // Once it has answered, it has all that it keeps open.
+    let mut kept = server.connect();
+    ask(&mut kept, "/");
+    assert_eq!(response(&mut kept).0, 200);
+    let before = fds();
+    let load = Command::new("wrk")
+        .args(["-t1", "-c64", &format!("-d{seconds}s"), &format!("http://{}/", server.addr)])
+        .output();
+    let Ok(load) = load else { return eprintln!("SKIPPED wrk: it is not installed") };
+    let said = String::from_utf8_lossy(&load.stdout).into_owned();
+    assert!(load.status.success() && said.contains("requests in"), "{said}");
+    assert!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "{said}");
+    let since = Instant::now();
+    while fds() != before {
+        assert!(since.elapsed() < HANGS, "{} descriptors, {before} before", fds());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn wrk_sees_no_error_and_no_descriptor_is_left() {
+    wrk_sees_no_error(2);
+}
+
+#[test]
+#[ignore = "the slow job: a minute"]
+fn wrk_sees_no_error_for_a_minute() {
+    wrk_sees_no_error(60);
+}
+
+#[test]
+#[ignore = "the slow job: half a minute"]
+fn curl_by_http_2_sees_no_error_for_half_a_minute() {
+    let server = Server::start();
+    let fds = || std::fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap().count();
+    let mut kept = server.connect();
+    ask(&mut kept, "/");
+    assert_eq!(response(&mut kept).0, 200);
+    let (before, start, mut asked) = (fds(), Instant::now(), 0);
+    while start.elapsed() < Duration::from_secs(30) {
+        let url = format!("http://{}/", server.addr);
+        let Ok(said) = Command::new("curl").args(["-sS", "--http2-prior-knowledge", "--fail", &url]).output()
+        else {
+            return eprintln!("SKIPPED curl: it is not installed");
+        };
+        assert!(said.status.success(), "{said:?} after {asked} requests");
+        asked += 1;
+    }
+    while fds() != before {
+        assert!(start.elapsed() < Duration::from_secs(30) + HANGS, "{} descriptors, {before} before", fds());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(asked > 10, "{asked}");
+}
+
 #[test]
 fn sigterm_answers_what_runs_and_closes_what_idles() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
