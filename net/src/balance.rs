@@ -23,7 +23,7 @@ pub enum Balance {
     /// average; of a few dozen connections one core may get nearly twice its share.
     Hash,
     /// One core accepts, and hands each connection to the core that has the fewest: for long-lived connections, or few.
-    /// If that core's server closes, the next one accepts.
+    /// If that core's server closes, the next one accepts; while a task keeps it busy, new connections wait.
     LeastConnections,
 }
 

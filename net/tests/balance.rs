@@ -3,11 +3,11 @@
 mod common;
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
     thread,
@@ -15,7 +15,7 @@ use std::{
 };
 
 use common::{in_own_process, open_fds};
-use corio_net::{Balance, Server};
+use corio_net::{Balance, Server, StreamReader, StreamWriter};
 use corio_runtime::{Backend, Cores, Runner, run, run_coroutine_threadsafe, run_per_core, time::sleep};
 
 /// The index of the core that serves a connection; it lives until it is dropped.
@@ -26,24 +26,33 @@ fn connect(addr: SocketAddr) -> (TcpStream, usize) {
     (stream, index[0].into())
 }
 
+/// Says which core it is, and reads to the end.
+async fn say(index: u8, mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<()> {
+    writer.write_all(vec![index]).await?;
+    while !reader.read(100).await?.is_empty() {}
+    Ok(())
+}
+
 /// Servers on so many cores, until `client` is done with their address.
-fn served<R: Send + 'static>(
+fn served<R, H, Fut>(
     cores: usize,
     balance: Balance,
+    handler: H,
     client: impl FnOnce(SocketAddr) -> R + Send + 'static,
-) -> R {
+) -> R
+where
+    R: Send + 'static,
+    H: Fn(u8, StreamReader, StreamWriter) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = io::Result<()>> + 'static,
+{
     let client = Arc::new(std::sync::Mutex::new(Some(client)));
     let results = run_per_core(Cores::Count(cores), move |core| {
-        let client = client.clone();
+        let (client, handler) = (client.clone(), handler.clone());
         async move {
             let index = core.index() as u8;
             let server = Server::builder()
                 .balance(balance)
-                .start("127.0.0.1:0", move |mut reader, mut writer| async move {
-                    writer.write_all(vec![index]).await?;
-                    while !reader.read(100).await?.is_empty() {}
-                    Ok(())
-                })
+                .start("127.0.0.1:0", move |reader, writer| handler(index, reader, writer))
                 .await
                 .unwrap();
             if core.index() > 0 {
@@ -74,7 +83,7 @@ thread_local!(static STARTED: std::cell::RefCell<Vec<Server>> = const { std::cel
 
 #[test]
 fn least_connections_gives_every_core_its_share_exactly() {
-    let counts = served(3, Balance::LeastConnections, |addr| {
+    let counts = served(3, Balance::LeastConnections, say, |addr| {
         let connections: Vec<_> = (0..60).map(|_| connect(addr)).collect();
         let mut counts = [0; 3];
         connections.iter().for_each(|(_, index)| counts[*index] += 1);
@@ -96,7 +105,7 @@ fn least_connections_gives_every_core_its_share_exactly() {
 
 #[test]
 fn hash_serves_on_every_core_by_the_same_port() {
-    let counts = served(2, Balance::Hash, |addr| {
+    let counts = served(2, Balance::Hash, say, |addr| {
         let connections: Vec<_> = (0..200).map(|_| connect(addr)).collect();
         let mut counts = [0; 2];
         connections.iter().for_each(|(_, index)| counts[*index] += 1);
@@ -201,4 +210,50 @@ fn one_loop_alone_can_share_with_itself() {
         });
         assert_eq!(clients.await, 10);
     });
+}
+
+#[test]
+fn a_handler_that_keeps_one_core_does_not_stall_another() {
+    let answered = served(2, Balance::LeastConnections, say_and_answer, |addr| {
+        // One connection to each core; the first one's handler blocks its thread until it is told.
+        let mut streams: Vec<_> = (0..2).map(|_| connect(addr)).collect();
+        streams.sort_by_key(|(_, index)| *index);
+        let (mut other, _) = streams.pop().unwrap();
+        let (mut blocked, _) = streams.pop().unwrap();
+        blocked.write_all(b"B").unwrap();
+        while !BLOCKED.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+        let mut answered = 0;
+        for _ in 0..1000 {
+            other.write_all(b"?").unwrap();
+            answered += other.read(&mut [0; 8]).unwrap();
+        }
+        assert!(BLOCKED.load(Ordering::SeqCst));
+        RELEASED.store(true, Ordering::SeqCst);
+        assert_eq!(blocked.read(&mut [0; 8]).unwrap(), 1);
+        answered
+    });
+    assert_eq!(answered, 1000);
+}
+
+static BLOCKED: AtomicBool = AtomicBool::new(false);
+static RELEASED: AtomicBool = AtomicBool::new(false);
+
+/// Says which core it is, then answers each byte; `B` blocks the loop until it is released.
+async fn say_and_answer(index: u8, mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<()> {
+    writer.write_all(vec![index]).await?;
+    loop {
+        let data = reader.read(1).await?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        if data == b"B" {
+            BLOCKED.store(true, Ordering::SeqCst);
+            while !RELEASED.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        writer.write_all("!").await?;
+    }
 }
