@@ -102,6 +102,7 @@ impl Runner {
             None => u64::MAX,
         };
         let ran = lp.turn(&mut no_main, deadline)?;
+        lp.note_numbers();
         // From here on other threads signal.
         lp.inbox.prepare_sleep();
         Ok(Turn { ran, left: lp.has_work() })

@@ -2,7 +2,8 @@
 //!
 //! # What this file owns
 //! One memory region, of which it uses what follows the first page boundary: a ring of `count` entries (16 bytes
-//! each), and `count` buffers of `size` bytes after it. It is registered with the kernel as buffer group 0 by the ring (`ring/uring.rs`).
+//! each), and `count` buffers of `size` bytes after it. It is registered with the kernel as buffer group 0 by the
+//! ring (`ring/uring.rs`).
 //!
 //! # States of a buffer
 //! ```text
