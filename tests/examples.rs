@@ -5,9 +5,18 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     path::PathBuf,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, ChildStdout, Command, Output, Stdio},
     sync::Once,
+    time::Duration,
 };
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// An answer that is not there by then will never be.
+const HANGS: Duration = Duration::from_secs(20);
 
 /// An example's program, built like this test.
 fn example(name: &str) -> Command {
@@ -25,25 +34,60 @@ fn example(name: &str) -> Command {
 
 struct Server {
     child: Child,
+    stdout: BufReader<ChildStdout>,
     addr: String,
 }
 
 impl Server {
     fn start() -> Server {
+        Server::of("echo_server", &[])
+    }
+
+    /// The example `name`, on a free port.
+    fn of(name: &str, args: &[&str]) -> Server {
+        let mut command = example(name);
         let mut child =
-            example("echo_server").args(["--addr", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+            command.args(["--addr", "127.0.0.1:0"]).args(args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let addr = line.trim().strip_prefix("listening on ").expect("the line that says where").to_owned();
-        Server { child, addr }
+        stdout.read_line(&mut line).unwrap();
+        let said = line.trim().strip_prefix("listening on ").expect("the line that says where");
+        let addr = said.split(' ').next().unwrap().to_owned();
+        Server { child, stdout, addr }
+    }
+
+    fn connect(&self) -> BufReader<TcpStream> {
+        let stream = TcpStream::connect(&self.addr).unwrap();
+        stream.set_read_timeout(Some(HANGS)).unwrap();
+        BufReader::new(stream)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// The exit status, and the rest of what it said.
+    fn ended(&mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        self.stdout.read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        // One that has ended needs neither.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
+}
+
+/// Sends a line; the line that comes back, empty at the end of the connection.
+fn ask(stream: &mut BufReader<TcpStream>, line: &str) -> String {
+    stream.get_mut().write_all(line.as_bytes()).unwrap();
+    let mut reply = String::new();
+    stream.read_line(&mut reply).unwrap();
+    reply
 }
 
 #[test]
@@ -196,4 +240,61 @@ fn subprocess_runs_side_by_side_and_tells_the_first_failure() {
     assert_eq!((of("[2]"), of("[3]")), (vec!["[2] ended with 3"], vec!["[3] ended with -9"]));
     let output = example("subprocess").args(["kill -9 $$"]).output().unwrap();
     assert_eq!(output.status.code(), Some(137));
+}
+
+/// The numbers of each core's line: connections, those cut, turns.
+fn per_core(said: &str) -> Vec<[u64; 3]> {
+    let numbers = |(index, line): (usize, &str)| {
+        let line = line.strip_prefix(&format!("core {index}: ")).expect("the cores in their order");
+        let [connections, cut, turns] = line.split(", ").collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let number = |text: &str, unit| text.strip_suffix(unit).expect(unit).parse().unwrap();
+        [number(connections, " connections"), number(cut, " cut"), number(turns, " turns")]
+    };
+    said.lines().enumerate().map(numbers).collect()
+}
+
+#[test]
+fn multi_core_echo_serves_on_every_core_and_tells_their_numbers_at_the_signal() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut server = Server::of("multi_core_echo", &["--cores", "3", "--balance", "least"]);
+        let mut clients: Vec<_> = (0..12).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            assert_eq!(ask(client, "hello\n"), "hello\n");
+        }
+        // The one that stays is cut, after the grace.
+        let stays = clients.pop().unwrap();
+        drop(clients);
+        server.signal(signal);
+        let (status, said) = server.ended();
+        drop(stays);
+        let cores = per_core(&said);
+        assert_eq!((status, cores.len()), (Some(0), 3), "{said}");
+        assert!(cores.iter().all(|[connections, _, turns]| *connections == 4 && *turns > 0), "{said}");
+        assert_eq!(cores.iter().map(|[_, cut, _]| cut).sum::<u64>(), 1, "{said}");
+    }
+}
+
+#[test]
+fn multi_core_echo_takes_all_cores_by_default_and_shares_by_hash() {
+    let mut server = Server::of("multi_core_echo", &[]);
+    for _ in 0..10 {
+        assert_eq!(ask(&mut server.connect(), "hello\n"), "hello\n");
+    }
+    server.signal(Signal::SIGTERM);
+    let (status, said) = server.ended();
+    let cores = per_core(&said);
+    let all = core_affinity::get_core_ids().unwrap().len();
+    assert_eq!((status, cores.len()), (Some(0), all), "{said}");
+    assert_eq!(cores.iter().map(|[connections, ..]| connections).sum::<u64>(), 10, "{said}");
+}
+
+#[test]
+fn multi_core_echo_names_what_is_wrong() {
+    refused(example("multi_core_echo").args(["--cores", "0"]), "0 is not in 1..=1024");
+    refused(example("multi_core_echo").args(["--balance", "even"]), "possible values: hash, least");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let output = example("multi_core_echo").args(["--addr", &addr]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains(&format!("cannot listen on {addr}")), "{}", text(&output.stderr));
 }
