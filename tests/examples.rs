@@ -298,3 +298,19 @@ fn multi_core_echo_names_what_is_wrong() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains(&format!("cannot listen on {addr}")), "{}", text(&output.stderr));
 }
+
+#[test]
+fn threadsafe_bridge_answers_a_plain_thread_and_tokio() {
+    let output = example("threadsafe_bridge").output().unwrap();
+    let said = text(&output.stdout);
+    // The threads are side by side: each has an order of its own.
+    let (of_tokio, of_plain): (Vec<_>, Vec<_>) = said.lines().partition(|line| line.starts_with("tokio"));
+    let expected = [
+        "the loop got a callback of the plain thread",
+        "the plain thread got 3",
+        "the plain thread got no value: the result was not there in time",
+        "the plain thread got no value: the task was cancelled",
+    ];
+    assert_eq!((of_plain, of_tokio), (expected.to_vec(), vec!["tokio got 5 and 6"]));
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
