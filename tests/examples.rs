@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, ChildStdout, Command, Output, Stdio},
@@ -82,12 +82,17 @@ impl Drop for Server {
     }
 }
 
-/// Sends a line; the line that comes back, empty at the end of the connection.
+/// Sends a line; the line that comes back.
 fn ask(stream: &mut BufReader<TcpStream>, line: &str) -> String {
     stream.get_mut().write_all(line.as_bytes()).unwrap();
-    let mut reply = String::new();
-    stream.read_line(&mut reply).unwrap();
-    reply
+    line_of(stream)
+}
+
+/// The next line; empty at the end of the connection.
+fn line_of(stream: &mut BufReader<TcpStream>) -> String {
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    line
 }
 
 #[test]
@@ -313,4 +318,69 @@ fn threadsafe_bridge_answers_a_plain_thread_and_tokio() {
     ];
     assert_eq!((of_plain, of_tokio), (expected.to_vec(), vec!["tokio got 5 and 6"]));
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
+
+/// So many requests of `millis` that the server has begun, each on a connection of its own.
+fn in_progress(server: &mut Server, count: usize, millis: u64) -> Vec<BufReader<TcpStream>> {
+    let begun: usize = statistics(server).iter().sum();
+    let mut clients: Vec<_> = (0..count).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.get_mut().write_all(format!("{millis}\n").as_bytes()).unwrap();
+    }
+    // On a slow machine the first ones may be answered before the last ones begin.
+    while statistics(server).iter().sum::<usize>() < begun + count {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    clients
+}
+
+/// What SIGHUP prints: requests in progress, and those answered.
+fn statistics(server: &mut Server) -> [usize; 2] {
+    server.signal(Signal::SIGHUP);
+    let mut line = String::new();
+    server.stdout.read_line(&mut line).unwrap();
+    let [running, answered] = line.trim().split(", ").collect::<Vec<_>>()[..] else { panic!("{line}") };
+    let number = |text: &str, unit| text.strip_suffix(unit).expect(unit).parse().unwrap();
+    [number(running, " in progress"), number(answered, " answered")]
+}
+
+#[test]
+fn signals_graceful_answers_requests_and_prints_statistics_at_sighup() {
+    let mut server = Server::of("signals_graceful", &[]);
+    let mut client = server.connect();
+    assert_eq!(ask(&mut client, "5\n"), "done after 5 ms\n");
+    assert!(ask(&mut client, "soon\n").starts_with("error: not a number of milliseconds"));
+    let _running = in_progress(&mut server, 3, 3_600_000);
+    assert_eq!(statistics(&mut server), [3, 2]);
+}
+
+#[test]
+fn signals_graceful_cuts_no_request_within_the_grace() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut server = Server::of("signals_graceful", &["--grace", "20000"]);
+        let mut idle = server.connect();
+        assert_eq!(ask(&mut idle, "0\n"), "done after 0 ms\n");
+        let mut running = in_progress(&mut server, 50, 500);
+        server.signal(signal);
+        assert_eq!(line_of(&mut idle), "", "what idles is closed");
+        assert!(TcpStream::connect(&server.addr).is_err(), "a new connection is refused");
+        for client in &mut running {
+            assert_eq!([line_of(client), line_of(client)], ["done after 500 ms\n", ""]);
+        }
+        let (status, said) = server.ended();
+        assert_eq!(status, Some(0));
+        assert!(said.starts_with("stopping: ") && said.ends_with("\n0 cut, 51 answered\n"), "{said}");
+    }
+}
+
+#[test]
+fn signals_graceful_cuts_what_is_longer_than_the_grace() {
+    let mut server = Server::of("signals_graceful", &["--grace", "100"]);
+    let mut running = in_progress(&mut server, 1, 3_600_000);
+    let mut idle = server.connect();
+    assert_eq!(ask(&mut idle, "0\n"), "done after 0 ms\n");
+    server.signal(Signal::SIGTERM);
+    let cut = running[0].read(&mut [0; 10]).unwrap_err();
+    assert_eq!(cut.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(server.ended(), (Some(0), "stopping: 1 in progress\n1 cut, 1 answered\n".to_owned()));
 }
