@@ -384,3 +384,20 @@ fn signals_graceful_cuts_what_is_longer_than_the_grace() {
     assert_eq!(cut.kind(), ErrorKind::ConnectionReset);
     assert_eq!(server.ended(), (Some(0), "stopping: 1 in progress\n1 cut, 1 answered\n".to_owned()));
 }
+
+#[test]
+fn embed_in_tokio_echoes_on_one_thread() {
+    // The long one takes several turns.
+    let long = "x".repeat(100_000);
+    for (args, reply) in [(&[][..], "hello"), (&["good morning"], "good morning"), (&[long.as_str()], &long)]
+    {
+        let output = example("embed_in_tokio").args(args).output().unwrap();
+        let said = text(&output.stdout);
+        let (server, client) = said.split_once('\n').expect("two lines");
+        let of_server = server.strip_prefix("corio's server, on ").unwrap().strip_suffix(", has a client");
+        let of_client = client.strip_prefix("tokio's client, on ").unwrap().split(", ").next();
+        assert_eq!(of_server, of_client, "one thread");
+        assert!(client.ends_with(&format!(", got {reply}\n")), "{said}");
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    }
+}
