@@ -75,7 +75,7 @@ async fn serve() -> io::Result<(Server, SocketAddr)> {
 
 async fn echo(mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<()> {
     println!("corio's server, on {}, has a client", thread_id());
-    corio::sleep(Duration::from_millis(10)).await;
+    corio::sleep(Duration::from_millis(100)).await;
     let data = reader.read_to_end().await?;
     writer.write_all(data).await
 }
