@@ -2,12 +2,21 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     path::PathBuf,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, ChildStdout, Command, Output, Stdio},
     sync::Once,
+    time::Duration,
 };
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// An answer that is not there by then will never be.
+const HANGS: Duration = Duration::from_secs(20);
 
 /// An example's program, built like this test.
 fn example(name: &str) -> Command {
@@ -25,25 +34,65 @@ fn example(name: &str) -> Command {
 
 struct Server {
     child: Child,
+    stdout: BufReader<ChildStdout>,
     addr: String,
 }
 
 impl Server {
     fn start() -> Server {
+        Server::of("echo_server", &[])
+    }
+
+    /// The example `name`, on a free port.
+    fn of(name: &str, args: &[&str]) -> Server {
+        let mut command = example(name);
         let mut child =
-            example("echo_server").args(["--addr", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+            command.args(["--addr", "127.0.0.1:0"]).args(args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let addr = line.trim().strip_prefix("listening on ").expect("the line that says where").to_owned();
-        Server { child, addr }
+        stdout.read_line(&mut line).unwrap();
+        let said = line.trim().strip_prefix("listening on ").expect("the line that says where");
+        let addr = said.split(' ').next().unwrap().to_owned();
+        Server { child, stdout, addr }
+    }
+
+    fn connect(&self) -> BufReader<TcpStream> {
+        let stream = TcpStream::connect(&self.addr).unwrap();
+        stream.set_read_timeout(Some(HANGS)).unwrap();
+        BufReader::new(stream)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// The exit status, and the rest of what it said.
+    fn ended(&mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        self.stdout.read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        // One that has ended needs neither.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
+}
+
+/// Sends a line; the line that comes back.
+fn ask(stream: &mut BufReader<TcpStream>, line: &str) -> String {
+    stream.get_mut().write_all(line.as_bytes()).unwrap();
+    line_of(stream)
+}
+
+/// The next line; empty at the end of the connection.
+fn line_of(stream: &mut BufReader<TcpStream>) -> String {
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    line
 }
 
 #[test]
@@ -196,4 +245,159 @@ fn subprocess_runs_side_by_side_and_tells_the_first_failure() {
     assert_eq!((of("[2]"), of("[3]")), (vec!["[2] ended with 3"], vec!["[3] ended with -9"]));
     let output = example("subprocess").args(["kill -9 $$"]).output().unwrap();
     assert_eq!(output.status.code(), Some(137));
+}
+
+/// The numbers of each core's line: connections, those cut, turns.
+fn per_core(said: &str) -> Vec<[u64; 3]> {
+    let numbers = |(index, line): (usize, &str)| {
+        let line = line.strip_prefix(&format!("core {index}: ")).expect("the cores in their order");
+        let [connections, cut, turns] = line.split(", ").collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let number = |text: &str, unit| text.strip_suffix(unit).expect(unit).parse().unwrap();
+        [number(connections, " connections"), number(cut, " cut"), number(turns, " turns")]
+    };
+    said.lines().enumerate().map(numbers).collect()
+}
+
+#[test]
+fn multi_core_echo_serves_on_every_core_and_tells_their_numbers_at_the_signal() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut server = Server::of("multi_core_echo", &["--cores", "3", "--balance", "least"]);
+        let mut clients: Vec<_> = (0..12).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            assert_eq!(ask(client, "hello\n"), "hello\n");
+        }
+        // The one that stays is cut, after the grace.
+        let stays = clients.pop().unwrap();
+        drop(clients);
+        server.signal(signal);
+        let (status, said) = server.ended();
+        drop(stays);
+        let cores = per_core(&said);
+        assert_eq!((status, cores.len()), (Some(0), 3), "{said}");
+        assert!(cores.iter().all(|[connections, _, turns]| *connections == 4 && *turns > 0), "{said}");
+        assert_eq!(cores.iter().map(|[_, cut, _]| cut).sum::<u64>(), 1, "{said}");
+    }
+}
+
+#[test]
+fn multi_core_echo_takes_all_cores_by_default_and_shares_by_hash() {
+    let mut server = Server::of("multi_core_echo", &[]);
+    for _ in 0..10 {
+        assert_eq!(ask(&mut server.connect(), "hello\n"), "hello\n");
+    }
+    server.signal(Signal::SIGTERM);
+    let (status, said) = server.ended();
+    let cores = per_core(&said);
+    let all = core_affinity::get_core_ids().unwrap().len();
+    assert_eq!((status, cores.len()), (Some(0), all), "{said}");
+    assert_eq!(cores.iter().map(|[connections, ..]| connections).sum::<u64>(), 10, "{said}");
+}
+
+#[test]
+fn multi_core_echo_names_what_is_wrong() {
+    refused(example("multi_core_echo").args(["--cores", "0"]), "0 is not in 1..=1024");
+    refused(example("multi_core_echo").args(["--balance", "even"]), "possible values: hash, least");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let output = example("multi_core_echo").args(["--addr", &addr]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains(&format!("cannot listen on {addr}")), "{}", text(&output.stderr));
+}
+
+#[test]
+fn threadsafe_bridge_answers_a_plain_thread_and_tokio() {
+    let output = example("threadsafe_bridge").output().unwrap();
+    let said = text(&output.stdout);
+    // The threads are side by side: each has an order of its own.
+    let (of_tokio, of_plain): (Vec<_>, Vec<_>) = said.lines().partition(|line| line.starts_with("tokio"));
+    let expected = [
+        "the loop got a callback of the plain thread",
+        "the plain thread got 3",
+        "the plain thread got no value: the result was not there in time",
+        "the plain thread got no value: the task was cancelled",
+    ];
+    assert_eq!((of_plain, of_tokio), (expected.to_vec(), vec!["tokio got 5 and 6"]));
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
+
+/// So many requests of `millis` that the server has begun, each on a connection of its own.
+fn in_progress(server: &mut Server, count: usize, millis: u64) -> Vec<BufReader<TcpStream>> {
+    let begun: usize = statistics(server).iter().sum();
+    let mut clients: Vec<_> = (0..count).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.get_mut().write_all(format!("{millis}\n").as_bytes()).unwrap();
+    }
+    // On a slow machine the first ones may be answered before the last ones begin.
+    while statistics(server).iter().sum::<usize>() < begun + count {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    clients
+}
+
+/// What SIGHUP prints: requests in progress, and those answered.
+fn statistics(server: &mut Server) -> [usize; 2] {
+    server.signal(Signal::SIGHUP);
+    let mut line = String::new();
+    server.stdout.read_line(&mut line).unwrap();
+    let [running, answered] = line.trim().split(", ").collect::<Vec<_>>()[..] else { panic!("{line}") };
+    let number = |text: &str, unit| text.strip_suffix(unit).expect(unit).parse().unwrap();
+    [number(running, " in progress"), number(answered, " answered")]
+}
+
+#[test]
+fn signals_graceful_answers_requests_and_prints_statistics_at_sighup() {
+    let mut server = Server::of("signals_graceful", &[]);
+    let mut client = server.connect();
+    assert_eq!(ask(&mut client, "5\n"), "done after 5 ms\n");
+    assert!(ask(&mut client, "soon\n").starts_with("error: not a number of milliseconds"));
+    let _running = in_progress(&mut server, 3, 3_600_000);
+    assert_eq!(statistics(&mut server), [3, 2]);
+}
+
+#[test]
+fn signals_graceful_cuts_no_request_within_the_grace() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut server = Server::of("signals_graceful", &["--grace", "20000"]);
+        let mut idle = server.connect();
+        assert_eq!(ask(&mut idle, "0\n"), "done after 0 ms\n");
+        let mut running = in_progress(&mut server, 50, 500);
+        server.signal(signal);
+        assert_eq!(line_of(&mut idle), "", "what idles is closed");
+        assert!(TcpStream::connect(&server.addr).is_err(), "a new connection is refused");
+        for client in &mut running {
+            assert_eq!([line_of(client), line_of(client)], ["done after 500 ms\n", ""]);
+        }
+        let (status, said) = server.ended();
+        assert_eq!(status, Some(0));
+        assert!(said.starts_with("stopping: ") && said.ends_with("\n0 cut, 51 answered\n"), "{said}");
+    }
+}
+
+#[test]
+fn signals_graceful_cuts_what_is_longer_than_the_grace() {
+    let mut server = Server::of("signals_graceful", &["--grace", "100"]);
+    let mut running = in_progress(&mut server, 1, 3_600_000);
+    let mut idle = server.connect();
+    assert_eq!(ask(&mut idle, "0\n"), "done after 0 ms\n");
+    server.signal(Signal::SIGTERM);
+    let cut = running[0].read(&mut [0; 10]).unwrap_err();
+    assert_eq!(cut.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(server.ended(), (Some(0), "stopping: 1 in progress\n1 cut, 1 answered\n".to_owned()));
+}
+
+#[test]
+fn embed_in_tokio_echoes_on_one_thread() {
+    // The long one takes several turns.
+    let long = "x".repeat(100_000);
+    for (args, reply) in [(&[][..], "hello"), (&["good morning"], "good morning"), (&[long.as_str()], &long)]
+    {
+        let output = example("embed_in_tokio").args(args).output().unwrap();
+        let said = text(&output.stdout);
+        let (server, client) = said.split_once('\n').expect("two lines");
+        let of_server = server.strip_prefix("corio's server, on ").unwrap().strip_suffix(", has a client");
+        let of_client = client.strip_prefix("tokio's client, on ").unwrap().split(", ").next();
+        assert_eq!(of_server, of_client, "one thread");
+        assert!(client.ends_with(&format!(", got {reply}\n")), "{said}");
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    }
 }
