@@ -69,6 +69,29 @@ impl Server {
         BufReader::new(stream)
     }
 
+    fn fds(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// How many descriptors it has open without a connection, once it has answered and has all that it keeps.
+    fn idle_fds(&self) -> usize {
+        let mut stream = self.connect();
+        ask(&mut stream, "/");
+        assert_eq!(response(&mut stream).0, 200);
+        let idle = self.fds() - 1;
+        drop(stream);
+        self.await_fds(idle);
+        idle
+    }
+
+    fn await_fds(&self, count: usize) {
+        let since = Instant::now();
+        while self.fds() != count {
+            assert!(since.elapsed() < HANGS, "{} descriptors are open, {count} were", self.fds());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn terminate(&self) {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     }
@@ -198,12 +221,7 @@ fn http_2_with_prior_knowledge_is_served_on_the_same_port() {
 /// wrk, where it is installed, for so many seconds: no error, and every descriptor comes back.
 fn wrk_sees_no_error(seconds: u32) {
     let server = Server::start();
-    let fds = || std::fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap().count();
-    // Once it has answered, it has all that it keeps open.
-    let mut kept = server.connect();
-    ask(&mut kept, "/");
-    assert_eq!(response(&mut kept).0, 200);
-    let before = fds();
+    let before = server.idle_fds();
     let load = Command::new("wrk")
         .args(["-t1", "-c64", &format!("-d{seconds}s"), &format!("http://{}/", server.addr)])
         .output();
@@ -211,11 +229,7 @@ fn wrk_sees_no_error(seconds: u32) {
     let said = String::from_utf8_lossy(&load.stdout).into_owned();
     assert!(load.status.success() && said.contains("requests in"), "{said}");
     assert!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "{said}");
-    let since = Instant::now();
-    while fds() != before {
-        assert!(since.elapsed() < HANGS, "{} descriptors, {before} before", fds());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    server.await_fds(before);
 }
 
 #[test]
@@ -233,11 +247,7 @@ fn wrk_sees_no_error_for_a_minute() {
 #[ignore = "the slow job: half a minute"]
 fn curl_by_http_2_sees_no_error_for_half_a_minute() {
     let server = Server::start();
-    let fds = || std::fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap().count();
-    let mut kept = server.connect();
-    ask(&mut kept, "/");
-    assert_eq!(response(&mut kept).0, 200);
-    let (before, start, mut asked) = (fds(), Instant::now(), 0);
+    let (before, start, mut asked) = (server.idle_fds(), Instant::now(), 0);
     while start.elapsed() < Duration::from_secs(30) {
         let url = format!("http://{}/", server.addr);
         let Ok(said) = Command::new("curl").args(["-sS", "--http2-prior-knowledge", "--fail", &url]).output()
@@ -247,10 +257,7 @@ fn curl_by_http_2_sees_no_error_for_half_a_minute() {
         assert!(said.status.success(), "{said:?} after {asked} requests");
         asked += 1;
     }
-    while fds() != before {
-        assert!(start.elapsed() < Duration::from_secs(30) + HANGS, "{} descriptors, {before} before", fds());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    server.await_fds(before);
     assert!(asked > 10, "{asked}");
 }
 

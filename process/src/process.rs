@@ -21,6 +21,20 @@ const READ_MAX: usize = 256 << 10;
 ///
 /// Dropping it lets the child run on (see [`kill_on_drop`](crate::Command::kill_on_drop)); the pipes are closed.
 /// It is `Send`: everything but the pipes works on any thread.
+///
+/// ```
+/// use corio_process::{Command, Stdio};
+/// corio_runtime::run(async {
+///     let mut cat = Command::new("cat").stdin(Stdio::Pipe).stdout(Stdio::Pipe).spawn().await?;
+///     let (mut stdin, mut stdout) = (cat.stdin.take().unwrap(), cat.stdout.take().unwrap());
+///     stdin.write_all("line\n").await?;
+///     assert_eq!(stdout.readline().await?, b"line\n");
+///     assert_eq!(cat.returncode(), None);
+///     drop(stdin);
+///     assert_eq!(cat.wait().await?, 0);
+///     std::io::Result::Ok(())
+/// }).unwrap();
+/// ```
 pub struct Process {
     /// The child's standard input, if it is a pipe.
     pub stdin: Option<StreamWriter>,
@@ -89,6 +103,17 @@ impl Process {
     ///
     /// Dropped and called again, it goes on: what was read is kept, the input is not sent twice.
     ///
+    /// ```
+    /// use corio_process::{Command, Stdio};
+    /// corio_runtime::run(async {
+    ///     let mut shell = Command::shell("read word; echo got $word; echo but >&2");
+    ///     shell.stdin(Stdio::Pipe).stdout(Stdio::Pipe).stderr(Stdio::Pipe);
+    ///     let output = shell.spawn().await?.communicate(Some(b"it\n")).await?;
+    ///     assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"got it\n"[..], &b"but\n"[..]));
+    ///     std::io::Result::Ok(())
+    /// }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// As [`wait`](Process::wait)'s, and of reading.
     pub async fn communicate(&mut self, input: Option<&[u8]>) -> io::Result<Output> {
@@ -108,6 +133,16 @@ impl Process {
 
     /// Sends a signal, by its number (asyncio `send_signal`). By pidfd: a process that got the child's number
     /// later is never meant.
+    ///
+    /// ```
+    /// corio_runtime::run(async {
+    ///     let sleeper = corio_process::create_subprocess_exec("sleep", ["3600"]).await?;
+    ///     sleeper.send_signal(15)?;
+    ///     assert_eq!(sleeper.wait().await?, -15);
+    ///     assert!(sleeper.kill().is_err());
+    ///     std::io::Result::Ok(())
+    /// }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// `InvalidInput` if the process has ended, and for what is no signal or a real-time one.

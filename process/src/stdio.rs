@@ -13,6 +13,17 @@ use corio_net::{StreamReader, StreamWriter, connect_read_pipe_with_limit, connec
 use corio_runtime::op;
 
 /// What a standard stream of a child is (asyncio's `PIPE`, `DEVNULL`, `STDOUT`, or nothing).
+///
+/// ```
+/// use corio_process::{Command, Stdio};
+/// corio_runtime::run(async {
+///     let mut shell = Command::shell("echo out; echo err >&2");
+///     let mut process = shell.stdout(Stdio::Pipe).stderr(Stdio::Stdout).spawn().await?;
+///     assert!(process.stderr.is_none());
+///     assert_eq!(process.communicate(None).await?.stdout, b"out\nerr\n");
+///     std::io::Result::Ok(())
+/// }).unwrap();
+/// ```
 #[derive(Debug, Default)]
 pub enum Stdio {
     /// This process's own.
