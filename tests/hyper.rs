@@ -244,11 +244,11 @@ fn wrk_sees_no_error_for_a_minute() {
 }
 
 #[test]
-#[ignore = "the slow job: half a minute"]
-fn curl_by_http_2_sees_no_error_for_half_a_minute() {
+#[ignore = "the slow job: a minute"]
+fn curl_by_http_2_sees_no_error_for_a_minute() {
     let server = Server::start();
     let (before, start, mut asked) = (server.idle_fds(), Instant::now(), 0);
-    while start.elapsed() < Duration::from_secs(30) {
+    while start.elapsed() < Duration::from_secs(60) {
         let url = format!("http://{}/", server.addr);
         let Ok(said) = Command::new("curl").args(["-sS", "--http2-prior-knowledge", "--fail", &url]).output()
         else {
