@@ -37,6 +37,7 @@ struct Group {
     addr: SocketAddr,
     /// The socket that one of them accepts on.
     socket: Option<OwnedFd>,
+    /// The first one accepts, or is told to.
     seats: Mutex<Vec<Seat>>,
     /// Where the next look for the least begins, so that equals take turns.
     turn: AtomicUsize,
@@ -147,16 +148,18 @@ impl Membership {
         }
     }
 
-    /// The server closes; another one on the same socket, if there is any.
-    pub(crate) fn leave(&self, listener: ListenerKey) -> Option<ListenerKey> {
+    /// The server closes. Whether others go on with its socket, and which one has to accept from now on.
+    pub(crate) fn leave(&self, listener: ListenerKey) -> (bool, Option<ListenerKey>) {
         // In the order of `join`.
         let mut groups = lock(&GROUPS);
         let mut seats = lock(&self.group.seats);
+        let accepted = seats.first().is_some_and(|seat| seat.listener == listener);
         seats.retain(|seat| seat.listener != listener);
-        let left = seats.first().map(|seat| seat.listener);
-        if left.is_none() {
+        let first = seats.first().map(|seat| seat.listener);
+        if first.is_none() {
             groups.retain(|group| !Arc::ptr_eq(group, &self.group));
         }
-        left.filter(|_| self.hands_over())
+        let others = first.is_some() && self.hands_over();
+        (others, first.filter(|_| others && accepted))
     }
 }

@@ -232,11 +232,13 @@ impl Listener {
 
     /// Gives its place among several cores up; whether another one goes on with the socket.
     fn leave(&self, key: ListenerKey) -> bool {
-        let other = self.shared.as_ref().and_then(|shared| shared.leave(key));
-        if let Some(other) = other.filter(|_| self.accepts) {
-            other.accept_from_now_on();
+        let Some(shared) = &self.shared else { return false };
+        let (others, next) = shared.leave(key);
+        // One that has not begun to accept may close as well: it tells the one after it.
+        if let Some(next) = next {
+            next.accept_from_now_on();
         }
-        other.is_some()
+        others
     }
 
     /// Closes what nobody has taken, or leaves it to another core.

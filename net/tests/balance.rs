@@ -15,8 +15,11 @@ use std::{
 };
 
 use common::{in_own_process, open_fds};
-use corio_net::{Balance, Server};
-use corio_runtime::{Backend, Cores, Runner, run, run_coroutine_threadsafe, run_per_core, time::sleep};
+use corio_net::{Balance, Server, open_connection};
+use corio_runtime::{
+    Backend, Cores, Runner, run, run_coroutine_threadsafe, run_per_core,
+    time::{sleep, timeout},
+};
 
 /// The index of the core that serves a connection; it lives until it is dropped.
 fn connect(addr: SocketAddr) -> (TcpStream, usize) {
@@ -200,5 +203,24 @@ fn one_loop_alone_can_share_with_itself() {
                 .sum::<usize>()
         });
         assert_eq!(clients.await, 10);
+    });
+}
+
+#[test]
+fn the_last_server_accepts_when_the_others_close_at_once() {
+    run(async {
+        let start = |name: &'static str| {
+            Server::builder()
+                .balance(Balance::LeastConnections)
+                .start("127.0.0.1:0", move |_, mut writer| async move { writer.write_all(name).await })
+        };
+        let servers = (start("a").await.unwrap(), start("b").await.unwrap(), start("c").await.unwrap());
+        let addr = servers.2.local_addr().unwrap();
+        // The one that accepts, and then the one that is to go on, before it has begun to.
+        servers.0.close();
+        servers.1.close();
+        let (mut reader, _writer) = open_connection(addr).await.unwrap();
+        let served = timeout(Duration::from_secs(5), reader.read(1)).await;
+        assert_eq!(served.expect("nobody accepts").unwrap(), b"c");
     });
 }
