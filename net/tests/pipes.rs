@@ -162,6 +162,25 @@ fn write_eof_ends_the_pipe_once_everything_is_written() {
 }
 
 #[test]
+fn write_eof_ends_a_pipe_that_breaks() {
+    run(async {
+        for waited in [false, true] {
+            let (read, write) = io::pipe().unwrap();
+            let mut writer = connect_write_pipe(write.into()).unwrap();
+            writer.write(vec![7; 1 << 20]).unwrap();
+            if waited {
+                sleep(Duration::from_millis(2)).await;
+            }
+            writer.write_eof().unwrap();
+            drop(read);
+            let closed = timeout(Duration::from_secs(5), writer.wait_closed()).await;
+            let error = closed.expect("it is never closed").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        }
+    });
+}
+
+#[test]
 fn a_limit_holds_for_lines_of_a_pipe() {
     run(async {
         let (read, mut write) = io::pipe().unwrap();
