@@ -499,12 +499,19 @@ fn next_waiter() -> u64 {
     LISTENERS.with(|listeners| listeners.next_waiter.replace(listeners.next_waiter.get() + 1))
 }
 
-/// Keeps `waker` under `id` in a list of waiters.
-fn remember(waiters: &mut Vec<(u64, Waker)>, id: u64, waker: &Waker) {
-    match waiters.iter_mut().find(|(known, _)| *known == id) {
-        Some((_, known)) => known.clone_from(waker),
-        None => waiters.push((id, waker.clone())),
+/// Keeps `waker` under `id` in a list of waiters. What it replaces takes its place: to be dropped while nothing is
+/// borrowed, as its destructor is foreign code.
+fn remember(waiters: &mut Vec<(u64, Waker)>, id: u64, waker: &mut Option<Waker>) {
+    match (waiters.iter_mut().find(|(known, _)| *known == id), &mut *waker) {
+        (Some((_, known)), Some(waker)) => std::mem::swap(known, waker),
+        _ => waiters.extend(waker.take().map(|waker| (id, waker))),
     }
+}
+
+/// Takes whom `id` names out of a list of waiters.
+fn forget(waiters: &mut Vec<(u64, Waker)>, id: u64) -> Option<Waker> {
+    let place = waiters.iter().position(|(known, _)| *known == id)?;
+    Some(waiters.remove(place).1)
 }
 
 /// Takes a connection from the queue, or waits for one. Dropped, it takes nothing.
@@ -524,6 +531,7 @@ impl Future for NextConnection {
             None if key.home.is_current() => *self.waiter.insert(next_waiter()),
             None => 0,
         };
+        let mut waker = Some(cx.waker().clone());
         let polled = key.with(|listener| {
             if let Some(fd) = listener.queue.pop_front() {
                 listener.arm(key);
@@ -535,7 +543,7 @@ impl Future for NextConnection {
             if let Some(errno) = listener.failed {
                 return Poll::Ready(Err(io::Error::from_raw_os_error(errno)));
             }
-            remember(&mut listener.waiters, id, cx.waker());
+            remember(&mut listener.waiters, id, &mut waker);
             Poll::Pending
         });
         polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
@@ -547,7 +555,7 @@ impl Drop for NextConnection {
         let Some(id) = self.waiter else { return };
         let key = self.key;
         key.home.run_at_home(move || {
-            let _ = key.with(|listener| listener.waiters.retain(|(known, _)| *known != id));
+            drop(key.with(|listener| forget(&mut listener.waiters, id)));
         });
     }
 }
@@ -563,10 +571,11 @@ impl EndWaiter {
             return Poll::Ready(());
         }
         let id = *self.waiter.get_or_insert_with(next_waiter);
+        let mut waker = Some(cx.waker().clone());
         let waiting = self.key.with(|listener| {
             let waiting = !done(listener.fd.is_some(), listener.active);
             if waiting {
-                remember(&mut listener.end_waiters, id, cx.waker());
+                remember(&mut listener.end_waiters, id, &mut waker);
             }
             waiting
         });
@@ -579,7 +588,7 @@ impl Drop for EndWaiter {
         let Some(id) = self.waiter else { return };
         let key = self.key;
         key.home.run_at_home(move || {
-            let _ = key.with(|listener| listener.end_waiters.retain(|(known, _)| *known != id));
+            drop(key.with(|listener| forget(&mut listener.end_waiters, id)));
         });
     }
 }

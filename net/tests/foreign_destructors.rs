@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use corio_net::{StreamReader, StreamWriter, open_connection};
+use corio_net::{Server, StreamReader, StreamWriter, open_connection, start_server};
 use corio_runtime::{
     Runner, call_soon, create_task, run,
     time::{sleep, timeout},
@@ -176,5 +176,39 @@ fn b2_bytes_of_a_loop_that_closes_inside_another_reach_nobody_else() {
         peer.write_all(b"of the outer loop").unwrap();
         reading.await.unwrap();
         assert_eq!(*got.borrow(), b"of the outer loop");
+    });
+}
+
+/// A waker that looks at a server as it is dropped, and panics if it is woken.
+struct Watcher(Arc<Server>);
+
+impl Wake for Watcher {
+    fn wake(self: Arc<Self>) {
+        panic!("not now");
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let _ = self.0.is_serving();
+        self.0.close_clients();
+        DROPPED.with(|dropped| dropped.set(dropped.get() + usize::from(!std::thread::panicking())));
+    }
+}
+
+thread_local!(static DROPPED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+
+#[test]
+fn a_destructor_of_a_waker_can_use_the_server_that_it_waited_for() {
+    run(async {
+        let server = Arc::new(start_server("127.0.0.1:0", |_, _| async { Ok(()) }).await.unwrap());
+        let mut closed = pin!(server.wait_closed());
+        for _ in 0..2 {
+            let waker = Waker::from(Arc::new(Watcher(Arc::clone(&server))));
+            assert!(closed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        assert_eq!(DROPPED.get(), 1);
+        closed.set(server.wait_closed());
+        assert_eq!(DROPPED.get(), 2);
     });
 }
