@@ -6,13 +6,13 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use corio_runtime::{Handle, current_core, fd::Fd, handle};
 
-use crate::listener::ListenerKey;
+use crate::listener::{ListenerKey, QUEUE_MAX};
 
 /// How the connections to one address are shared by the cores that serve it, each with a server of its own
 /// ([`ServerBuilder::balance`](crate::ServerBuilder::balance)).
@@ -41,6 +41,10 @@ struct Group {
     seats: Mutex<Vec<Seat>>,
     /// Where the next look for the least begins, so that equals take turns.
     turn: AtomicUsize,
+    /// Connections that were accepted, and that no server has taken.
+    waiting: AtomicUsize,
+    /// Whether so many wait that the one that accepts has paused.
+    paused: AtomicBool,
 }
 
 /// A server of the group.
@@ -96,8 +100,16 @@ impl Group {
             Balance::Hash => None,
             Balance::LeastConnections => Some(fd.borrow_os()?.try_clone_to_owned()?),
         };
-        let (seats, turn) = (Mutex::default(), AtomicUsize::new(0));
-        let group = Group { asked, balance, addr: fd.local_addr()?, socket, seats, turn };
+        let group = Group {
+            asked,
+            balance,
+            addr: fd.local_addr()?,
+            socket,
+            seats: Mutex::default(),
+            turn: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            paused: AtomicBool::new(false),
+        };
         Ok((Arc::new(group), ListenerKey::new(fd)))
     }
 
@@ -131,6 +143,23 @@ impl Membership {
         self.group.balance == Balance::LeastConnections
     }
 
+    /// A connection was accepted.
+    pub(crate) fn waits(&self) -> Waiting {
+        self.group.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(Arc::clone(&self.group))
+    }
+
+    /// Whether `max` connections wait: then the one that accepts pauses, and is told when to go on.
+    pub(crate) fn is_full(&self, max: usize) -> bool {
+        let full = || self.group.waiting.load(Ordering::SeqCst) >= max;
+        if !full() {
+            return false;
+        }
+        self.group.paused.store(true, Ordering::SeqCst);
+        // Those that were taken meanwhile told nobody.
+        full()
+    }
+
     /// The server with the fewest connections, which gets one more.
     pub(crate) fn least_loaded(&self) -> Option<ListenerKey> {
         let seats = lock(&self.group.seats);
@@ -161,5 +190,19 @@ impl Membership {
         }
         let others = first.is_some() && self.hands_over();
         (others, first.filter(|_| others && accepted))
+    }
+}
+
+/// Goes with a connection until a server takes it.
+#[derive(Debug)]
+pub(crate) struct Waiting(Arc<Group>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let left = self.0.waiting.fetch_sub(1, Ordering::SeqCst) - 1;
+        if left < QUEUE_MAX / 2 && self.0.paused.swap(false, Ordering::SeqCst) {
+            let accepting = lock(&self.0.seats).first().map(|seat| seat.listener);
+            accepting.into_iter().for_each(ListenerKey::accept_from_now_on);
+        }
     }
 }

@@ -30,10 +30,13 @@ use corio_runtime::{
     time::now,
 };
 
-use crate::{balance::Membership, ops::Accept};
+use crate::{
+    balance::{Membership, Waiting},
+    ops::Accept,
+};
 
 /// Connections that wait in the queue of a listener before it pauses.
-const QUEUE_MAX: usize = 128;
+pub(crate) const QUEUE_MAX: usize = 128;
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 const LOG_EVERY: Duration = Duration::from_secs(1);
@@ -60,7 +63,7 @@ enum Accepting {
 struct Listener {
     fd: Option<Fd>,
     accepting: Accepting,
-    queue: VecDeque<Fd>,
+    queue: VecDeque<Queued>,
     waiters: Vec<(u64, Waker)>,
     backoff: Duration,
     last_log: Option<Instant>,
@@ -77,6 +80,14 @@ struct Listener {
     accepts: bool,
     /// The handle is gone.
     dropped: bool,
+}
+
+/// A connection that nobody has taken.
+#[derive(Debug)]
+struct Queued {
+    fd: Fd,
+    /// Of several cores: counted for all of them.
+    waits: Option<Waiting>,
 }
 
 enum Place {
@@ -182,11 +193,16 @@ impl Listener {
     fn arm(&mut self, key: ListenerKey) {
         let Some(fd) = &self.fd else { return };
         let idle = self.accepts && matches!(self.accepting, Accepting::Idle);
-        if idle && self.queue.len() < QUEUE_MAX / 2 {
+        if idle && self.queue.len() < QUEUE_MAX / 2 && !self.others_full(QUEUE_MAX / 2) {
             let op = Accept { fd: fd.clone(), listener: key };
             self.in_flight = true;
             self.accepting = Accepting::Armed(op::start_multishot(op));
         }
+    }
+
+    /// Whether `max` connections wait on all cores that this one accepts for.
+    fn others_full(&self, max: usize) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.hands_over() && shared.is_full(max))
     }
 
     fn pause(&mut self) {
@@ -200,14 +216,13 @@ impl Listener {
         if let Ok(fd) = done.into_fd() {
             self.backoff = BACKOFF_MIN;
             if let Some(shared) = self.shared.as_ref().filter(|shared| shared.hands_over()) {
-                return share(shared, fd, key, &mut self.queue);
-            }
-            // One that arrives while the listener closes is closed with it.
-            if self.fd.is_some() {
-                self.queue.push_back(fd);
+                share(shared, fd, shared.waits(), key, &mut self.queue);
+            } else if self.fd.is_some() {
+                // One that arrives while the listener closes is closed with it.
+                self.queue.push_back(Queued { fd, waits: None });
             }
         }
-        if self.queue.len() >= QUEUE_MAX {
+        if self.queue.len() >= QUEUE_MAX || self.others_full(QUEUE_MAX) {
             self.pause();
         }
     }
@@ -245,7 +260,10 @@ impl Listener {
     fn clear_queue(&mut self, key: ListenerKey) {
         let queue = std::mem::take(&mut self.queue);
         if let Some(shared) = self.shared.as_ref().filter(|shared| shared.hands_over()) {
-            queue.into_iter().for_each(|fd| share(shared, fd, key, &mut self.queue));
+            for Queued { fd, waits } in queue {
+                let waits = waits.unwrap_or_else(|| shared.waits());
+                share(shared, fd, waits, key, &mut self.queue);
+            }
         }
     }
 
@@ -275,13 +293,13 @@ impl Listener {
 }
 
 /// Gives a connection to the core that has the fewest: to `queue`, if that is this one.
-fn share(shared: &Membership, fd: Fd, own: ListenerKey, queue: &mut VecDeque<Fd>) {
+fn share(shared: &Membership, fd: Fd, waits: Waiting, own: ListenerKey, queue: &mut VecDeque<Queued>) {
     match shared.least_loaded() {
-        Some(key) if key == own => queue.push_back(fd),
+        Some(key) if key == own => queue.push_back(Queued { fd, waits: Some(waits) }),
         Some(key) => {
             if let Ok(fd) = fd.try_into_owned() {
                 // In a turn of its own, also on this loop. One that has ended meanwhile closes it.
-                let _ = key.home.call_soon_threadsafe(move || key.take_over(fd));
+                let _ = key.home.call_soon_threadsafe(move || key.take_over(fd, waits));
             }
         }
         // All of them close.
@@ -352,15 +370,16 @@ impl ListenerKey {
     }
 
     /// Another core has accepted a connection for this one.
-    fn take_over(self, fd: OwnedFd) {
+    fn take_over(self, fd: OwnedFd, waits: Waiting) {
+        let fd = Fd::from(fd);
         self.update(|listener| match &listener.shared {
-            Some(shared) if listener.fd.is_none() => share(shared, Fd::from(fd), self, &mut listener.queue),
-            _ => listener.queue.push_back(Fd::from(fd)),
+            Some(shared) if listener.fd.is_none() => share(shared, fd, waits, self, &mut listener.queue),
+            _ => listener.queue.push_back(Queued { fd, waits: Some(waits) }),
         });
     }
 
-    /// The core that accepted does so no more.
-    fn accept_from_now_on(self) {
+    /// The core that accepted does so no more, or has paused.
+    pub(crate) fn accept_from_now_on(self) {
         let _ = self.home.call_soon_threadsafe(move || {
             let _ = self.with(|listener| {
                 listener.accepts = true;
@@ -533,9 +552,9 @@ impl Future for NextConnection {
         };
         let mut waker = Some(cx.waker().clone());
         let polled = key.with(|listener| {
-            if let Some(fd) = listener.queue.pop_front() {
+            if let Some(queued) = listener.queue.pop_front() {
                 listener.arm(key);
-                return Poll::Ready(Ok(fd));
+                return Poll::Ready(Ok(queued));
             }
             if listener.fd.is_none() {
                 return Poll::Ready(Err(closed()));
@@ -546,7 +565,7 @@ impl Future for NextConnection {
             remember(&mut listener.waiters, id, &mut waker);
             Poll::Pending
         });
-        polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
+        polled.unwrap_or_else(|e| Poll::Ready(Err(e))).map_ok(|queued| queued.fd)
     }
 }
 

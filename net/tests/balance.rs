@@ -224,3 +224,37 @@ fn the_last_server_accepts_when_the_others_close_at_once() {
         assert_eq!(served.expect("nobody accepts").unwrap(), b"c");
     });
 }
+
+#[test]
+fn connections_beyond_the_most_wait_to_be_accepted_also_where_one_core_accepts_for_all() {
+    const CLIENTS: usize = 300;
+    if !in_own_process("connections_beyond_the_most_wait_to_be_accepted_also_where_one_core_accepts_for_all")
+    {
+        return;
+    }
+    run(async {
+        let start = || {
+            let builder = Server::builder().balance(Balance::LeastConnections).max_connections(1);
+            builder.start("127.0.0.1:0", |mut reader, mut writer| async move {
+                writer.write_all("x").await?;
+                while !reader.read(100).await?.is_empty() {}
+                Ok(())
+            })
+        };
+        let servers = (start().await.unwrap(), start().await.unwrap());
+        let addr = servers.0.local_addr().unwrap();
+        sleep(Duration::from_millis(1)).await;
+        let fds = open_fds();
+        let connect = move || (0..CLIENTS).map(|_| TcpStream::connect(addr).unwrap()).collect::<Vec<_>>();
+        let clients = corio_runtime::to_thread(connect).await;
+        sleep(Duration::from_millis(50)).await;
+        let accepted = open_fds() - fds - CLIENTS;
+        assert!(accepted < CLIENTS / 2, "{accepted} were accepted");
+        // In any order, as two serve them.
+        let answers = clients
+            .into_iter()
+            .map(|client| corio_runtime::to_thread(move || (&client).read(&mut [0]).unwrap()));
+        let answered = timeout(Duration::from_secs(20), corio_runtime::gather(answers)).await;
+        assert_eq!(answered.expect("not all are served").into_iter().sum::<usize>(), CLIENTS);
+    });
+}
