@@ -16,6 +16,7 @@ use std::{
     io,
     net::{Shutdown, SocketAddr},
     os::fd::OwnedFd,
+    panic::{self, AssertUnwindSafe},
     pin::Pin,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -415,7 +416,7 @@ impl ListenerKey {
                 (value, if news { std::mem::take(&mut listener.waiters) } else { Vec::new() })
             })
         })?;
-        waiters.into_iter().for_each(|(_, waker)| waker.wake());
+        wake_all(waiters);
         Some(value)
     }
 
@@ -461,9 +462,7 @@ impl ListenerKey {
                     Some(waiters)
                 })
             });
-            for (_, waker) in waiters.flatten().flatten().into_iter().flatten() {
-                waker.wake();
-            }
+            wake_all(waiters.flatten().flatten().unwrap_or_default());
             LISTENERS.try_with(|listeners| listeners.retire(self));
         });
     }
@@ -491,9 +490,7 @@ impl ListenerKey {
             }
             std::mem::take(&mut listener.end_waiters)
         });
-        for (_, waker) in waiters.into_iter().flatten() {
-            waker.wake();
-        }
+        wake_all(waiters.unwrap_or_default());
         LISTENERS.try_with(|listeners| listeners.retire(self));
         descriptor_freed();
     }
@@ -516,6 +513,15 @@ fn closed() -> io::Error {
 
 fn next_waiter() -> u64 {
     LISTENERS.with(|listeners| listeners.next_waiter.replace(listeners.next_waiter.get() + 1))
+}
+
+/// Foreign code: one that panics must not keep the others waiting.
+fn wake_all(waiters: Vec<(u64, Waker)>) {
+    for (_, waker) in waiters {
+        if panic::catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+            call_exception_handler(&ExceptionContext::new("Exception in a waker: it panicked"));
+        }
+    }
 }
 
 /// Keeps `waker` under `id` in a list of waiters. What it replaces takes its place: to be dropped while nothing is

@@ -212,3 +212,20 @@ fn a_destructor_of_a_waker_can_use_the_server_that_it_waited_for() {
         assert_eq!(DROPPED.get(), 2);
     });
 }
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_else_waiting_for_a_server() {
+    run(async {
+        let server = Arc::new(start_server("127.0.0.1:0", |_, _| async { Ok(()) }).await.unwrap());
+        let mut closed = pin!(server.wait_closed());
+        let waker = Waker::from(Arc::new(Watcher(Arc::clone(&server))));
+        assert!(closed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let theirs = Arc::clone(&server);
+        let other = create_task(async move { theirs.wait_closed().await });
+        sleep(Duration::from_millis(1)).await;
+        let its = Arc::clone(&server);
+        let closing = create_task(async move { its.close() });
+        timeout(Duration::from_secs(5), other).await.expect("it was not woken").unwrap();
+        closing.await.expect("the panic is not the closer's");
+    });
+}
