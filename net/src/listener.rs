@@ -416,7 +416,7 @@ impl ListenerKey {
                 (value, if news { std::mem::take(&mut listener.waiters) } else { Vec::new() })
             })
         })?;
-        wake_all(waiters);
+        wake_all(waiters.into_iter().map(|(_, waker)| waker));
         Some(value)
     }
 
@@ -462,7 +462,7 @@ impl ListenerKey {
                     Some(waiters)
                 })
             });
-            wake_all(waiters.flatten().flatten().unwrap_or_default());
+            wake_all(waiters.flatten().flatten().into_iter().flatten().map(|(_, waker)| waker));
             LISTENERS.try_with(|listeners| listeners.retire(self));
         });
     }
@@ -490,7 +490,7 @@ impl ListenerKey {
             }
             std::mem::take(&mut listener.end_waiters)
         });
-        wake_all(waiters.unwrap_or_default());
+        wake_all(waiters.into_iter().flatten().map(|(_, waker)| waker));
         LISTENERS.try_with(|listeners| listeners.retire(self));
         descriptor_freed();
     }
@@ -516,8 +516,8 @@ fn next_waiter() -> u64 {
 }
 
 /// Foreign code: one that panics must not keep the others waiting.
-fn wake_all(waiters: Vec<(u64, Waker)>) {
-    for (_, waker) in waiters {
+pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
         if panic::catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
             call_exception_handler(&ExceptionContext::new("Exception in a waker: it panicked"));
         }

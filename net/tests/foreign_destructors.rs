@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use corio_net::{Server, StreamReader, StreamWriter, open_connection, start_server};
+use corio_net::{Server, StreamReader, StreamWriter, connect_write_pipe, open_connection, start_server};
 use corio_runtime::{
     Runner, call_soon, create_task, run,
     time::{sleep, timeout},
@@ -227,5 +227,26 @@ fn a_waker_that_panics_keeps_nobody_else_waiting_for_a_server() {
         let closing = create_task(async move { its.close() });
         timeout(Duration::from_secs(5), other).await.expect("it was not woken").unwrap();
         closing.await.expect("the panic is not the closer's");
+    });
+}
+
+#[test]
+fn a_waker_that_panics_at_the_end_of_a_turn_costs_nobody_else_the_turn() {
+    struct Bomb;
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            panic!("not now");
+        }
+    }
+    run(async {
+        let (_read, write) = std::io::pipe().unwrap();
+        let mut writer = connect_write_pipe(write.into()).unwrap();
+        let (_reader, mut other, mut peer) = with_peer().await;
+        let waker = Waker::from(Arc::new(Bomb));
+        assert!(pin!(writer.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
+        writer.close();
+        other.write(b"!").unwrap();
+        sleep(Duration::from_millis(1)).await;
+        peer.read_exact(&mut [0]).unwrap();
     });
 }

@@ -21,7 +21,10 @@ use super::{
     send::{Phase, Send},
     writer::StreamWriter,
 };
-use crate::{listener::ListenerKey, ops::Send as Batch};
+use crate::{
+    listener::{ListenerKey, wake_all},
+    ops::Send as Batch,
+};
 
 /// asyncio's limit of a stream.
 pub(crate) const DEFAULT_LIMIT: usize = 64 << 10;
@@ -259,7 +262,7 @@ impl Streams {
         };
         let (told, waiters, origin, unused) = ended;
         drop(unused);
-        waiters.into_iter().for_each(Waker::wake);
+        wake_all(waiters);
         if let Origin::Accepted(listener) = origin
             && !told
         {
