@@ -250,3 +250,24 @@ fn a_waker_that_panics_at_the_end_of_a_turn_costs_nobody_else_the_turn() {
         peer.read_exact(&mut [0]).unwrap();
     });
 }
+
+#[test]
+fn what_a_waker_writes_at_the_end_of_a_turn_leaves_before_the_loop_sleeps() {
+    run(async {
+        let (_read, write) = std::io::pipe().unwrap();
+        let mut writer = connect_write_pipe(write.into()).unwrap();
+        let (mut other_reader, other, mut peer) = with_peer().await;
+        let other = Arc::new(Mutex::new(other));
+        let echo = std::thread::spawn(move || {
+            peer.read_exact(&mut [0]).unwrap();
+            peer.write_all(b"?").unwrap();
+        });
+        let waker = Waker::from(Arc::new(Mark(Arc::clone(&other))));
+        assert!(pin!(writer.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        writer.close();
+        let answer = timeout(Duration::from_secs(5), other_reader.read(1)).await;
+        assert_eq!(answer.expect("it was not sent").unwrap(), b"?");
+        echo.join().unwrap();
+    });
+}

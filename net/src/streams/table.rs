@@ -331,9 +331,13 @@ impl Slot {
 impl Streams {
     /// Sends what was written in this turn.
     fn flush(&self) {
-        if self.dirty.borrow().is_empty() {
-            return;
+        // What foreign code writes meanwhile leaves as well: the loop may sleep next.
+        while !self.dirty.borrow().is_empty() {
+            self.flush_once();
         }
+    }
+
+    fn flush_once(&self) {
         let mut flushing = std::mem::take(&mut *self.flushing.borrow_mut());
         std::mem::swap(&mut flushing, &mut *self.dirty.borrow_mut());
         for index in flushing.drain(..) {
