@@ -142,7 +142,7 @@ fn sub_35_a_dropped_reader_closes_its_end() {
             }
             drop(reader);
             sleep(Duration::from_millis(1)).await;
-            let error = (&mut File::from(std::os::fd::OwnedFd::from(write))).write_all(b"x").unwrap_err();
+            let error = File::from(std::os::fd::OwnedFd::from(write)).write_all(b"x").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::BrokenPipe);
         }
         assert_eq!(open_fds(), fds);
