@@ -6,13 +6,13 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use corio_runtime::{Handle, current_core, fd::Fd, handle};
 
-use crate::listener::ListenerKey;
+use crate::listener::{ListenerKey, QUEUE_MAX};
 
 /// How the connections to one address are shared by the cores that serve it, each with a server of its own
 /// ([`ServerBuilder::balance`](crate::ServerBuilder::balance)).
@@ -37,9 +37,14 @@ struct Group {
     addr: SocketAddr,
     /// The socket that one of them accepts on.
     socket: Option<OwnedFd>,
+    /// The first one accepts, or is told to.
     seats: Mutex<Vec<Seat>>,
     /// Where the next look for the least begins, so that equals take turns.
     turn: AtomicUsize,
+    /// Connections that were accepted, and that no server has taken.
+    waiting: AtomicUsize,
+    /// Whether so many wait that the one that accepts has paused.
+    paused: AtomicBool,
 }
 
 /// A server of the group.
@@ -95,8 +100,16 @@ impl Group {
             Balance::Hash => None,
             Balance::LeastConnections => Some(fd.borrow_os()?.try_clone_to_owned()?),
         };
-        let (seats, turn) = (Mutex::default(), AtomicUsize::new(0));
-        let group = Group { asked, balance, addr: fd.local_addr()?, socket, seats, turn };
+        let group = Group {
+            asked,
+            balance,
+            addr: fd.local_addr()?,
+            socket,
+            seats: Mutex::default(),
+            turn: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            paused: AtomicBool::new(false),
+        };
         Ok((Arc::new(group), ListenerKey::new(fd)))
     }
 
@@ -130,6 +143,23 @@ impl Membership {
         self.group.balance == Balance::LeastConnections
     }
 
+    /// A connection was accepted.
+    pub(crate) fn waits(&self) -> Waiting {
+        self.group.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(Arc::clone(&self.group))
+    }
+
+    /// Whether `max` connections wait: then the one that accepts pauses, and is told when to go on.
+    pub(crate) fn is_full(&self, max: usize) -> bool {
+        let full = || self.group.waiting.load(Ordering::SeqCst) >= max;
+        if !full() {
+            return false;
+        }
+        self.group.paused.store(true, Ordering::SeqCst);
+        // Those that were taken meanwhile told nobody.
+        full()
+    }
+
     /// The server with the fewest connections, which gets one more.
     pub(crate) fn least_loaded(&self) -> Option<ListenerKey> {
         let seats = lock(&self.group.seats);
@@ -147,16 +177,32 @@ impl Membership {
         }
     }
 
-    /// The server closes; another one on the same socket, if there is any.
-    pub(crate) fn leave(&self, listener: ListenerKey) -> Option<ListenerKey> {
+    /// The server closes. Whether others go on with its socket, and which one has to accept from now on.
+    pub(crate) fn leave(&self, listener: ListenerKey) -> (bool, Option<ListenerKey>) {
         // In the order of `join`.
         let mut groups = lock(&GROUPS);
         let mut seats = lock(&self.group.seats);
+        let accepted = seats.first().is_some_and(|seat| seat.listener == listener);
         seats.retain(|seat| seat.listener != listener);
-        let left = seats.first().map(|seat| seat.listener);
-        if left.is_none() {
+        let first = seats.first().map(|seat| seat.listener);
+        if first.is_none() {
             groups.retain(|group| !Arc::ptr_eq(group, &self.group));
         }
-        left.filter(|_| self.hands_over())
+        let others = first.is_some() && self.hands_over();
+        (others, first.filter(|_| others && accepted))
+    }
+}
+
+/// Goes with a connection until a server takes it.
+#[derive(Debug)]
+pub(crate) struct Waiting(Arc<Group>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let left = self.0.waiting.fetch_sub(1, Ordering::SeqCst) - 1;
+        if left < QUEUE_MAX / 2 && self.0.paused.swap(false, Ordering::SeqCst) {
+            let accepting = lock(&self.0.seats).first().map(|seat| seat.listener);
+            accepting.into_iter().for_each(ListenerKey::accept_from_now_on);
+        }
     }
 }

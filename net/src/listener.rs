@@ -16,6 +16,7 @@ use std::{
     io,
     net::{Shutdown, SocketAddr},
     os::fd::OwnedFd,
+    panic::{self, AssertUnwindSafe},
     pin::Pin,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -30,10 +31,13 @@ use corio_runtime::{
     time::now,
 };
 
-use crate::{balance::Membership, ops::Accept};
+use crate::{
+    balance::{Membership, Waiting},
+    ops::Accept,
+};
 
 /// Connections that wait in the queue of a listener before it pauses.
-const QUEUE_MAX: usize = 128;
+pub(crate) const QUEUE_MAX: usize = 128;
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 const LOG_EVERY: Duration = Duration::from_secs(1);
@@ -60,7 +64,7 @@ enum Accepting {
 struct Listener {
     fd: Option<Fd>,
     accepting: Accepting,
-    queue: VecDeque<Fd>,
+    queue: VecDeque<Queued>,
     waiters: Vec<(u64, Waker)>,
     backoff: Duration,
     last_log: Option<Instant>,
@@ -77,6 +81,14 @@ struct Listener {
     accepts: bool,
     /// The handle is gone.
     dropped: bool,
+}
+
+/// A connection that nobody has taken.
+#[derive(Debug)]
+struct Queued {
+    fd: Fd,
+    /// Of several cores: counted for all of them.
+    waits: Option<Waiting>,
 }
 
 enum Place {
@@ -182,11 +194,16 @@ impl Listener {
     fn arm(&mut self, key: ListenerKey) {
         let Some(fd) = &self.fd else { return };
         let idle = self.accepts && matches!(self.accepting, Accepting::Idle);
-        if idle && self.queue.len() < QUEUE_MAX / 2 {
+        if idle && self.queue.len() < QUEUE_MAX / 2 && !self.others_full(QUEUE_MAX / 2) {
             let op = Accept { fd: fd.clone(), listener: key };
             self.in_flight = true;
             self.accepting = Accepting::Armed(op::start_multishot(op));
         }
+    }
+
+    /// Whether `max` connections wait on all cores that this one accepts for.
+    fn others_full(&self, max: usize) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.hands_over() && shared.is_full(max))
     }
 
     fn pause(&mut self) {
@@ -200,14 +217,13 @@ impl Listener {
         if let Ok(fd) = done.into_fd() {
             self.backoff = BACKOFF_MIN;
             if let Some(shared) = self.shared.as_ref().filter(|shared| shared.hands_over()) {
-                return share(shared, fd, key, &mut self.queue);
-            }
-            // One that arrives while the listener closes is closed with it.
-            if self.fd.is_some() {
-                self.queue.push_back(fd);
+                share(shared, fd, shared.waits(), key, &mut self.queue);
+            } else if self.fd.is_some() {
+                // One that arrives while the listener closes is closed with it.
+                self.queue.push_back(Queued { fd, waits: None });
             }
         }
-        if self.queue.len() >= QUEUE_MAX {
+        if self.queue.len() >= QUEUE_MAX || self.others_full(QUEUE_MAX) {
             self.pause();
         }
     }
@@ -232,18 +248,23 @@ impl Listener {
 
     /// Gives its place among several cores up; whether another one goes on with the socket.
     fn leave(&self, key: ListenerKey) -> bool {
-        let other = self.shared.as_ref().and_then(|shared| shared.leave(key));
-        if let Some(other) = other.filter(|_| self.accepts) {
-            other.accept_from_now_on();
+        let Some(shared) = &self.shared else { return false };
+        let (others, next) = shared.leave(key);
+        // One that has not begun to accept may close as well: it tells the one after it.
+        if let Some(next) = next {
+            next.accept_from_now_on();
         }
-        other.is_some()
+        others
     }
 
     /// Closes what nobody has taken, or leaves it to another core.
     fn clear_queue(&mut self, key: ListenerKey) {
         let queue = std::mem::take(&mut self.queue);
         if let Some(shared) = self.shared.as_ref().filter(|shared| shared.hands_over()) {
-            queue.into_iter().for_each(|fd| share(shared, fd, key, &mut self.queue));
+            for Queued { fd, waits } in queue {
+                let waits = waits.unwrap_or_else(|| shared.waits());
+                share(shared, fd, waits, key, &mut self.queue);
+            }
         }
     }
 
@@ -273,13 +294,13 @@ impl Listener {
 }
 
 /// Gives a connection to the core that has the fewest: to `queue`, if that is this one.
-fn share(shared: &Membership, fd: Fd, own: ListenerKey, queue: &mut VecDeque<Fd>) {
+fn share(shared: &Membership, fd: Fd, waits: Waiting, own: ListenerKey, queue: &mut VecDeque<Queued>) {
     match shared.least_loaded() {
-        Some(key) if key == own => queue.push_back(fd),
+        Some(key) if key == own => queue.push_back(Queued { fd, waits: Some(waits) }),
         Some(key) => {
             if let Ok(fd) = fd.try_into_owned() {
                 // In a turn of its own, also on this loop. One that has ended meanwhile closes it.
-                let _ = key.home.call_soon_threadsafe(move || key.take_over(fd));
+                let _ = key.home.call_soon_threadsafe(move || key.take_over(fd, waits));
             }
         }
         // All of them close.
@@ -350,15 +371,16 @@ impl ListenerKey {
     }
 
     /// Another core has accepted a connection for this one.
-    fn take_over(self, fd: OwnedFd) {
+    fn take_over(self, fd: OwnedFd, waits: Waiting) {
+        let fd = Fd::from(fd);
         self.update(|listener| match &listener.shared {
-            Some(shared) if listener.fd.is_none() => share(shared, Fd::from(fd), self, &mut listener.queue),
-            _ => listener.queue.push_back(Fd::from(fd)),
+            Some(shared) if listener.fd.is_none() => share(shared, fd, waits, self, &mut listener.queue),
+            _ => listener.queue.push_back(Queued { fd, waits: Some(waits) }),
         });
     }
 
-    /// The core that accepted does so no more.
-    fn accept_from_now_on(self) {
+    /// The core that accepted does so no more, or has paused.
+    pub(crate) fn accept_from_now_on(self) {
         let _ = self.home.call_soon_threadsafe(move || {
             let _ = self.with(|listener| {
                 listener.accepts = true;
@@ -394,7 +416,7 @@ impl ListenerKey {
                 (value, if news { std::mem::take(&mut listener.waiters) } else { Vec::new() })
             })
         })?;
-        waiters.into_iter().for_each(|(_, waker)| waker.wake());
+        wake_all(waiters.into_iter().map(|(_, waker)| waker));
         Some(value)
     }
 
@@ -440,9 +462,7 @@ impl ListenerKey {
                     Some(waiters)
                 })
             });
-            for (_, waker) in waiters.flatten().flatten().into_iter().flatten() {
-                waker.wake();
-            }
+            wake_all(waiters.flatten().flatten().into_iter().flatten().map(|(_, waker)| waker));
             LISTENERS.try_with(|listeners| listeners.retire(self));
         });
     }
@@ -470,9 +490,7 @@ impl ListenerKey {
             }
             std::mem::take(&mut listener.end_waiters)
         });
-        for (_, waker) in waiters.into_iter().flatten() {
-            waker.wake();
-        }
+        wake_all(waiters.into_iter().flatten().map(|(_, waker)| waker));
         LISTENERS.try_with(|listeners| listeners.retire(self));
         descriptor_freed();
     }
@@ -497,12 +515,28 @@ fn next_waiter() -> u64 {
     LISTENERS.with(|listeners| listeners.next_waiter.replace(listeners.next_waiter.get() + 1))
 }
 
-/// Keeps `waker` under `id` in a list of waiters.
-fn remember(waiters: &mut Vec<(u64, Waker)>, id: u64, waker: &Waker) {
-    match waiters.iter_mut().find(|(known, _)| *known == id) {
-        Some((_, known)) => known.clone_from(waker),
-        None => waiters.push((id, waker.clone())),
+/// Foreign code: one that panics must not keep the others waiting.
+pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        if panic::catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+            call_exception_handler(&ExceptionContext::new("Exception in a waker: it panicked"));
+        }
     }
+}
+
+/// Keeps `waker` under `id` in a list of waiters. What it replaces takes its place: to be dropped while nothing is
+/// borrowed, as its destructor is foreign code.
+fn remember(waiters: &mut Vec<(u64, Waker)>, id: u64, waker: &mut Option<Waker>) {
+    match (waiters.iter_mut().find(|(known, _)| *known == id), &mut *waker) {
+        (Some((_, known)), Some(waker)) => std::mem::swap(known, waker),
+        _ => waiters.extend(waker.take().map(|waker| (id, waker))),
+    }
+}
+
+/// Takes whom `id` names out of a list of waiters.
+fn forget(waiters: &mut Vec<(u64, Waker)>, id: u64) -> Option<Waker> {
+    let place = waiters.iter().position(|(known, _)| *known == id)?;
+    Some(waiters.remove(place).1)
 }
 
 /// Takes a connection from the queue, or waits for one. Dropped, it takes nothing.
@@ -522,10 +556,11 @@ impl Future for NextConnection {
             None if key.home.is_current() => *self.waiter.insert(next_waiter()),
             None => 0,
         };
+        let mut waker = Some(cx.waker().clone());
         let polled = key.with(|listener| {
-            if let Some(fd) = listener.queue.pop_front() {
+            if let Some(queued) = listener.queue.pop_front() {
                 listener.arm(key);
-                return Poll::Ready(Ok(fd));
+                return Poll::Ready(Ok(queued));
             }
             if listener.fd.is_none() {
                 return Poll::Ready(Err(closed()));
@@ -533,10 +568,10 @@ impl Future for NextConnection {
             if let Some(errno) = listener.failed {
                 return Poll::Ready(Err(io::Error::from_raw_os_error(errno)));
             }
-            remember(&mut listener.waiters, id, cx.waker());
+            remember(&mut listener.waiters, id, &mut waker);
             Poll::Pending
         });
-        polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
+        polled.unwrap_or_else(|e| Poll::Ready(Err(e))).map_ok(|queued| queued.fd)
     }
 }
 
@@ -545,7 +580,7 @@ impl Drop for NextConnection {
         let Some(id) = self.waiter else { return };
         let key = self.key;
         key.home.run_at_home(move || {
-            let _ = key.with(|listener| listener.waiters.retain(|(known, _)| *known != id));
+            drop(key.with(|listener| forget(&mut listener.waiters, id)));
         });
     }
 }
@@ -561,10 +596,11 @@ impl EndWaiter {
             return Poll::Ready(());
         }
         let id = *self.waiter.get_or_insert_with(next_waiter);
+        let mut waker = Some(cx.waker().clone());
         let waiting = self.key.with(|listener| {
             let waiting = !done(listener.fd.is_some(), listener.active);
             if waiting {
-                remember(&mut listener.end_waiters, id, cx.waker());
+                remember(&mut listener.end_waiters, id, &mut waker);
             }
             waiting
         });
@@ -577,7 +613,7 @@ impl Drop for EndWaiter {
         let Some(id) = self.waiter else { return };
         let key = self.key;
         key.home.run_at_home(move || {
-            let _ = key.with(|listener| listener.end_waiters.retain(|(known, _)| *known != id));
+            drop(key.with(|listener| forget(&mut listener.end_waiters, id)));
         });
     }
 }

@@ -15,8 +15,11 @@ use std::{
 };
 
 use common::{in_own_process, open_fds};
-use corio_net::{Balance, Server, StreamReader, StreamWriter};
-use corio_runtime::{Backend, Cores, Runner, run, run_coroutine_threadsafe, run_per_core, time::sleep};
+use corio_net::{Balance, Server, StreamReader, StreamWriter, open_connection};
+use corio_runtime::{
+    Backend, Cores, Runner, run, run_coroutine_threadsafe, run_per_core,
+    time::{sleep, timeout},
+};
 
 /// The index of the core that serves a connection; it lives until it is dropped.
 fn connect(addr: SocketAddr) -> (TcpStream, usize) {
@@ -256,4 +259,60 @@ async fn say_and_answer(index: u8, mut reader: StreamReader, mut writer: StreamW
         }
         writer.write_all("!").await?;
     }
+}
+
+#[test]
+fn the_last_server_accepts_when_the_others_close_at_once() {
+    run(async {
+        let start = |name: &'static str| {
+            Server::builder()
+                .balance(Balance::LeastConnections)
+                .start("127.0.0.1:0", move |_, mut writer| async move { writer.write_all(name).await })
+        };
+        let servers = (start("a").await.unwrap(), start("b").await.unwrap(), start("c").await.unwrap());
+        let addr = servers.2.local_addr().unwrap();
+        // The one that accepts, and then the one that is to go on, before it has begun to.
+        servers.0.close();
+        servers.1.close();
+        let (mut reader, _writer) = open_connection(addr).await.unwrap();
+        let served = timeout(Duration::from_secs(5), reader.read(1)).await;
+        assert_eq!(served.expect("nobody accepts").unwrap(), b"c");
+    });
+}
+
+#[test]
+fn connections_beyond_the_most_wait_to_be_accepted_also_where_one_core_accepts_for_all() {
+    const CLIENTS: usize = 300;
+    if !in_own_process("connections_beyond_the_most_wait_to_be_accepted_also_where_one_core_accepts_for_all")
+    {
+        return;
+    }
+    run(async {
+        let start = || {
+            let builder = Server::builder().balance(Balance::LeastConnections).max_connections(1);
+            builder.start("127.0.0.1:0", |mut reader, mut writer| async move {
+                writer.write_all("x").await?;
+                while !reader.read(100).await?.is_empty() {}
+                Ok(())
+            })
+        };
+        let servers = (start().await.unwrap(), start().await.unwrap());
+        let addr = servers.0.local_addr().unwrap();
+        sleep(Duration::from_millis(1)).await;
+        let fds = open_fds();
+        let mut clients = Vec::new();
+        while clients.len() < CLIENTS {
+            // A few at a time: all that come in one turn are accepted.
+            clients.extend((0..10).map(|_| TcpStream::connect(addr).unwrap()));
+            sleep(Duration::from_millis(1)).await;
+        }
+        let accepted = open_fds() - fds - CLIENTS;
+        assert!(accepted < CLIENTS / 2, "{accepted} were accepted");
+        // In any order, as two serve them.
+        let answers = clients
+            .into_iter()
+            .map(|client| corio_runtime::to_thread(move || (&client).read(&mut [0]).unwrap()));
+        let answered = timeout(Duration::from_secs(20), corio_runtime::gather(answers)).await;
+        assert_eq!(answered.expect("not all are served").into_iter().sum::<usize>(), CLIENTS);
+    });
 }

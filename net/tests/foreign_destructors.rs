@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use corio_net::{StreamReader, StreamWriter, open_connection};
+use corio_net::{Server, StreamReader, StreamWriter, connect_write_pipe, open_connection, start_server};
 use corio_runtime::{
     Runner, call_soon, create_task, run,
     time::{sleep, timeout},
@@ -176,5 +176,98 @@ fn b2_bytes_of_a_loop_that_closes_inside_another_reach_nobody_else() {
         peer.write_all(b"of the outer loop").unwrap();
         reading.await.unwrap();
         assert_eq!(*got.borrow(), b"of the outer loop");
+    });
+}
+
+/// A waker that looks at a server as it is dropped, and panics if it is woken.
+struct Watcher(Arc<Server>);
+
+impl Wake for Watcher {
+    fn wake(self: Arc<Self>) {
+        panic!("not now");
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let _ = self.0.is_serving();
+        self.0.close_clients();
+        DROPPED.with(|dropped| dropped.set(dropped.get() + usize::from(!std::thread::panicking())));
+    }
+}
+
+thread_local!(static DROPPED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+
+#[test]
+fn a_destructor_of_a_waker_can_use_the_server_that_it_waited_for() {
+    run(async {
+        let server = Arc::new(start_server("127.0.0.1:0", |_, _| async { Ok(()) }).await.unwrap());
+        let mut closed = pin!(server.wait_closed());
+        for _ in 0..2 {
+            let waker = Waker::from(Arc::new(Watcher(Arc::clone(&server))));
+            assert!(closed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        assert_eq!(DROPPED.get(), 1);
+        closed.set(server.wait_closed());
+        assert_eq!(DROPPED.get(), 2);
+    });
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_else_waiting_for_a_server() {
+    run(async {
+        let server = Arc::new(start_server("127.0.0.1:0", |_, _| async { Ok(()) }).await.unwrap());
+        let mut closed = pin!(server.wait_closed());
+        let waker = Waker::from(Arc::new(Watcher(Arc::clone(&server))));
+        assert!(closed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let theirs = Arc::clone(&server);
+        let other = create_task(async move { theirs.wait_closed().await });
+        sleep(Duration::from_millis(1)).await;
+        let its = Arc::clone(&server);
+        let closing = create_task(async move { its.close() });
+        timeout(Duration::from_secs(5), other).await.expect("it was not woken").unwrap();
+        closing.await.expect("the panic is not the closer's");
+    });
+}
+
+#[test]
+fn a_waker_that_panics_at_the_end_of_a_turn_costs_nobody_else_the_turn() {
+    struct Bomb;
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            panic!("not now");
+        }
+    }
+    run(async {
+        let (_read, write) = std::io::pipe().unwrap();
+        let mut writer = connect_write_pipe(write.into()).unwrap();
+        let (_reader, mut other, mut peer) = with_peer().await;
+        let waker = Waker::from(Arc::new(Bomb));
+        assert!(pin!(writer.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
+        writer.close();
+        other.write(b"!").unwrap();
+        sleep(Duration::from_millis(1)).await;
+        peer.read_exact(&mut [0]).unwrap();
+    });
+}
+
+#[test]
+fn what_a_waker_writes_at_the_end_of_a_turn_leaves_before_the_loop_sleeps() {
+    run(async {
+        let (_read, write) = std::io::pipe().unwrap();
+        let mut writer = connect_write_pipe(write.into()).unwrap();
+        let (mut other_reader, other, mut peer) = with_peer().await;
+        let other = Arc::new(Mutex::new(other));
+        let echo = std::thread::spawn(move || {
+            peer.read_exact(&mut [0]).unwrap();
+            peer.write_all(b"?").unwrap();
+        });
+        let waker = Waker::from(Arc::new(Mark(Arc::clone(&other))));
+        assert!(pin!(writer.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        writer.close();
+        let answer = timeout(Duration::from_secs(5), other_reader.read(1)).await;
+        assert_eq!(answer.expect("it was not sent").unwrap(), b"?");
+        echo.join().unwrap();
     });
 }

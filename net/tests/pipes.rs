@@ -142,7 +142,7 @@ fn sub_35_a_dropped_reader_closes_its_end() {
             }
             drop(reader);
             sleep(Duration::from_millis(1)).await;
-            let error = (&mut File::from(std::os::fd::OwnedFd::from(write))).write_all(b"x").unwrap_err();
+            let error = File::from(std::os::fd::OwnedFd::from(write)).write_all(b"x").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::BrokenPipe);
         }
         assert_eq!(open_fds(), fds);
@@ -158,6 +158,25 @@ fn write_eof_ends_the_pipe_once_everything_is_written() {
         writer.write_eof().unwrap();
         assert_eq!(reader.read_to_end().await.unwrap().len(), 200_000);
         writer.wait_closed().await.unwrap();
+    });
+}
+
+#[test]
+fn write_eof_ends_a_pipe_that_breaks() {
+    run(async {
+        for waited in [false, true] {
+            let (read, write) = io::pipe().unwrap();
+            let mut writer = connect_write_pipe(write.into()).unwrap();
+            writer.write(vec![7; 1 << 20]).unwrap();
+            if waited {
+                sleep(Duration::from_millis(2)).await;
+            }
+            writer.write_eof().unwrap();
+            drop(read);
+            let closed = timeout(Duration::from_secs(5), writer.wait_closed()).await;
+            let error = closed.expect("it is never closed").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        }
     });
 }
 

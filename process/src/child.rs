@@ -11,7 +11,11 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     panic::{self, AssertUnwindSafe},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -29,11 +33,13 @@ pub(crate) struct Child {
     pid: u32,
     pidfd: OwnedFd,
     state: Mutex<State>,
+    next_waiter: AtomicU64,
 }
 
 #[derive(Debug)]
 enum State {
-    Running(Vec<Waker>),
+    /// Who waits, each under its number.
+    Running(Vec<(u64, Waker)>),
     /// asyncio's return code: the exit status, or minus the signal's number.
     Exited(i32),
     /// Somebody else reaped it, or SIGCHLD is ignored.
@@ -56,7 +62,12 @@ impl Child {
                 return Err(io::Error::new(io::Error::from(e).kind(), format!("no pidfd for it: {e}")));
             }
         };
-        let child = Arc::new(Child { pid, pidfd, state: Mutex::new(State::Running(Vec::new())) });
+        let child = Arc::new(Child {
+            pid,
+            pidfd,
+            state: Mutex::new(State::Running(Vec::new())),
+            next_waiter: AtomicU64::new(0),
+        });
         op::start(Box::new(WaitExit::WaitId(Arc::clone(&child))));
         Ok(child)
     }
@@ -81,22 +92,9 @@ impl Child {
         matches!(*self.state(), State::Running(_))
     }
 
-    pub(crate) fn poll_wait(&self, cx: &Context<'_>) -> Poll<io::Result<i32>> {
-        // Cloned first: it is foreign code.
-        let waker = cx.waker().clone();
-        match &mut *self.state() {
-            State::Exited(code) => Poll::Ready(Ok(*code)),
-            State::Lost => Poll::Ready(Err(io::Error::other(format!(
-                "the exit status of process {} is lost: SIGCHLD is ignored, or something else waited for it",
-                self.pid
-            )))),
-            State::Running(waiters) => {
-                if !waiters.iter().any(|waiter| waiter.will_wake(&waker)) {
-                    waiters.push(waker);
-                }
-                Poll::Pending
-            }
-        }
+    /// Waits for the exit.
+    pub(crate) fn wait(&self) -> Wait<'_> {
+        Wait { child: self, waiter: None }
     }
 
     /// Sends `signal`. The pidfd names this process alone, also once its number is another's.
@@ -146,7 +144,7 @@ impl Child {
         let before = std::mem::replace(&mut *self.state(), state);
         if let State::Running(waiters) = before {
             // Foreign code: one that panics has told so, and must not keep the others waiting.
-            for waiter in waiters {
+            for (_, waiter) in waiters {
                 let _ = panic::catch_unwind(AssertUnwindSafe(|| waiter.wake()));
             }
         }
@@ -156,5 +154,51 @@ impl Child {
     /// A panic of a waker's destructor leaves a state that is as good as any.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for the exit of a child. Dropped, it leaves nothing behind.
+pub(crate) struct Wait<'a> {
+    child: &'a Child,
+    waiter: Option<u64>,
+}
+
+impl Future for Wait<'_> {
+    type Output = io::Result<i32>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<i32>> {
+        let child = self.child;
+        // Cloned first, and what it replaces is dropped last: both are foreign code.
+        let mut waker = cx.waker().clone();
+        match &mut *child.state() {
+            State::Exited(code) => Poll::Ready(Ok(*code)),
+            State::Lost => Poll::Ready(Err(io::Error::other(format!(
+                "the exit status of process {} is lost: SIGCHLD is ignored, or something else waited for it",
+                child.pid
+            )))),
+            State::Running(waiters) => {
+                let next = || child.next_waiter.fetch_add(1, Ordering::Relaxed);
+                let id = *self.waiter.get_or_insert_with(next);
+                match waiters.iter_mut().find(|(known, _)| *known == id) {
+                    Some((_, known)) => std::mem::swap(known, &mut waker),
+                    None => waiters.push((id, waker)),
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let Some(id) = self.waiter else { return };
+        let waker = match &mut *self.child.state() {
+            State::Running(waiters) => {
+                let place = waiters.iter().position(|(known, _)| *known == id);
+                place.map(|place| waiters.remove(place))
+            }
+            State::Exited(_) | State::Lost => None,
+        };
+        drop(waker);
     }
 }

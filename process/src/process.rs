@@ -95,7 +95,7 @@ impl Process {
     /// # Errors
     /// If the exit status is lost, because this process ignores SIGCHLD, or waits for children by other means.
     pub async fn wait(&self) -> io::Result<i32> {
-        poll_fn(|cx| self.owned.child.poll_wait(cx)).await
+        self.owned.child.wait().await
     }
 
     /// Writes `input` to the child and closes its `stdin`, reads its output to the end, and waits for it (asyncio

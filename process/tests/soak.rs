@@ -57,7 +57,7 @@ fn k1_a_thousand_children_waited_killed_and_dropped_leave_nothing_behind() {
 async fn one_child(n: u64) {
     let script = format!("read line; exit {}", n % 100);
     let mut command = Command::shell(&script);
-    command.stdin(Stdio::Pipe).stdout(Stdio::Pipe).kill_on_drop(n % 2 == 0);
+    command.stdin(Stdio::Pipe).stdout(Stdio::Pipe).kill_on_drop(n.is_multiple_of(2));
     let mut child = command.spawn().await.unwrap();
     sleep(Duration::from_micros(n * 37 % 900)).await;
     match n % 5 {

@@ -4,6 +4,9 @@ use std::{
     ffi::OsString,
     io::{self, ErrorKind},
     path::PathBuf,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Wake, Waker},
     time::Duration,
 };
 
@@ -234,6 +237,30 @@ fn sub_19_sub_29_any_number_waits_and_a_cancelled_wait_changes_nothing() {
             gather((0..10).map(|_| sleeper.wait())).await.into_iter().map(Result::unwrap).sum::<i32>(),
             -90
         );
+    });
+}
+
+#[test]
+fn sub_29_a_cancelled_wait_leaves_nothing_with_the_process() {
+    struct Idle;
+    impl Wake for Idle {
+        fn wake(self: Arc<Self>) {}
+    }
+    run(async {
+        let sleeper = Command::new("sleep").arg("3600").kill_on_drop(true).spawn().await.unwrap();
+        let wakers = [Arc::new(Idle), Arc::new(Idle)];
+        for _ in 0..3 {
+            let mut wait = pin!(sleeper.wait());
+            for waker in &wakers {
+                let waker = Waker::from(Arc::clone(waker));
+                assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            }
+            // The one that was polled with last.
+            assert_eq!(wakers.each_ref().map(Arc::strong_count), [1, 2]);
+        }
+        assert_eq!(wakers.each_ref().map(Arc::strong_count), [1, 1]);
+        sleeper.kill().unwrap();
+        assert_eq!(sleeper.wait().await.unwrap(), -9);
     });
 }
 

@@ -54,8 +54,8 @@ impl Driver {
     /// Runs `f`, which may send silently: the next thing that happens is an `enter`.
     pub(crate) fn at_turn_end(&self, f: impl FnOnce()) {
         self.turn_ends.set(true);
+        let _ends = Reset(&self.turn_ends);
         f();
-        self.turn_ends.set(false);
     }
 
     pub(crate) fn abilities(&self) -> Abilities {
@@ -175,6 +175,15 @@ impl Driver {
             Ring::Sim(sim) => Some(f(sim)),
             Ring::Uring(_) => None,
         }
+    }
+}
+
+/// Also after a panic: a silent send in the middle of a turn would be waited for in vain.
+struct Reset<'a>(&'a Cell<bool>);
+
+impl Drop for Reset<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 

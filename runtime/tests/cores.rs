@@ -252,3 +252,28 @@ fn numbers_of_a_loop_are_read_from_elsewhere_while_it_sleeps_and_while_it_is_bus
     });
     assert!(busy[1].busy > Duration::ZERO && seen[1].idle > Duration::ZERO);
 }
+
+#[test]
+fn a_clone_that_panics_goes_on_in_the_caller_and_leaves_no_thread_waiting() {
+    /// The third clone panics.
+    struct Reluctant(usize, Arc<AtomicUsize>);
+    impl Clone for Reluctant {
+        fn clone(&self) -> Reluctant {
+            assert!(self.1.fetch_add(1, Ordering::SeqCst) < 2, "no more of these");
+            Reluctant(self.0, self.1.clone())
+        }
+    }
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let reluctant = Reluctant(7, Arc::default());
+        let run = move || {
+            run_per_core(Cores::Count(3), move |_| {
+                let reluctant = &reluctant;
+                std::future::ready(reluctant.0)
+            })
+        };
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err();
+        tell.send(panicked).unwrap();
+    });
+    assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(true));
+}

@@ -181,7 +181,7 @@ impl Slot {
             let _ = fd.shutdown(Shutdown::Both);
         }
         self.send.drop_unsent(streams);
-        if self.send.phase == Phase::Closing {
+        if self.send.phase == Phase::Closing || self.pipe && self.send.phase == Phase::Eof {
             self.close_fd();
         }
     }

@@ -21,7 +21,10 @@ use super::{
     send::{Phase, Send},
     writer::StreamWriter,
 };
-use crate::{listener::ListenerKey, ops::Send as Batch};
+use crate::{
+    listener::{ListenerKey, wake_all},
+    ops::Send as Batch,
+};
 
 /// asyncio's limit of a stream.
 pub(crate) const DEFAULT_LIMIT: usize = 64 << 10;
@@ -259,7 +262,7 @@ impl Streams {
         };
         let (told, waiters, origin, unused) = ended;
         drop(unused);
-        waiters.into_iter().for_each(Waker::wake);
+        wake_all(waiters);
         if let Origin::Accepted(listener) = origin
             && !told
         {
@@ -328,9 +331,13 @@ impl Slot {
 impl Streams {
     /// Sends what was written in this turn.
     fn flush(&self) {
-        if self.dirty.borrow().is_empty() {
-            return;
+        // What foreign code writes meanwhile leaves as well: the loop may sleep next.
+        while !self.dirty.borrow().is_empty() {
+            self.flush_once();
         }
+    }
+
+    fn flush_once(&self) {
         let mut flushing = std::mem::take(&mut *self.flushing.borrow_mut());
         std::mem::swap(&mut flushing, &mut *self.dirty.borrow_mut());
         for index in flushing.drain(..) {

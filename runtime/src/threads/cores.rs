@@ -188,11 +188,13 @@ where
     OFut: Future + 'static,
     OFut::Output: Send,
 {
+    // Foreign code that may panic: before there is a thread that waits for the others.
+    let others: Vec<O> = (1..shared.ids.len()).map(others).collect();
     let _mask = RestoreMask(sched_getaffinity(Pid::from_raw(0)).ok());
     thread::scope(|scope| {
-        let threads: Vec<_> = (1..shared.ids.len())
-            .map(|index| {
-                let main = others(index);
+        let threads: Vec<_> = (1..)
+            .zip(others)
+            .map(|(index, main)| {
                 let thread = thread::Builder::new().name(format!("corio-{index}"));
                 let spawned = thread.spawn_scoped(scope, move || {
                     // Counted whatever happens: the first core waits for it.
