@@ -300,7 +300,8 @@ fn share(shared: &Membership, fd: Fd, waits: Waiting, own: ListenerKey, queue: &
         Some(key) => {
             if let Ok(fd) = fd.try_into_owned() {
                 // In a turn of its own, also on this loop. One that has ended meanwhile closes it.
-                let _ = key.home.call_soon_threadsafe(move || key.take_over(fd, waits));
+                let shared = shared.clone();
+                let _ = key.home.call_soon_threadsafe(move || key.take_over(fd, waits, &shared));
             }
         }
         // All of them close.
@@ -371,12 +372,19 @@ impl ListenerKey {
     }
 
     /// Another core has accepted a connection for this one.
-    fn take_over(self, fd: OwnedFd, waits: Waiting) {
-        let fd = Fd::from(fd);
-        self.update(|listener| match &listener.shared {
-            Some(shared) if listener.fd.is_none() => share(shared, fd, waits, self, &mut listener.queue),
-            _ => listener.queue.push_back(Queued { fd, waits: Some(waits) }),
+    fn take_over(self, fd: OwnedFd, waits: Waiting, shared: &Membership) {
+        let mut arrived = Some((Fd::from(fd), waits));
+        self.update(|listener| {
+            if listener.fd.is_some()
+                && let Some((fd, waits)) = arrived.take()
+            {
+                listener.queue.push_back(Queued { fd, waits: Some(waits) });
+            }
         });
+        // Closed meanwhile: it is another one's, and never this one's again.
+        if let Some((fd, waits)) = arrived {
+            share(shared, fd, waits, self, &mut VecDeque::new());
+        }
     }
 
     /// The core that accepted does so no more, or has paused.

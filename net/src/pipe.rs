@@ -81,7 +81,13 @@ fn pipe(fd: OwnedFd) -> io::Result<Fd> {
     if !(kind.is_fifo() || kind.is_char_device() || kind.is_socket()) {
         let text = format!(
             "a {} is no pipe, terminal or socket",
-            if kind.is_dir() { "directory" } else { "regular file" }
+            if kind.is_dir() {
+                "directory"
+            } else if kind.is_file() {
+                "regular file"
+            } else {
+                "descriptor of this kind"
+            }
         );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }

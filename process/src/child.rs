@@ -42,7 +42,7 @@ enum State {
     Running(Vec<(u64, Waker)>),
     /// asyncio's return code: the exit status, or minus the signal's number.
     Exited(i32),
-    /// Somebody else reaped it, or SIGCHLD is ignored.
+    /// Somebody else reaped it, SIGCHLD is ignored, or it could not be watched.
     Lost,
 }
 
@@ -141,6 +141,16 @@ impl Child {
             },
             Err(_) => State::Lost,
         };
+        self.end(state);
+        true
+    }
+
+    /// Nobody can watch it any more.
+    pub(crate) fn lose(&self) {
+        self.end(State::Lost);
+    }
+
+    fn end(&self, state: State) {
         let before = std::mem::replace(&mut *self.state(), state);
         if let State::Running(waiters) = before {
             // Foreign code: one that panics has told so, and must not keep the others waiting.
@@ -148,7 +158,6 @@ impl Child {
                 let _ = panic::catch_unwind(AssertUnwindSafe(|| waiter.wake()));
             }
         }
-        true
     }
 
     /// A panic of a waker's destructor leaves a state that is as good as any.
@@ -173,7 +182,8 @@ impl Future for Wait<'_> {
         match &mut *child.state() {
             State::Exited(code) => Poll::Ready(Ok(*code)),
             State::Lost => Poll::Ready(Err(io::Error::other(format!(
-                "the exit status of process {} is lost: SIGCHLD is ignored, or something else waited for it",
+                "the exit status of process {} is lost: SIGCHLD is ignored, something else waited for it, or no \
+                 descriptor was left to watch it by",
                 child.pid
             )))),
             State::Running(waiters) => {

@@ -31,13 +31,15 @@ pub(crate) fn take(child: Arc<Child>) {
         let _ = write(&inbox.wake, &1u64.to_ne_bytes());
         return;
     }
-    // Without a descriptor or a thread left the child stays as it is: reaped when this process ends.
-    let Ok(wake) = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK) else { return };
+    // Without a descriptor or a thread left it is reaped when this process ends, and nobody waits for that.
+    let Ok(wake) = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK) else { return child.lose() };
     let wake = Arc::new(wake);
     let reaper = thread::Builder::new().name("corio-reaper".into());
     let its_wake = Arc::clone(&wake);
     if reaper.spawn(move || reap_all(&its_wake)).is_ok() {
         *inbox = Some(Inbox { new: vec![child], wake });
+    } else {
+        child.lose();
     }
 }
 

@@ -101,10 +101,11 @@ impl Runner {
             Some(wait) => lp.clock.now_ns().saturating_add(wait.as_nanos().try_into().unwrap_or(u64::MAX)),
             None => u64::MAX,
         };
-        let ran = lp.turn(&mut no_main, deadline)?;
+        let ran = lp.turn(&mut no_main, deadline);
         lp.note_numbers();
-        // From here on other threads signal.
+        // From here on other threads signal, also if the turn failed.
         lp.inbox.prepare_sleep();
+        let ran = ran?;
         Ok(Turn { ran, left: lp.has_work() })
     }
 

@@ -294,7 +294,9 @@ impl Shared {
         let core = Core { id: self.ids[index], index, handles: self.all_started()? };
         CORE.set(Some(core.clone()));
         let _forget = ForgetCore;
-        let main = Arc::clone(self).main(core, main);
+        // Also if SIGINT comes before the first step.
+        let over = MainOver { shared: Arc::clone(self), by_itself: false };
+        let main = Arc::clone(self).main(core, main, over);
         if index > 0 {
             return runner.run(main);
         }
@@ -311,8 +313,8 @@ impl Shared {
         self: Arc<Shared>,
         core: Core,
         main: impl FnOnce(Core) -> Fut + 'static,
+        mut over: MainOver,
     ) -> Option<Fut::Output> {
-        let mut over = MainOver { shared: &self, by_itself: false };
         let task = create_task(async move { main(core).await });
         self.cancels().push(task.cancel_handle());
         if self.stopping.load(Ordering::SeqCst) {
@@ -387,12 +389,12 @@ impl Shared {
 }
 
 /// A main is over; the others end with one that was dropped.
-struct MainOver<'a> {
-    shared: &'a Shared,
+struct MainOver {
+    shared: Arc<Shared>,
     by_itself: bool,
 }
 
-impl Drop for MainOver<'_> {
+impl Drop for MainOver {
     fn drop(&mut self) {
         if !self.by_itself {
             self.shared.stop();
