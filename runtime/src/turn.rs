@@ -25,12 +25,12 @@ impl Loop {
     /// Runs one turn: what is ready now, FIFO, then the kernel. Sleeps until `deadline` (of the loop's clock)
     /// at most if nothing is ready after that. How many tasks and callbacks ran.
     pub(crate) fn turn(&self, main: PollMain<'_>, deadline: u64) -> io::Result<usize> {
-        let ran = self.run_ready(main);
-        self.driver.at_turn_end(|| self.services.each(|service| service.before_submit()));
-        self.enter(deadline)?;
         if self.watch.turn() {
             self.note_numbers();
         }
+        let ran = self.run_ready(main);
+        self.driver.at_turn_end(|| self.services.each(|service| service.before_submit()));
+        self.enter(deadline)?;
         self.fire_timers();
         self.take_in();
         Ok(ran)
