@@ -241,7 +241,8 @@ fn memory_is_flat_over_a_hundred_thousand_children() {
                 one(n).await;
             }
             let grown = resident_kib().saturating_sub(before);
-            assert!(grown < 1024, "{grown} KiB more after 1e5 children");
+            // What AddressSanitizer keeps back is among it; a child leaked is 256 bytes at least.
+            assert!(grown < 8192, "{grown} KiB more after 1e5 children");
         })
         .await;
         assert_eq!(*sum.borrow(), (0..1000).sum::<u64>() + (0..100_000).sum::<u64>());
