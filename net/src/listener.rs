@@ -16,7 +16,6 @@ use std::{
     io,
     net::{Shutdown, SocketAddr},
     os::fd::OwnedFd,
-    panic::{self, AssertUnwindSafe},
     pin::Pin,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -29,6 +28,7 @@ use corio_runtime::{
     op::{self, Done, OpKey},
     service::{LoopLocal, Service},
     time::now,
+    wake,
 };
 
 use crate::{
@@ -424,7 +424,7 @@ impl ListenerKey {
                 (value, if news { std::mem::take(&mut listener.waiters) } else { Vec::new() })
             })
         })?;
-        wake_all(waiters.into_iter().map(|(_, waker)| waker));
+        waiters.into_iter().for_each(|(_, waker)| wake(waker));
         Some(value)
     }
 
@@ -470,7 +470,7 @@ impl ListenerKey {
                     Some(waiters)
                 })
             });
-            wake_all(waiters.flatten().flatten().into_iter().flatten().map(|(_, waker)| waker));
+            waiters.flatten().flatten().into_iter().flatten().for_each(|(_, waker)| wake(waker));
             LISTENERS.try_with(|listeners| listeners.retire(self));
         });
     }
@@ -498,7 +498,7 @@ impl ListenerKey {
             }
             std::mem::take(&mut listener.end_waiters)
         });
-        wake_all(waiters.into_iter().flatten().map(|(_, waker)| waker));
+        waiters.into_iter().flatten().for_each(|(_, waker)| wake(waker));
         LISTENERS.try_with(|listeners| listeners.retire(self));
         descriptor_freed();
     }
@@ -521,15 +521,6 @@ fn closed() -> io::Error {
 
 fn next_waiter() -> u64 {
     LISTENERS.with(|listeners| listeners.next_waiter.replace(listeners.next_waiter.get() + 1))
-}
-
-/// Foreign code: one that panics must not keep the others waiting.
-pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
-    for waker in wakers {
-        if panic::catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
-            call_exception_handler(&ExceptionContext::new("Exception in a waker: it panicked"));
-        }
-    }
 }
 
 /// Keeps `waker` under `id` in a list of waiters. What it replaces takes its place: to be dropped while nothing is

@@ -41,15 +41,15 @@ pub fn connect_read_pipe_with_limit(fd: OwnedFd, limit: usize) -> io::Result<Str
     if limit == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the limit of a stream must be at least 1"));
     }
-    let fd = pipe(fd)?;
-    Ok(TABLE.with(|streams| streams.open_read_pipe(fd, limit)))
+    let (fd, pipe) = checked(fd)?;
+    Ok(TABLE.with(|streams| streams.open_read_pipe(fd, limit, pipe)))
 }
 
 /// A writer of a pipe's writing end, a terminal, or another character device (asyncio `connect_write_pipe`);
 /// `IORING_OP_WRITE`. [`write_eof`](StreamWriter::write_eof) and [`close`](StreamWriter::close) are the same.
 ///
 /// A pipe that nobody reads gives `BrokenPipe`. Below Linux 6.18 it also raises SIGPIPE, which Rust programs
-/// ignore unless they were told not to.
+/// ignore unless they were told not to; a socket never does.
 ///
 /// ```
 /// use std::io::Read;
@@ -69,12 +69,13 @@ pub fn connect_read_pipe_with_limit(fd: OwnedFd, limit: usize) -> io::Result<Str
 /// # Errors
 /// For a regular file or directory, under the simulator, and outside a running loop.
 pub fn connect_write_pipe(fd: OwnedFd) -> io::Result<StreamWriter> {
-    let fd = pipe(fd)?;
-    Ok(TABLE.with(|streams| streams.open_write_pipe(fd)))
+    let (fd, pipe) = checked(fd)?;
+    Ok(TABLE.with(|streams| streams.open_write_pipe(fd, pipe)))
 }
 
-/// The ring waits for what can be waited for; a regular file is always ready and must not be read here.
-fn pipe(fd: OwnedFd) -> io::Result<Fd> {
+/// The ring waits for what can be waited for; a regular file is always ready and must not be read here. Whether it is
+/// read and written, and not, as a socket, received from and sent to.
+fn checked(fd: OwnedFd) -> io::Result<(Fd, bool)> {
     require_kernel("pipes")?;
     let file = File::from(fd);
     let kind = file.metadata()?.file_type();
@@ -91,5 +92,5 @@ fn pipe(fd: OwnedFd) -> io::Result<Fd> {
         );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
-    Ok(Fd::from(OwnedFd::from(file)))
+    Ok((Fd::from(OwnedFd::from(file)), !kind.is_socket()))
 }

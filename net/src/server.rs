@@ -107,8 +107,10 @@ impl ServerBuilder {
         self
     }
 
-    /// Shares the address with the servers of other cores: each core of a [`run_per_core`](corio_runtime::run_per_core)
-    /// starts one with the same address and balance. With port 0 they get the same port. Default: no sharing.
+    /// Shares the address with the servers of other cores: each core of a
+    /// [`run_per_core`](corio_runtime::run_per_core) starts one with the same address and balance. With port 0 they get
+    /// the same port. With [`Balance::LeastConnections`] there is one socket: `backlog` and `nodelay` are those of the
+    /// server that was first. Default: no sharing.
     ///
     /// ```
     /// use corio_net::{Balance, Server, open_connection};

@@ -17,7 +17,7 @@ use std::{
 use common::{in_own_process, open_fds};
 use corio_net::{Balance, Server, StreamReader, StreamWriter, open_connection};
 use corio_runtime::{
-    Backend, Cores, Runner, run, run_coroutine_threadsafe, run_per_core,
+    Backend, Core, Cores, Runner, run, run_coroutine_threadsafe, run_per_core,
     time::{sleep, timeout},
 };
 
@@ -41,7 +41,7 @@ fn served<R, H, Fut>(
     cores: usize,
     balance: Balance,
     handler: H,
-    client: impl FnOnce(SocketAddr) -> R + Send + 'static,
+    client: impl FnOnce(SocketAddr, Core) -> R + Send + 'static,
 ) -> R
 where
     R: Send + 'static,
@@ -76,7 +76,7 @@ where
             }
             let addr = server.local_addr().unwrap();
             let client = client.lock().unwrap().take().unwrap();
-            Some(corio_runtime::to_thread(move || client(addr)).await)
+            Some(corio_runtime::to_thread(move || client(addr, core)).await)
         }
     });
     results.into_iter().flatten().next().unwrap()
@@ -86,7 +86,7 @@ thread_local!(static STARTED: std::cell::RefCell<Vec<Server>> = const { std::cel
 
 #[test]
 fn least_connections_gives_every_core_its_share_exactly() {
-    let counts = served(3, Balance::LeastConnections, say, |addr| {
+    let counts = served(3, Balance::LeastConnections, say, |addr, core| {
         let connections: Vec<_> = (0..60).map(|_| connect(addr)).collect();
         let mut counts = [0; 3];
         connections.iter().for_each(|(_, index)| counts[*index] += 1);
@@ -97,7 +97,9 @@ fn least_connections_gives_every_core_its_share_exactly() {
             stream.shutdown(std::net::Shutdown::Write).unwrap();
             assert_eq!(stream.read(&mut [0]).unwrap(), 0);
         }
-        thread::sleep(Duration::from_millis(20));
+        while core.handle(1).metrics().connections > 0 {
+            thread::yield_now();
+        }
         let next: Vec<_> = (0..count).map(|_| connect(addr)).collect();
         assert!(next.iter().all(|(_, index)| *index == 1), "{next:?}");
         drop(kept);
@@ -108,7 +110,7 @@ fn least_connections_gives_every_core_its_share_exactly() {
 
 #[test]
 fn hash_serves_on_every_core_by_the_same_port() {
-    let counts = served(2, Balance::Hash, say, |addr| {
+    let counts = served(2, Balance::Hash, say, |addr, _| {
         let connections: Vec<_> = (0..200).map(|_| connect(addr)).collect();
         let mut counts = [0; 2];
         connections.iter().for_each(|(_, index)| counts[*index] += 1);
@@ -145,10 +147,11 @@ fn the_next_core_accepts_when_the_accepting_server_closes_and_no_connection_is_l
         let (count, tell) = (count.clone(), tell.clone());
         async move {
             let index = core.index();
+            let counted = count.clone();
             let server = Server::builder()
                 .balance(Balance::LeastConnections)
                 .start("127.0.0.1:0", move |_, mut writer| {
-                    count.fetch_add(1, Ordering::SeqCst);
+                    counted.fetch_add(1, Ordering::SeqCst);
                     async move { writer.write_all(vec![index as u8]).await }
                 })
                 .await
@@ -157,7 +160,9 @@ fn the_next_core_accepts_when_the_accepting_server_closes_and_no_connection_is_l
                 tell.send(server.local_addr().unwrap()).unwrap();
             }
             // One after the other: the first to go is the one that accepts.
-            sleep(Duration::from_millis(60 + 60 * index as u64)).await;
+            while count.load(Ordering::SeqCst) < 100 * (index + 1) {
+                sleep(Duration::from_millis(1)).await;
+            }
             drop(server);
         }
     });
@@ -217,7 +222,7 @@ fn one_loop_alone_can_share_with_itself() {
 
 #[test]
 fn a_handler_that_keeps_one_core_does_not_stall_another() {
-    let answered = served(2, Balance::LeastConnections, say_and_answer, |addr| {
+    let answered = served(2, Balance::LeastConnections, say_and_answer, |addr, _| {
         // One connection to each core; the first one's handler blocks its thread until it is told.
         let mut streams: Vec<_> = (0..2).map(|_| connect(addr)).collect();
         streams.sort_by_key(|(_, index)| *index);

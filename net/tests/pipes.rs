@@ -5,6 +5,7 @@ mod common;
 use std::{
     fs::File,
     io::{self, ErrorKind, Read, Write},
+    os::{fd::OwnedFd, unix::net::UnixStream},
     thread,
     time::Duration,
 };
@@ -109,9 +110,14 @@ fn e4_a_broken_pipe_is_an_error_and_no_signal() {
             eprintln!("SKIPPED {name}: this kernel has no RWF_NOSIGNAL");
             return;
         }
-        for pending in [false, true] {
-            let (read, write) = io::pipe().unwrap();
-            let mut writer = connect_write_pipe(write.into()).unwrap();
+        // A socket serves as a pipe, too.
+        let ends: [fn() -> (OwnedFd, OwnedFd); 2] = [
+            || io::pipe().map(|(read, write)| (read.into(), write.into())).unwrap(),
+            || UnixStream::pair().map(|(ours, theirs)| (ours.into(), theirs.into())).unwrap(),
+        ];
+        for (ends, pending) in [(ends[0], false), (ends[0], true), (ends[1], false), (ends[1], true)] {
+            let (read, write) = ends();
+            let mut writer = connect_write_pipe(write).unwrap();
             if pending {
                 writer.write(vec![1; 1 << 20]).unwrap();
                 sleep(Duration::from_millis(2)).await;

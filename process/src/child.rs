@@ -10,7 +10,6 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    panic::{self, AssertUnwindSafe},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -19,7 +18,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use corio_runtime::{fd::Fd, op};
+use corio_runtime::{fd::Fd, op, wake};
 use rustix::{
     io::Errno,
     process::{self as sys, PidfdFlags, Signal, WaitId, WaitIdOptions},
@@ -48,7 +47,13 @@ enum State {
 
 impl Child {
     /// Takes charge of a process that was spawned just now, and that nobody else reaps.
-    pub(crate) fn adopt(mut spawned: std::process::Child) -> io::Result<Arc<Child>> {
+    pub(crate) fn adopt(spawned: std::process::Child) -> io::Result<Arc<Child>> {
+        let child = Child::open(spawned)?;
+        op::start(Box::new(WaitExit::WaitId(Arc::clone(&child))));
+        Ok(child)
+    }
+
+    fn open(mut spawned: std::process::Child) -> io::Result<Arc<Child>> {
         let pid = spawned.id();
         let opened = sys::Pid::from_raw(pid.cast_signed())
             .ok_or(Errno::SRCH)
@@ -62,14 +67,8 @@ impl Child {
                 return Err(io::Error::new(io::Error::from(e).kind(), format!("no pidfd for it: {e}")));
             }
         };
-        let child = Arc::new(Child {
-            pid,
-            pidfd,
-            state: Mutex::new(State::Running(Vec::new())),
-            next_waiter: AtomicU64::new(0),
-        });
-        op::start(Box::new(WaitExit::WaitId(Arc::clone(&child))));
-        Ok(child)
+        let (state, next_waiter) = (Mutex::new(State::Running(Vec::new())), AtomicU64::new(0));
+        Ok(Arc::new(Child { pid, pidfd, state, next_waiter }))
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -153,10 +152,7 @@ impl Child {
     fn end(&self, state: State) {
         let before = std::mem::replace(&mut *self.state(), state);
         if let State::Running(waiters) = before {
-            // Foreign code: one that panics has told so, and must not keep the others waiting.
-            for (_, waiter) in waiters {
-                let _ = panic::catch_unwind(AssertUnwindSafe(|| waiter.wake()));
-            }
+            waiters.into_iter().for_each(|(_, waiter)| wake(waiter));
         }
     }
 
@@ -210,5 +206,49 @@ impl Drop for Wait<'_> {
             State::Exited(_) | State::Lost => None,
         };
         drop(waker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sleeper() -> std::process::Child {
+        std::process::Command::new("sleep").arg("0.02").spawn().unwrap()
+    }
+
+    /// As before Linux 6.7.
+    #[test]
+    fn an_exit_is_seen_by_polling_the_pidfd() {
+        corio_runtime::run(async {
+            let child = Child::open(sleeper()).unwrap();
+            Arc::clone(&child).poll_exit();
+            assert_eq!(child.wait().await.unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn a_poll_that_outlives_its_loop_is_the_reapers() {
+        let child = corio_runtime::run(async {
+            let child = Child::open(sleeper()).unwrap();
+            Arc::clone(&child).poll_exit();
+            child
+        });
+        assert_eq!(corio_runtime::run(child.wait()).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_child_that_nobody_can_watch_tells_who_waits() {
+        corio_runtime::run(async {
+            let mut spawned = sleeper();
+            let child = Child::open(std::mem::replace(&mut spawned, sleeper())).unwrap();
+            let mut wait = std::pin::pin!(child.wait());
+            let polled = wait.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending());
+            child.lose();
+            assert!(wait.await.unwrap_err().to_string().contains("lost"));
+            assert_eq!((child.returncode(), child.is_running()), (None, false));
+            spawned.wait().unwrap();
+        });
     }
 }

@@ -25,22 +25,29 @@ struct Inbox {
 
 /// Waits for `child` on behalf of a loop that cannot any more.
 pub(crate) fn take(child: Arc<Child>) {
+    if !hand_over(&child) {
+        // Reaped when this process ends; nobody waits for that. The wakers that hear of it are foreign code.
+        child.lose();
+    }
+}
+
+/// `false` without a descriptor or a thread left.
+fn hand_over(child: &Arc<Child>) -> bool {
     let mut inbox = inbox();
     if let Some(inbox) = &mut *inbox {
-        inbox.new.push(child);
+        inbox.new.push(Arc::clone(child));
         let _ = write(&inbox.wake, &1u64.to_ne_bytes());
-        return;
+        return true;
     }
-    // Without a descriptor or a thread left it is reaped when this process ends, and nobody waits for that.
-    let Ok(wake) = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK) else { return child.lose() };
+    let Ok(wake) = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK) else { return false };
     let wake = Arc::new(wake);
     let reaper = thread::Builder::new().name("corio-reaper".into());
     let its_wake = Arc::clone(&wake);
-    if reaper.spawn(move || reap_all(&its_wake)).is_ok() {
-        *inbox = Some(Inbox { new: vec![child], wake });
-    } else {
-        child.lose();
+    if reaper.spawn(move || reap_all(&its_wake)).is_err() {
+        return false;
     }
+    *inbox = Some(Inbox { new: vec![Arc::clone(child)], wake });
+    true
 }
 
 fn inbox() -> MutexGuard<'static, Option<Inbox>> {

@@ -55,11 +55,7 @@ impl Stdio {
                 Ok((read.into(), Ours::Writes(write.into())))
             }
             // A write into a pipe could kill us by SIGPIPE.
-            Stdio::Pipe => {
-                let (theirs, ours) = UnixStream::pair()?;
-                theirs.shutdown(std::net::Shutdown::Write)?;
-                Ok((OwnedFd::from(theirs).into(), Ours::Writes(ours.into())))
-            }
+            Stdio::Pipe => socket_input(),
             Stdio::Stdout => Err(invalid("stdin cannot be the same as stdout")),
             other => Ok((other.given()?, Ours::Nothing)),
         }
@@ -85,6 +81,13 @@ impl Stdio {
             Stdio::Inherit | Stdio::Pipe | Stdio::Stdout => process::Stdio::inherit(),
         })
     }
+}
+
+/// Ends of a `stdin` that is sent to, which never raises SIGPIPE.
+fn socket_input() -> io::Result<(process::Stdio, Ours)> {
+    let (theirs, ours) = UnixStream::pair()?;
+    theirs.shutdown(std::net::Shutdown::Write)?;
+    Ok((OwnedFd::from(theirs).into(), Ours::Writes(ours.into())))
 }
 
 /// `stdout` and `stderr` together: the one may be the other.
@@ -130,4 +133,31 @@ impl Ours {
 
 fn invalid(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As before Linux 6.18.
+    #[test]
+    fn a_socket_serves_as_stdin_to_its_end_and_a_child_that_goes_breaks_it() {
+        corio_runtime::run(async {
+            let (theirs, ours) = socket_input().unwrap();
+            let mut cat = process::Command::new("cat");
+            let mut cat = cat.stdin(theirs).stdout(process::Stdio::piped()).spawn().unwrap();
+            let mut stdin = ours.writer().unwrap().unwrap();
+            stdin.write_all(vec![b'x'; 10_000]).await.unwrap();
+            stdin.write_eof().unwrap();
+            stdin.wait_closed().await.unwrap();
+            assert_eq!(io::read_to_string(cat.stdout.take().unwrap()).unwrap().len(), 10_000);
+            cat.wait().unwrap();
+
+            let (theirs, ours) = socket_input().unwrap();
+            process::Command::new("true").stdin(theirs).spawn().unwrap().wait().unwrap();
+            let mut stdin = ours.writer().unwrap().unwrap();
+            stdin.write(b"x").unwrap();
+            assert_eq!(stdin.flush().await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        });
+    }
 }

@@ -1,14 +1,14 @@
 //! Children by the thousand: no zombie, no lost status, no leaked descriptor; and what others do to them.
 
-use std::{io::ErrorKind, process::Command as StdCommand, time::Duration};
+#[path = "../../net/tests/common/mod.rs"]
+mod common;
 
+use std::{io::ErrorKind, time::Duration};
+
+use common::{in_own_process, open_fds};
 use corio_process::{Command, Process, Stdio, create_subprocess_exec, create_subprocess_shell};
 use corio_runtime::{create_task, gather, run, time::sleep, yield_now};
 use nix::sys::resource::{Resource, setrlimit};
-
-fn open_fds() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
 
 /// Children of this process, zombies included.
 fn children() -> usize {
@@ -17,22 +17,6 @@ fn children() -> usize {
         std::fs::read_to_string(task.ok()?.path().join("children")).ok()
     };
     tasks.filter_map(of).map(|list| list.split_whitespace().count()).sum()
-}
-
-/// Runs `test` in a process of its own: `true` in that one.
-fn in_own_process(test: &str) -> bool {
-    if std::env::var("CORIO_TEST_CHILD").is_ok_and(|name| name == test) {
-        return true;
-    }
-    let output = StdCommand::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env("CORIO_TEST_CHILD", test)
-        .output()
-        .unwrap();
-    let said =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "{test} ({}):\n{said}", output.status);
-    false
 }
 
 #[test]

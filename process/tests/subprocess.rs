@@ -442,10 +442,14 @@ fn communicate_has_no_size_at_which_it_blocks() {
 #[test]
 fn communicate_that_was_cancelled_goes_on_where_it_was() {
     run(async {
-        let mut child = piped("cat; sleep 0.05; cat /dev/null; echo end").await;
+        let goes_on = std::env::temp_dir().join(format!("corio-goes-on-{}", std::process::id()));
+        let script = format!("cat; until [ -e {} ]; do sleep 0.01; done; echo end", goes_on.display());
+        let mut child = piped(&script).await;
         let cancelled = timeout(Duration::from_millis(20), child.communicate(Some(b"begin\n"))).await;
         assert!(cancelled.is_err());
+        std::fs::write(&goes_on, "").unwrap();
         let output = child.communicate(Some(b"begin\n")).await.unwrap();
+        std::fs::remove_file(goes_on).unwrap();
         assert_eq!(output.stdout, b"begin\nend\n");
     });
 }

@@ -123,8 +123,21 @@ pub fn call_exception_handler(context: &ExceptionContext) {
     }
 }
 
-/// Wakes through a waker that may be foreign code: its panic goes to the exception handler.
-pub(crate) fn wake(waker: Waker) {
+/// Wakes through a waker that may be foreign code: its panic goes to the exception handler, so that nobody behind it
+/// keeps waiting.
+///
+/// ```
+/// use std::{sync::Arc, task::{Wake, Waker}};
+/// struct Panics;
+/// impl Wake for Panics {
+///     fn wake(self: Arc<Self>) { panic!("in a waker") }
+/// }
+/// corio_runtime::run(async {
+///     corio_runtime::set_exception_handler(|context| assert!(context.message().contains("in a waker")));
+///     corio_runtime::wake(Waker::from(Arc::new(Panics)));
+/// });
+/// ```
+pub fn wake(waker: Waker) {
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
         let message = PanicPayload::new(payload).message();
         let text = format!("Exception in a waker: panicked: {message}");

@@ -8,13 +8,14 @@
 //! | `task/` | the task table, the waker, `Task`, groups and gathering |
 //! | `calls` | `call_soon`, `call_later`, `call_at` |
 //! | `future` | a result to come, as its two ends |
-//! | `threads/` | blocking work on other threads, and work from other threads |
+//! | `threads/` | blocking work on other threads, work from other threads, a loop per core, the channel |
 //! | `time/` | sleeping, timeouts, intervals, the timer heap |
 //! | `op/` | the contract of an operation, its SQE, the in-flight table, its future |
 //! | `driver` | the table and the ring together: submit, cancel, deliver |
 //! | `ring/` | the kernel seam, with io_uring and the simulator behind it |
 //! | `pool` | provided buffers |
 //! | `fd`, `socket` | shared descriptors and the calls that are not operations |
+//! | `embed` | a loop that another one drives |
 //! | `signals/` | signals of the process, and Ctrl-C during `run` |
 //! | `inbox`, `handle` | work from other threads, and loops as they see them |
 //! | `service` | state that other crates keep on a loop |
@@ -54,7 +55,7 @@ mod turn;
 
 pub use calls::{CallHandle, TimerHandle, call_at, call_later, call_soon};
 pub use embed::Turn;
-pub use exception::{ExceptionContext, call_exception_handler, set_exception_handler};
+pub use exception::{ExceptionContext, call_exception_handler, set_exception_handler, wake};
 pub use future::{Cancelled, InvalidState, LoopFuture, Resolver, create_future};
 pub use handle::{Handle, LoopClosed, handle};
 pub use metrics::{Metrics, metrics};

@@ -140,7 +140,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.notes.reader.store(0, Ordering::Relaxed);
+        self.notes.writer.store(0, Ordering::Relaxed);
     }
 }
 
@@ -152,7 +152,7 @@ static NOTES: [OnceLock<Notes>; MAX_LOOPS] = [const { OnceLock::new() }; MAX_LOO
 #[derive(Default)]
 struct Notes {
     /// The loop that writes here; 0 for none.
-    reader: AtomicU64,
+    writer: AtomicU64,
     thread: AtomicU64,
     /// When the loop was made, and the processor time of its thread then; in nanoseconds.
     born_ns: AtomicU64,
@@ -169,7 +169,7 @@ impl Notes {
         self.born_ns.store(since_start_ns(), Ordering::Relaxed);
         self.born_busy_ns.store(busy_ns(thread), Ordering::Relaxed);
         self.write(&Metrics::default());
-        self.reader.store(id.number(), Ordering::Release);
+        self.writer.store(id.number(), Ordering::Release);
     }
 
     fn write(&self, metrics: &Metrics) {
@@ -180,7 +180,7 @@ impl Notes {
 
     /// `None` if they are another loop's.
     fn read(&self, id: LoopId) -> Option<Metrics> {
-        let theirs = || self.reader.load(Ordering::Acquire) == id.number();
+        let theirs = || self.writer.load(Ordering::Acquire) == id.number();
         if !theirs() {
             return None;
         }

@@ -16,7 +16,7 @@ use std::{
 
 use common::{CountWakes, poll_once, poll_with, turns};
 use corio_runtime::{
-    ConcurrentError, Core, Cores, Runner,
+    ConcurrentError, Core, Cores, Handle, Runner,
     channel::{SendError, TryRecvError, TrySendError, channel},
     create_task, gather, handle, run, run_coroutine_threadsafe, run_per_core,
     time::{Duration, sleep, timeout},
@@ -277,7 +277,8 @@ fn f5_soak_a_million_calls_to_cores_that_start_and_stop_are_each_answered_once()
             let mut runner = Runner::new().unwrap();
             runner.run(async {
                 while asked.load(Ordering::SeqCst) < CALLS {
-                    let Some(there) = *current.lock().unwrap() else {
+                    let open = current.lock().unwrap().filter(|there: &Handle| !there.is_closed());
+                    let Some(there) = open else {
                         yield_now().await;
                         continue;
                     };

@@ -7,7 +7,7 @@ use std::{
     panic::catch_unwind,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -211,28 +211,29 @@ fn one_main_and_a_loop_on_every_core() {
 
 #[test]
 fn numbers_of_a_loop_are_read_from_elsewhere_while_it_sleeps_and_while_it_is_busy() {
-    let seen = run_per_core(Cores::Count(2), |core: Core| async move {
-        if core.index() == 1 {
-            let _tasks = [(); 3].map(|()| create_task(pending::<()>()).cancel_on_drop());
-            let _timer = corio_runtime::call_later(Duration::from_secs(3600), || ());
-            // Asleep, then busy; told when to end.
-            for _ in 0..2 {
-                let until = run_coroutine_threadsafe(&core.handle(0), || std::future::ready(()));
-                until.await.unwrap();
+    let was_seen = Arc::new(AtomicBool::new(false));
+    let seen = run_per_core(Cores::Count(2), move |core: Core| {
+        let was_seen = was_seen.clone();
+        async move {
+            if core.index() == 1 {
+                let _tasks = [(); 3].map(|()| create_task(pending::<()>()).cancel_on_drop());
+                let _timer = corio_runtime::call_later(Duration::from_secs(3600), || ());
+                while !was_seen.load(Ordering::SeqCst) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                return metrics();
             }
-            sleep(Duration::from_millis(20)).await;
-            return metrics();
-        }
-        let other = core.handle(1);
-        loop {
-            let seen = other.metrics();
-            if seen.tasks == 5 && seen.timers >= 1 {
-                assert!(
-                    seen.turns > 0 && seen.ring.enters > 0 && seen.operations >= 1 && seen.connections == 0
-                );
-                return seen;
+            let other = core.handle(1);
+            loop {
+                let seen = other.metrics();
+                if seen.tasks == 5 && seen.timers >= 1 {
+                    assert!(seen.turns > 0 && seen.ring.enters > 0 && seen.operations >= 1);
+                    assert_eq!(seen.connections, 0);
+                    was_seen.store(true, Ordering::SeqCst);
+                    return seen;
+                }
+                yield_now().await;
             }
-            yield_now().await;
         }
     });
     let busy = run_per_core(Cores::Count(2), |core: Core| async move {

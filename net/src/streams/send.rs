@@ -148,7 +148,7 @@ impl Slot {
         }
         match self.send.phase {
             // Its one direction is all there is.
-            Phase::Eof if self.pipe => self.close_fd(),
+            Phase::Eof if self.one_way => self.close_fd(),
             Phase::Eof if !self.send.shut_down => {
                 self.send.shut_down = true;
                 if let Some(fd) = &self.fd {
@@ -181,7 +181,7 @@ impl Slot {
             let _ = fd.shutdown(Shutdown::Both);
         }
         self.send.drop_unsent(streams);
-        if self.send.phase == Phase::Closing || self.pipe && self.send.phase == Phase::Eof {
+        if self.send.phase == Phase::Closing || self.one_way && self.send.phase == Phase::Eof {
             self.close_fd();
         }
     }

@@ -12,6 +12,7 @@ use corio_runtime::{
     fd::Fd,
     handle, op,
     service::{LoopLocal, Service},
+    wake,
 };
 
 use super::{
@@ -21,10 +22,7 @@ use super::{
     send::{Phase, Send},
     writer::StreamWriter,
 };
-use crate::{
-    listener::{ListenerKey, wake_all},
-    ops::Send as Batch,
-};
+use crate::{listener::ListenerKey, ops::Send as Batch};
 
 /// asyncio's limit of a stream.
 pub(crate) const DEFAULT_LIMIT: usize = 64 << 10;
@@ -98,6 +96,8 @@ pub(crate) struct Slot {
     pub(super) ahead: bool,
     /// Not a socket: it is read and written.
     pub(super) pipe: bool,
+    /// A reader or a writer is all there ever was.
+    pub(super) one_way: bool,
     reader: bool,
     writer: bool,
     origin: Origin,
@@ -165,15 +165,20 @@ impl Streams {
         (StreamReader::new(key), StreamWriter::new(key))
     }
 
-    /// The reading end of a pipe.
-    pub(crate) fn open_read_pipe(&self, fd: Fd, limit: usize) -> StreamReader {
-        StreamReader::new(self.insert(fd, limit, |slot| (slot.pipe, slot.writer) = (true, false)))
+    /// The reading end of a pipe, or with `pipe` off of a socket.
+    pub(crate) fn open_read_pipe(&self, fd: Fd, limit: usize, pipe: bool) -> StreamReader {
+        let key = self.insert(fd, limit, |slot| {
+            (slot.pipe, slot.one_way) = (pipe, true);
+            slot.writer = false;
+        });
+        StreamReader::new(key)
     }
 
-    /// The writing end of a pipe.
-    pub(crate) fn open_write_pipe(&self, fd: Fd) -> StreamWriter {
+    /// The writing end of a pipe, or with `pipe` off of a socket.
+    pub(crate) fn open_write_pipe(&self, fd: Fd, pipe: bool) -> StreamWriter {
         let key = self.insert(fd, 0, |slot| {
-            (slot.pipe, slot.reader) = (true, false);
+            (slot.pipe, slot.one_way) = (pipe, true);
+            slot.reader = false;
             slot.receive.discarded = true;
         });
         StreamWriter::new(key)
@@ -201,6 +206,7 @@ impl Streams {
             send: Send::new(),
             ahead: false,
             pipe: false,
+            one_way: false,
             reader: true,
             writer: true,
             origin: Origin::Connected,
@@ -262,7 +268,7 @@ impl Streams {
         };
         let (told, waiters, origin, unused) = ended;
         drop(unused);
-        wake_all(waiters);
+        waiters.into_iter().for_each(wake);
         if let Origin::Accepted(listener) = origin
             && !told
         {
