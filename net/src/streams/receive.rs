@@ -10,6 +10,9 @@
 //! A multishot receive is armed on an idle stream, which so owns no memory; its completions are copied at
 //! once, and the pool's buffer goes back. A bulk receive fills a block of the stream's own. Above twice the
 //! limit nothing is armed, unless a reader waits for more than that.
+//!
+//! A single receive is armed at the end of the turn, behind the sends: the kernel makes them first, so that their
+//! answers may be there when it looks, and it need not wait for them.
 
 use std::{io, task::Waker};
 
@@ -58,6 +61,8 @@ pub(super) struct Receive {
     bulk: usize,
     /// The next receive is one-shot, because the pool was empty.
     starved: bool,
+    /// On the list of those that the end of the turn arms.
+    due: bool,
     cancelling: bool,
     /// Nobody reads any more.
     pub(super) discarded: bool,
@@ -74,6 +79,7 @@ impl Receive {
             full_run: 0,
             bulk: 0,
             starved: false,
+            due: false,
             cancelling: false,
             discarded: false,
         }
@@ -145,56 +151,85 @@ impl Receive {
     }
 }
 
+/// What a stream without a receive needs.
+enum Next {
+    Nothing,
+    Multi { cap: u32 },
+    Single { size: usize },
+}
+
 impl Slot {
-    /// Arms a receive if the stream wants one. The multishot is armed ahead of the reader, the bulk receive,
-    /// which holds memory, only for a reader that waits.
+    /// Arms a receive if the stream wants one: a multishot at once, ahead of the reader; a single one, which holds
+    /// memory, only for a reader that waits, and at the end of the turn.
     #[inline(always)]
     pub(super) fn arm_receive(&mut self, streams: &Streams) {
-        if self.receive.armed == Armed::Idle {
+        if self.receive.armed == Armed::Idle && !self.receive.due {
             self.arm_idle(streams);
         }
     }
 
     fn arm_idle(&mut self, streams: &Streams) {
-        let Some(fd) = &self.fd else { return };
-        let receive = &mut self.receive;
-        let waits = receive.wanted > 0;
-        let room = waits || receive.buf.len() <= receive.limit;
-        if !room || receive.discarded || self.send.closing() || !self.ahead && !waits {
+        match self.next_receive(self.receive.wanted > 0, streams) {
+            Next::Nothing => {}
+            Next::Multi { cap } => self.arm_multi(cap),
+            Next::Single { .. } => {
+                self.receive.due = true;
+                streams.due.borrow_mut().push(self.index);
+            }
+        }
+    }
+
+    /// The end of a turn, behind its sends. Who waited may be gone by now: a poll that nobody repeats is a read, too.
+    pub(super) fn arm_due(&mut self, streams: &Streams) {
+        // Not so if the slot has a new stream by now.
+        let due = std::mem::take(&mut self.receive.due);
+        if !due || self.receive.armed != Armed::Idle {
             return;
         }
-        receive.cancelling = false;
+        match self.next_receive(true, streams) {
+            Next::Nothing => {}
+            Next::Multi { cap } => self.arm_multi(cap),
+            Next::Single { size } => self.arm_single(size, streams),
+        }
+    }
+
+    fn next_receive(&mut self, waits: bool, streams: &Streams) -> Next {
+        let receive = &mut self.receive;
+        let room = waits || receive.buf.len() <= receive.limit;
+        let open = self.fd.is_some() && !receive.discarded && !self.send.closing();
+        if !room || !open || !self.ahead && !waits {
+            return Next::Nothing;
+        }
         if receive.bulk == 0 && receive.demand_is_large() {
             receive.bulk = BULK_START;
         }
         let bulk = receive.bulk > 0 && streams.bulk_armed.get() + receive.bulk <= BULK_BUDGET;
-        if bulk || receive.starved || self.pipe {
-            if !waits && !receive.starved {
-                return;
-            }
-            let size = if bulk {
-                receive.bulk
-            } else if self.pipe {
-                BULK_MIN
-            } else {
-                SHORT
-            };
-            streams.bulk_armed.set(streams.bulk_armed.get() + size);
-            let op = RecvOnce {
-                fd: fd.clone(),
-                slot: self.index,
-                block: Chunk::with_capacity(size),
-                size,
-                pipe: self.pipe,
-            };
-            receive.starved = false;
-            receive.armed = Armed::Single(op::start(Box::new(op)));
-        } else {
+        if !bulk && !receive.starved && !self.pipe {
             let room = (2 * receive.limit).saturating_sub(receive.buf.len()).max(receive.wanted).max(SHORT);
-            let cap = u32::try_from(room).unwrap_or(u32::MAX);
-            let op = RecvMulti { fd: fd.clone(), slot: self.index, cap };
-            receive.armed = Armed::Multi(op::start_multishot(op));
+            return Next::Multi { cap: u32::try_from(room).unwrap_or(u32::MAX) };
         }
+        if !waits && !receive.starved {
+            return Next::Nothing;
+        }
+        let otherwise = if self.pipe { BULK_MIN } else { SHORT };
+        Next::Single { size: if bulk { receive.bulk } else { otherwise } }
+    }
+
+    fn arm_multi(&mut self, cap: u32) {
+        let Some(fd) = &self.fd else { return };
+        let op = RecvMulti { fd: fd.clone(), slot: self.index, cap };
+        self.receive.cancelling = false;
+        self.receive.armed = Armed::Multi(op::start_multishot(op));
+    }
+
+    fn arm_single(&mut self, size: usize, streams: &Streams) {
+        let Some(fd) = &self.fd else { return };
+        streams.bulk_armed.set(streams.bulk_armed.get() + size);
+        let block = Chunk::with_capacity(size);
+        let op = RecvOnce { fd: fd.clone(), slot: self.index, block, size, pipe: self.pipe };
+        self.receive.starved = false;
+        self.receive.cancelling = false;
+        self.receive.armed = Armed::Single(op::start(Box::new(op)));
     }
 
     /// A multishot receive brought something; `None` is its last word without data.

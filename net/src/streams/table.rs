@@ -128,6 +128,8 @@ pub(crate) struct Streams {
     #[expect(clippy::vec_box, reason = "as above")]
     pub(super) unsent: RefCell<Vec<Box<Batch>>>,
     pub(super) bulk_armed: Cell<usize>,
+    /// Streams whose single receive the end of the turn arms.
+    pub(super) due: RefCell<Vec<u32>>,
     /// Streams whose end has not been told.
     open: Cell<usize>,
     closing: Cell<bool>,
@@ -145,6 +147,7 @@ impl Streams {
             batches: RefCell::new(Vec::new()),
             unsent: RefCell::new(Vec::new()),
             bulk_armed: Cell::new(0),
+            due: RefCell::new(Vec::new()),
             open: Cell::new(0),
             closing: Cell::new(false),
         }
@@ -357,6 +360,15 @@ impl Streams {
         }
         *self.flushing.borrow_mut() = flushing;
     }
+
+    /// Arms the receives that waited for the sends of the turn to be queued.
+    fn arm_due(&self) {
+        let mut due = std::mem::take(&mut *self.due.borrow_mut());
+        for index in due.drain(..) {
+            self.with_slot(index, |slot| slot.arm_due(self));
+        }
+        *self.due.borrow_mut() = due;
+    }
 }
 
 impl Service for Share {
@@ -370,6 +382,7 @@ impl Service for Share {
 
     fn before_submit(&self) {
         self.0.flush();
+        self.0.arm_due();
     }
 
     fn busy(&self) -> bool {
@@ -390,6 +403,7 @@ impl Service for Share {
         self.0.free.set(NONE);
         drop(places);
         self.0.dirty.borrow_mut().clear();
+        self.0.due.borrow_mut().clear();
         self.0.batches.borrow_mut().clear();
         chunk::recycle_blocks(false);
     }
