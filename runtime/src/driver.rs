@@ -11,8 +11,11 @@ use std::{
 
 use crate::{
     exception,
-    op::inflight::{Delivery, Ended, InFlight, Key, Table},
-    ring::{Abilities, Completion, Encoded, Ring, RingCounters, Wait},
+    op::{
+        Done,
+        inflight::{Delivery, Ended, InFlight, Key, Resident, Table},
+    },
+    ring::{Abilities, Completion, Ring, RingCounters, Wait},
 };
 
 /// No borrow is held while an operation's own code runs. (The simulator looks at operations while it executes
@@ -45,7 +48,7 @@ impl Driver {
     pub(crate) fn submit(&self, mut op: InFlight) -> Key {
         let abilities =
             Abilities { silent_sends: self.turn_ends.get() && self.abilities.silent_sends, ..self.abilities };
-        let encoded = Encoded::new(&mut op, abilities);
+        let encoded = op.encode(abilities);
         self.submitted.set(true);
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         ring.submit(table, op, encoded)
@@ -132,6 +135,7 @@ impl Driver {
         Ok(())
     }
 
+    /// Silent sends come last: what reports is out of the table by then.
     fn deliver_all(&self) {
         while let Some(delivery) = self.next() {
             match delivery {
@@ -143,6 +147,9 @@ impl Driver {
                 Delivery::Stray => self.stray(),
             }
         }
+        while let Some((op, len)) = self.next_silent() {
+            op.finish(Done::new(len));
+        }
     }
 
     #[inline(always)]
@@ -150,6 +157,12 @@ impl Driver {
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         let Completion { key, done } = ring.next(table)?;
         Some(table.deliver(key, done))
+    }
+
+    #[inline(always)]
+    fn next_silent(&self) -> Option<(Box<dyn Resident>, i32)> {
+        let Inner { table, ring } = &mut *self.inner.borrow_mut();
+        ring.next_silent(table)
     }
 
     fn stray(&self) {

@@ -25,6 +25,7 @@ pub(crate) enum Segment {
 }
 
 impl AsRef<[u8]> for Segment {
+    #[inline(always)]
     fn as_ref(&self) -> &[u8] {
         match self {
             Segment::Copied(data) | Segment::Vec(data) => data,
@@ -108,6 +109,7 @@ impl Send {
 impl Operation for Send {
     type Output = ();
 
+    #[inline(always)]
     fn prepare(&mut self) -> Sqe<'_> {
         // A batch without a descriptor or data is never submitted.
         let (Some(fd), Some(first)) = (&self.fd, &self.first) else { return Sqe::nop() };

@@ -3,7 +3,6 @@
 use std::{
     cell::{Cell, RefCell},
     io,
-    rc::Rc,
     task::Waker,
 };
 
@@ -27,15 +26,15 @@ use crate::{listener::ListenerKey, ops::Send as Batch};
 /// asyncio's limit of a stream.
 pub(crate) const DEFAULT_LIMIT: usize = 64 << 10;
 
-static SERVICE: LoopLocal<Share> = LoopLocal::new(|| Share(Rc::new(Streams::new())));
+static SERVICE: LoopLocal<Share> = LoopLocal::new(Share::new);
 
 thread_local! {
-    /// The table of the running loop, so that the hot path finds it in a few instructions.
-    static RUNNING: RefCell<Option<Rc<Streams>>> = const { RefCell::new(None) };
+    /// The table of the running loop, so that the hot path finds it in a few instructions; else an empty one.
+    static RUNNING: Streams = const { Streams::new() };
 }
 
-/// The loop's share of its table.
-struct Share(Rc<Streams>);
+/// The table of a loop while another, or none, is running: it changes places with the one in `RUNNING`.
+struct Share(Streams);
 
 /// The streams of the running loop.
 pub(crate) struct Table(());
@@ -58,14 +57,15 @@ impl Table {
     /// As `with`; `None` outside a running loop.
     #[inline(always)]
     pub(crate) fn try_with<R>(&self, f: impl FnOnce(&Streams) -> R) -> Option<R> {
-        let running = || RUNNING.try_with(|running| running.borrow().clone()).ok().flatten();
-        let streams = running().or_else(|| {
-            // Made when first used; that sets it.
-            SERVICE.try_with(|_| ())?;
-            running()
-        })?;
         // No borrow is held: `f` may drop another loop.
-        Some(f(&streams))
+        let with = |streams: &Streams| {
+            if streams.home.get().is_none() {
+                // Made when first used; that puts it here.
+                SERVICE.try_with(|_| ())?;
+            }
+            Some(f(streams))
+        };
+        RUNNING.try_with(with).ok()?
     }
 }
 
@@ -116,7 +116,8 @@ const NONE: u32 = u32::MAX;
 
 /// See the head of the file.
 pub(crate) struct Streams {
-    home: Handle,
+    /// `None` in an empty table.
+    home: Cell<Option<Handle>>,
     places: RefCell<Vec<Place>>,
     free: Cell<u32>,
     pub(super) dirty: RefCell<Vec<u32>>,
@@ -132,14 +133,12 @@ pub(crate) struct Streams {
     pub(super) due: RefCell<Vec<u32>>,
     /// Streams whose end has not been told.
     open: Cell<usize>,
-    closing: Cell<bool>,
 }
 
 impl Streams {
-    fn new() -> Streams {
-        chunk::recycle_blocks(true);
+    const fn new() -> Streams {
         Streams {
-            home: handle(),
+            home: Cell::new(None),
             places: RefCell::new(Vec::new()),
             free: Cell::new(NONE),
             dirty: RefCell::new(Vec::new()),
@@ -149,8 +148,20 @@ impl Streams {
             bulk_armed: Cell::new(0),
             due: RefCell::new(Vec::new()),
             open: Cell::new(0),
-            closing: Cell::new(false),
         }
+    }
+
+    fn swap(&self, other: &Streams) {
+        self.home.swap(&other.home);
+        self.places.swap(&other.places);
+        self.free.swap(&other.free);
+        self.dirty.swap(&other.dirty);
+        self.flushing.swap(&other.flushing);
+        self.batches.swap(&other.batches);
+        self.unsent.swap(&other.unsent);
+        self.bulk_armed.swap(&other.bulk_armed);
+        self.due.swap(&other.due);
+        self.open.swap(&other.open);
     }
 
     /// A new stream on `fd`; `ahead` arms its receive at once.
@@ -189,6 +200,7 @@ impl Streams {
 
     /// A new stream on `fd`, with both handles, not armed; `set_up` makes it what it should be.
     fn insert(&self, fd: Fd, limit: usize, set_up: impl FnOnce(&mut Slot)) -> StreamKey {
+        let home = self.home.get().expect("a table that is used has a loop");
         let mut places = self.places.borrow_mut();
         let index = self.free.get();
         let (index, generation) = if index == NONE {
@@ -219,7 +231,7 @@ impl Streams {
         set_up(&mut slot);
         self.open.set(self.open.get() + 1);
         places[index as usize] = Place::Taken(slot);
-        StreamKey { home: self.home, slot: index, generation }
+        StreamKey { home, slot: index, generation }
     }
 
     /// Runs `f` with the stream in this place, if there is one.
@@ -371,40 +383,62 @@ impl Streams {
     }
 }
 
+impl Streams {
+    fn busy(&self) -> bool {
+        let busy =
+            |place: &Place| matches!(place, Place::Taken(slot) if slot.fd.is_some() && slot.send.busy());
+        self.places.borrow().iter().any(busy)
+    }
+
+    fn clear(&self) {
+        self.open.set(0);
+        let places = std::mem::take(&mut *self.places.borrow_mut());
+        self.free.set(NONE);
+        drop(places);
+        self.dirty.borrow_mut().clear();
+        self.due.borrow_mut().clear();
+        self.batches.borrow_mut().clear();
+    }
+}
+
+impl Share {
+    fn new() -> Share {
+        chunk::recycle_blocks(true);
+        let streams = Streams::new();
+        streams.home.set(Some(handle()));
+        Share(streams)
+    }
+}
+
+/// All but `entered` are called while the loop is the running one.
 impl Service for Share {
     fn entered(&self) {
-        let _ = RUNNING.try_with(|running| running.replace(Some(Rc::clone(&self.0))));
+        let _ = RUNNING.try_with(|running| running.swap(&self.0));
     }
 
     fn left(&self) {
-        let _ = RUNNING.try_with(RefCell::take);
+        let _ = RUNNING.try_with(|running| running.swap(&self.0));
     }
 
     fn before_submit(&self) {
-        self.0.flush();
-        self.0.arm_due();
+        let _ = RUNNING.try_with(|streams| {
+            streams.flush();
+            streams.arm_due();
+        });
     }
 
     fn busy(&self) -> bool {
-        let places = self.0.places.borrow();
-        places
-            .iter()
-            .any(|place| matches!(place, Place::Taken(slot) if slot.fd.is_some() && slot.send.busy()))
+        RUNNING.try_with(Streams::busy).unwrap_or(false)
     }
 
     fn connections(&self) -> usize {
-        self.0.open.get()
+        RUNNING.try_with(|streams| streams.open.get()).unwrap_or(0)
     }
 
     fn close(&self) {
-        self.0.closing.set(true);
-        self.0.open.set(0);
-        let places = std::mem::take(&mut *self.0.places.borrow_mut());
-        self.0.free.set(NONE);
-        drop(places);
-        self.0.dirty.borrow_mut().clear();
-        self.0.due.borrow_mut().clear();
-        self.0.batches.borrow_mut().clear();
+        // At the end of the thread it is where it was.
+        let _ = RUNNING.try_with(Streams::clear);
+        self.0.clear();
         chunk::recycle_blocks(false);
     }
 }
@@ -416,13 +450,16 @@ impl StreamKey {
     /// On another loop: "attached to a different loop". After the loop's end: not connected.
     #[inline(always)]
     pub(super) fn with<R>(self, f: impl FnOnce(&Streams, &mut Slot) -> R) -> io::Result<R> {
-        let found = TABLE.try_with(|streams| match streams.places.borrow_mut().get_mut(self.slot as usize) {
-            Some(Place::Taken(slot)) if slot.generation == self.generation && streams.home == self.home => {
-                Ok(f(streams, slot))
-            }
-            _ => Err(self.absent()),
-        });
-        found.unwrap_or_else(|| Err(self.absent()))
+        let found =
+            RUNNING.try_with(|streams| match streams.places.borrow_mut().get_mut(self.slot as usize) {
+                Some(Place::Taken(slot))
+                    if slot.generation == self.generation && streams.home.get() == Some(self.home) =>
+                {
+                    Some(f(streams, slot))
+                }
+                _ => None,
+            });
+        found.ok().flatten().ok_or_else(|| self.absent())
     }
 
     #[cold]

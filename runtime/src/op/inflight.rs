@@ -9,7 +9,7 @@
 use std::{any::Any, rc::Rc, task::Waker};
 
 use super::{Done, Multishot, Operation, Sqe};
-use crate::ring::Scratch;
+use crate::ring::{Abilities, Encoded, Scratch};
 
 /// Names one operation in flight: a slot of its loop's table and the slot's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,25 +46,37 @@ impl InFlight {
     /// # Panics
     /// If an operation with one result describes one with many.
     #[inline(always)]
-    pub(crate) fn prepare(&mut self) -> Sqe<'_> {
-        let sqe = match self {
+    pub(crate) fn encode(&mut self, abilities: Abilities) -> Encoded {
+        match self {
+            InFlight::Resident(op) => op.encode(abilities),
+            InFlight::Shots(op) => op.encode(abilities),
+            InFlight::Claimed(op) | InFlight::Abandoned(op) => op.encode(abilities),
+        }
+    }
+
+    fn describe(&mut self) -> Sqe<'_> {
+        match self {
             InFlight::Resident(op) => op.describe(),
-            InFlight::Shots(op) => return op.describe(),
-            InFlight::Claimed(op) | InFlight::Abandoned(op) => Sqe { silent: false, ..op.describe() },
-        };
-        assert!(!sqe.is_multishot(), "{sqe:?} has many results: it needs start_multishot");
-        sqe
+            InFlight::Shots(op) => op.describe(),
+            InFlight::Claimed(op) | InFlight::Abandoned(op) => op.describe(),
+        }
     }
 }
 
+/// `encode` is a method of each kind so that the compiler makes one per operation, which knows what it encodes.
 pub(crate) trait Resident: 'static {
     fn describe(&mut self) -> Sqe<'_>;
+    fn encode(&mut self, abilities: Abilities) -> Encoded;
     fn finish(self: Box<Self>, done: Done);
 }
 
 impl<O: Operation<Output = ()>> Resident for O {
     fn describe(&mut self) -> Sqe<'_> {
         self.prepare()
+    }
+
+    fn encode(&mut self, abilities: Abilities) -> Encoded {
+        Encoded::new(single(self.prepare()), abilities)
     }
 
     fn finish(self: Box<Self>, done: Done) {
@@ -74,6 +86,7 @@ impl<O: Operation<Output = ()>> Resident for O {
 
 pub(crate) trait Shots: 'static {
     fn describe(&self) -> Sqe<'_>;
+    fn encode(&self, abilities: Abilities) -> Encoded;
     fn deliver(&self, done: Done);
     fn finish(&self, done: Done);
 }
@@ -81,6 +94,10 @@ pub(crate) trait Shots: 'static {
 impl<M: Multishot> Shots for M {
     fn describe(&self) -> Sqe<'_> {
         self.prepare()
+    }
+
+    fn encode(&self, abilities: Abilities) -> Encoded {
+        Encoded::new(self.prepare(), abilities)
     }
 
     fn deliver(&self, done: Done) {
@@ -94,6 +111,7 @@ impl<M: Multishot> Shots for M {
 
 pub(crate) trait Claimed: 'static {
     fn describe(&mut self) -> Sqe<'_>;
+    fn encode(&mut self, abilities: Abilities) -> Encoded;
     /// Runs no code of the operation: its future does, when it claims.
     fn finish(self: Box<Self>, done: Done) -> Box<dyn Ended>;
     fn abandon(self: Box<Self>, done: Done);
@@ -104,6 +122,10 @@ impl<O: Operation> Claimed for O {
         self.prepare()
     }
 
+    fn encode(&mut self, abilities: Abilities) -> Encoded {
+        Encoded::new(Sqe { silent: false, ..single(self.prepare()) }, abilities)
+    }
+
     fn finish(self: Box<Self>, done: Done) -> Box<dyn Ended> {
         Box::new(Finished { op: self, done })
     }
@@ -111,6 +133,12 @@ impl<O: Operation> Claimed for O {
     fn abandon(self: Box<Self>, done: Done) {
         self.abandoned(done);
     }
+}
+
+#[inline(always)]
+fn single(sqe: Sqe<'_>) -> Sqe<'_> {
+    assert!(!sqe.is_multishot(), "{sqe:?} has many results: it needs start_multishot");
+    sqe
 }
 
 /// A result that waits for its future.
@@ -215,7 +243,7 @@ impl Table {
     /// The simulator's look at the SQE of an operation that it owns.
     pub(crate) fn sqe(&mut self, key: Key) -> Option<Sqe<'_>> {
         match &mut self.entry(key)?.state {
-            State::InFlight(op) => Some(op.prepare()),
+            State::InFlight(op) => Some(op.describe()),
             _ => None,
         }
     }
@@ -253,6 +281,21 @@ impl Table {
         self.in_flight -= 1;
         self.free_slot(key);
         delivery
+    }
+
+    /// A silent send has succeeded: takes it, if it is still in flight.
+    #[inline(always)]
+    pub(crate) fn take_silent(&mut self, key: Key) -> Option<Box<dyn Resident>> {
+        let entry = self.entry(key)?;
+        let State::InFlight(InFlight::Resident(_)) = entry.state else { return None };
+        match std::mem::replace(&mut entry.state, State::Free { next: NONE }) {
+            State::InFlight(InFlight::Resident(op)) => {
+                self.in_flight -= 1;
+                self.free_slot(key);
+                Some(op)
+            }
+            _ => None,
+        }
     }
 
     /// The future's look: the result if there is one, else `waker` is kept. Gives back the waker that it

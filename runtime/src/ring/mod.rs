@@ -15,7 +15,7 @@ use crate::{
     handle::Unpark,
     op::{
         Done,
-        inflight::{InFlight, Key, Table},
+        inflight::{InFlight, Key, Resident, Table},
     },
 };
 
@@ -121,13 +121,22 @@ impl Ring {
         }
     }
 
-    /// The next completion, then the next silent send that has succeeded without one. One that has been taken
-    /// must be delivered before the next is asked for.
+    /// The next completion. One that has been taken must be delivered before the next is asked for.
     #[inline(always)]
     pub(crate) fn next(&mut self, table: &Table) -> Option<Completion> {
         match self {
             Ring::Uring(ring) => ring.next(table),
             Ring::Sim(sim) => sim.next(),
+        }
+    }
+
+    /// The next silent send that has succeeded without a completion, and its length; to be called once every
+    /// completion was delivered.
+    #[inline(always)]
+    pub(crate) fn next_silent(&mut self, table: &mut Table) -> Option<(Box<dyn Resident>, i32)> {
+        match self {
+            Ring::Uring(ring) => ring.next_silent(table),
+            Ring::Sim(sim) => sim.next_silent(table),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{io, io::Read, io::Write, os::unix::net::UnixStream, rc::Rc};
 
-use super::{Completion, Encoded, Uring, Wait};
+use super::{Completion, Uring, Wait};
 use crate::{
     fd::Fd,
     op::{
@@ -64,7 +64,7 @@ pub(super) fn quiet_write(ring: &mut Uring) -> io::Result<bool> {
 
 /// Submits one operation and collects what it reports at once: (more to come, result).
 fn run(ring: &mut Uring, table: &mut Table, mut op: InFlight) -> io::Result<Vec<(bool, i32)>> {
-    let encoded = Encoded::new(&mut op, ring.abilities);
+    let encoded = op.encode(ring.abilities);
     let key = ring.submit(table, op, encoded);
     if let Err(e) = ring.enter(Wait::No) {
         // A kernel that refuses to be entered has no share in the operation; the ring is dropped next.
@@ -81,6 +81,9 @@ fn run(ring: &mut Uring, table: &mut Table, mut op: InFlight) -> io::Result<Vec<
         }
         drop(table.deliver(whose, done));
     }
+    while let Some((_, len)) = ring.next_silent(table) {
+        reports.push((false, len));
+    }
     Ok(reports)
 }
 
@@ -95,6 +98,7 @@ fn finish(ring: &mut Uring, table: &mut Table, passed: bool) -> io::Result<bool>
         while let Some(Completion { key, done }) = ring.next(table) {
             drop(table.deliver(key, done));
         }
+        while ring.next_silent(table).is_some() {}
     }
     Ok(passed)
 }

@@ -48,7 +48,7 @@ use crate::{
     fd::{Fd, Inner},
     op::{
         Brought, Done, Kind, Sqe,
-        inflight::{InFlight, Key, Table},
+        inflight::{InFlight, Key, Resident, Table},
     },
     pool::{self, Pool},
 };
@@ -281,8 +281,7 @@ impl Uring {
             }
             return Some(Completion { key, done });
         }
-        let SilentSend { key, len, .. } = self.silent_success(table)?;
-        Some(Completion { key, done: Done::new(len as i32) })
+        None
     }
 
     /// Notes which silent sends have reported by now, if they ever will. One that the kernel has consumed may
@@ -301,12 +300,12 @@ impl Uring {
     /// Rule 3: called once every completion of an `enter` was delivered. The next silent send that the kernel
     /// had consumed then, and that is still in flight, has succeeded.
     #[inline(always)]
-    fn silent_success(&mut self, table: &Table) -> Option<SilentSend> {
+    pub(crate) fn next_silent(&mut self, table: &mut Table) -> Option<(Box<dyn Resident>, i32)> {
         while self.silent.front().is_some_and(|send| send.number <= self.settled) {
-            let send = self.silent.pop_front()?;
-            if table.is_in_flight(send.key) {
+            let SilentSend { key, len, .. } = self.silent.pop_front()?;
+            if let Some(op) = table.take_silent(key) {
                 self.counters.silent += 1;
-                return Some(send);
+                return Some((op, len as i32));
             }
         }
         None
@@ -343,13 +342,13 @@ pub(crate) struct Encoded {
 }
 
 impl Encoded {
+    /// Writes the description down in the kernel's form. The lifetimes end here and rule 1 takes over.
     #[inline(always)]
-    pub(crate) fn new(op: &mut InFlight, abilities: Abilities) -> Encoded {
-        encode(op.prepare(), abilities)
+    pub(crate) fn new(sqe: Sqe<'_>, abilities: Abilities) -> Encoded {
+        encode(sqe, abilities)
     }
 }
 
-/// Writes the description down in the kernel's form. The lifetimes end here and rule 1 takes over.
 #[inline(always)]
 fn encode(sqe: Sqe<'_>, abilities: Abilities) -> Encoded {
     let mut silent = None;

@@ -21,7 +21,7 @@ use crate::{
     fd::{Fd, Inner},
     op::{
         Brought, Done, Kind, Sqe,
-        inflight::{InFlight, Key, Table},
+        inflight::{InFlight, Key, Resident, Table},
     },
     pool::PoolBuf,
     socket::ListenOptions,
@@ -365,10 +365,17 @@ impl Sim {
         self.ready.extend(ready.into_iter().map(|(_, completion)| completion));
     }
 
-    /// As the real ring's: completions, then silent sends that have succeeded.
     pub(crate) fn next(&mut self) -> Option<Completion> {
-        let silent = |(key, sent)| Completion { key, done: Done::new(sent as i32) };
-        self.ready.pop_front().or_else(|| self.silent.pop_front().map(silent))
+        self.ready.pop_front()
+    }
+
+    pub(crate) fn next_silent(&mut self, table: &mut Table) -> Option<(Box<dyn Resident>, i32)> {
+        loop {
+            let (key, sent) = self.silent.pop_front()?;
+            if let Some(op) = table.take_silent(key) {
+                return Some((op, sent as i32));
+            }
+        }
     }
 
     /// Any order among operations; the completions of one keep theirs.
