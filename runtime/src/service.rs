@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    cell::OnceCell,
+    cell::{Cell, OnceCell},
     fmt,
     sync::{
         OnceLock,
@@ -99,23 +99,34 @@ const SERVICES_MAX: usize = 8;
 
 /// The services of one loop. They live as long as the loop.
 #[derive(Default)]
-pub(crate) struct Services([OnceCell<Box<dyn Service>>; SERVICES_MAX]);
+pub(crate) struct Services {
+    by_index: [OnceCell<Box<dyn Service>>; SERVICES_MAX],
+    /// No index from here on is in use.
+    end: Cell<usize>,
+}
 
 impl Services {
     fn get(&self, index: usize, make: impl FnOnce() -> Box<dyn Service>) -> &dyn Service {
         assert!(index < SERVICES_MAX, "more than {SERVICES_MAX} kinds of services in a process");
-        &**self.0[index].get_or_init(|| {
+        &**self.by_index[index].get_or_init(|| {
             let service = make();
+            self.end.set(self.end.get().max(index + 1));
             service.entered();
             service
         })
     }
 
     pub(crate) fn each(&self, f: impl FnMut(&dyn Service)) {
-        self.0.iter().filter_map(|cell| cell.get()).map(|service| &**service).for_each(f);
+        self.iter().for_each(f);
     }
 
     pub(crate) fn any_busy(&self) -> bool {
-        self.0.iter().filter_map(|cell| cell.get()).any(|service| service.busy())
+        self.iter().any(|service| service.busy())
+    }
+
+    #[inline(always)]
+    fn iter(&self) -> impl Iterator<Item = &dyn Service> {
+        let made = self.by_index.iter().take(self.end.get());
+        made.filter_map(|cell| cell.get()).map(|service| &**service)
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// An `enter` is made at least once in this many polls, so that a busy queue cannot put I/O off.
-const POLLS_PER_ENTER: u32 = 64;
+const POLLS_PER_ENTER: u32 = 256;
 /// The ring's flags are looked at about once in this many polls of a busy loop.
 const POLLS_PER_LOOK: u32 = 4;
 

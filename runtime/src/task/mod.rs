@@ -203,19 +203,19 @@ impl<T: 'static> Future for Task<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(self.taken.is_none(), "a Task was polled after it gave its result");
         let key = self.key;
-        let mut place: Option<Result<T, TaskError>> = None;
+        let mut result: Poll<Result<T, TaskError>> = Poll::Pending;
         let joined = self.local(|lp| {
-            assert!(lp.tasks.current() != Some(key), "Task cannot await on itself: {}", self.name());
-            lp.tasks.join(key, cx.waker(), &mut place)
+            assert!(!lp.tasks.is_current(key), "Task cannot await on itself: {}", self.name());
+            lp.tasks.join(key, cx.waker(), &mut result)
         });
         match joined {
-            None => Poll::Ready(Err(TaskError::WrongLoop)),
-            Some(None) => Poll::Pending,
-            Some(outcome) => {
-                self.taken = outcome;
-                Poll::Ready(place.unwrap_or(Err(TaskError::Cancelled)))
-            }
+            None => return Poll::Ready(Err(TaskError::WrongLoop)),
+            Some(outcome) => self.taken = outcome,
         }
+        if self.taken.is_some() && result.is_pending() {
+            return Poll::Ready(Err(TaskError::Cancelled));
+        }
+        result
     }
 }
 

@@ -15,6 +15,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     future::Future,
+    mem::ManuallyDrop,
     panic::{self, AssertUnwindSafe, Location},
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
@@ -73,7 +74,7 @@ pub(crate) trait AnyTask {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool;
     /// Drops the future and puts `error` in the result's place.
     fn fail(self: Pin<&mut Self>, error: TaskError);
-    /// Moves the result into `place`, an `Option<Result<Output, TaskError>>`.
+    /// Moves the result into `place`, a `Poll<Result<Output, TaskError>>`; leaves it as it is if there is none.
     fn take(self: Pin<&mut Self>, place: &mut dyn Any);
     /// The result where it is, an `Option<Result<Output, TaskError>>`; `None` before the end.
     fn peek(&self) -> Option<&dyn Any>;
@@ -95,8 +96,9 @@ impl<F: Future, K: Ending<F::Output>> AnyTask for Stage<F, K> {
     fn take(self: Pin<&mut Self>, place: &mut dyn Any) {
         if let StageProjection::Finished { result } = self.project()
             && let Some(place) = place.downcast_mut()
+            && let Some(result) = result.take()
         {
-            *place = result.take();
+            *place = Poll::Ready(result);
         }
     }
 
@@ -243,9 +245,10 @@ impl TaskTable {
         future: F,
         location: &'static Location<'static>,
     ) -> (TaskKey, TaskId) {
-        let created = self.insert(Some(Box::pin(Stage::<F, K>::Running { future })), location);
-        self.ready.borrow_mut().push_back(Ready::Task(created.0.slot));
-        created
+        let id = self.next_id();
+        let key = self.insert(Some(Box::pin(Stage::<F, K>::Running { future })), id, location);
+        self.ready.borrow_mut().push_back(Ready::Task(key.slot));
+        (key, id)
     }
 
     /// A task for `run_one`, at once: it is not in the ready queue.
@@ -257,7 +260,8 @@ impl TaskTable {
     where
         F::Output: 'static,
     {
-        self.insert(Some(Box::pin(Stage::<F, Plain>::Running { future })), location)
+        let id = self.next_id();
+        (self.insert(Some(Box::pin(Stage::<F, Plain>::Running { future })), id, location), id)
     }
 
     /// A cleanup: `cancel_all` spares it.
@@ -274,7 +278,7 @@ impl TaskTable {
 
     /// A task for the main future of `run`, which `run_one` polls through its caller.
     pub(crate) fn create_main(&self, location: &'static Location<'static>) -> TaskKey {
-        let key = self.insert(None, location).0;
+        let key = self.insert(None, self.next_id(), location);
         self.ready.borrow_mut().push_back(Ready::Task(key.slot));
         key
     }
@@ -291,45 +295,39 @@ impl TaskTable {
         TaskId(next)
     }
 
-    fn insert(&self, task: Option<BoxTask>, location: &'static Location<'static>) -> (TaskKey, TaskId) {
-        let id = self.next_id();
+    fn insert(&self, task: Option<BoxTask>, id: TaskId, location: &'static Location<'static>) -> TaskKey {
         let external = task.is_none();
         let mut slots = self.slots.borrow_mut();
         let (parent, locals) = match slots.get(self.current.get() as usize) {
             Some(creator) => (creator.id.0, creator.locals.clone()),
             None => (0, self.locals.borrow().clone()),
         };
-        let slot = self.free.get();
-        let new = Slot {
-            generation: 0,
-            next_free: NONE,
-            state: State::Queued,
-            outcome: Outcome::Finished,
-            cancel: false,
-            detached: false,
-            external,
-            cleanup: false,
-            joiner: None,
-            task,
-            id,
-            parent,
-            location,
-            locals,
-            extra: None,
+        let index = match self.free.get() {
+            NONE => {
+                assert!(slots.len() < MAX_TASKS, "2^28 tasks are alive on one loop");
+                slots.push(Slot::free(location));
+                slots.len() as u32 - 1
+            }
+            free => {
+                self.free.set(slots[free as usize].next_free);
+                free
+            }
         };
-        let key = if slot == NONE {
-            assert!(slots.len() < MAX_TASKS, "2^28 tasks are alive on one loop");
-            slots.push(new);
-            TaskKey { slot: slots.len() as u32 - 1, generation: 0 }
-        } else {
-            let place = &mut slots[slot as usize];
-            self.free.set(place.next_free);
-            let generation = place.generation;
-            *place = Slot { generation, ..new };
-            TaskKey { slot, generation }
-        };
+        // Field by field: a whole slot would be written twice.
+        let slot = &mut slots[index as usize];
+        slot.state = State::Queued;
+        slot.outcome = Outcome::Finished;
+        slot.cancel = false;
+        slot.detached = false;
+        slot.external = external;
+        slot.cleanup = false;
+        slot.task = task;
+        slot.id = id;
+        slot.parent = parent;
+        slot.location = location;
+        slot.locals = locals;
         self.live.set(self.live.get() + 1);
-        (key, id)
+        TaskKey { slot: index, generation: slot.generation }
     }
 
     fn with<R>(&self, key: TaskKey, f: impl FnOnce(&mut Slot) -> R) -> Option<R> {
@@ -410,6 +408,10 @@ impl TaskTable {
     /// `None` while the task is not done.
     pub(crate) fn outcome(&self, key: TaskKey) -> Option<Outcome> {
         self.with(key, |slot| (slot.state == State::Done).then_some(slot.outcome)).flatten()
+    }
+
+    pub(crate) fn is_current(&self, key: TaskKey) -> bool {
+        self.current.get() == key.slot && self.current() == Some(key)
     }
 
     pub(crate) fn current(&self) -> Option<TaskKey> {
@@ -521,7 +523,9 @@ impl TaskTable {
         slot.generation = slot.generation.wrapping_add(1);
         slot.state = State::Free;
         slot.next_free = self.free.get();
-        slot.extra = None;
+        if slot.extra.is_some() {
+            slot.extra = None;
+        }
         self.free.set(index);
         Leftover { task: slot.task.take(), locals: slot.locals.take() }
     }
@@ -557,7 +561,8 @@ impl TaskTable {
         if cancel {
             return Some(fail(task, TaskError::Cancelled, Outcome::Cancelled));
         }
-        let waker = self.waker(key);
+        // Its destructor does nothing, which is a call to be spared.
+        let waker = ManuallyDrop::new(self.waker(key));
         let polled =
             panic::catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(&mut Context::from_waker(&waker))));
         match polled {
@@ -628,6 +633,26 @@ impl TaskTable {
 }
 
 impl Slot {
+    fn free(location: &'static Location<'static>) -> Slot {
+        Slot {
+            generation: 0,
+            next_free: NONE,
+            state: State::Free,
+            outcome: Outcome::Finished,
+            cancel: false,
+            detached: false,
+            external: false,
+            cleanup: false,
+            joiner: None,
+            task: None,
+            id: TaskId(0),
+            parent: 0,
+            location,
+            locals: None,
+            extra: None,
+        }
+    }
+
     fn info(&self, home: LoopId, index: u32) -> super::TaskInfo {
         super::TaskInfo {
             id: self.id,
