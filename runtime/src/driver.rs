@@ -15,7 +15,7 @@ use crate::{
         Done,
         inflight::{Delivery, Ended, InFlight, Key, Resident, Table},
     },
-    ring::{Abilities, Completion, Ring, RingCounters, Wait},
+    ring::{Abilities, Ring, RingCounters, Wait},
 };
 
 /// No borrow is held while an operation's own code runs. (The simulator looks at operations while it executes
@@ -137,36 +137,51 @@ impl Driver {
 
     /// Silent sends come last: what reports is out of the table by then.
     fn deliver_all(&self) {
-        while let Some(delivery) = self.next() {
-            match delivery {
-                Delivery::Item(op, done) => op.deliver(done),
-                Delivery::End(op, done) => op.finish(done),
-                Delivery::Last(op, done) => op.finish(done),
-                Delivery::Claimed(waker) => waker.into_iter().for_each(exception::wake),
-                Delivery::Abandoned(op, done) => op.abandon(done),
-                Delivery::Stray => self.stray(),
-            }
-        }
+        while self.deliver_next() {}
         while let Some((op, len)) = self.next_silent() {
             op.finish(Done::new(len));
         }
     }
 
+    /// `false` if there is no completion.
     #[inline(always)]
-    fn next(&self) -> Option<Delivery> {
-        let Inner { table, ring } = &mut *self.inner.borrow_mut();
-        let Completion { key, done } = ring.next(table)?;
-        Some(table.deliver(key, done))
+    fn deliver_next(&self) -> bool {
+        // Filled in place, and not moved before it reaches its operation.
+        let mut done = Done::new(0);
+        let mut inner = self.inner.borrow_mut();
+        let Inner { table, ring } = &mut *inner;
+        let Some(key) = ring.next(table, &mut done) else { return false };
+        match table.deliver(key, done.more) {
+            Delivery::Item(op) => {
+                drop(inner);
+                op.deliver(done);
+            }
+            Delivery::End(op) => {
+                drop(inner);
+                op.finish(done);
+            }
+            Delivery::Last(op) => {
+                drop(inner);
+                op.finish(done);
+            }
+            Delivery::Abandoned(op) => {
+                drop(inner);
+                op.abandon(done);
+            }
+            Delivery::Claimed(op) => {
+                let waker = table.keep(key, op.finish(done));
+                drop(inner);
+                waker.into_iter().for_each(exception::wake);
+            }
+            Delivery::Stray => ring.counters().strays += 1,
+        }
+        true
     }
 
     #[inline(always)]
     fn next_silent(&self) -> Option<(Box<dyn Resident>, i32)> {
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         ring.next_silent(table)
-    }
-
-    fn stray(&self) {
-        self.inner.borrow_mut().ring.counters().strays += 1;
     }
 
     /// The kernel does not give everything back: what it may still write to is never freed.

@@ -52,9 +52,10 @@ pub(crate) struct Send {
 }
 
 impl Send {
+    /// Appends a segment of `len` bytes.
     #[inline(always)]
-    pub(crate) fn push(&mut self, segment: Segment) {
-        self.len += segment.as_ref().len();
+    pub(crate) fn push(&mut self, segment: Segment, len: usize) {
+        self.len += len;
         match self.first {
             None => self.first = Some(segment),
             Some(_) => self.rest.push_back(segment),
@@ -68,7 +69,7 @@ impl Send {
         }
         let mut tail = std::mem::take(&mut self.spare);
         tail.extend_from_slice(data);
-        self.push(Segment::Copied(tail));
+        self.push(Segment::Copied(tail), data.len());
     }
 
     /// Drops what was sent. A small copy's memory is kept.
@@ -93,12 +94,13 @@ impl Send {
 
     #[inline(always)]
     pub(crate) fn clear(&mut self) {
-        if let Some(Segment::Copied(mut data)) = self.first.take()
+        if let Some(Segment::Copied(data)) = &mut self.first
             && data.capacity() <= SPARE_MAX
         {
             data.clear();
-            self.spare = data;
+            self.spare = std::mem::take(data);
         }
+        self.first = None;
         if !self.rest.is_empty() {
             self.rest.clear();
         }

@@ -15,9 +15,46 @@ use bytes::Bytes;
 const CLASSES: [(usize, usize); 5] =
     [(512, 512), (4 << 10, 256), (16 << 10, 64), (64 << 10, 48), (256 << 10, 8)];
 
+/// Memory, and which part of it is content.
+struct Block {
+    data: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Block {
+    /// One of at least `size` bytes, without content.
+    #[inline(always)]
+    fn new(size: usize) -> Box<Block> {
+        let Some(class) = class_of(size) else { return Block::made(size.next_power_of_two()) };
+        let recycled = RECYCLER.try_with(|recycler| recycler.free[class].borrow_mut().pop()).ok().flatten();
+        recycled.unwrap_or_else(|| Block::made(CLASSES[class].0))
+    }
+
+    #[cold]
+    fn made(size: usize) -> Box<Block> {
+        Box::new(Block { data: vec![0; size].into_boxed_slice(), start: 0, end: 0 })
+    }
+
+    fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    fn room(&self) -> usize {
+        self.data.len() - self.end
+    }
+
+    #[inline(always)]
+    fn put(&mut self, data: &[u8]) {
+        self.data[self.end..self.end + data.len()].copy_from_slice(data);
+        self.end += data.len();
+    }
+}
+
 struct Recycler {
     open: Cell<bool>,
-    free: [RefCell<Vec<Box<[u8]>>>; CLASSES.len()],
+    #[expect(clippy::vec_box, reason = "a chunk is a box of a block")]
+    free: [RefCell<Vec<Box<Block>>>; CLASSES.len()],
 }
 
 thread_local! {
@@ -43,20 +80,14 @@ fn class_of(size: usize) -> Option<usize> {
     if size <= CLASSES[0].0 { Some(0) } else { CLASSES.iter().position(|(bytes, _)| *bytes >= size) }
 }
 
-/// A block of at least `size` bytes.
 #[inline(always)]
-fn block(size: usize) -> Box<[u8]> {
-    let Some(class) = class_of(size) else { return vec![0; size.next_power_of_two()].into_boxed_slice() };
-    let recycled = RECYCLER.try_with(|recycler| recycler.free[class].borrow_mut().pop()).ok().flatten();
-    recycled.unwrap_or_else(|| vec![0; CLASSES[class].0].into_boxed_slice())
-}
-
-#[inline(always)]
-fn recycle(block: Box<[u8]>) {
-    let Some(class) = class_of(block.len()).filter(|class| CLASSES[*class].0 == block.len()) else { return };
+fn recycle(mut block: Box<Block>) {
+    let size = block.data.len();
+    let Some(class) = class_of(size).filter(|class| CLASSES[*class].0 == size) else { return };
     let _ = RECYCLER.try_with(|recycler| {
         let mut free = recycler.free[class].borrow_mut();
         if recycler.open.get() && free.len() < CLASSES[class].1 {
+            (block.start, block.end) = (0, 0);
             free.push(block);
         }
     });
@@ -72,53 +103,34 @@ fn recycle(block: Box<[u8]>) {
 /// assert_eq!(Vec::from(chunk), b" world");
 /// ```
 #[derive(Default)]
-pub struct Chunk {
-    block: Box<[u8]>,
-    start: usize,
-    end: usize,
-}
+pub struct Chunk(Option<Box<Block>>);
 
 impl Chunk {
     /// An empty chunk with a block for at least `size` bytes.
     pub(crate) fn with_capacity(size: usize) -> Chunk {
-        Chunk { block: block(size), start: 0, end: 0 }
+        Chunk(Some(Block::new(size)))
     }
 
     /// The whole block, to be filled from the start; then `set_len`.
     pub(crate) fn block_mut(&mut self) -> &mut [u8] {
-        &mut self.block
+        self.0.as_mut().map_or(&mut [], |block| &mut block.data)
     }
 
     /// The first `len` bytes of the block are the content now.
     pub(crate) fn set_len(&mut self, len: usize) {
-        self.start = 0;
-        self.end = len.min(self.block.len());
+        if let Some(block) = &mut self.0 {
+            (block.start, block.end) = (0, len.min(block.data.len()));
+        }
     }
 
     /// Appends `data`, in a larger block if need be; `more` more bytes are expected after it.
     #[inline(always)]
     pub(crate) fn append(&mut self, data: &[u8], more: usize) {
-        if self.block.is_empty() {
-            self.block = block(data.len() + more);
-        } else if self.block.len() - self.end < data.len() {
-            self.make_room(data.len(), more);
+        let block = self.0.get_or_insert_with(|| Block::new(data.len() + more));
+        if block.room() < data.len() {
+            make_room(block, data.len(), more);
         }
-        self.block[self.end..self.end + data.len()].copy_from_slice(data);
-        self.end += data.len();
-    }
-
-    fn make_room(&mut self, size: usize, more: usize) {
-        let len = self.len();
-        // Moving down pays if the free part is at least as large as what moves.
-        if self.block.len() - len >= size && self.start >= len {
-            self.block.copy_within(self.start..self.end, 0);
-        } else {
-            let wanted = (len + size).max(if len == 0 { size + more } else { 2 * len });
-            let mut larger = block(wanted);
-            larger[..len].copy_from_slice(self);
-            recycle(std::mem::replace(&mut self.block, larger));
-        }
-        (self.start, self.end) = (0, len);
+        block.put(data);
     }
 
     /// Takes the first `n` bytes off (all if there are fewer), copying the smaller part of the two.
@@ -127,20 +139,37 @@ impl Chunk {
     #[inline(always)]
     pub fn split_to(&mut self, n: usize) -> Chunk {
         if n >= self.len() {
-            return std::mem::take(self);
+            return Chunk(self.0.take());
         }
-        let mut first = Chunk::with_capacity(n);
-        first.append(&self[..n], 0);
-        self.start += n;
+        let first = Chunk::from(&self[..n]);
+        self.advance(n);
         first
     }
 
     /// Drops the first `n` bytes.
+    #[inline(always)]
     pub(crate) fn advance(&mut self, n: usize) {
-        self.start = (self.start + n).min(self.end);
-        if self.start == self.end {
+        if n >= self.len() {
             *self = Chunk::default();
+        } else if let Some(block) = &mut self.0 {
+            block.start += n;
         }
+    }
+}
+
+/// Makes room for `size` bytes after the content, with `more` to be expected.
+#[inline(never)]
+fn make_room(block: &mut Box<Block>, size: usize, more: usize) {
+    let len = block.len();
+    // Moving down pays if the free part is at least as large as what moves.
+    if block.data.len() - len >= size && block.start >= len {
+        let content = block.start..block.end;
+        block.data.copy_within(content, 0);
+        (block.start, block.end) = (0, len);
+    } else {
+        let mut larger = Block::new((len + size).max(if len == 0 { size + more } else { 2 * len }));
+        larger.put(&block.data[block.start..block.end]);
+        recycle(std::mem::replace(block, larger));
     }
 }
 
@@ -149,7 +178,10 @@ impl Deref for Chunk {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        &self.block[self.start..self.end]
+        match &self.0 {
+            Some(block) => &block.data[block.start..block.end],
+            None => &[],
+        }
     }
 }
 
@@ -160,9 +192,10 @@ impl AsRef<[u8]> for Chunk {
 }
 
 impl Drop for Chunk {
+    #[inline(always)]
     fn drop(&mut self) {
-        if !self.block.is_empty() {
-            recycle(std::mem::take(&mut self.block));
+        if let Some(block) = self.0.take() {
+            recycle(block);
         }
     }
 }
@@ -178,12 +211,14 @@ impl From<&[u8]> for Chunk {
 impl From<Chunk> for Vec<u8> {
     /// Without a copy if the chunk fills at least half of its block from the start.
     fn from(mut chunk: Chunk) -> Vec<u8> {
-        if chunk.start == 0 && 2 * chunk.end >= chunk.block.len() {
-            let mut data = std::mem::take(&mut chunk.block).into_vec();
-            data.truncate(chunk.end);
-            return data;
+        match chunk.0.take() {
+            Some(block) if block.start == 0 && 2 * block.end >= block.data.len() => {
+                let mut data = block.data.into_vec();
+                data.truncate(block.end);
+                data
+            }
+            block => Chunk(block).to_vec(),
         }
-        chunk.to_vec()
     }
 }
 
@@ -263,9 +298,9 @@ mod tests {
     fn blocks_are_used_again_last_in_first_out() {
         recycle_blocks(true);
         let chunk = Chunk::from(&[1; 1000][..]);
-        let place = chunk.block.as_ptr();
+        let place = chunk.as_ptr();
         drop(chunk);
-        assert_eq!(Chunk::from(&[2; 1000][..]).block.as_ptr(), place);
+        assert_eq!(Chunk::from(&[2; 1000][..]).as_ptr(), place);
         recycle_blocks(false);
     }
 

@@ -102,20 +102,24 @@ impl Slot {
         }
     }
 
-    /// Sends `segment` as it is, unless it is small and follows other data: then it is given back, to be
-    /// dropped outside.
+    /// Takes `data` to send it as it is, unless it is small and follows other data: then it is copied.
     #[inline(always)]
-    pub(super) fn write_owned(&mut self, streams: &Streams, segment: Segment) -> Option<Segment> {
-        let len = segment.as_ref().len();
+    pub(super) fn write_owned<D: AsRef<[u8]>>(
+        &mut self,
+        streams: &Streams,
+        data: &mut Option<D>,
+        segment: impl FnOnce(D) -> Segment,
+    ) {
+        let bytes = data.as_ref().map_or(&[][..], D::as_ref);
+        let len = bytes.len();
         let behind = self.send.next.is_some() || self.send.in_flight.is_some();
         if len == 0 || len < OWNED_MIN && behind {
-            self.write_copy(streams, segment.as_ref());
-            return Some(segment);
+            self.write_copy(streams, bytes);
+        } else if let Some(data) = data.take() {
+            self.send.queued += len;
+            self.batch(streams).push(segment(data), len);
+            self.mark_dirty(streams);
         }
-        self.send.queued += len;
-        self.batch(streams).push(segment);
-        self.mark_dirty(streams);
-        None
     }
 
     /// Puts the stream on the list of those that `flush` looks at, at the end of the turn.

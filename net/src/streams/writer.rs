@@ -121,23 +121,29 @@ impl StreamWriter {
     /// # Errors
     /// After `write_eof`, `close` or `abort`, and once a send has failed: nothing is queued then.
     pub fn write<'a>(&mut self, data: impl Into<WriteBuf<'a>>) -> io::Result<()> {
-        // What is not queued is dropped out here: its destructor is foreign code.
-        let mut data = Some(data.into());
-        let copied = self.key.with(|streams, slot| {
+        match data.into() {
+            WriteBuf::Borrowed(data) => self.key.with(|streams, slot| {
+                slot.writable()?;
+                slot.write_copy(streams, data);
+                Ok(())
+            })?,
+            WriteBuf::Vec(data) => self.write_owned(data, Segment::Vec),
+            WriteBuf::Chunk(data) => self.write_owned(data, Segment::Chunk),
+            WriteBuf::Bytes(data) => self.write_owned(data, Segment::Bytes),
+        }
+    }
+
+    #[inline(always)]
+    fn write_owned<D: AsRef<[u8]>>(&mut self, data: D, segment: impl FnOnce(D) -> Segment) -> io::Result<()> {
+        let mut data = Some(data);
+        let queued = self.key.with(|streams, slot| {
             slot.writable()?;
-            let segment = match data.take() {
-                Some(WriteBuf::Vec(data)) => Segment::Vec(data),
-                Some(WriteBuf::Chunk(data)) => Segment::Chunk(data),
-                Some(WriteBuf::Bytes(data)) => Segment::Bytes(data),
-                Some(WriteBuf::Borrowed(data)) => {
-                    slot.write_copy(streams, data);
-                    return Ok(None);
-                }
-                None => return Ok(None),
-            };
-            Ok(slot.write_owned(streams, segment))
+            slot.write_owned(streams, &mut data, segment);
+            Ok(())
         });
-        copied?.map(drop)
+        // What is not queued is dropped out here: its destructor is foreign code.
+        drop(data);
+        queued?
     }
 
     /// Queues several pieces (asyncio `writelines`).

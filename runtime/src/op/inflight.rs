@@ -12,19 +12,30 @@ use super::{Done, Multishot, Operation, Sqe};
 use crate::ring::{Abilities, Encoded, Scratch};
 
 /// Names one operation in flight: a slot of its loop's table and the slot's generation.
+///
+/// One word (generation, slot), as the kernel has it: it is written and read whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    pub(crate) slot: u32,
-    pub(crate) generation: u32,
-}
+pub(crate) struct Key(u64);
 
 impl Key {
+    fn new(slot: u32, generation: u32) -> Key {
+        Key(u64::from(generation) << 32 | u64::from(slot))
+    }
+
+    fn slot(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
     pub(crate) fn to_user_data(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.slot)
+        self.0
     }
 
     pub(crate) fn from_user_data(data: u64) -> Key {
-        Key { slot: data as u32, generation: (data >> 32) as u32 }
+        Key(data)
     }
 }
 
@@ -211,7 +222,7 @@ impl Table {
             let slot = self.entries.len() as u32;
             assert!(slot < NONE, "2^32 operations in flight");
             self.entries.push(Entry { state, waker: None, scratch, generation: 0, makes_fd });
-            return Key { slot, generation: 0 };
+            return Key::new(slot, 0);
         }
         let slot = self.free;
         let entry = &mut self.entries[slot as usize];
@@ -221,23 +232,23 @@ impl Table {
         entry.state = state;
         entry.scratch = scratch;
         entry.makes_fd = makes_fd;
-        Key { slot, generation: entry.generation }
+        Key::new(slot, entry.generation)
     }
 
     #[inline(always)]
     fn entry(&mut self, key: Key) -> Option<&mut Entry> {
-        self.entries.get_mut(key.slot as usize).filter(|e| e.generation == key.generation)
+        self.entries.get_mut(key.slot()).filter(|e| e.generation == key.generation())
     }
 
     pub(crate) fn is_in_flight(&self, key: Key) -> bool {
         self.entries
-            .get(key.slot as usize)
-            .is_some_and(|e| e.generation == key.generation && matches!(e.state, State::InFlight(_)))
+            .get(key.slot())
+            .is_some_and(|e| e.generation == key.generation() && matches!(e.state, State::InFlight(_)))
     }
 
     /// Whether a success of this operation carries a new descriptor.
     pub(crate) fn makes_fd(&self, key: Key) -> bool {
-        self.is_in_flight(key) && self.entries[key.slot as usize].makes_fd
+        self.is_in_flight(key) && self.entries[key.slot()].makes_fd
     }
 
     /// The simulator's look at the SQE of an operation that it owns.
@@ -251,36 +262,37 @@ impl Table {
     /// A completion arrived. After the final one the operation leaves the table, or its result stays for the
     /// future that claims it.
     #[inline(always)]
-    pub(crate) fn deliver(&mut self, key: Key, done: Done) -> Delivery {
+    pub(crate) fn deliver(&mut self, key: Key, more: bool) -> Delivery {
         let Some(entry) = self.entry(key) else { return Delivery::Stray };
-        if done.more {
+        if more {
             return match &entry.state {
-                State::InFlight(InFlight::Shots(op)) => Delivery::Item(Rc::clone(op), done),
+                State::InFlight(InFlight::Shots(op)) => Delivery::Item(Rc::clone(op)),
                 _ => Delivery::Stray,
             };
         }
-        let op = match std::mem::replace(&mut entry.state, State::Free { next: NONE }) {
-            State::InFlight(op) => op,
-            other => {
-                entry.state = other;
-                return Delivery::Stray;
-            }
-        };
+        let State::InFlight(op) = &entry.state else { return Delivery::Stray };
+        let claimed = matches!(op, InFlight::Claimed(_));
         entry.scratch = None;
-        let delivery = match op {
-            InFlight::Resident(op) => Delivery::Last(op, done),
-            InFlight::Shots(op) => Delivery::End(op, done),
-            InFlight::Abandoned(op) => Delivery::Abandoned(op, done),
-            InFlight::Claimed(op) => {
-                entry.state = State::Ended(op.finish(done));
-                let waker = entry.waker.take();
-                self.in_flight -= 1;
-                return Delivery::Claimed(waker);
-            }
+        let state = if claimed {
+            std::mem::replace(&mut entry.state, State::Free { next: NONE })
+        } else {
+            self.free_slot(key)
         };
         self.in_flight -= 1;
-        self.free_slot(key);
-        delivery
+        match state {
+            State::InFlight(InFlight::Resident(op)) => Delivery::Last(op),
+            State::InFlight(InFlight::Shots(op)) => Delivery::End(op),
+            State::InFlight(InFlight::Abandoned(op)) => Delivery::Abandoned(op),
+            State::InFlight(InFlight::Claimed(op)) => Delivery::Claimed(op),
+            State::Ended(_) | State::Free { .. } => Delivery::Stray,
+        }
+    }
+
+    /// Keeps what became of a `Delivery::Claimed` for its future. Whom to wake.
+    pub(crate) fn keep(&mut self, key: Key, ended: Box<dyn Ended>) -> Option<Waker> {
+        let entry = self.entry(key)?;
+        entry.state = State::Ended(ended);
+        entry.waker.take()
     }
 
     /// A silent send has succeeded: takes it, if it is still in flight.
@@ -288,12 +300,9 @@ impl Table {
     pub(crate) fn take_silent(&mut self, key: Key) -> Option<Box<dyn Resident>> {
         let entry = self.entry(key)?;
         let State::InFlight(InFlight::Resident(_)) = entry.state else { return None };
-        match std::mem::replace(&mut entry.state, State::Free { next: NONE }) {
-            State::InFlight(InFlight::Resident(op)) => {
-                self.in_flight -= 1;
-                self.free_slot(key);
-                Some(op)
-            }
+        self.in_flight -= 1;
+        match self.free_slot(key) {
+            State::InFlight(InFlight::Resident(op)) => Some(op),
             _ => None,
         }
     }
@@ -303,7 +312,8 @@ impl Table {
     pub(crate) fn claim(&mut self, key: Key, waker: &Waker) -> (Option<Box<dyn Ended>>, Option<Waker>) {
         let Some(entry) = self.entry(key) else { return (None, None) };
         if matches!(entry.state, State::Ended(_)) {
-            return (self.free_slot(key), None);
+            let State::Ended(result) = self.free_slot(key) else { return (None, None) };
+            return (Some(result), None);
         }
         let known = entry.waker.as_ref().is_some_and(|w| w.will_wake(waker));
         (None, if known { None } else { entry.waker.replace(waker.clone()) })
@@ -330,16 +340,13 @@ impl Table {
     }
 
     #[inline(always)]
-    fn free_slot(&mut self, key: Key) -> Option<Box<dyn Ended>> {
+    fn free_slot(&mut self, key: Key) -> State {
         let next = self.free;
-        let entry = &mut self.entries[key.slot as usize];
+        let entry = &mut self.entries[key.slot()];
         entry.generation = entry.generation.wrapping_add(1);
         entry.waker = None;
-        self.free = key.slot;
-        match std::mem::replace(&mut entry.state, State::Free { next }) {
-            State::Ended(result) => Some(result),
-            _ => None,
-        }
+        self.free = key.slot() as u32;
+        std::mem::replace(&mut entry.state, State::Free { next })
     }
 
     /// The kernel has seen none of the operations, and never will.
@@ -351,8 +358,7 @@ impl Table {
     /// The keys of everything in flight.
     pub(crate) fn keys(&self) -> Vec<Key> {
         let live = |(slot, e): (usize, &Entry)| {
-            matches!(e.state, State::InFlight(_))
-                .then_some(Key { slot: slot as u32, generation: e.generation })
+            matches!(e.state, State::InFlight(_)).then_some(Key::new(slot as u32, e.generation))
         };
         self.entries.iter().enumerate().filter_map(live).collect()
     }
@@ -369,14 +375,14 @@ impl Drop for Table {
 /// What a completion sets off, once the table is not borrowed.
 pub(crate) enum Delivery {
     /// One result of many.
-    Item(Rc<dyn Shots>, Done),
+    Item(Rc<dyn Shots>),
     /// The last of many.
-    End(Rc<dyn Shots>, Done),
+    End(Rc<dyn Shots>),
     /// The one result of a handle's operation.
-    Last(Box<dyn Resident>, Done),
-    /// The result is kept; whom to wake.
-    Claimed(Option<Waker>),
-    Abandoned(Box<dyn Claimed>, Done),
+    Last(Box<dyn Resident>),
+    /// To be finished, and kept for its future.
+    Claimed(Box<dyn Claimed>),
+    Abandoned(Box<dyn Claimed>),
     /// The key names no operation in flight.
     Stray,
 }

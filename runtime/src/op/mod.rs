@@ -35,6 +35,8 @@ pub use future::{Op, submit};
 pub(crate) use sqe::Kind;
 pub use sqe::{SockAddr, Sqe};
 
+use inflight::InFlight;
+
 use crate::{current, fd::Fd, handle::LoopId, pool::PoolBuf};
 
 /// One operation of the kernel with one result.
@@ -141,7 +143,7 @@ pub struct OpKey {
 /// # Panics
 /// Outside a running loop.
 pub fn start<O: Operation<Output = ()>>(op: Box<O>) -> OpKey {
-    submit_in_flight(inflight::InFlight::Resident(op))
+    start_resident(op)
 }
 
 /// As [`start`], for an operation with many results.
@@ -149,12 +151,15 @@ pub fn start<O: Operation<Output = ()>>(op: Box<O>) -> OpKey {
 /// # Panics
 /// Outside a running loop.
 pub fn start_multishot<M: Multishot>(op: M) -> OpKey {
-    submit_in_flight(inflight::InFlight::Shots(Rc::new(op)))
+    start_shots(Rc::new(op))
 }
 
-#[inline(always)]
-fn submit_in_flight(op: inflight::InFlight) -> OpKey {
-    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.submit(op) })
+fn start_resident(op: Box<dyn inflight::Resident>) -> OpKey {
+    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.submit(InFlight::Resident(op)) })
+}
+
+fn start_shots(op: Rc<dyn inflight::Shots>) -> OpKey {
+    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.submit(InFlight::Shots(op)) })
 }
 
 /// Whether writes of the running loop into a pipe that nobody reads fail with EPIPE alone, without a SIGPIPE to

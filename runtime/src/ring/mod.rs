@@ -38,13 +38,6 @@ pub(crate) struct Abilities {
     pub(crate) quiet_writes: bool,
 }
 
-/// A completion as it left the ring.
-#[derive(Debug)]
-pub(crate) struct Completion {
-    pub(crate) key: Key,
-    pub(crate) done: Done,
-}
-
 /// What the ring counted: plain numbers of one loop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -121,12 +114,13 @@ impl Ring {
         }
     }
 
-    /// The next completion. One that has been taken must be delivered before the next is asked for.
+    /// Takes the next completion: whose it is; what it brought is put into `done`, which is new. It must be
+    /// delivered before the next is asked for.
     #[inline(always)]
-    pub(crate) fn next(&mut self, table: &Table) -> Option<Completion> {
+    pub(crate) fn next(&mut self, table: &Table, done: &mut Done) -> Option<Key> {
         match self {
-            Ring::Uring(ring) => ring.next(table),
-            Ring::Sim(sim) => sim.next(),
+            Ring::Uring(ring) => ring.next(table, done),
+            Ring::Sim(sim) => sim.next(done),
         }
     }
 

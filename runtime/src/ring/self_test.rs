@@ -2,12 +2,12 @@
 
 use std::{io, io::Read, io::Write, os::unix::net::UnixStream, rc::Rc};
 
-use super::{Completion, Uring, Wait};
+use super::{Uring, Wait};
 use crate::{
     fd::Fd,
     op::{
         Done, Multishot, Operation, Sqe,
-        inflight::{InFlight, Table},
+        inflight::{InFlight, Key, Table},
     },
 };
 
@@ -75,11 +75,11 @@ fn run(ring: &mut Uring, table: &mut Table, mut op: InFlight) -> io::Result<Vec<
     }
     ring.arrived();
     let mut reports = Vec::new();
-    while let Some(Completion { key: whose, done }) = ring.next(table) {
+    while let Some((whose, done)) = next(ring, table) {
         if whose == key {
             reports.push((done.more, done.res));
         }
-        drop(table.deliver(whose, done));
+        drop(table.deliver(whose, done.more));
     }
     while let Some((_, len)) = ring.next_silent(table) {
         reports.push((false, len));
@@ -95,12 +95,18 @@ fn finish(ring: &mut Uring, table: &mut Table, passed: bool) -> io::Result<bool>
     while table.in_flight() > 0 {
         ring.enter(Wait::Forever)?;
         ring.arrived();
-        while let Some(Completion { key, done }) = ring.next(table) {
-            drop(table.deliver(key, done));
+        while let Some((key, done)) = next(ring, table) {
+            drop(table.deliver(key, done.more));
         }
         while ring.next_silent(table).is_some() {}
     }
     Ok(passed)
+}
+
+fn next(ring: &mut Uring, table: &Table) -> Option<(Key, Done)> {
+    let mut done = Done::new(0);
+    let key = ring.next(table, &mut done)?;
+    Some((key, done))
 }
 
 struct Send {

@@ -42,7 +42,7 @@ use io_uring::{
     types::{self, SubmitArgs, Timespec},
 };
 
-use super::{Abilities, Completion, RingCounters, Wait, self_test, setup_error};
+use super::{Abilities, RingCounters, Wait, self_test, setup_error};
 use crate::{
     clock::Clock,
     fd::{Fd, Inner},
@@ -265,9 +265,9 @@ impl Uring {
         self.counters.overflows += u64::from(overflown);
     }
 
-    /// The next completion; one that has been taken must be delivered before the next is asked for.
+    /// Takes the next completion, which must be delivered before the next is asked for.
     #[inline(always)]
-    pub(crate) fn next(&mut self, table: &Table) -> Option<Completion> {
+    pub(crate) fn next(&mut self, table: &Table, done: &mut Done) -> Option<Key> {
         let Uring { ring: Some(ring), pool, counters, .. } = self else { return None };
         for cqe in ring.completion() {
             if cqe.user_data() == IGNORED {
@@ -275,11 +275,11 @@ impl Uring {
             }
             counters.cqes += 1;
             let key = Key::from_user_data(cqe.user_data());
-            let done = own(pool, table, key, &cqe);
+            own(pool, table, key, &cqe, done);
             if done.res == -libc::ENOBUFS {
                 counters.enobufs += 1;
             }
-            return Some(Completion { key, done });
+            return Some(key);
         }
         None
     }
@@ -319,17 +319,20 @@ impl Uring {
 
 /// Turns a CQE into owned values.
 #[inline(always)]
-fn own(pool: &Pool, table: &Table, key: Key, cqe: &cqueue::Entry) -> Done {
+fn own(pool: &Pool, table: &Table, key: Key, cqe: &cqueue::Entry, done: &mut Done) {
     let (res, flags) = (cqe.result(), cqe.flags());
+    done.res = res;
+    done.more = cqueue::more(flags);
+    done.sock_nonempty = cqueue::sock_nonempty(flags);
     let brought = if let Some(id) = cqueue::buffer_select(flags) {
         pool.take(id, usize::try_from(res).unwrap_or(0)).map_or(Brought::Nothing, Brought::Buf)
     } else if res >= 0 && table.makes_fd(key) {
         // SAFETY: rule 4.
         Brought::Fd(Fd::from(unsafe { OwnedFd::from_raw_fd(res) }))
     } else {
-        Brought::Nothing
+        return;
     };
-    Done { res, more: cqueue::more(flags), sock_nonempty: cqueue::sock_nonempty(flags), brought }
+    done.brought = brought;
 }
 
 /// An operation in the kernel's form, to be submitted at once.

@@ -15,7 +15,7 @@ pub(crate) use net::Socket;
 use net::{Net, Outcome, SharedNet};
 use rng::Rng;
 
-use super::{Completion, RingCounters, Sizes, Wait};
+use super::{RingCounters, Sizes, Wait};
 use crate::{
     clock::Clock,
     fd::{Fd, Inner},
@@ -43,6 +43,12 @@ struct Pending {
     silent: bool,
     /// Its completions arrive in order: none before this time.
     not_before: u64,
+}
+
+/// A completion that has not been taken.
+struct Completion {
+    key: Key,
+    done: Done,
 }
 
 /// See the head of the file.
@@ -365,8 +371,10 @@ impl Sim {
         self.ready.extend(ready.into_iter().map(|(_, completion)| completion));
     }
 
-    pub(crate) fn next(&mut self) -> Option<Completion> {
-        self.ready.pop_front()
+    pub(crate) fn next(&mut self, done: &mut Done) -> Option<Key> {
+        let next = self.ready.pop_front()?;
+        *done = next.done;
+        Some(next.key)
     }
 
     pub(crate) fn next_silent(&mut self, table: &mut Table) -> Option<(Box<dyn Resident>, i32)> {
