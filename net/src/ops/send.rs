@@ -52,13 +52,13 @@ pub(crate) struct Send {
 }
 
 impl Send {
-    /// Appends a segment of `len` bytes.
+    /// Appends `data` of `len` bytes as a segment, which is made in its place.
     #[inline(always)]
-    pub(crate) fn push(&mut self, segment: Segment, len: usize) {
+    pub(crate) fn push<D>(&mut self, data: D, len: usize, segment: impl FnOnce(D) -> Segment) {
         self.len += len;
         match self.first {
-            None => self.first = Some(segment),
-            Some(_) => self.rest.push_back(segment),
+            None => self.first = Some(segment(data)),
+            Some(_) => self.rest.push_back(segment(data)),
         }
     }
 
@@ -69,7 +69,7 @@ impl Send {
         }
         let mut tail = std::mem::take(&mut self.spare);
         tail.extend_from_slice(data);
-        self.push(Segment::Copied(tail), data.len());
+        self.push(tail, data.len(), Segment::Copied);
     }
 
     /// Drops what was sent. A small copy's memory is kept.

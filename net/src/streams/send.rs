@@ -117,7 +117,7 @@ impl Slot {
             self.write_copy(streams, bytes);
         } else if let Some(data) = data.take() {
             self.send.queued += len;
-            self.batch(streams).push(segment(data), len);
+            self.batch(streams).push(data, len, segment);
             self.mark_dirty(streams);
         }
     }

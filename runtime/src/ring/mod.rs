@@ -71,7 +71,7 @@ impl Ring {
     pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, encoded: Encoded) -> Key {
         match self {
             Ring::Uring(ring) => ring.submit(table, op, encoded),
-            Ring::Sim(sim) => sim.submit(table, op, encoded.silent.is_some()),
+            Ring::Sim(sim) => sim.submit(table, op, encoded.answer.silence().is_some()),
         }
     }
 

@@ -137,10 +137,10 @@ impl Uring {
     /// `encoded` was made from `op`.
     #[inline(always)]
     pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, encoded: Encoded) -> Key {
-        let Encoded { entry, scratch, makes_fd, silent } = encoded;
-        let key = table.insert(op, scratch, makes_fd);
+        let Encoded { entry, scratch, answer } = encoded;
+        let key = table.insert(op, scratch, answer.is_fd());
         self.push(entry.user_data(key.to_user_data()));
-        if let Some(len) = silent {
+        if let Some(len) = answer.silence() {
             self.silent.push_back(SilentSend { number: self.pushed, key, len });
         }
         key
@@ -339,9 +339,31 @@ fn own(pool: &Pool, table: &Table, key: Key, cqe: &cqueue::Entry, done: &mut Don
 pub(crate) struct Encoded {
     entry: Entry,
     scratch: Option<Box<Scratch>>,
-    makes_fd: bool,
+    pub(crate) answer: Answer,
+}
+
+/// What the kernel answers, in one word, because that is read at once after it was written.
+#[derive(Clone, Copy)]
+pub(crate) struct Answer(u64);
+
+impl Answer {
+    const NUMBER: Answer = Answer(0);
+    const NEW_FD: Answer = Answer(1 << 33);
+    const SILENCE: u64 = 1 << 32;
+
+    /// Nothing, if all of the `len` bytes are sent.
+    fn silent(len: u32) -> Answer {
+        Answer(Answer::SILENCE | u64::from(len))
+    }
+
+    fn is_fd(self) -> bool {
+        self.0 == Answer::NEW_FD.0
+    }
+
     /// The length of a silent send.
-    pub(crate) silent: Option<u32>,
+    pub(crate) fn silence(self) -> Option<u32> {
+        (self.0 & Answer::SILENCE != 0).then_some(self.0 as u32)
+    }
 }
 
 impl Encoded {
@@ -354,9 +376,8 @@ impl Encoded {
 
 #[inline(always)]
 fn encode(sqe: Sqe<'_>, abilities: Abilities) -> Encoded {
-    let mut silent = None;
     let mut scratch = None;
-    let mut makes_fd = false;
+    let mut answer = Answer::NUMBER;
     let entry = match sqe.kind {
         Kind::Nop => opcode::Nop::new().build(),
         Kind::Read { fd, buf } => {
@@ -372,13 +393,14 @@ fn encode(sqe: Sqe<'_>, abilities: Abilities) -> Encoded {
             if abilities.capped_receives { with_cap(entry, cap) } else { entry }
         }
         Kind::Send { fd, buf } => {
-            let mut flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+            let send = opcode::Send::new(raw(fd), buf.as_ptr(), length(buf));
+            let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
             if sqe.silent && abilities.silent_sends {
-                silent = Some(length(buf));
-                flags |= libc::MSG_DONTWAIT;
+                answer = Answer::silent(length(buf));
+                send.flags(flags | libc::MSG_DONTWAIT).build().flags(Flags::SKIP_SUCCESS)
+            } else {
+                send.flags(flags).build()
             }
-            let entry = opcode::Send::new(raw(fd), buf.as_ptr(), length(buf)).flags(flags).build();
-            if silent.is_some() { entry.flags(Flags::SKIP_SUCCESS) } else { entry }
         }
         Kind::SendVectored { fd, bufs } => {
             let message = scratch.insert(Scratch::new(&bufs));
@@ -387,7 +409,7 @@ fn encode(sqe: Sqe<'_>, abilities: Abilities) -> Encoded {
                 .build()
         }
         Kind::AcceptMulti { fd } => {
-            makes_fd = true;
+            answer = Answer::NEW_FD;
             opcode::AcceptMulti::new(raw(fd)).flags(libc::SOCK_CLOEXEC).build()
         }
         Kind::Connect { fd, addr } => {
@@ -401,7 +423,7 @@ fn encode(sqe: Sqe<'_>, abilities: Abilities) -> Encoded {
         }
         Kind::PollReadable { fd } => opcode::PollAdd::new(raw(fd), libc::POLLIN as u32).build(),
     };
-    Encoded { entry, scratch, makes_fd, silent }
+    Encoded { entry, scratch, answer }
 }
 
 impl Scratch {
