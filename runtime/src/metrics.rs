@@ -90,6 +90,7 @@ impl Handle {
 
 impl Loop {
     /// The numbers but the times.
+    #[inline(always)]
     fn numbers(&self) -> Metrics {
         let mut connections = 0;
         self.services.each(|service| connections += service.connections());
@@ -172,6 +173,7 @@ impl Notes {
         self.writer.store(id.number(), Ordering::Release);
     }
 
+    #[inline(always)]
     fn write(&self, metrics: &Metrics) {
         for (word, value) in self.words.iter().zip(metrics.words()) {
             word.store(value, Ordering::Relaxed);
@@ -211,6 +213,7 @@ fn since_start_ns() -> u64 {
 }
 
 impl Metrics {
+    #[inline(always)]
     fn words(&self) -> [u64; WORDS] {
         let ring = &self.ring;
         [

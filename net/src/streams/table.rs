@@ -121,8 +121,6 @@ pub(crate) struct Streams {
     places: RefCell<Vec<Place>>,
     free: Cell<u32>,
     pub(super) dirty: RefCell<Vec<u32>>,
-    /// The list of one turn; kept for its capacity.
-    flushing: RefCell<Vec<u32>>,
     #[expect(clippy::vec_box, reason = "a batch goes to the kernel in its box and comes back in it")]
     pub(super) batches: RefCell<Vec<Box<Batch>>>,
     /// Batches that will not be sent, until nothing is borrowed.
@@ -142,7 +140,6 @@ impl Streams {
             places: RefCell::new(Vec::new()),
             free: Cell::new(NONE),
             dirty: RefCell::new(Vec::new()),
-            flushing: RefCell::new(Vec::new()),
             batches: RefCell::new(Vec::new()),
             unsent: RefCell::new(Vec::new()),
             bulk_armed: Cell::new(0),
@@ -156,7 +153,6 @@ impl Streams {
         self.places.swap(&other.places);
         self.free.swap(&other.free);
         self.dirty.swap(&other.dirty);
-        self.flushing.swap(&other.flushing);
         self.batches.swap(&other.batches);
         self.unsent.swap(&other.unsent);
         self.bulk_armed.swap(&other.bulk_armed);
@@ -353,15 +349,8 @@ impl Streams {
     /// Sends what was written in this turn.
     fn flush(&self) {
         // What foreign code writes meanwhile leaves as well: the loop may sleep next.
-        while !self.dirty.borrow().is_empty() {
-            self.flush_once();
-        }
-    }
-
-    fn flush_once(&self) {
-        let mut flushing = std::mem::take(&mut *self.flushing.borrow_mut());
-        std::mem::swap(&mut flushing, &mut *self.dirty.borrow_mut());
-        for index in flushing.drain(..) {
+        for next in 0.. {
+            let Some(index) = self.dirty.borrow().get(next).copied() else { break };
             let closed = self.with_slot(index, |slot| {
                 slot.flush();
                 slot.fd.is_none()
@@ -370,16 +359,16 @@ impl Streams {
                 self.retire(index);
             }
         }
-        *self.flushing.borrow_mut() = flushing;
+        self.dirty.borrow_mut().clear();
     }
 
     /// Arms the receives that waited for the sends of the turn to be queued.
     fn arm_due(&self) {
-        let mut due = std::mem::take(&mut *self.due.borrow_mut());
-        for index in due.drain(..) {
+        for next in 0.. {
+            let Some(index) = self.due.borrow().get(next).copied() else { break };
             self.with_slot(index, |slot| slot.arm_due(self));
         }
-        *self.due.borrow_mut() = due;
+        self.due.borrow_mut().clear();
     }
 }
 

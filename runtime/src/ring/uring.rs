@@ -215,12 +215,16 @@ impl Uring {
             Wait::No | Wait::Forever => 0,
         };
         let sleep = (wait == Wait::Forever || timeout > 0) && self.ring().completion().is_empty();
-        let timespec = Timespec::from(Duration::from_nanos(timeout));
-        let args = SubmitArgs::new().timespec(&timespec);
         let queued = self.queued() as u32;
         self.counters.enters += 1;
-        let args = matches!(wait, Wait::Until(_)).then_some(&args);
-        match self.enter_raw(queued, u32::from(sleep), args) {
+        let entered = if let Wait::Until(_) = wait {
+            let timespec = Timespec::from(Duration::from_nanos(timeout));
+            let args = SubmitArgs::new().timespec(&timespec);
+            self.enter_raw(queued, u32::from(sleep), Some(&args))
+        } else {
+            self.enter_raw(queued, u32::from(sleep), None)
+        };
+        match entered {
             Ok(_) => Ok(()),
             // Slept its time, a signal, or the CQ must be drained first: the turn goes on and comes back.
             Err(e)
