@@ -119,7 +119,7 @@ impl Loop {
         if self.stopping.get() || !self.tasks.ready.borrow().is_empty() {
             return Wait::No;
         }
-        let timer = self.timers.borrow_mut().next_deadline();
+        let timer = self.timers.borrow().look_at();
         match timer.map_or(deadline, |timer| timer.min(deadline)) {
             0 => Wait::No,
             u64::MAX => Wait::Forever,

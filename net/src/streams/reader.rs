@@ -218,6 +218,20 @@ impl StreamReader {
         Wait { key: self.key, wanted, waits: false, ready }
     }
 
+    /// As `wait`, for a read that is a poll: nothing is left behind if nobody repeats it.
+    #[cfg(any(feature = "futures-io", feature = "hyper", feature = "tokio-io"))]
+    #[inline(always)]
+    pub(super) fn poll_wait<T: Default>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut ready: impl FnMut(&mut Slot) -> Option<T>,
+    ) -> Poll<io::Result<T>> {
+        if !self.lent.is_empty() {
+            self.put_back();
+        }
+        self.key.poll_ready(cx, 1, false, &mut ready)
+    }
+
     /// Gives back to the stream what was lent.
     #[cold]
     fn put_back(&mut self) {
@@ -243,14 +257,29 @@ pub(super) struct Wait<F> {
 impl<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin> Future for Wait<F> {
     type Output = io::Result<T>;
 
-    /// Polls `ready` with the stream until it has something; then lets more come in. At the end of the stream
-    /// `ready` has its last chance, and an empty value, or the error, follows.
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let wait = self.get_mut();
-        let (ready, wanted) = (&mut wait.ready, wait.wanted);
+        let polled = wait.key.poll_ready(cx, wait.wanted, true, &mut wait.ready);
+        wait.waits = polled.is_pending();
+        polled
+    }
+}
+
+impl StreamKey {
+    /// Polls `ready` with the stream until it has something; then lets more come in. At the end of the stream
+    /// `ready` has its last chance, and an empty value, or the error, follows. The demand for `wanted` bytes stays
+    /// after the poll, or is good for one receive.
+    #[inline(always)]
+    fn poll_ready<T: Default>(
+        self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+        stays: bool,
+        ready: &mut impl FnMut(&mut Slot) -> Option<T>,
+    ) -> Poll<io::Result<T>> {
         let mut replaced = None;
-        let polled = wait.key.with(|streams, slot| {
+        let polled = self.with(|streams, slot| {
             if let Some(value) = ready(slot) {
                 slot.receive.wanted = 0;
                 slot.arm_receive(streams);
@@ -262,12 +291,13 @@ impl<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin> Future for Wait<F> {
             slot.receive.wanted = wanted - slot.receive.buf.len().min(wanted - 1);
             replaced = slot.receive.wait(cx.waker());
             slot.arm_receive(streams);
+            if !stays {
+                slot.receive.wanted = 0;
+            }
             Poll::Pending
         });
         drop(replaced);
-        let polled = polled.unwrap_or_else(|e| Poll::Ready(Err(e)));
-        wait.waits = polled.is_pending();
-        polled
+        polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
     }
 }
 

@@ -1,12 +1,14 @@
 //! The timers of a loop: a heap of (deadline, sequence) with lazy deletion.
 //!
-//! A cancelled or moved timer leaves its heap entry behind; it is skipped when it comes up, and the heap is
-//! rebuilt when most of it is dead. Equal deadlines fire in the order of creation. A timer costs no system
-//! call: the nearest deadline is the time-out of the loop's one `io_uring_enter`.
+//! Each slot has one entry in the heap that counts. A cancelled timer leaves it there, and the slot's next timer
+//! makes do with it if it comes up early enough: then it is moved to the deadline of that timer, or dropped if there
+//! is none. So a time-out that is set and cleared for each message touches the heap but rarely. Equal deadlines fire
+//! in the order of creation. A timer costs no system call: the nearest deadline is the time-out of the loop's one
+//! `io_uring_enter`.
 
 use std::{
     cmp::Reverse,
-    collections::BinaryHeap,
+    collections::{BinaryHeap, binary_heap::PeekMut},
     task::{Poll, Waker},
 };
 
@@ -36,18 +38,26 @@ enum State {
     Fired,
 }
 
+/// When a timer fires: earlier deadlines first, and of equal ones the older timer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct When {
+    deadline: u64,
+    sequence: u64,
+}
+
 #[derive(Debug)]
 struct Slot {
     generation: u32,
-    /// Of the heap entry that counts.
-    sequence: u64,
+    /// `None` if nothing is armed, or for ever.
+    fires: Option<When>,
+    /// Of the heap entry that counts: never later than `fires`.
+    queued: Option<When>,
     state: State,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Entry {
-    deadline: u64,
-    sequence: u64,
+    when: When,
     slot: u32,
 }
 
@@ -55,6 +65,8 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<Entry>>,
+    /// Entries that do not count: a slot's timer was due before what it had in the heap.
+    orphans: usize,
     slots: Vec<Slot>,
     free: u32,
     armed: usize,
@@ -63,7 +75,14 @@ pub(crate) struct Timers {
 
 impl Timers {
     pub(crate) fn new() -> Timers {
-        Timers { heap: BinaryHeap::new(), slots: Vec::new(), free: NONE, armed: 0, next_sequence: 0 }
+        Timers {
+            heap: BinaryHeap::new(),
+            orphans: 0,
+            slots: Vec::new(),
+            free: NONE,
+            armed: 0,
+            next_sequence: 0,
+        }
     }
 
     /// Timers that have not fired.
@@ -72,35 +91,35 @@ impl Timers {
     }
 
     pub(crate) fn insert(&mut self, deadline: u64, due: Due) -> TimerKey {
-        let sequence = self.sequence();
-        let state = State::Armed(due);
-        self.armed += 1;
-        let slot = if self.free == NONE {
-            self.slots.push(Slot { generation: 0, sequence, state });
-            self.slots.len() as u32 - 1
-        } else {
-            let index = self.free;
-            let slot = &mut self.slots[index as usize];
-            if let State::Free { next } = slot.state {
-                self.free = next;
-            }
-            slot.sequence = sequence;
-            slot.state = state;
-            index
-        };
-        self.push(deadline, sequence, slot);
-        TimerKey { slot, generation: self.slots[slot as usize].generation }
-    }
-
-    fn sequence(&mut self) -> u64 {
         self.next_sequence += 1;
-        self.next_sequence
+        self.armed += 1;
+        let fires = (deadline != NEVER).then_some(When { deadline, sequence: self.next_sequence });
+        let index = self.take_slot();
+        let slot = &mut self.slots[index as usize];
+        slot.state = State::Armed(due);
+        slot.fires = fires;
+        let generation = slot.generation;
+        if let Some(when) = fires
+            && slot.queued.is_none_or(|queued| queued > when)
+        {
+            self.orphans += usize::from(slot.queued.replace(when).is_some());
+            self.heap.push(Reverse(Entry { when, slot: index }));
+            self.compact();
+        }
+        TimerKey { slot: index, generation }
     }
 
-    fn push(&mut self, deadline: u64, sequence: u64, slot: u32) {
-        if deadline != NEVER {
-            self.heap.push(Reverse(Entry { deadline, sequence, slot }));
+    fn take_slot(&mut self) -> u32 {
+        if self.free == NONE {
+            let state = State::Free { next: NONE };
+            self.slots.push(Slot { generation: 0, fires: None, queued: None, state });
+            return self.slots.len() as u32 - 1;
         }
+        let index = self.free;
+        if let State::Free { next } = self.slots[index as usize].state {
+            self.free = next;
+        }
+        index
     }
 
     fn get(&mut self, key: TimerKey) -> Option<&mut Slot> {
@@ -125,44 +144,69 @@ impl Timers {
         let next = self.free;
         let slot = self.get(key)?;
         slot.generation = slot.generation.wrapping_add(1);
-        slot.sequence = 0;
+        slot.fires = None;
         let state = std::mem::replace(&mut slot.state, State::Free { next });
         self.free = key.slot;
         let State::Armed(due) = state else { return None };
         self.armed -= 1;
-        self.compact();
         Some(due)
     }
 
-    /// Drops dead entries at the front for free, and all of them once they outnumber the living.
+    /// Drops the orphans once they are most of the heap.
     fn compact(&mut self) {
-        if self.armed == 0 {
-            self.heap.clear();
-        } else if self.heap.len() > 64 && self.heap.len() > 2 * self.armed {
+        if self.orphans > 64 && 2 * self.orphans > self.heap.len() {
             let Timers { heap, slots, .. } = self;
-            heap.retain(|Reverse(e)| slots[e.slot as usize].sequence == e.sequence);
+            heap.retain(|Reverse(e)| slots[e.slot as usize].queued == Some(e.when));
+            self.orphans = 0;
         }
+    }
+
+    /// When the loop should look again: the nearest deadline, or before it that of a timer that was cancelled, which
+    /// costs less than to make sure.
+    pub(crate) fn look_at(&self) -> Option<u64> {
+        let front = self.heap.peek().filter(|_| self.armed > 0)?;
+        Some(front.0.when.deadline)
     }
 
     /// The nearest deadline.
     pub(crate) fn next_deadline(&mut self) -> Option<u64> {
+        if self.armed == 0 {
+            return None;
+        }
+        self.front(NEVER)
+    }
+
+    /// The nearest deadline if that is at `until` or before. Entries up to then that do not count are moved or dropped.
+    fn front(&mut self, until: u64) -> Option<u64> {
         loop {
-            let Reverse(entry) = self.heap.peek()?;
-            if self.slots[entry.slot as usize].sequence == entry.sequence {
-                return Some(entry.deadline);
+            let mut top = self.heap.peek_mut()?;
+            let Entry { when, slot: index } = top.0;
+            if when.deadline > until {
+                return None;
             }
-            self.heap.pop();
+            let slot = &mut self.slots[index as usize];
+            if slot.queued != Some(when) {
+                self.orphans -= 1;
+                PeekMut::pop(top);
+            } else if slot.fires == Some(when) {
+                return Some(when.deadline);
+            } else {
+                slot.queued = slot.fires;
+                match slot.fires {
+                    Some(when) => *top = Reverse(Entry { when, slot: index }),
+                    None => drop(PeekMut::pop(top)),
+                }
+            }
         }
     }
 
     /// Moves what is due at `now` out, in the order of (deadline, creation).
     pub(crate) fn take_due(&mut self, now: u64, due: &mut Vec<Due>) {
-        while let Some(deadline) = self.next_deadline()
-            && deadline <= now
+        while self.front(now).is_some()
             && let Some(Reverse(entry)) = self.heap.pop()
         {
             let slot = &mut self.slots[entry.slot as usize];
-            slot.sequence = 0;
+            (slot.fires, slot.queued) = (None, None);
             // A sleep frees its slot itself, once it has seen that it fired; a callback has nobody to do so.
             let fired = if matches!(slot.state, State::Armed(Due::Call(_))) {
                 slot.generation = slot.generation.wrapping_add(1);
@@ -206,10 +250,42 @@ mod tests {
             let key = timers.insert(1000 + u64::from(n), Due::Call(n));
             timers.remove(key);
         }
-        assert!(timers.heap.len() < 200 && timers.slots.len() < 4);
+        assert!(timers.heap.len() < 4 && timers.slots.len() < 4);
         assert_eq!(timers.next_deadline(), Some(1));
         timers.remove(keep);
         assert_eq!(timers.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_slot_used_for_far_and_near_deadlines_in_turn_does_not_fill_the_heap() {
+        let mut timers = Timers::new();
+        timers.insert(NEVER, Due::Call(0));
+        for n in 0..100_000 {
+            let far = timers.insert(1 << 40, Due::Call(n));
+            timers.remove(far);
+            let near = timers.insert(u64::from(n) + 10, Due::Call(n));
+            assert_eq!(timers.next_deadline(), Some(u64::from(n) + 10));
+            timers.remove(near);
+            assert_eq!(timers.next_deadline(), None);
+        }
+        assert!(timers.heap.len() < 200 && timers.slots.len() < 4, "{}", timers.heap.len());
+    }
+
+    #[test]
+    fn a_timer_in_a_used_slot_fires_at_its_own_time_and_in_its_own_order() {
+        let mut timers = Timers::new();
+        let early = timers.insert(10, Due::Call(0));
+        timers.insert(100, Due::Call(1));
+        timers.remove(early);
+        // In the slot whose entry in the heap says 10.
+        timers.insert(100, Due::Call(2));
+        timers.insert(99, Due::Call(3));
+        let mut due = Vec::new();
+        timers.take_due(98, &mut due);
+        assert!(due.is_empty());
+        assert_eq!(timers.next_deadline(), Some(99));
+        timers.take_due(100, &mut due);
+        assert_eq!(calls(&due), [3, 1, 2]);
     }
 
     #[test]

@@ -11,9 +11,7 @@ mod hyper;
 mod tokio;
 
 use std::{
-    future::Future,
     io::{self, IoSlice},
-    pin::Pin,
     task::{Context, Poll},
 };
 
@@ -30,7 +28,7 @@ impl StreamReader {
         &mut self,
         cx: &mut Context<'_>,
         room: usize,
-        mut put: impl FnMut(&[u8]) + Unpin,
+        mut put: impl FnMut(&[u8]),
     ) -> Poll<io::Result<usize>> {
         if room == 0 {
             return Poll::Ready(Ok(0));
@@ -43,7 +41,7 @@ impl StreamReader {
                 n
             })
         };
-        Pin::new(&mut self.wait(1, taken)).poll(cx)
+        self.poll_wait(cx, taken)
     }
 }
 
@@ -53,7 +51,7 @@ impl StreamReader {
     fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         if self.lent.is_empty() {
             let all = |slot: &mut Slot| (!slot.receive.buf.is_empty()).then(|| slot.take(usize::MAX));
-            match Pin::new(&mut self.wait(1, all)).poll(cx) {
+            match self.poll_wait(cx, all) {
                 Poll::Ready(Ok(data)) => self.lent = data,
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
                 Poll::Pending => return Poll::Pending,
