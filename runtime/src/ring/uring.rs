@@ -3,8 +3,8 @@
 //! # What this file owns
 //! The io_uring instance, the SQEs that found no room in its queue (`backlog`), and the registered buffer
 //! pool. The operations themselves belong to the in-flight table (`op/inflight.rs`), which is part of the
-//! proof: an entry leaves it only by `deliver`, which is called on a completion without F_MORE (and by `take_back`
-//! at start-up, see rule 2).
+//! proof: an entry leaves it only by `deliver`, which is called on a completion without F_MORE, and by `take_silent`,
+//! for a completion that is final by rule 3 (and by `take_back` at start-up, see rule 2).
 //!
 //! # States of an operation, as this file sees it
 //! ```text
