@@ -4,7 +4,7 @@ mod common;
 
 use std::{thread, time::Duration};
 
-use common::{Log, is_child, ms};
+use common::{Log, assert_passed, child, is_child, ms};
 use corio_runtime::{Runner, create_task_named, set_exception_handler, time, yield_now};
 
 /// The reports of a run in which a task named "slow" blocks the thread for `time`.
@@ -52,8 +52,7 @@ fn run_04_debug_given_explicitly_wins_over_the_environment() {
         return;
     }
     for value in ["", "0", "1"] {
-        let output = common::child_with(TEST, &[("CORIO_DEBUG", value)]);
-        assert!(output.status.success(), "{value}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_passed(TEST, &child(TEST).env("CORIO_DEBUG", value).output().unwrap());
     }
 }
 
