@@ -1,14 +1,14 @@
 //! Children by the thousand: no zombie, no lost status, no leaked descriptor; and what others do to them.
 
-#[path = "../../runtime/tests/common/own_process.rs"]
-mod own_process;
+#[path = "../../runtime/tests/common/shared.rs"]
+mod shared;
 
 use std::{io::ErrorKind, time::Duration};
 
 use corio_process::{Command, Process, Stdio, create_subprocess_exec, create_subprocess_shell};
 use corio_runtime::{create_task, gather, run, time::sleep, yield_now};
 use nix::sys::resource::{Resource, setrlimit};
-use own_process::{in_own_process, open_fds};
+use shared::{in_own_process, open_fds};
 
 /// Children of this process, zombies included.
 fn children() -> usize {

@@ -1,8 +1,8 @@
 //! What the integration tests share: peers of the standard library, random numbers, a sequence.
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 
-#[path = "../../../runtime/tests/common/own_process.rs"]
-mod own_process;
+#[path = "../../../runtime/tests/common/shared.rs"]
+mod shared;
 
 use std::{
     cell::RefCell,
@@ -15,12 +15,9 @@ use std::{
 };
 
 use corio_net::{StreamReader, StreamWriter, open_connection};
-use corio_runtime::{
-    set_exception_handler,
-    time::{sleep, timeout},
-};
+use corio_runtime::{set_exception_handler, time::timeout};
 use nix::sys::socket::{setsockopt, sockopt};
-pub(crate) use own_process::*;
+pub(crate) use shared::*;
 
 /// A test that takes longer hangs.
 const HANGS: Duration = Duration::from_secs(20);
@@ -28,13 +25,6 @@ const HANGS: Duration = Duration::from_secs(20);
 /// Runs a loop, and fails if `main` hangs.
 pub(crate) fn run<F: Future>(main: F) -> F::Output {
     corio_runtime::run(async { timeout(HANGS, main).await.expect("the test hangs") })
-}
-
-/// Waits until `done`.
-pub(crate) async fn until(mut done: impl FnMut() -> bool) {
-    while !done() {
-        sleep(Duration::from_millis(1)).await;
-    }
 }
 
 /// The reports to the running loop's exception handler from now on.

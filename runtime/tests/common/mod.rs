@@ -1,7 +1,7 @@
 //! What the integration tests share: operations, wakers, runs on both kernels, logs.
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 
-mod own_process;
+mod shared;
 
 use std::{
     cell::Cell,
@@ -22,7 +22,7 @@ use corio_runtime::{
     fd::Fd,
     op::{Done, Operation, SockAddr, Sqe},
 };
-pub(crate) use own_process::*;
+pub(crate) use shared::*;
 
 /// A socket for operations, and its other end.
 pub(crate) fn pair() -> (Fd, UnixStream) {

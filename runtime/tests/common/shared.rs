@@ -1,7 +1,22 @@
-//! Counts of the process, and re-executed children for the tests that count or change something of all of it.
+//! What the tests of all crates share: waiting, counts of the process, and re-executed children for the tests that count
+//! or change something of all of it.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use std::process::{Command, Output, Stdio};
+use std::{
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use corio_runtime::time::{now, sleep};
+
+/// Waits until `done`. What takes a minute hangs.
+pub(crate) async fn until(mut done: impl FnMut() -> bool) {
+    let hangs = now() + Duration::from_secs(60);
+    while !done() {
+        assert!(now() < hangs, "the test hangs");
+        sleep(Duration::from_millis(1)).await;
+    }
+}
 
 /// Open descriptors of the process.
 pub(crate) fn open_fds() -> usize {
