@@ -5,7 +5,7 @@ mod common;
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -199,7 +199,10 @@ fn multi_core_echo_serves_on_every_core_and_tells_their_numbers_at_the_signal() 
         }
         // The one that stays is cut, after the grace.
         let stays = clients.pop().unwrap();
-        drop(clients);
+        for client in &mut clients {
+            client.get_ref().shutdown(Shutdown::Write).unwrap();
+            assert_eq!(line_of(client), "", "its connection has ended");
+        }
         server.signal(signal);
         let (status, said) = server.ended();
         drop(stays);

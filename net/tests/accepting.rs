@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{blocking_echo, child, echo, in_own_process, is_child, open_fds, reports};
+use common::{blocking_echo, child, echo, in_own_process, is_child, open_fds, reports, until};
 use corio_net::{Server, TcpListener, open_connection, start_server};
 use corio_runtime::{
     run, set_exception_handler,
@@ -31,9 +31,7 @@ fn starved_server() {
         let server = start_server("127.0.0.1:0", echo).await.unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, open_fds() as u64 + 20, hard).unwrap();
         println!("{}", server.local_addr().unwrap());
-        while reports.borrow().is_empty() {
-            sleep(Duration::from_millis(5)).await;
-        }
+        until(|| !reports.borrow().is_empty()).await;
         let cpu = || Duration::from(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).unwrap());
         let (cpu_before, before, logged) = (cpu(), Instant::now(), reports.borrow().len());
         sleep(Duration::from_secs(3)).await;
@@ -92,8 +90,7 @@ fn a1_cancelled_accepts_lose_no_client() {
             served += 1;
         }
         clients.join().unwrap();
-        sleep(Duration::from_millis(5)).await;
-        assert_eq!(open_fds(), before);
+        until(|| open_fds() == before).await;
     });
 }
 
@@ -262,6 +259,7 @@ fn max_connections_makes_the_next_one_wait() {
             open.push((reader, writer));
         }
         let (mut third, _writer) = open.pop().unwrap();
+        until(|| server.connections() == 2).await;
         assert!(timeout(Duration::from_millis(20), third.readexactly(1)).await.is_err());
         assert_eq!(server.connections(), 2);
         open.pop();

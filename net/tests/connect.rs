@@ -191,7 +191,7 @@ fn con_06_a_silent_address_has_a_head_start_only() {
         nix::sys::socket::listen(&full, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
         let silent = full.local_addr().unwrap();
         let mut filling = Vec::new();
-        while let Ok(stream) = std::net::TcpStream::connect_timeout(&silent, Duration::from_millis(50)) {
+        while let Ok(stream) = std::net::TcpStream::connect_timeout(&silent, Duration::from_secs(1)) {
             filling.push(stream);
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

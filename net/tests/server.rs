@@ -294,6 +294,7 @@ fn shutdown_resets_what_does_not_end() {
         assert_echo(&mut r1, &mut w1).await;
         assert_echo(&mut r2, &mut w2).await;
         w1.close();
+        until(|| server.connections() == 1).await;
         assert_eq!(server.shutdown(Duration::from_millis(100)).await.cut, 1);
         assert_eq!(r2.read(1).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
         server.wait_closed().await;

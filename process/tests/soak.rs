@@ -113,10 +113,9 @@ fn k1_i1_without_descriptors_spawning_says_so_and_leaves_nothing_behind() {
     }
     run(async {
         let mut command = Command::new("true");
-        command.stdin(Stdio::Pipe).stdout(Stdio::Pipe).stderr(Stdio::Pipe);
         drop(command.spawn().await.unwrap().wait().await);
-        sleep(Duration::from_millis(5)).await;
         let before = open_fds();
+        command.stdin(Stdio::Pipe).stdout(Stdio::Pipe).stderr(Stdio::Pipe);
         // Every number of descriptors that is too small for a child fails in one way or another.
         let mut refused = 0;
         for room in 0..16 {

@@ -6,6 +6,7 @@ mod shared;
 
 use std::{
     cell::RefCell,
+    fmt::Debug,
     future::Future,
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -142,6 +143,13 @@ pub(crate) fn read_all(mut peer: TcpStream) -> JoinHandle<io::Result<Vec<u8>>> {
         let mut all = Vec::new();
         peer.read_to_end(&mut all).map(|_| all)
     })
+}
+
+/// Bytes that have arrived and were not read, or that wait to be sent: the number `name` in its `Debug`.
+pub(crate) fn number(stream: &impl Debug, name: &str) -> usize {
+    let text = format!("{stream:?}");
+    let number = text.split(&format!("{name}: Some(")).nth(1).and_then(|rest| rest.split(')').next());
+    number.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
 }
 
 /// Waits for a thread, while the loop goes on.

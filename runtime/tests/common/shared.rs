@@ -1,5 +1,5 @@
-//! What the tests of all crates share: waiting, counts of the process, and re-executed children for the tests that count
-//! or change something of all of it.
+//! What the tests of all crates share: waiting, counts of the process, and re-executed children for those that count or
+//! change something of all of it.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::{
