@@ -3,13 +3,15 @@
 //! (`--ignored`), run by the wall clock, 50 ms late at most.
 #![forbid(unsafe_code)]
 
+mod common;
+
 use std::{
     collections::HashMap,
     io::{BufRead, BufReader},
-    path::PathBuf,
     process::{Command, Stdio},
-    sync::Once,
 };
+
+use common::example;
 
 /// How a program runs.
 #[derive(Clone, Copy, PartialEq)]
@@ -192,20 +194,6 @@ const GOLDENS: [Golden; 36] = [
     ("s3_13_streams", Wall, &["Received: abc"]),
     ("s3_100_blocking", Wall, &["+0 start", "+4 asleep side by side", "+11 blocked one after the other"]),
 ];
-
-/// The program, built like this test.
-fn example(name: &str) -> Command {
-    static BUILT: Once = Once::new();
-    let own = std::env::current_exe().unwrap();
-    let target: PathBuf = own.ancestors().nth(2).unwrap().into();
-    BUILT.call_once(|| {
-        let profile = if target.ends_with("release") { "release" } else { "dev" };
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--examples", "--profile", profile]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        assert!(build.status().unwrap().success(), "the examples do not build");
-    });
-    Command::new(target.join("examples").join(name))
-}
 
 /// What the program prints.
 fn run(name: &str, by: By) -> Vec<String> {

@@ -1,86 +1,17 @@
 //! The examples do what the README says.
 #![forbid(unsafe_code)]
 
+mod common;
+
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
-    net::{TcpListener, TcpStream},
-    path::PathBuf,
-    process::{Child, ChildStdout, Command, Output, Stdio},
-    sync::Once,
+    net::{Shutdown, TcpListener, TcpStream},
+    process::{Command, Output, Stdio},
     time::Duration,
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-
-/// An answer that is not there by then will never be.
-const HANGS: Duration = Duration::from_secs(20);
-
-/// An example's program, built like this test.
-fn example(name: &str) -> Command {
-    static BUILT: Once = Once::new();
-    let own = std::env::current_exe().unwrap();
-    let target: PathBuf = own.ancestors().nth(2).unwrap().into();
-    BUILT.call_once(|| {
-        let profile = if target.ends_with("release") { "release" } else { "dev" };
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--examples", "--profile", profile]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        assert!(build.status().unwrap().success(), "the examples do not build");
-    });
-    Command::new(target.join("examples").join(name))
-}
-
-struct Server {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-    addr: String,
-}
-
-impl Server {
-    fn start() -> Server {
-        Server::of("echo_server", &[])
-    }
-
-    /// The example `name`, on a free port.
-    fn of(name: &str, args: &[&str]) -> Server {
-        let mut command = example(name);
-        let mut child =
-            command.args(["--addr", "127.0.0.1:0"]).args(args).stdout(Stdio::piped()).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let said = line.trim().strip_prefix("listening on ").expect("the line that says where");
-        let addr = said.split(' ').next().unwrap().to_owned();
-        Server { child, stdout, addr }
-    }
-
-    fn connect(&self) -> BufReader<TcpStream> {
-        let stream = TcpStream::connect(&self.addr).unwrap();
-        stream.set_read_timeout(Some(HANGS)).unwrap();
-        BufReader::new(stream)
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
-    }
-
-    /// The exit status, and the rest of what it said.
-    fn ended(&mut self) -> (Option<i32>, String) {
-        let mut said = String::new();
-        self.stdout.read_to_string(&mut said).unwrap();
-        (self.child.wait().unwrap().code(), said)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // One that has ended needs neither.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use common::{Server, example};
+use nix::sys::signal::Signal;
 
 /// Sends a line; the line that comes back.
 fn ask(stream: &mut BufReader<TcpStream>, line: &str) -> String {
@@ -97,7 +28,7 @@ fn line_of(stream: &mut BufReader<TcpStream>) -> String {
 
 #[test]
 fn echo_server_echoes_small_and_large_messages() {
-    let server = Server::start();
+    let server = Server::of("echo_server", &[]);
     let mut stream = TcpStream::connect(&server.addr).unwrap();
     for size in [64, 1 << 20] {
         let message: Vec<u8> = (0..size).map(|i| (i * 31) as u8).collect();
@@ -113,14 +44,14 @@ fn echo_server_echoes_small_and_large_messages() {
 
 #[test]
 fn echo_client_prints_the_replies() {
-    let server = Server::start();
+    let server = Server::of("echo_server", &[]);
     let output = example("echo_client").args(["--addr", &server.addr, "hello", "world"]).output().unwrap();
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "hello\nworld\n".to_owned()));
 }
 
 #[test]
 fn echo_client_sends_the_lines_of_its_input_and_of_a_message() {
-    let server = Server::start();
+    let server = Server::of("echo_server", &[]);
     let output =
         example("echo_client").args(["--addr", &server.addr, "two\nlines", "last"]).output().unwrap();
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "two\nlines\nlast\n".to_owned()));
@@ -268,7 +199,10 @@ fn multi_core_echo_serves_on_every_core_and_tells_their_numbers_at_the_signal() 
         }
         // The one that stays is cut, after the grace.
         let stays = clients.pop().unwrap();
-        drop(clients);
+        for client in &mut clients {
+            client.get_ref().shutdown(Shutdown::Write).unwrap();
+            assert_eq!(line_of(client), "", "its connection has ended");
+        }
         server.signal(signal);
         let (status, said) = server.ended();
         drop(stays);

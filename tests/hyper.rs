@@ -1,17 +1,18 @@
 //! hyper on corio: the example `hyper_server` as its clients see it, and both ends in one loop.
 #![forbid(unsafe_code)]
 
+mod common;
+
 use std::{
     convert::Infallible,
     io::{self, BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    path::PathBuf,
-    process::{Child, ChildStdout, Command, Stdio},
-    sync::Once,
+    process::Command,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use common::{HANGS, Server};
 use corio::{
     Backend, Runner, create_task,
     event_loop::Faults,
@@ -23,52 +24,13 @@ use corio::{
 };
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, body::Incoming, client, server, service::service_fn};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 
-/// A request that is not answered by then hangs.
-const HANGS: Duration = Duration::from_secs(20);
-
-/// The example's program, built like this test.
-fn program() -> PathBuf {
-    static BUILT: Once = Once::new();
-    let own = std::env::current_exe().unwrap();
-    let target: PathBuf = own.ancestors().nth(2).unwrap().into();
-    BUILT.call_once(|| {
-        let profile = if target.ends_with("release") { "release" } else { "dev" };
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--example", "hyper_server", "--all-features", "--profile", profile]);
-        let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
-        assert!(built.success(), "the example does not build");
-    });
-    target.join("examples/hyper_server")
-}
-
-struct Server {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-    addr: String,
+fn start() -> Server {
+    Server::of("hyper_server", &[])
 }
 
 impl Server {
-    fn start() -> Server {
-        let mut command = Command::new(program());
-        let mut child = command.args(["--addr", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let addr = line.trim().strip_prefix("listening on ").expect("the line that says where").to_owned();
-        Server { child, stdout, addr }
-    }
-
-    fn connect(&self) -> BufReader<TcpStream> {
-        let stream = TcpStream::connect(&self.addr).unwrap();
-        stream.set_read_timeout(Some(HANGS)).unwrap();
-        BufReader::new(stream)
-    }
-
     fn fds(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
@@ -90,25 +52,6 @@ impl Server {
             assert!(since.elapsed() < HANGS, "{} descriptors are open, {count} were", self.fds());
             std::thread::sleep(Duration::from_millis(5));
         }
-    }
-
-    fn terminate(&self) {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
-    }
-
-    /// The exit status, and the rest of what it said.
-    fn ended(&mut self) -> (Option<i32>, String) {
-        let mut said = String::new();
-        self.stdout.read_to_string(&mut said).unwrap();
-        (self.child.wait().unwrap().code(), said)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // One that has ended needs neither.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -143,7 +86,7 @@ fn response(stream: &mut impl BufRead) -> (u16, String) {
 
 #[test]
 fn a_connection_is_kept_for_one_request_after_the_other() {
-    let server = Server::start();
+    let server = start();
     let mut stream = server.connect();
     for _ in 0..3 {
         ask(&mut stream, "/");
@@ -155,7 +98,7 @@ fn a_connection_is_kept_for_one_request_after_the_other() {
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
-    let server = Server::start();
+    let server = start();
     let mut stream = server.connect();
     let paths = ["/sleep/30", "/", "/sleep/1", "/sleep/0"];
     for path in paths {
@@ -167,7 +110,7 @@ fn pipelined_requests_are_answered_in_order() {
 
 #[test]
 fn a_client_that_ends_its_half_is_still_answered() {
-    let server = Server::start();
+    let server = start();
     let mut stream = server.connect();
     stream.get_mut().write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
     assert_eq!(response(&mut stream).0, 200);
@@ -181,7 +124,7 @@ fn a_handler_connects_elsewhere() {
     let line = std::thread::spawn(move || {
         other.accept().unwrap().0.write_all(b"it is late\nand more").unwrap();
     });
-    let server = Server::start();
+    let server = start();
     let mut stream = server.connect();
     ask(&mut stream, &format!("/time/127.0.0.1/{port}"));
     assert_eq!(response(&mut stream), (200, "it is late\n".to_owned()));
@@ -197,7 +140,7 @@ fn http_2_with_prior_knowledge_is_served_on_the_same_port() {
         eprintln!("SKIPPED: no curl on this machine");
         return;
     }
-    let server = Server::start();
+    let server = start();
     // A connection each: curl 7 cannot use one again with prior knowledge.
     for (path, body) in [("/", "Hello, World!\n"), ("/sleep/20", "slept 20 ms\n")] {
         let mut curl = Command::new("curl");
@@ -220,7 +163,7 @@ fn http_2_with_prior_knowledge_is_served_on_the_same_port() {
 
 /// wrk, where it is installed, for so many seconds: no error, and every descriptor comes back.
 fn wrk_sees_no_error(seconds: u32) {
-    let server = Server::start();
+    let server = start();
     let before = server.idle_fds();
     let load = Command::new("wrk")
         .args(["-t1", "-c64", &format!("-d{seconds}s"), &format!("http://{}/", server.addr)])
@@ -246,7 +189,7 @@ fn wrk_sees_no_error_for_a_minute() {
 #[test]
 #[ignore = "the slow job: a minute"]
 fn curl_by_http_2_sees_no_error_for_a_minute() {
-    let server = Server::start();
+    let server = start();
     let (before, start, mut asked) = (server.idle_fds(), Instant::now(), 0);
     while start.elapsed() < Duration::from_secs(60) {
         let url = format!("http://{}/", server.addr);
@@ -264,7 +207,7 @@ fn curl_by_http_2_sees_no_error_for_a_minute() {
 #[test]
 fn sigterm_answers_what_runs_and_closes_what_idles() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut server = Server::start();
+    let mut server = start();
     let (mut silent, mut idle, mut slow) = (server.connect(), server.connect(), server.connect());
     ask(&mut idle, "/");
     assert_eq!(response(&mut idle).0, 200);
@@ -272,7 +215,7 @@ fn sigterm_answers_what_runs_and_closes_what_idles() {
     // Its handler runs, and waits for the line.
     let (mut handler, _) = other.accept().unwrap();
     let signalled = Instant::now();
-    server.terminate();
+    server.signal(Signal::SIGTERM);
     for stream in [&mut idle, &mut silent] {
         assert_eq!(stream.read(&mut [0; 10]).unwrap(), 0, "an idle connection is closed");
     }

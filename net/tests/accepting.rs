@@ -3,16 +3,14 @@
 mod common;
 
 use std::{
-    cell::RefCell,
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream as StdStream},
     process::Stdio,
-    rc::Rc,
     thread,
     time::{Duration, Instant},
 };
 
-use common::{blocking_echo, child_command, echo, in_own_process, is_child, open_fds};
+use common::{blocking_echo, child, echo, in_own_process, is_child, open_fds, reports, until};
 use corio_net::{Server, TcpListener, open_connection, start_server};
 use corio_runtime::{
     run, set_exception_handler,
@@ -29,15 +27,11 @@ const STARVED: &str = "i1_a_server_without_descriptors_waits_quietly_and_serves_
 fn starved_server() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     run(async {
-        let reports = Rc::new(RefCell::new(Vec::new()));
-        let heard = reports.clone();
-        set_exception_handler(move |context| heard.borrow_mut().push(context.to_string()));
+        let reports = reports();
         let server = start_server("127.0.0.1:0", echo).await.unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, open_fds() as u64 + 20, hard).unwrap();
         println!("{}", server.local_addr().unwrap());
-        while reports.borrow().is_empty() {
-            sleep(Duration::from_millis(5)).await;
-        }
+        until(|| !reports.borrow().is_empty()).await;
         let cpu = || Duration::from(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).unwrap());
         let (cpu_before, before, logged) = (cpu(), Instant::now(), reports.borrow().len());
         sleep(Duration::from_secs(3)).await;
@@ -57,7 +51,7 @@ fn i1_a_server_without_descriptors_waits_quietly_and_serves_all_in_the_end() {
     if is_child(STARVED) {
         return starved_server();
     }
-    let mut server = child_command(STARVED).stdout(Stdio::piped()).spawn().unwrap();
+    let mut server = child(STARVED).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
     let addr: SocketAddr = lines.find_map(|line| line.rsplit(' ').next()?.parse().ok()).unwrap();
     let mut clients: Vec<StdStream> = (0..120).map(|_| StdStream::connect(addr).unwrap()).collect();
@@ -96,8 +90,7 @@ fn a1_cancelled_accepts_lose_no_client() {
             served += 1;
         }
         clients.join().unwrap();
-        sleep(Duration::from_millis(5)).await;
-        assert_eq!(open_fds(), before);
+        until(|| open_fds() == before).await;
     });
 }
 
@@ -147,9 +140,7 @@ fn srv_13_reuse_port_lets_two_servers_share() {
 #[test]
 fn str_48_a_handler_that_fails_or_panics_is_reported_and_the_server_goes_on() {
     run(async {
-        let reports = Rc::new(RefCell::new(Vec::new()));
-        let heard = reports.clone();
-        set_exception_handler(move |context| heard.borrow_mut().push(context.to_string()));
+        let reports = reports();
         let server = start_server("127.0.0.1:0", |mut reader, mut writer| async move {
             match &reader.readexactly(1).await?[..] {
                 b"e" => Err(io::Error::other("the handler's own error")),
@@ -268,6 +259,7 @@ fn max_connections_makes_the_next_one_wait() {
             open.push((reader, writer));
         }
         let (mut third, _writer) = open.pop().unwrap();
+        until(|| server.connections() == 2).await;
         assert!(timeout(Duration::from_millis(20), third.readexactly(1)).await.is_err());
         assert_eq!(server.connections(), 2);
         open.pop();

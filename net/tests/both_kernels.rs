@@ -1,5 +1,7 @@
 //! The same programs on both kernels: io_uring, and the simulator with many seeds and faults.
 
+mod common;
+
 use std::{
     cell::{Cell, RefCell},
     io,
@@ -7,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corio_net::{ReadError, Server, StreamReader, StreamWriter, TcpListener, open_connection, start_server};
+use common::{echo, pattern};
+use corio_net::{ReadError, Server, StreamWriter, TcpListener, open_connection, start_server};
 use corio_runtime::{
     Backend, Faults, Runner, create_task, metrics, set_exception_handler,
     time::{self, sleep, timeout},
@@ -38,20 +41,6 @@ fn every_fault() -> Faults {
         .lose_more(0.2)
         .enobufs(0.2)
         .cq_capacity(3)
-}
-
-async fn echo(mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<()> {
-    loop {
-        let data = reader.read(256 * 1024).await?;
-        if data.is_empty() {
-            return Ok(());
-        }
-        writer.write_all(data).await?;
-    }
-}
-
-fn pattern(len: usize, salt: usize) -> Vec<u8> {
-    (0..len).map(|i| (i.wrapping_mul(31) ^ (i >> 8) ^ salt) as u8).collect()
 }
 
 #[test]

@@ -15,7 +15,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{Rng, Sequence, allow_fds, in_own_process, join_all, open_fds, reset_on_close, std_listener};
+use common::{
+    Rng, Sequence, allow_fds, echo, in_own_process, join_all, open_fds, pattern, reset_on_close, std_listener,
+};
 use corio_net::{
     Chunk, ReadError, StreamReader, StreamWriter, TcpListener, TcpStream, open_connection, start_server,
 };
@@ -30,14 +32,10 @@ use nix::sys::socket::{self, Backlog, SockaddrIn, setsockopt, sockopt};
 const HANG: Duration = Duration::from_secs(60);
 const BURST: usize = 200;
 
-fn pattern(client: usize) -> Vec<u8> {
-    (0..20_000usize).map(|i| (i * 31 + client * 7 + i / 256) as u8).collect()
-}
-
 /// Sends everything between the two barriers, and wants it back.
 fn burst_client(addr: SocketAddr, client: usize, barrier: &Barrier) {
     let mut stream = StdStream::connect(addr).unwrap();
-    let data = pattern(client);
+    let data = pattern(20_000, client);
     barrier.wait();
     stream.write_all(&data).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -100,16 +98,6 @@ async fn echo_client(addr: SocketAddr, number: usize, connected: Rc<Cell<usize>>
         writer.write_all(&data).await.unwrap();
         let back = timeout(HANG, reader.readexactly(data.len())).await.unwrap().unwrap();
         assert_eq!(back, &data[..]);
-    }
-}
-
-async fn echo(mut reader: StreamReader, mut writer: StreamWriter) -> std::io::Result<()> {
-    loop {
-        let data = reader.read(65536).await?;
-        if data.is_empty() {
-            return Ok(());
-        }
-        writer.write_all(data).await?;
     }
 }
 

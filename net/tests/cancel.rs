@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use common::{Rng, Sequence, in_own_process, join_all, open_fds, std_listener, write_sequence_until_closed};
+use common::{
+    Rng, Sequence, in_own_process, join_all, number, open_fds, std_listener, write_sequence_until_closed,
+};
 use corio_net::{StreamReader, StreamWriter, TcpListener, TcpStream, open_connection};
 use corio_runtime::{create_task, metrics, time::timeout};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -101,7 +103,21 @@ fn a1_a_dropped_accept_leaves_the_connection_to_the_next() {
     });
 }
 
-const ATTEMPTS: usize = 50_000;
+/// Attempts, and those of them that found something.
+#[derive(Default)]
+struct Found(usize, usize);
+
+impl Found {
+    /// Many are wanted, and enough of either kind, however fast the machine is.
+    fn wants_more(&self) -> bool {
+        self.0 < 50_000 || self.1 < 100 || self.0 - self.1 < 100
+    }
+
+    fn count(&mut self, found: bool) {
+        self.0 += 1;
+        self.1 += usize::from(found);
+    }
+}
 
 /// One attempt with a deadline: whether it brought something.
 async fn attempt(reader: &mut StreamReader, rng: &mut Rng, sequence: &mut Sequence) -> bool {
@@ -143,11 +159,10 @@ fn a3_reads_that_time_out_lose_no_byte() {
     let peer = thread::spawn(move || write_sequence_until_closed(listener.accept().unwrap().0, 7));
     corio_runtime::run(async {
         let (mut reader, _writer) = open_connection(addr).await.unwrap();
-        let (mut rng, mut sequence, mut found) = (Rng::new(1), Sequence::default(), 0);
-        for _ in 0..ATTEMPTS {
-            found += usize::from(attempt(&mut reader, &mut rng, &mut sequence).await);
+        let (mut rng, mut sequence, mut found) = (Rng::new(1), Sequence::default(), Found::default());
+        while found.wants_more() {
+            found.count(attempt(&mut reader, &mut rng, &mut sequence).await);
         }
-        assert!(found > 100 && found < ATTEMPTS, "{found} of {ATTEMPTS} found something");
         sequence.expect(&reader.readexactly(100_000).await.unwrap());
     });
     peer.join().unwrap();
@@ -159,15 +174,15 @@ fn a3_reads_into_owned_buffers_that_time_out_lose_no_byte() {
     let peer = thread::spawn(move || write_sequence_until_closed(listener.accept().unwrap().0, 8));
     corio_runtime::run(async {
         let mut stream = TcpStream::connect(addr).await.unwrap();
-        let (mut rng, mut sequence, mut found) = (Rng::new(2), Sequence::default(), 0);
-        for _ in 0..ATTEMPTS {
+        let (mut rng, mut sequence, mut found) = (Rng::new(2), Sequence::default(), Found::default());
+        while found.wants_more() {
             let buf = vec![0xAA; 1 + rng.below(3000)];
-            if let Ok((n, buf)) = timeout(rng.micros(), stream.read(buf)).await {
+            let read = timeout(rng.micros(), stream.read(buf)).await;
+            found.count(read.is_ok());
+            if let Ok((n, buf)) = read {
                 sequence.expect(&buf[..n.unwrap()]);
-                found += 1;
             }
         }
-        assert!(found > 100 && found < ATTEMPTS, "{found} of {ATTEMPTS} found something");
         // What was under way when it became a stream is there as well.
         if let Ok((n, buf)) = timeout(Duration::ZERO, stream.read(vec![0; 10])).await {
             sequence.expect(&buf[..n.unwrap()]);
@@ -289,13 +304,6 @@ fn a5_the_timer_of_a_dropped_timeout_does_not_hit_the_next_read() {
     });
 }
 
-/// What waits in the reader, by its debug text.
-fn buffered(reader: &StreamReader) -> usize {
-    let text = format!("{reader:?}");
-    let digits: String = text.chars().skip_while(|c| !c.is_ascii_digit()).collect();
-    digits.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
-}
-
 #[test]
 fn a3_after_a_dropped_read_the_limit_holds_again() {
     const LIMIT: usize = 64 << 10;
@@ -313,7 +321,7 @@ fn a3_after_a_dropped_read_the_limit_holds_again() {
                 peer
             });
             let peer = join_all(vec![sender]).await;
-            let waiting = buffered(&reader);
+            let waiting = number(&reader, "buffered");
             assert!(waiting <= 3 * LIMIT, "{waiting} bytes wait for a reader that went away ({wanted})");
             let mut sequence = Sequence::default();
             sequence.expect(&reader.readexactly(500_000).await.unwrap());

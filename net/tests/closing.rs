@@ -4,21 +4,17 @@ mod common;
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{Shutdown, TcpListener as StdListener, TcpStream as StdStream},
+    net::{Shutdown, TcpStream as StdStream},
     thread,
     time::Duration,
 };
 
-use common::{echo, in_own_process, pattern, reset, shrink_send_buffer};
-use corio_net::{ReadError, StreamReader, StreamWriter, TcpStream, open_connection, start_server};
+use common::{
+    echo, in_own_process, join, open_fds, pattern, read_all, reset, shrink_send_buffer, std_listener,
+    with_peer,
+};
+use corio_net::{ReadError, TcpStream, open_connection, start_server};
 use corio_runtime::{Runner, run, time::sleep};
-
-/// A connection of ours, and its blocking other end.
-async fn with_peer() -> (StreamReader, StreamWriter, StdStream) {
-    let listener = StdListener::bind("127.0.0.1:0").unwrap();
-    let (reader, writer) = open_connection(listener.local_addr().unwrap()).await.unwrap();
-    (reader, writer, listener.accept().unwrap().0)
-}
 
 #[test]
 fn e1_close_with_a_receive_pending_sends_fin() {
@@ -37,18 +33,11 @@ fn e1_close_with_a_receive_pending_sends_fin() {
 #[test]
 fn e1_a_dropped_writer_flushes_then_ends() {
     run(async {
-        let (_reader, mut writer, mut peer) = with_peer().await;
+        let (_reader, mut writer, peer) = with_peer().await;
         let message = pattern(3_000_000, 1);
         writer.write(message.clone()).unwrap();
         drop(writer);
-        let read = thread::spawn(move || {
-            let mut all = Vec::new();
-            peer.read_to_end(&mut all).map(|_| all)
-        });
-        while !read.is_finished() {
-            sleep(Duration::from_millis(1)).await;
-        }
-        assert!(read.join().unwrap().unwrap() == message);
+        assert!(join(read_all(peer)).await.unwrap() == message);
     });
 }
 
@@ -77,12 +66,11 @@ fn e3_either_side_can_end_its_half_first() {
         writer.write_eof().unwrap();
         writer.write_eof().expect("a second end changes nothing");
         let mut got = String::new();
-        let (got, mut peer) = thread::spawn(move || {
+        let read = thread::spawn(move || {
             peer.read_to_string(&mut got).unwrap();
             (got, peer)
-        })
-        .join_on_loop()
-        .await;
+        });
+        let (got, mut peer) = join(read).await;
         assert_eq!(got, "ours");
         peer.write_all(b"theirs").unwrap();
         drop(peer);
@@ -98,20 +86,6 @@ fn e3_either_side_can_end_its_half_first() {
         (&peer).read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "still open");
     });
-}
-
-/// Lets the loop run while a thread does.
-trait JoinOnLoop<T> {
-    async fn join_on_loop(self) -> T;
-}
-
-impl<T> JoinOnLoop<T> for thread::JoinHandle<T> {
-    async fn join_on_loop(self) -> T {
-        while !self.is_finished() {
-            sleep(Duration::from_millis(1)).await;
-        }
-        self.join().unwrap()
-    }
 }
 
 #[test]
@@ -187,15 +161,11 @@ fn e4_writing_to_a_closed_peer_never_kills_the_process() {
 #[test]
 fn d4_a_small_send_buffer_cuts_sends_and_no_byte_is_lost() {
     run(async {
-        let listener = StdListener::bind("127.0.0.1:0").unwrap();
-        let ours = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (listener, addr) = std_listener().unwrap();
+        let ours = StdStream::connect(addr).unwrap();
         shrink_send_buffer(&ours);
         let (_reader, mut writer) = TcpStream::try_from(ours).unwrap().into_streams();
-        let mut peer = listener.accept().unwrap().0;
-        let read = thread::spawn(move || {
-            let mut all = Vec::new();
-            peer.read_to_end(&mut all).map(|_| all)
-        });
+        let read = read_all(listener.accept().unwrap().0);
         let body = pattern(8 << 20, 3);
         // Copied, owned and mixed pieces.
         writer.write_all(&body[..1000]).await.unwrap();
@@ -203,22 +173,21 @@ fn d4_a_small_send_buffer_cuts_sends_and_no_byte_is_lost() {
         writer.writelines([&body[5_000_000..5_000_010], &body[5_000_010..]]).unwrap();
         writer.close();
         writer.wait_closed().await.unwrap();
-        assert!(read.join_on_loop().await.unwrap() == body);
+        assert!(join(read).await.unwrap() == body);
     });
 }
 
 #[test]
 fn an_abort_resets_although_data_is_unsent() {
     run(async {
-        let (mut reader, mut writer, mut peer) = with_peer().await;
+        let (mut reader, mut writer, peer) = with_peer().await;
         writer.write(vec![0; 20 << 20]).unwrap();
         corio_runtime::yield_now().await;
         writer.abort();
         assert!(writer.is_closing() && writer.write(b"x").is_err());
         writer.wait_closed().await.unwrap();
         assert!(reader.read(1).await.is_ok_and(|rest| rest.is_empty()));
-        let ended = thread::spawn(move || peer.read_to_end(&mut Vec::new())).join_on_loop().await;
-        assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(join(read_all(peer)).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     });
 }
 
@@ -246,7 +215,7 @@ fn b1_b2_loops_dropped_in_mid_flight_leave_no_descriptor() {
     let mut before = 0;
     for round in 0..300 {
         if round == 10 {
-            before = common::open_fds();
+            before = open_fds();
         }
         let mut runner = Runner::new().unwrap();
         let kept = runner.run(async {
@@ -273,7 +242,7 @@ fn b1_b2_loops_dropped_in_mid_flight_leave_no_descriptor() {
             drop(kept);
         }
     }
-    assert_eq!(common::open_fds(), before);
+    assert_eq!(open_fds(), before);
 }
 
 /// What is written behind a send that waits for the peer goes out as that send completes, amid a turn. Whoever

@@ -1,6 +1,6 @@
 //! Connecting and looking up: the CON rows of the asyncio conformance list.
 
-mod peers;
+mod common;
 
 use std::{
     io::ErrorKind,
@@ -8,9 +8,9 @@ use std::{
     time::Duration,
 };
 
+use common::{in_own_process, open_fds, run, until};
 use corio_net::{Connection, TcpListener, TcpStream, ToSocketAddrs, open_connection, resolve, start_server};
 use corio_runtime::time::timeout;
-use peers::{in_own_process, run};
 
 /// An address of this machine that nobody listens on.
 fn refusing() -> SocketAddr {
@@ -98,16 +98,15 @@ fn con_06_no_descriptor_is_left_behind() {
         return;
     }
     run(async {
-        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
         let _ = open_connection(refusing()).await;
-        let before = open();
+        let before = open_fds();
         for _ in 0..20 {
             assert!(open_connection([refusing(), refusing()]).await.is_err());
             // Nobody answers there (RFC 5737), or the network is unreachable.
             let silent = open_connection("192.0.2.1:9");
             let _ = timeout(Duration::from_millis(1), silent).await;
         }
-        peers::until(|| open() == before).await;
+        until(|| open_fds() == before).await;
     });
 }
 
@@ -192,7 +191,7 @@ fn con_06_a_silent_address_has_a_head_start_only() {
         nix::sys::socket::listen(&full, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
         let silent = full.local_addr().unwrap();
         let mut filling = Vec::new();
-        while let Ok(stream) = std::net::TcpStream::connect_timeout(&silent, Duration::from_millis(50)) {
+        while let Ok(stream) = std::net::TcpStream::connect_timeout(&silent, Duration::from_secs(1)) {
             filling.push(stream);
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -5,7 +5,6 @@ mod common;
 use std::{
     cell::RefCell,
     io::{Read, Write},
-    net::{TcpListener as StdListener, TcpStream as StdStream},
     pin::{Pin, pin},
     rc::Rc,
     sync::{Arc, Mutex},
@@ -14,7 +13,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use corio_net::{Server, StreamReader, StreamWriter, connect_write_pipe, open_connection, start_server};
+use common::with_peer;
+use corio_net::{Server, StreamWriter, connect_write_pipe, start_server};
 use corio_runtime::{
     Runner, call_soon, create_task, run,
     time::{sleep, timeout},
@@ -34,12 +34,6 @@ impl<F: FnMut()> Drop for Owner<F> {
     fn drop(&mut self) {
         self.1();
     }
-}
-
-async fn with_peer() -> (StreamReader, StreamWriter, StdStream) {
-    let listener = StdListener::bind("127.0.0.1:0").unwrap();
-    let (reader, writer) = open_connection(listener.local_addr().unwrap()).await.unwrap();
-    (reader, writer, listener.accept().unwrap().0)
 }
 
 /// The writer, within reach of destructors, which must be `Send`: its loop is this thread's.

@@ -7,7 +7,7 @@ use std::{
     process::Stdio,
 };
 
-use common::{child_command, echo, is_child, pattern};
+use common::{child, echo, is_child, pattern};
 use corio_net::{open_connection, start_server};
 use corio_runtime::{create_task, metrics, run};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -34,7 +34,7 @@ fn ten_thousand_connections_are_open_and_echo_at_once() {
             server.serve_forever().await.unwrap();
         });
     }
-    let mut server = child_command(TEN_THOUSAND).stdout(Stdio::piped()).spawn().unwrap();
+    let mut server = child(TEN_THOUSAND).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
     let addr: std::net::SocketAddr = lines.find_map(|line| line.rsplit(' ').next()?.parse().ok()).unwrap();
     run(async {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use common::{in_own_process, open_fds, pattern};
+use common::{in_own_process, open_fds, pattern, until};
 use corio_net::{
     StreamReader, StreamWriter, connect_read_pipe, connect_read_pipe_with_limit, connect_write_pipe,
 };
@@ -147,7 +147,8 @@ fn sub_35_a_dropped_reader_closes_its_end() {
                 assert!(timeout(Duration::from_millis(2), reader.read(1)).await.is_err());
             }
             drop(reader);
-            sleep(Duration::from_millis(1)).await;
+            // Ours is still open.
+            until(|| open_fds() == fds + 1).await;
             let error = File::from(std::os::fd::OwnedFd::from(write)).write_all(b"x").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::BrokenPipe);
         }

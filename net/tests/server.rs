@@ -1,6 +1,6 @@
 //! Servers: the SRV rows of the asyncio conformance list, and running out of descriptors.
 
-mod peers;
+mod common;
 
 use std::{
     cell::Cell,
@@ -12,6 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use common::{
+    assert_passed, child, echo, in_own_process, is_child, join, open_fds, read_all, reports, run, until,
+};
 use corio_net::{Server, StreamReader, StreamWriter, TcpListener, open_connection, start_server};
 use corio_runtime::{
     create_task,
@@ -19,19 +22,8 @@ use corio_runtime::{
     yield_now,
 };
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
-use peers::{assert_passed, child, in_own_process, is_child, join, read_all, reports, run, until};
 
 const HOST: &str = "127.0.0.1:0";
-
-async fn echo(mut reader: StreamReader, mut writer: StreamWriter) -> std::io::Result<()> {
-    loop {
-        let data = reader.read(4096).await?;
-        if data.is_empty() {
-            return Ok(());
-        }
-        writer.write_all(data).await?;
-    }
-}
 
 async fn assert_echo(reader: &mut StreamReader, writer: &mut StreamWriter) {
     writer.write(b"xxx").unwrap();
@@ -203,13 +195,12 @@ fn srv_20_21_addresses_that_cannot_be_listened_on() {
         return;
     }
     run(async {
-        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-        let before = open();
+        let before = open_fds();
         // An address of nobody (RFC 5737).
         let error = start_server("192.0.2.1:0", echo).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
         assert!(error.to_string().contains("192.0.2.1:0"), "{error}");
-        assert_eq!(open(), before);
+        assert_eq!(open_fds(), before);
         for text in ["", ":0", "localhost", "localhost:x", "127.0.0.1:65536"] {
             let error = start_server(text, echo).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}: {error}");
@@ -303,6 +294,7 @@ fn shutdown_resets_what_does_not_end() {
         assert_echo(&mut r1, &mut w1).await;
         assert_echo(&mut r2, &mut w2).await;
         w1.close();
+        until(|| server.connections() == 1).await;
         assert_eq!(server.shutdown(Duration::from_millis(100)).await.cut, 1);
         assert_eq!(r2.read(1).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
         server.wait_closed().await;
@@ -394,7 +386,7 @@ fn starved_server() {
             echo(reader, writer)
         });
         let server = server.await.unwrap();
-        let used = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+        let used = open_fds() as u64;
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, used + 20, hard).unwrap();
         println!("PORT {}", server.local_addr().unwrap().port());

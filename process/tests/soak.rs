@@ -1,14 +1,14 @@
 //! Children by the thousand: no zombie, no lost status, no leaked descriptor; and what others do to them.
 
-#[path = "../../net/tests/common/mod.rs"]
-mod common;
+#[path = "../../runtime/tests/common/shared.rs"]
+mod shared;
 
 use std::{io::ErrorKind, time::Duration};
 
-use common::{in_own_process, open_fds};
 use corio_process::{Command, Process, Stdio, create_subprocess_exec, create_subprocess_shell};
 use corio_runtime::{create_task, gather, run, time::sleep, yield_now};
 use nix::sys::resource::{Resource, setrlimit};
+use shared::{in_own_process, open_fds};
 
 /// Children of this process, zombies included.
 fn children() -> usize {
@@ -113,10 +113,9 @@ fn k1_i1_without_descriptors_spawning_says_so_and_leaves_nothing_behind() {
     }
     run(async {
         let mut command = Command::new("true");
-        command.stdin(Stdio::Pipe).stdout(Stdio::Pipe).stderr(Stdio::Pipe);
         drop(command.spawn().await.unwrap().wait().await);
-        sleep(Duration::from_millis(5)).await;
         let before = open_fds();
+        command.stdin(Stdio::Pipe).stdout(Stdio::Pipe).stderr(Stdio::Pipe);
         // Every number of descriptors that is too small for a child fails in one way or another.
         let mut refused = 0;
         for room in 0..16 {

@@ -12,6 +12,7 @@ use std::{
     thread,
 };
 
+use common::until;
 use corio_runtime::{
     ConcurrentError, Core, Cores, Runner, create_task, current_core, handle, metrics, run,
     run_coroutine_threadsafe, run_on_cores, run_per_core,
@@ -132,17 +133,18 @@ impl Drop for CountOnDrop {
 
 /// Runs two cores, one of which panics; what the panic said.
 fn panic_on(index: usize, at_once: bool) -> String {
-    let ended = Arc::new(AtomicUsize::new(0));
+    let (begun, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let counted = ended.clone();
     let caught = catch_unwind(|| {
         run_per_core(Cores::Count(3), move |core: Core| {
             assert!(!(at_once && core.index() == index), "core {index} panics at once");
-            let ended = counted.clone();
+            let (begun, ended) = (begun.clone(), counted.clone());
             async move {
                 if core.index() == index {
-                    sleep(Duration::from_millis(5)).await;
+                    until(|| begun.load(Ordering::SeqCst) == 2).await;
                     panic!("core {index} panics");
                 }
+                begun.fetch_add(1, Ordering::SeqCst);
                 let _count = CountOnDrop(ended.clone());
                 // Cleanups are awaited although the core is cancelled.
                 let cleanup = || async move {

@@ -4,7 +4,7 @@ mod common;
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use common::{Log, OnDrop, ms, on_both, on_sim, turns};
+use common::{Log, OnDrop, ms, on_both, on_sim, turns, until};
 use corio_runtime::{
     Task, TaskError, TryGatherError, all_tasks, as_completed, create_task, gather, shield, shield_future,
     time::{self, sleep, timeout},
@@ -345,7 +345,7 @@ fn gath_40_gath_41_a_shield_of_a_gather_and_a_gather_of_shields() {
         };
         drop(timeout(Duration::ZERO, shield_future(gather(children()))).await);
         drop(timeout(Duration::ZERO, gather(children().map(shield_future))).await);
-        sleep(ms(5)).await;
+        until(|| log.get().len() == 4).await;
         let mut finished = log.get();
         finished.sort_unstable();
         assert_eq!(finished, [1, 1, 2, 2]);

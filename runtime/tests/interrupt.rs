@@ -6,11 +6,11 @@ mod common;
 use std::{
     io::{BufRead, BufReader, Read},
     os::unix::process::ExitStatusExt,
-    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdout, ExitStatus, Stdio},
     time::Duration,
 };
 
-use common::{is_child, ms, turns};
+use common::{child, is_child, ms, turns};
 use corio_runtime::{
     Cores, create_future, create_task, run, run_coroutine_threadsafe, run_per_core, time::sleep,
     with_cleanup, yield_now,
@@ -23,11 +23,7 @@ use nix::{
 
 /// The test again, alone on the main thread of a process of its own, once it has said "ready".
 fn started(test: &str) -> (Child, BufReader<ChildStdout>) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .env("CORIO_TEST_CHILD", test)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = child(test).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     while !line.contains("ready") {

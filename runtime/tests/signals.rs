@@ -144,7 +144,7 @@ fn ended_by(test: &str, signal: i32, ends: impl FnOnce()) {
         ends();
         unreachable!("the signal ends the process");
     }
-    let status = child(test).status;
+    let status = child(test).output().unwrap().status;
     assert_eq!(status.signal(), Some(signal), "{status:?}");
 }
 

@@ -94,7 +94,7 @@ fn gath_20_gath_21_gath_22_the_first_failure_ends_it() {
 #[test]
 fn gath_23_gath_24_a_timeout_is_no_error_and_cancels_nothing() {
     on_both(async || {
-        let tasks = vec![sleeper(1), sleeper(10_000)];
+        let tasks = vec![create_task(async { 1 }), sleeper(10_000)];
         let (done, pending) = wait(tasks, ReturnWhen::AllCompleted, Some(ms(10))).await;
         assert_eq!((done.len(), pending.len()), (1, 1));
         assert!(!pending[0].done() && !pending[0].cancelled());

@@ -1,47 +1,39 @@
-//! What the integration tests share: counts of the process, re-executed children, random numbers, a sequence.
-#![allow(dead_code, reason = "each test binary uses a part")]
+//! What the integration tests share: peers of the standard library, random numbers, a sequence.
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
+
+#[path = "../../../runtime/tests/common/shared.rs"]
+mod shared;
 
 use std::{
+    cell::RefCell,
+    fmt::Debug,
+    future::Future,
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
-    process::{Command, Output},
+    rc::Rc,
+    thread::JoinHandle,
     time::Duration,
 };
 
-use corio_net::{StreamReader, StreamWriter};
+use corio_net::{StreamReader, StreamWriter, open_connection};
+use corio_runtime::{set_exception_handler, time::timeout};
 use nix::sys::socket::{setsockopt, sockopt};
+pub(crate) use shared::*;
 
-/// Open descriptors of the process.
-pub(crate) fn open_fds() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
+/// A test that takes longer hangs.
+const HANGS: Duration = Duration::from_secs(20);
+
+/// Runs a loop, and fails if `main` hangs.
+pub(crate) fn run<F: Future>(main: F) -> F::Output {
+    corio_runtime::run(async { timeout(HANGS, main).await.expect("the test hangs") })
 }
 
-const CHILD: &str = "CORIO_TEST_CHILD";
-
-/// Whether this process is the child that runs `test` alone.
-pub(crate) fn is_child(test: &str) -> bool {
-    std::env::var(CHILD).is_ok_and(|name| name == test)
-}
-
-/// Runs `test` of this binary in a process of its own, where `is_child(test)` holds.
-pub(crate) fn child_command(test: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, test);
-    command
-}
-
-/// For tests that count or change something of the whole process. `true` in a process of its own; `false`
-/// in the usual one, once the other has succeeded.
-pub(crate) fn in_own_process(test: &str) -> bool {
-    if is_child(test) {
-        return true;
-    }
-    let output: Output = child_command(test).output().unwrap();
-    let said =
-        format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{test} failed in its own process ({}):\n{said}", output.status);
-    assert!(said.contains("1 passed"), "there is no test {test}:\n{said}");
-    false
+/// The reports to the running loop's exception handler from now on.
+pub(crate) fn reports() -> Rc<RefCell<Vec<String>>> {
+    let reports = Rc::new(RefCell::new(Vec::new()));
+    let heard = reports.clone();
+    set_exception_handler(move |context| heard.borrow_mut().push(context.to_string()));
+    reports
 }
 
 /// A small random number generator (xorshift64*).
@@ -138,12 +130,40 @@ pub(crate) fn reset_on_close(stream: &TcpStream) {
     setsockopt(stream, sockopt::Linger, &linger).unwrap();
 }
 
-/// Waits for threads, while the loop goes on.
-pub(crate) async fn join_all<T>(threads: Vec<std::thread::JoinHandle<T>>) -> Vec<T> {
-    while !threads.iter().all(std::thread::JoinHandle::is_finished) {
-        corio_runtime::time::sleep(Duration::from_millis(1)).await;
+/// A connection of ours, and its blocking other end.
+pub(crate) async fn with_peer() -> (StreamReader, StreamWriter, TcpStream) {
+    let (listener, addr) = std_listener().unwrap();
+    let (reader, writer) = open_connection(addr).await.unwrap();
+    (reader, writer, listener.accept().unwrap().0)
+}
+
+/// Reads all that a peer gets, on a thread.
+pub(crate) fn read_all(mut peer: TcpStream) -> JoinHandle<io::Result<Vec<u8>>> {
+    std::thread::spawn(move || {
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).map(|_| all)
+    })
+}
+
+/// Bytes that have arrived and were not read, or that wait to be sent: the number `name` in its `Debug`.
+pub(crate) fn number(stream: &impl Debug, name: &str) -> usize {
+    let text = format!("{stream:?}");
+    let number = text.split(&format!("{name}: Some(")).nth(1).and_then(|rest| rest.split(')').next());
+    number.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
+}
+
+/// Waits for a thread, while the loop goes on.
+pub(crate) async fn join<T>(thread: JoinHandle<T>) -> T {
+    until(|| thread.is_finished()).await;
+    thread.join().unwrap()
+}
+
+pub(crate) async fn join_all<T>(threads: Vec<JoinHandle<T>>) -> Vec<T> {
+    let mut values = Vec::new();
+    for thread in threads {
+        values.push(join(thread).await);
     }
-    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    values
 }
 
 pub(crate) fn pattern(len: usize, salt: usize) -> Vec<u8> {

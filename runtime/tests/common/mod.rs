@@ -1,5 +1,7 @@
-//! What the integration tests share: counts of the process, operations, and re-executed children.
-#![allow(dead_code, reason = "each test binary uses a part")]
+//! What the integration tests share: operations, wakers, runs on both kernels, logs.
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
+
+mod shared;
 
 use std::{
     cell::Cell,
@@ -8,7 +10,6 @@ use std::{
     net::Shutdown,
     os::{fd::OwnedFd, unix::net::UnixStream},
     pin::Pin,
-    process::{Command, Output},
     rc::Rc,
     sync::{
         Arc,
@@ -21,53 +22,7 @@ use corio_runtime::{
     fd::Fd,
     op::{Done, Operation, SockAddr, Sqe},
 };
-
-/// Open descriptors of the process.
-pub(crate) fn open_fds() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-/// Memory that the process occupies, in KiB.
-pub(crate) fn resident_kib() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4
-}
-
-const CHILD: &str = "CORIO_TEST_CHILD";
-
-/// Whether this process is the child that runs `test` alone.
-pub(crate) fn is_child(test: &str) -> bool {
-    std::env::var(CHILD).is_ok_and(|name| name == test)
-}
-
-/// Runs `test` again in a process of its own, where `is_child(test)` holds.
-pub(crate) fn child(test: &str) -> Output {
-    child_with(test, &[])
-}
-
-pub(crate) fn child_with(test: &str, environment: &[(&str, &str)]) -> Output {
-    let exe = std::env::current_exe().unwrap();
-    Command::new(exe)
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(CHILD, test)
-        .envs(environment.iter().copied())
-        .output()
-        .unwrap()
-}
-
-/// For tests that count or change something of the whole process. `true` in a process of its own; `false`
-/// in the usual one, once the other has succeeded.
-pub(crate) fn in_own_process(test: &str) -> bool {
-    if is_child(test) {
-        return true;
-    }
-    let output = child(test);
-    let said =
-        format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{test} failed in its own process ({}):\n{said}", output.status);
-    assert!(said.contains("1 passed"), "there is no test {test}:\n{said}");
-    false
-}
+pub(crate) use shared::*;
 
 /// A socket for operations, and its other end.
 pub(crate) fn pair() -> (Fd, UnixStream) {

@@ -1,0 +1,62 @@
+//! What the tests of all crates share: waiting, counts of the process, and re-executed children for those that count or
+//! change something of all of it.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::{
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use corio_runtime::time::{now, sleep};
+
+/// Waits until `done`. What takes a minute hangs.
+pub(crate) async fn until(mut done: impl FnMut() -> bool) {
+    let hangs = now() + Duration::from_secs(60);
+    while !done() {
+        assert!(now() < hangs, "the test hangs");
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Open descriptors of the process.
+pub(crate) fn open_fds() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Memory that the process occupies, in KiB.
+pub(crate) fn resident_kib() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4
+}
+
+const CHILD: &str = "CORIO_TEST_CHILD";
+
+/// Whether this process is the child that runs `test` alone.
+pub(crate) fn is_child(test: &str) -> bool {
+    std::env::var(CHILD).is_ok_and(|name| name == test)
+}
+
+/// What runs `test` again in a process of its own, where `is_child(test)` holds.
+pub(crate) fn child(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, test);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Fails unless the child ran `test` to its end.
+pub(crate) fn assert_passed(test: &str, output: &Output) {
+    let said =
+        format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{test} failed in its own process ({}):\n{said}", output.status);
+    assert!(said.contains("1 passed"), "there is no test {test}:\n{said}");
+}
+
+/// `true` in a process of its own; `false` in the usual one, once the other has succeeded.
+pub(crate) fn in_own_process(test: &str) -> bool {
+    if is_child(test) {
+        return true;
+    }
+    assert_passed(test, &child(test).output().unwrap());
+    false
+}
