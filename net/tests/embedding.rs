@@ -5,7 +5,6 @@ use std::{
     future::Future,
     io::{self, Read, Write},
     net::{TcpListener as StdListener, TcpStream as StdStream},
-    os::fd::AsFd,
     pin::pin,
     task::{Context, Waker},
     time::{Duration, Instant},
