@@ -120,22 +120,19 @@ impl Entered {
             assert!(free, "run() cannot be called from a running event loop");
             *current.borrow_mut() = Some(Rc::clone(lp));
         });
-        let entered = Entered(None);
-        lp.services.each(|service| service.entered());
-        entered
+        lp.enter_services();
+        Entered(None)
     }
 
     /// As `new`, also inside another loop's run: for a loop that closes there. `None` at the end of the
     /// thread.
     pub(crate) fn over(lp: &Rc<Loop>) -> Option<Entered> {
         let outer = CURRENT.try_with(|current| current.borrow_mut().replace(Rc::clone(lp))).ok()?;
-        // First of all, so that a panic of a service undoes it.
-        let entered = Entered(outer);
-        if let Some(outer) = &entered.0 {
-            outer.services.each(|service| service.left());
+        if let Some(outer) = &outer {
+            outer.leave_services();
         }
-        lp.services.each(|service| service.entered());
-        Some(entered)
+        lp.enter_services();
+        Some(Entered(outer))
     }
 }
 
@@ -144,10 +141,10 @@ impl Drop for Entered {
         let outer = self.0.take();
         let place = CURRENT.try_with(|current| std::mem::replace(&mut *current.borrow_mut(), outer.clone()));
         if let Ok(Some(left)) = place {
-            left.services.each(|service| service.left());
+            left.leave_services();
         }
         if let Some(outer) = outer {
-            outer.services.each(|service| service.entered());
+            outer.enter_services();
         }
     }
 }
@@ -191,6 +188,15 @@ impl Loop {
             lp.driver.submit(InFlight::Resident(Box::new(read)));
         }
         Ok(lp)
+    }
+
+    /// Tells every service, also after a panic of one: what another keeps for the running loop is in place.
+    fn enter_services(&self) {
+        self.services.each(|service| self.guard(None, || service.entered()));
+    }
+
+    fn leave_services(&self) {
+        self.services.each(|service| self.guard(None, || service.left()));
     }
 
     pub(crate) fn id(&self) -> LoopId {

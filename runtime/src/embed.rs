@@ -140,5 +140,6 @@ impl Loop {
             || !self.inbox.is_empty()
             || self.driver.submitted()
             || self.driver.wants_enter()
+            || self.services.any_wants_turn()
     }
 }

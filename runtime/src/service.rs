@@ -23,6 +23,12 @@ pub trait Service: Any {
     /// Called at the end of each turn, before everything queued is submitted.
     fn before_submit(&self) {}
 
+    /// Whether the end of a turn has something to do: a loop that another one drives wants one, then. Also called while
+    /// the loop is not the running one.
+    fn wants_turn(&self) -> bool {
+        false
+    }
+
     /// Whether the closing loop should wait (up to 5 s) for work in flight, such as unsent data.
     fn busy(&self) -> bool {
         false
@@ -124,9 +130,14 @@ impl Services {
         self.iter().any(|service| service.busy())
     }
 
+    pub(crate) fn any_wants_turn(&self) -> bool {
+        self.iter().any(|service| service.wants_turn())
+    }
+
+    /// Also what one of them makes meanwhile.
     #[inline(always)]
     fn iter(&self) -> impl Iterator<Item = &dyn Service> {
-        let made = self.by_index.iter().take(self.end.get());
-        made.filter_map(|cell| cell.get()).map(|service| &**service)
+        let made = self.by_index.iter().enumerate().take_while(|(index, _)| *index < self.end.get());
+        made.filter_map(|(_, cell)| cell.get()).map(|service| &**service)
     }
 }

@@ -160,6 +160,33 @@ fn a_silent_send_at_the_end_of_a_turn_completes_in_it_with_its_length() {
     });
 }
 
+/// Asks for a silent send at the end of a turn, of a service that it may be the first to use.
+struct AsksForASend(RefCell<Option<SilentOfHandle>>);
+
+impl Service for AsksForASend {
+    fn before_submit(&self) {
+        if let Some(send) = self.0.take() {
+            AT_TURN_END.with(|service| service.0.borrow_mut().push(send));
+        }
+    }
+}
+
+static ASKS_FOR_A_SEND: LoopLocal<AsksForASend> = LoopLocal::new(|| AsksForASend(RefCell::new(None)));
+
+#[test]
+fn a_service_that_is_made_at_the_end_of_a_turn_sees_that_end() {
+    // The indices, in this order.
+    run(async { ASKS_FOR_A_SEND.with(|_| AT_TURN_END.with(|_| ())) });
+    run(async {
+        let (fd, _peer) = pair();
+        let (resolver, sent) = create_future();
+        let send = SilentOfHandle(Silent { fd, data: vec![1; 10] }, resolver);
+        ASKS_FOR_A_SEND.with(|service| service.0.replace(Some(send)));
+        sleep(Duration::from_millis(1)).await;
+        assert!(sent.done());
+    });
+}
+
 #[test]
 fn a6_a_key_of_a_closed_loop_cancels_nothing_on_the_next() {
     let (fd, _peer) = pair();

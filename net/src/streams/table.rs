@@ -373,6 +373,10 @@ impl Streams {
 }
 
 impl Streams {
+    fn wants_turn(&self) -> bool {
+        !self.dirty.borrow().is_empty() || !self.due.borrow().is_empty()
+    }
+
     fn busy(&self) -> bool {
         let busy =
             |place: &Place| matches!(place, Place::Taken(slot) if slot.fd.is_some() && slot.send.busy());
@@ -399,7 +403,7 @@ impl Share {
     }
 }
 
-/// All but `entered` are called while the loop is the running one.
+/// All but `entered` and `wants_turn` are called while the loop is the running one.
 impl Service for Share {
     fn entered(&self) {
         let _ = RUNNING.try_with(|running| running.swap(&self.0));
@@ -414,6 +418,14 @@ impl Service for Share {
             streams.flush();
             streams.arm_due();
         });
+    }
+
+    fn wants_turn(&self) -> bool {
+        // Only one of the two is this loop's.
+        match self.0.home.get() {
+            Some(_) => self.0.wants_turn(),
+            None => RUNNING.try_with(Streams::wants_turn).unwrap_or(false),
+        }
     }
 
     fn busy(&self) -> bool {

@@ -325,6 +325,10 @@ mod tests {
                 }
             }
             assert_eq!(timers.armed(), oracle.len());
+            let nearest = oracle.iter().map(|(deadline, ..)| *deadline).min();
+            assert!(timers.look_at() <= nearest && timers.look_at().is_some() == nearest.is_some());
+            let counted = timers.slots.iter().filter(|slot| slot.queued.is_some()).count();
+            assert_eq!(timers.heap.len(), counted + timers.orphans);
         }
     }
 }
