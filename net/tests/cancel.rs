@@ -13,10 +13,14 @@ use std::{
 };
 
 use common::{
-    Rng, Sequence, in_own_process, join_all, number, open_fds, std_listener, write_sequence_until_closed,
+    Rng, Sequence, in_own_process, join, join_all, number, open_fds, std_listener, until,
+    write_sequence_until_closed,
 };
 use corio_net::{StreamReader, StreamWriter, TcpListener, TcpStream, open_connection};
-use corio_runtime::{create_task, metrics, time::timeout};
+use corio_runtime::{
+    create_task, metrics,
+    time::{sleep, timeout},
+};
 use nix::sys::socket::{setsockopt, sockopt};
 
 const CLIENTS: u16 = 300;
@@ -307,25 +311,24 @@ fn a5_the_timer_of_a_dropped_timeout_does_not_hit_the_next_read() {
 #[test]
 fn a3_after_a_dropped_read_the_limit_holds_again() {
     const LIMIT: usize = 64 << 10;
+    const SENT: usize = 8 << 20;
     for wanted in [1, 100_000, 64 << 20] {
         let (listener, addr) = std_listener().unwrap();
         corio_runtime::run(async {
             let (mut reader, _writer) = open_connection(addr).await.unwrap();
             let (mut peer, _) = listener.accept().unwrap();
             assert!(timeout(Duration::from_millis(1), reader.readexactly(wanted)).await.is_err());
-            peer.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
-            let sender = thread::spawn(move || {
-                let mut sequence = Sequence::default();
-                // It stops where nobody takes anything any more.
-                while sequence.at < 32 << 20 && peer.write_all(&sequence.take(64 << 10)).is_ok() {}
-                peer
-            });
-            let peer = join_all(vec![sender]).await;
-            let waiting = number(&reader, "buffered");
+            let sender = thread::spawn(move || peer.write_all(&Sequence::default().take(SENT)).unwrap());
+            until(|| number(&reader, "buffered") > 0).await;
+            // Until nothing comes any more.
+            let (mut waiting, mut before) = (1, 0);
+            while waiting != before {
+                sleep(Duration::from_millis(100)).await;
+                (waiting, before) = (number(&reader, "buffered"), waiting);
+            }
             assert!(waiting <= 3 * LIMIT, "{waiting} bytes wait for a reader that went away ({wanted})");
-            let mut sequence = Sequence::default();
-            sequence.expect(&reader.readexactly(500_000).await.unwrap());
-            drop(peer);
+            Sequence::default().expect(&reader.readexactly(SENT).await.unwrap());
+            join(sender).await;
         });
     }
 }

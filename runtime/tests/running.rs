@@ -3,7 +3,7 @@
 mod common;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     future::{Future, pending},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -11,7 +11,7 @@ use std::{
     rc::Rc,
 };
 
-use common::{DropCount, open_fds, pair, poll_once, recv};
+use common::{DropCount, open_fds, pair, poll_once, recv, reports};
 use corio_runtime::{
     Builder, Runner, Task, TaskError, call_later, call_soon, create_task, handle, metrics,
     op::submit,
@@ -136,16 +136,14 @@ fn run_06_what_cancelled_tasks_leave_behind_is_cancelled_too() {
 
 #[test]
 fn run_07_a_panic_of_a_left_over_task_is_reported_and_main_keeps_its_result() {
-    let heard = Rc::new(RefCell::new(Vec::new()));
-    let sink = heard.clone();
-    let value = run(async move {
-        set_exception_handler(move |context| sink.borrow_mut().push(context.to_string()));
+    let (value, heard) = run(async {
+        let heard = reports();
         drop(create_task(async {
             let _bomb = DropBomb;
             pending::<()>().await;
         }));
         yield_now().await;
-        123
+        (123, heard)
     });
     assert_eq!(value, 123);
     assert_eq!(heard.borrow().len(), 1, "{heard:?}");

@@ -3,7 +3,7 @@
 mod common;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     future::{Ready, pending, poll_fn, ready},
     rc::Rc,
     sync::{
@@ -15,7 +15,7 @@ use std::{
     thread,
 };
 
-use common::{Nop, poll_once, poll_with};
+use common::{Nop, poll_once, poll_with, reports};
 use corio_runtime::{
     CallHandle, Handle, LoopClosed, PanicPayload, Runner, Task, TaskError, TaskInfo, call_later, create_task,
     current_task, handle, metrics,
@@ -453,9 +453,7 @@ fn loop_27_a_closed_loop_takes_no_calls_and_the_next_on_its_index_does_not_see_t
 #[test]
 fn g1_a_panic_in_a_call_from_another_thread_stays_inside() {
     run(async {
-        let heard = Rc::new(RefCell::new(Vec::new()));
-        let sink = heard.clone();
-        corio_runtime::set_exception_handler(move |context| sink.borrow_mut().push(context.to_string()));
+        let heard = reports();
         let handle = handle();
         let call = move || handle.call_soon_threadsafe(|| panic!("from elsewhere")).unwrap();
         thread::spawn(call).join().unwrap();

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use common::{ms, on_both, turns};
+use common::{ms, on_both, reports, turns, until};
 use corio_runtime::{
     Backend, ConcurrentError, Handle, Runner, TaskError, create_task, gather, handle, run,
     run_coroutine_threadsafe,
@@ -123,13 +123,8 @@ fn thr_07_thr_08_the_end_waits_no_longer_than_its_limit_for_a_thread() {
     let mut runner = Runner::builder().backend(Backend::Uring).thread_join_timeout(ms(10)).build().unwrap();
     let (send, receive) = mpsc::channel::<()>();
     let (done, wait) = mpsc::channel();
-    let heard = Rc::new(Cell::new(0));
-    let count = heard.clone();
-    runner.run(async move {
-        corio_runtime::set_exception_handler(move |context| {
-            assert!(context.message().contains("did not end within 10ms"), "{context}");
-            count.set(count.get() + 1);
-        });
+    let heard = runner.run(async move {
+        let heard = reports();
         let begun = Arc::new(AtomicUsize::new(0));
         let begins = begun.clone();
         drop(create_task(to_thread(move || {
@@ -138,12 +133,12 @@ fn thr_07_thr_08_the_end_waits_no_longer_than_its_limit_for_a_thread() {
             // The loop is gone: nothing is left to be told of this end.
             done.send(()).unwrap();
         })));
-        while begun.load(Ordering::SeqCst) == 0 {
-            sleep(ms(1)).await;
-        }
+        until(|| begun.load(Ordering::SeqCst) == 1).await;
+        heard
     });
     drop(runner);
-    assert_eq!(heard.get(), 1);
+    assert_eq!(heard.borrow().len(), 1, "{heard:?}");
+    assert!(heard.borrow()[0].contains("did not end within 10ms"), "{heard:?}");
     drop(send);
     wait.recv().unwrap();
     run(async { assert_eq!(to_thread(|| 1).await, 1) });
@@ -237,18 +232,14 @@ fn thr_10_thr_11_thr_13_a_thread_gets_the_value_the_panic_or_the_cancel() {
 #[test]
 fn thr_14_a_task_that_cannot_be_made_is_told_to_the_thread_and_to_the_handler() {
     run(async {
-        let heard = Rc::new(Cell::new(0));
-        let count = heard.clone();
-        corio_runtime::set_exception_handler(move |context| {
-            assert!(context.message().ends_with("panicked: in the making"), "{context}");
-            count.set(count.get() + 1);
-        });
+        let heard = reports();
         let made = on_thread(|home| {
             let make = || -> std::future::Ready<()> { panic!("in the making") };
             run_coroutine_threadsafe(&home, make).result(None)
         });
         assert!(matches!(made.await, Err(ConcurrentError::Panicked(p)) if p.message() == "in the making"));
-        assert_eq!(heard.get(), 1);
+        assert_eq!(heard.borrow().len(), 1, "{heard:?}");
+        assert!(heard.borrow()[0].contains("panicked: in the making"), "{heard:?}");
     });
 }
 

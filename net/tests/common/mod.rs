@@ -5,18 +5,16 @@
 mod shared;
 
 use std::{
-    cell::RefCell,
     fmt::Debug,
     future::Future,
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
-    rc::Rc,
     thread::JoinHandle,
     time::Duration,
 };
 
 use corio_net::{StreamReader, StreamWriter, open_connection};
-use corio_runtime::{set_exception_handler, time::timeout};
+use corio_runtime::time::timeout;
 use nix::sys::socket::{setsockopt, sockopt};
 pub(crate) use shared::*;
 
@@ -26,14 +24,6 @@ const HANGS: Duration = Duration::from_secs(20);
 /// Runs a loop, and fails if `main` hangs.
 pub(crate) fn run<F: Future>(main: F) -> F::Output {
     corio_runtime::run(async { timeout(HANGS, main).await.expect("the test hangs") })
-}
-
-/// The reports to the running loop's exception handler from now on.
-pub(crate) fn reports() -> Rc<RefCell<Vec<String>>> {
-    let reports = Rc::new(RefCell::new(Vec::new()));
-    let heard = reports.clone();
-    set_exception_handler(move |context| heard.borrow_mut().push(context.to_string()));
-    reports
 }
 
 /// A small random number generator (xorshift64*).

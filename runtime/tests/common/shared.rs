@@ -3,11 +3,16 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::{
+    cell::RefCell,
     process::{Command, Output, Stdio},
+    rc::Rc,
     time::Duration,
 };
 
-use corio_runtime::time::{now, sleep};
+use corio_runtime::{
+    set_exception_handler,
+    time::{now, sleep},
+};
 
 /// Waits until `done`. What takes a minute hangs.
 pub(crate) async fn until(mut done: impl FnMut() -> bool) {
@@ -16,6 +21,19 @@ pub(crate) async fn until(mut done: impl FnMut() -> bool) {
         assert!(now() < hangs, "the test hangs");
         sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// What the running loop's exception handler hears from now on; not that steps are slow, as the printing of a panic may
+/// be.
+pub(crate) fn reports() -> Rc<RefCell<Vec<String>>> {
+    let reports = Rc::new(RefCell::new(Vec::new()));
+    let heard = reports.clone();
+    set_exception_handler(move |context| {
+        if !context.message().contains("kept the loop for") {
+            heard.borrow_mut().push(context.to_string());
+        }
+    });
+    reports
 }
 
 /// Open descriptors of the process.
