@@ -51,6 +51,8 @@ pub(crate) struct Loop {
     pub(crate) watch: Watch,
     /// Tasks polled since the last `enter`.
     pub(crate) polls: Cell<u32>,
+    /// At how many of them the ring's flags are looked at.
+    pub(crate) next_look: Cell<u32>,
     /// The main future is done: this turn does not sleep.
     pub(crate) stopping: Cell<bool>,
     /// SIGINT arrived.
@@ -173,6 +175,7 @@ impl Loop {
             slow_watch,
             watch: Watch::new(id),
             polls: Cell::new(0),
+            next_look: Cell::new(0),
             stopping: Cell::new(false),
             interrupted: Cell::new(false),
             interrupt: Cell::new(None),

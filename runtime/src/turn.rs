@@ -18,7 +18,7 @@ use crate::{
 
 /// An `enter` is made at least once in this many polls, so that a busy queue cannot put I/O off.
 const POLLS_PER_ENTER: u32 = 256;
-/// The ring's flags are looked at about once in this many polls of a busy loop.
+/// The ring's flags are looked at once in this many polls of a busy loop, or in each turn of more.
 const POLLS_PER_LOOK: u32 = 4;
 
 impl Loop {
@@ -79,6 +79,7 @@ impl Loop {
             self.report_slow(kept);
         }
         self.polls.set(0);
+        self.next_look.set(POLLS_PER_LOOK);
         // Announced before the last look into the inbox: see `inbox.rs`.
         let sleeps = wait != Wait::No && self.inbox.prepare_sleep();
         if sleeps {
@@ -104,9 +105,14 @@ impl Loop {
     /// so, which it is asked every few polls.
     fn enter_is_due(&self) -> bool {
         let polls = self.polls.get();
-        polls >= POLLS_PER_ENTER
-            || self.driver.submitted()
-            || (polls.is_multiple_of(POLLS_PER_LOOK) && self.driver.wants_enter())
+        if polls >= POLLS_PER_ENTER || self.driver.submitted() {
+            return true;
+        }
+        if polls < self.next_look.get() {
+            return false;
+        }
+        self.next_look.set(polls + POLLS_PER_LOOK);
+        self.driver.wants_enter()
     }
 
     /// The next turn makes an `enter`.

@@ -646,3 +646,35 @@ fn c3_a_panic_in_an_operations_own_code_costs_only_that_operation() {
         assert!(claimed.await.is_err());
     });
 }
+
+#[test]
+fn a_busy_loop_looks_at_the_kernel_every_few_polls_however_many_a_turn_has() {
+    for others in 0..5 {
+        for before in 0..4 {
+            run(async {
+                let (ours, mut theirs) = pair();
+                let mut received = submit(recv(&ours, 1));
+                for _ in 0..8 {
+                    assert!(poll_once(&mut received).is_pending());
+                    yield_now().await;
+                }
+                for _ in 0..before {
+                    yield_now().await;
+                }
+                let busy = async || {
+                    loop {
+                        yield_now().await;
+                    }
+                };
+                let _others: Vec<_> = (0..others).map(|_| create_task(busy())).collect();
+                theirs.write_all(&[1]).unwrap();
+                let mut turns = 0;
+                while poll_once(&mut received).is_pending() {
+                    yield_now().await;
+                    turns += 1;
+                    assert!(turns <= 8, "{others} others, {before} polls before");
+                }
+            });
+        }
+    }
+}
