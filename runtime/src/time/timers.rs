@@ -45,13 +45,15 @@ struct When {
     sequence: u64,
 }
 
+const NO_TIME: When = When { deadline: NEVER, sequence: 0 };
+
 #[derive(Debug)]
 struct Slot {
     generation: u32,
-    /// `None` if nothing is armed, or for ever.
-    fires: Option<When>,
-    /// Of the heap entry that counts: never later than `fires`.
-    queued: Option<When>,
+    /// `NO_TIME` if nothing is armed, or for ever.
+    fires: When,
+    /// Of the heap entry that counts, never later than `fires`; `NO_TIME` if there is none.
+    queued: When,
     state: State,
 }
 
@@ -90,29 +92,38 @@ impl Timers {
         self.armed
     }
 
+    /// Inlined, so that `due` is written where it stays.
+    #[inline(always)]
     pub(crate) fn insert(&mut self, deadline: u64, due: Due) -> TimerKey {
         self.next_sequence += 1;
         self.armed += 1;
-        let fires = (deadline != NEVER).then_some(When { deadline, sequence: self.next_sequence });
         let index = self.take_slot();
         let slot = &mut self.slots[index as usize];
         slot.state = State::Armed(due);
-        slot.fires = fires;
-        let generation = slot.generation;
-        if let Some(when) = fires
-            && slot.queued.is_none_or(|queued| queued > when)
-        {
-            self.orphans += usize::from(slot.queued.replace(when).is_some());
-            self.heap.push(Reverse(Entry { when, slot: index }));
-            self.compact();
+        let key = TimerKey { slot: index, generation: slot.generation };
+        if deadline == NEVER {
+            return key;
         }
-        TimerKey { slot: index, generation }
+        slot.fires = When { deadline, sequence: self.next_sequence };
+        // Of equal deadlines the queued one is older.
+        if slot.queued.deadline > deadline {
+            self.enqueue(index);
+        }
+        key
+    }
+
+    fn enqueue(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        self.orphans += usize::from(slot.queued != NO_TIME);
+        slot.queued = slot.fires;
+        self.heap.push(Reverse(Entry { when: slot.fires, slot: index }));
+        self.compact();
     }
 
     fn take_slot(&mut self) -> u32 {
         if self.free == NONE {
             let state = State::Free { next: NONE };
-            self.slots.push(Slot { generation: 0, fires: None, queued: None, state });
+            self.slots.push(Slot { generation: 0, fires: NO_TIME, queued: NO_TIME, state });
             return self.slots.len() as u32 - 1;
         }
         let index = self.free;
@@ -144,7 +155,7 @@ impl Timers {
         let next = self.free;
         let slot = self.get(key)?;
         slot.generation = slot.generation.wrapping_add(1);
-        slot.fires = None;
+        slot.fires = NO_TIME;
         let state = std::mem::replace(&mut slot.state, State::Free { next });
         self.free = key.slot;
         let State::Armed(due) = state else { return None };
@@ -156,7 +167,7 @@ impl Timers {
     fn compact(&mut self) {
         if self.orphans > 64 && 2 * self.orphans > self.heap.len() {
             let Timers { heap, slots, .. } = self;
-            heap.retain(|Reverse(e)| slots[e.slot as usize].queued == Some(e.when));
+            heap.retain(|Reverse(e)| slots[e.slot as usize].queued == e.when);
             self.orphans = 0;
         }
     }
@@ -185,16 +196,17 @@ impl Timers {
                 return None;
             }
             let slot = &mut self.slots[index as usize];
-            if slot.queued != Some(when) {
+            if slot.queued != when {
                 self.orphans -= 1;
                 PeekMut::pop(top);
-            } else if slot.fires == Some(when) {
+            } else if slot.fires == when {
                 return Some(when.deadline);
             } else {
                 slot.queued = slot.fires;
-                match slot.fires {
-                    Some(when) => *top = Reverse(Entry { when, slot: index }),
-                    None => drop(PeekMut::pop(top)),
+                if slot.fires == NO_TIME {
+                    PeekMut::pop(top);
+                } else {
+                    *top = Reverse(Entry { when: slot.fires, slot: index });
                 }
             }
         }
@@ -206,7 +218,7 @@ impl Timers {
             && let Some(Reverse(entry)) = self.heap.pop()
         {
             let slot = &mut self.slots[entry.slot as usize];
-            (slot.fires, slot.queued) = (None, None);
+            (slot.fires, slot.queued) = (NO_TIME, NO_TIME);
             // A sleep frees its slot itself, once it has seen that it fired; a callback has nobody to do so.
             let fired = if matches!(slot.state, State::Armed(Due::Call(_))) {
                 slot.generation = slot.generation.wrapping_add(1);
@@ -327,7 +339,7 @@ mod tests {
             assert_eq!(timers.armed(), oracle.len());
             let nearest = oracle.iter().map(|(deadline, ..)| *deadline).min();
             assert!(timers.look_at() <= nearest && timers.look_at().is_some() == nearest.is_some());
-            let counted = timers.slots.iter().filter(|slot| slot.queued.is_some()).count();
+            let counted = timers.slots.iter().filter(|slot| slot.queued != NO_TIME).count();
             assert_eq!(timers.heap.len(), counted + timers.orphans);
         }
     }
