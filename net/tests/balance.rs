@@ -127,7 +127,7 @@ fn the_next_core_accepts_when_the_accepting_server_closes_and_no_connection_is_l
     }
     let fds = open_fds();
     let (tell, told) = mpsc::channel::<SocketAddr>();
-    let served = Arc::new(AtomicUsize::new(0));
+    let (started, served) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let count = served.clone();
     let client = thread::spawn(move || {
         let addr = told.recv().unwrap();
@@ -144,10 +144,13 @@ fn the_next_core_accepts_when_the_accepting_server_closes_and_no_connection_is_l
         answered
     });
     run_per_core(Cores::Count(3), move |core| {
-        let (count, tell) = (count.clone(), tell.clone());
+        let (started, count, tell) = (started.clone(), count.clone(), tell.clone());
         async move {
             let index = core.index();
             let counted = count.clone();
+            while started.load(Ordering::SeqCst) < index {
+                sleep(Duration::from_millis(1)).await;
+            }
             let server = Server::builder()
                 .balance(Balance::LeastConnections)
                 .start("127.0.0.1:0", move |_, mut writer| {
@@ -156,7 +159,9 @@ fn the_next_core_accepts_when_the_accepting_server_closes_and_no_connection_is_l
                 })
                 .await
                 .unwrap();
-            if index == 0 {
+            started.fetch_add(1, Ordering::SeqCst);
+            // One that started when the others had closed would get a port of its own.
+            if index + 1 == core.count() {
                 tell.send(server.local_addr().unwrap()).unwrap();
             }
             // One after the other: the first to go is the one that accepts.
