@@ -1,16 +1,19 @@
 //! Streams of a loop that another one drives, or inside which another one is closed.
 
+mod common;
+
 use std::{
     cell::Cell,
     future::Future,
     io::{self, Read, Write},
-    net::{TcpListener as StdListener, TcpStream as StdStream},
+    net::TcpStream as StdStream,
     pin::pin,
     task::{Context, Waker},
     time::{Duration, Instant},
 };
 
-use corio_net::{StreamReader, StreamWriter, connect_read_pipe, open_connection};
+use common::with_peer;
+use corio_net::{StreamReader, StreamWriter, connect_read_pipe};
 use corio_runtime::{
     Runner, create_task, run,
     service::{LoopLocal, Service},
@@ -18,15 +21,6 @@ use corio_runtime::{
     to_thread,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
-/// A connection of ours, and its blocking other end.
-async fn with_peer() -> (StreamReader, StreamWriter, StdStream) {
-    let listener = StdListener::bind("127.0.0.1:0").unwrap();
-    let (reader, writer) = open_connection(listener.local_addr().unwrap()).await.unwrap();
-    let peer = listener.accept().unwrap().0;
-    peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    (reader, writer, peer)
-}
 
 /// Drives `runner` as a host does until `done`: a turn is made only when the loop wants one.
 fn drive(runner: &mut Runner, mut done: impl FnMut(&Runner) -> bool) {

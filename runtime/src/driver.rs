@@ -148,34 +148,26 @@ impl Driver {
     fn deliver_next(&self) -> bool {
         // Filled in place, and not moved before it reaches its operation.
         let mut done = Done::new(0);
-        let mut inner = self.inner.borrow_mut();
-        let Inner { table, ring } = &mut *inner;
-        let Some(key) = ring.next(table, &mut done) else { return false };
-        match table.deliver(key, done.more) {
-            Delivery::Item(op) => {
-                drop(inner);
-                op.deliver(done);
-            }
-            Delivery::End(op) => {
-                drop(inner);
-                op.finish(done);
-            }
-            Delivery::Last(op) => {
-                drop(inner);
-                op.finish(done);
-            }
-            Delivery::Abandoned(op) => {
-                drop(inner);
-                op.abandon(done);
-            }
-            Delivery::Claimed(op) => {
-                let waker = table.keep(key, op.finish(done));
-                drop(inner);
-                waker.into_iter().for_each(exception::wake);
-            }
-            Delivery::Stray => ring.counters().strays += 1,
+        let (key, delivery) = {
+            let Inner { table, ring } = &mut *self.inner.borrow_mut();
+            let Some(key) = ring.next(table, &mut done) else { return false };
+            (key, table.deliver(key, done.more))
+        };
+        match delivery {
+            Delivery::Item(op) => op.deliver(done),
+            Delivery::End(op) => op.finish(done),
+            Delivery::Last(op) => op.finish(done),
+            Delivery::Abandoned(op) => op.abandon(done),
+            Delivery::Claimed(op) => self.keep(key, op.finish(done)),
+            Delivery::Stray => self.inner.borrow_mut().ring.counters().strays += 1,
         }
         true
+    }
+
+    /// The result of an operation waits for its future.
+    fn keep(&self, key: Key, ended: Box<dyn Ended>) {
+        let waker = self.inner.borrow_mut().table.keep(key, ended);
+        waker.into_iter().for_each(exception::wake);
     }
 
     #[inline(always)]

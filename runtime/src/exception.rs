@@ -127,15 +127,21 @@ pub fn call_exception_handler(context: &ExceptionContext) {
 /// keeps waiting.
 ///
 /// ```
-/// use std::{sync::Arc, task::{Wake, Waker}};
+/// use std::{cell::Cell, rc::Rc, sync::Arc, task::{Wake, Waker}};
 /// struct Panics;
 /// impl Wake for Panics {
 ///     fn wake(self: Arc<Self>) { panic!("in a waker") }
 /// }
-/// corio_runtime::run(async {
-///     corio_runtime::set_exception_handler(|context| assert!(context.message().contains("in a waker")));
+/// let heard = Rc::new(Cell::new(0));
+/// let count = heard.clone();
+/// corio_runtime::run(async move {
+///     corio_runtime::set_exception_handler(move |context| {
+///         assert!(context.message().contains("in a waker"));
+///         count.set(count.get() + 1);
+///     });
 ///     corio_runtime::wake(Waker::from(Arc::new(Panics)));
 /// });
+/// assert_eq!(heard.get(), 1);
 /// ```
 pub fn wake(waker: Waker) {
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {

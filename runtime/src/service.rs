@@ -14,10 +14,11 @@ use crate::current;
 
 /// A part of the loop that lives outside this crate.
 pub trait Service: Any {
-    /// The loop becomes the running one of this thread. Also called when the service is made.
+    /// The loop becomes the running one of this thread. A panic goes to the exception handler. Also called when the
+    /// service is made: then a panic goes to who asked for it.
     fn entered(&self) {}
 
-    /// The loop is no longer the running one.
+    /// The loop is no longer the running one. A panic goes to the exception handler.
     fn left(&self) {}
 
     /// Called at the end of each turn, before everything queued is submitted.

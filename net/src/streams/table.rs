@@ -370,9 +370,7 @@ impl Streams {
         }
         self.due.borrow_mut().clear();
     }
-}
 
-impl Streams {
     fn wants_turn(&self) -> bool {
         !self.dirty.borrow().is_empty() || !self.due.borrow().is_empty()
     }

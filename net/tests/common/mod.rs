@@ -124,7 +124,9 @@ pub(crate) fn reset_on_close(stream: &TcpStream) {
 pub(crate) async fn with_peer() -> (StreamReader, StreamWriter, TcpStream) {
     let (listener, addr) = std_listener().unwrap();
     let (reader, writer) = open_connection(addr).await.unwrap();
-    (reader, writer, listener.accept().unwrap().0)
+    let peer = listener.accept().unwrap().0;
+    peer.set_read_timeout(Some(HANGS)).unwrap();
+    (reader, writer, peer)
 }
 
 /// Reads all that a peer gets, on a thread.

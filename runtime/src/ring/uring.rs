@@ -374,60 +374,58 @@ impl Encoded {
     /// Writes the description down in the kernel's form. The lifetimes end here and rule 1 takes over.
     #[inline(always)]
     pub(crate) fn new(sqe: Sqe<'_>, abilities: Abilities) -> Encoded {
-        encode(sqe, abilities)
-    }
-}
-
-#[inline(always)]
-fn encode(sqe: Sqe<'_>, abilities: Abilities) -> Encoded {
-    let mut scratch = None;
-    let mut answer = Answer::NUMBER;
-    let entry = match sqe.kind {
-        Kind::Nop => opcode::Nop::new().build(),
-        Kind::Read { fd, buf } => {
-            opcode::Read::new(raw(fd), buf.as_mut_ptr(), length(buf)).offset(u64::MAX).build()
-        }
-        Kind::Write { fd, buf } => {
-            let flags = if abilities.quiet_writes { RWF_NOSIGNAL } else { 0 };
-            opcode::Write::new(raw(fd), buf.as_ptr(), length(buf)).offset(u64::MAX).rw_flags(flags).build()
-        }
-        Kind::Recv { fd, buf } => opcode::Recv::new(raw(fd), buf.as_mut_ptr(), length(buf)).build(),
-        Kind::RecvMulti { fd, cap } => {
-            let entry = opcode::RecvMulti::new(raw(fd), pool::GROUP).build();
-            if abilities.capped_receives { with_cap(entry, cap) } else { entry }
-        }
-        Kind::Send { fd, buf } => {
-            let send = opcode::Send::new(raw(fd), buf.as_ptr(), length(buf));
-            let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-            if sqe.silent && abilities.silent_sends {
-                answer = Answer::silent(length(buf));
-                send.flags(flags | libc::MSG_DONTWAIT).build().flags(Flags::SKIP_SUCCESS)
-            } else {
-                send.flags(flags).build()
+        let mut scratch = None;
+        let mut answer = Answer::NUMBER;
+        let entry = match sqe.kind {
+            Kind::Nop => opcode::Nop::new().build(),
+            Kind::Read { fd, buf } => {
+                opcode::Read::new(raw(fd), buf.as_mut_ptr(), length(buf)).offset(u64::MAX).build()
             }
-        }
-        Kind::SendVectored { fd, bufs } => {
-            let message = scratch.insert(Scratch::new(&bufs));
-            opcode::SendMsg::new(raw(fd), &message.header)
-                .flags((libc::MSG_WAITALL | libc::MSG_NOSIGNAL) as u32)
-                .build()
-        }
-        Kind::AcceptMulti { fd } => {
-            answer = Answer::NEW_FD;
-            opcode::AcceptMulti::new(raw(fd)).flags(libc::SOCK_CLOEXEC).build()
-        }
-        Kind::Connect { fd, addr } => {
-            use nix::sys::socket::SockaddrLike;
-            opcode::Connect::new(raw(fd), addr.0.as_ptr(), addr.0.len()).build()
-        }
-        Kind::Shutdown { fd, how } => opcode::Shutdown::new(raw(fd), how_number(how)).build(),
-        Kind::WaitExit { pidfd } => {
-            let pidfd = pidfd.as_raw_fd().cast_unsigned();
-            opcode::WaitId::new(libc::P_PIDFD, pidfd, libc::WEXITED | libc::WNOWAIT).build()
-        }
-        Kind::PollReadable { fd } => opcode::PollAdd::new(raw(fd), libc::POLLIN as u32).build(),
-    };
-    Encoded { entry, scratch, answer }
+            Kind::Write { fd, buf } => {
+                let flags = if abilities.quiet_writes { RWF_NOSIGNAL } else { 0 };
+                opcode::Write::new(raw(fd), buf.as_ptr(), length(buf))
+                    .offset(u64::MAX)
+                    .rw_flags(flags)
+                    .build()
+            }
+            Kind::Recv { fd, buf } => opcode::Recv::new(raw(fd), buf.as_mut_ptr(), length(buf)).build(),
+            Kind::RecvMulti { fd, cap } => {
+                let entry = opcode::RecvMulti::new(raw(fd), pool::GROUP).build();
+                if abilities.capped_receives { with_cap(entry, cap) } else { entry }
+            }
+            Kind::Send { fd, buf } => {
+                let send = opcode::Send::new(raw(fd), buf.as_ptr(), length(buf));
+                let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+                if sqe.silent && abilities.silent_sends {
+                    answer = Answer::silent(length(buf));
+                    send.flags(flags | libc::MSG_DONTWAIT).build().flags(Flags::SKIP_SUCCESS)
+                } else {
+                    send.flags(flags).build()
+                }
+            }
+            Kind::SendVectored { fd, bufs } => {
+                let message = scratch.insert(Scratch::new(&bufs));
+                opcode::SendMsg::new(raw(fd), &message.header)
+                    .flags((libc::MSG_WAITALL | libc::MSG_NOSIGNAL) as u32)
+                    .build()
+            }
+            Kind::AcceptMulti { fd } => {
+                answer = Answer::NEW_FD;
+                opcode::AcceptMulti::new(raw(fd)).flags(libc::SOCK_CLOEXEC).build()
+            }
+            Kind::Connect { fd, addr } => {
+                use nix::sys::socket::SockaddrLike;
+                opcode::Connect::new(raw(fd), addr.0.as_ptr(), addr.0.len()).build()
+            }
+            Kind::Shutdown { fd, how } => opcode::Shutdown::new(raw(fd), how_number(how)).build(),
+            Kind::WaitExit { pidfd } => {
+                let pidfd = pidfd.as_raw_fd().cast_unsigned();
+                opcode::WaitId::new(libc::P_PIDFD, pidfd, libc::WEXITED | libc::WNOWAIT).build()
+            }
+            Kind::PollReadable { fd } => opcode::PollAdd::new(raw(fd), libc::POLLIN as u32).build(),
+        };
+        Encoded { entry, scratch, answer }
+    }
 }
 
 impl Scratch {
