@@ -5,6 +5,9 @@ mod common;
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, TcpStream as StdStream},
+    pin::pin,
+    sync::Arc,
+    task::{Context, Wake, Waker},
     thread,
     time::Duration,
 };
@@ -27,6 +30,27 @@ fn e1_close_with_a_receive_pending_sends_fin() {
         writer.wait_closed().await.unwrap();
         assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0);
         assert!(reader.read(1).await.unwrap().is_empty() && reader.at_eof());
+    });
+}
+
+/// A waker that nobody's task stands behind.
+struct Idle;
+
+impl Wake for Idle {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn a_wait_for_the_end_that_is_given_up_again_and_again_leaves_one_waker_at_most() {
+    run(async {
+        let (_reader, mut writer, _peer) = with_peer().await;
+        let wakers: Vec<Arc<Idle>> = (0..1000).map(|_| Arc::new(Idle)).collect();
+        for waker in &wakers {
+            let waker = Waker::from(Arc::clone(waker));
+            assert!(pin!(writer.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        let kept = wakers.iter().filter(|waker| Arc::strong_count(waker) > 1).count();
+        assert!(kept <= 1, "{kept} are kept");
     });
 }
 

@@ -52,21 +52,23 @@ impl Block {
 }
 
 struct Recycler {
-    open: Cell<bool>,
+    /// Loops of this thread that have streams. Without one nothing is kept.
+    loops: Cell<u32>,
     #[expect(clippy::vec_box, reason = "a chunk is a box of a block")]
     free: [RefCell<Vec<Box<Block>>>; CLASSES.len()],
 }
 
 thread_local! {
     static RECYCLER: Recycler =
-        const { Recycler { open: Cell::new(false), free: [const { RefCell::new(Vec::new()) }; CLASSES.len()] } };
+        const { Recycler { loops: Cell::new(0), free: [const { RefCell::new(Vec::new()) }; CLASSES.len()] } };
 }
 
-/// Lets this thread keep free blocks, or frees them all.
-pub(crate) fn recycle_blocks(on: bool) {
+/// One more loop of this thread has streams, or one less: while there is one, free blocks are kept.
+pub(crate) fn recycle_blocks(more: bool) {
     let _ = RECYCLER.try_with(|recycler| {
-        recycler.open.set(on);
-        if !on {
+        let loops = recycler.loops.get();
+        recycler.loops.set(if more { loops + 1 } else { loops.saturating_sub(1) });
+        if recycler.loops.get() == 0 {
             for class in &recycler.free {
                 class.take();
             }
@@ -86,7 +88,7 @@ fn recycle(mut block: Box<Block>) {
     let Some(class) = class_of(size).filter(|class| CLASSES[*class].0 == size) else { return };
     let _ = RECYCLER.try_with(|recycler| {
         let mut free = recycler.free[class].borrow_mut();
-        if recycler.open.get() && free.len() < CLASSES[class].1 {
+        if recycler.loops.get() > 0 && free.len() < CLASSES[class].1 {
             (block.start, block.end) = (0, 0);
             free.push(block);
         }
@@ -302,6 +304,21 @@ mod tests {
         drop(chunk);
         assert_eq!(Chunk::from(&[2; 1000][..]).as_ptr(), place);
         recycle_blocks(false);
+    }
+
+    #[test]
+    fn blocks_are_used_again_until_the_last_loop_of_the_thread_has_closed() {
+        let kept = || {
+            drop(Chunk::from(&[1; 1000][..]));
+            RECYCLER.with(|recycler| recycler.free.iter().map(|class| class.borrow().len()).sum::<usize>())
+        };
+        recycle_blocks(true);
+        recycle_blocks(true);
+        assert_eq!(kept(), 1);
+        recycle_blocks(false);
+        assert_eq!(kept(), 1);
+        recycle_blocks(false);
+        assert_eq!(kept(), 0);
     }
 
     #[test]

@@ -101,7 +101,8 @@ pub(crate) struct Slot {
     reader: bool,
     writer: bool,
     origin: Origin,
-    pub(super) close_waiters: Vec<Waker>,
+    /// Who waits for the end: one at most, as `wait_closed` takes the writer by `&mut`.
+    pub(super) close_waiter: Option<Waker>,
     /// Everybody who waits for its end has been told.
     gone: bool,
 }
@@ -221,7 +222,7 @@ impl Streams {
             reader: true,
             writer: true,
             origin: Origin::Connected,
-            close_waiters: Vec::new(),
+            close_waiter: None,
             gone: false,
         };
         set_up(&mut slot);
@@ -264,9 +265,7 @@ impl Streams {
             }
             let told = std::mem::replace(&mut slot.gone, true);
             self.open.set(self.open.get() - usize::from(!told));
-            let mut waiters = std::mem::take(&mut slot.close_waiters);
-            waiters.extend(slot.receive.waker.take());
-            waiters.extend(slot.send.drainer.take());
+            let waiters = [slot.close_waiter.take(), slot.receive.waker.take(), slot.send.drainer.take()];
             let origin = slot.origin;
             let unused = if slot.reader || slot.writer {
                 None
@@ -279,7 +278,7 @@ impl Streams {
         };
         let (told, waiters, origin, unused) = ended;
         drop(unused);
-        waiters.into_iter().for_each(wake);
+        waiters.into_iter().flatten().for_each(wake);
         if let Origin::Accepted(listener) = origin
             && !told
         {

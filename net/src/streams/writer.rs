@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -258,13 +258,16 @@ impl StreamWriter {
     /// What a send failed with: not everything written went out.
     pub async fn wait_closed(&mut self) -> io::Result<()> {
         poll_fn(|cx| {
+            let mut replaced = None;
             let polled = self.key.with(|_, slot| {
                 if slot.is_gone() {
                     return Poll::Ready(slot.send.error().map_or(Ok(()), Err));
                 }
-                remember(&mut slot.close_waiters, cx.waker());
+                replaced = slot.close_waiter.replace(cx.waker().clone());
                 Poll::Pending
             });
+            // Its destructor is foreign code.
+            drop(replaced);
             polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
         })
         .await
@@ -303,13 +306,6 @@ impl StreamWriter {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         self.key.with(|_, slot| (slot.send.high, slot.send.low) = (high, low))
-    }
-}
-
-/// Adds `waker` to those who wait, once.
-fn remember(waiters: &mut Vec<Waker>, waker: &Waker) {
-    if !waiters.iter().any(|w| w.will_wake(waker)) {
-        waiters.push(waker.clone());
     }
 }
 
