@@ -24,8 +24,10 @@ use crate::{
 
 /// How long a closing loop waits for data that is still being sent.
 const LINGER: Duration = Duration::from_secs(5);
-/// How long a closing loop waits for the kernel to end what was cancelled.
+/// How long a closing loop waits for the kernel to give anything of what was cancelled back.
 const QUIESCE: Duration = Duration::from_secs(1);
+/// How often it asks in that time, at least: a machine that is short of time is no kernel that refuses.
+const QUIESCE_ROUNDS: usize = 20;
 /// How often a closing loop cancels again what cancelled tasks left behind.
 const CANCEL_ROUNDS: usize = 1000;
 /// How long a closing loop waits for blocking work that has begun (asyncio's `THREAD_JOIN_TIMEOUT`).
@@ -247,17 +249,22 @@ impl Runner {
         self.cancel_tasks()
     }
 
-    /// Takes every operation back from the kernel; a second's refusal costs its memory.
+    /// Takes every operation back from the kernel; what it keeps though nothing else is left costs its memory.
     fn quiesce(&self) -> io::Result<()> {
         let driver = &self.lp.driver;
-        let deadline = Instant::now() + QUIESCE;
+        let (mut since, mut rounds) = (Instant::now(), 0);
         while driver.in_flight() > 0 {
-            if Instant::now() >= deadline {
+            if rounds >= QUIESCE_ROUNDS && since.elapsed() >= QUIESCE {
                 driver.leak();
                 return Err(io::Error::other("the kernel did not end all operations of a closing loop"));
             }
+            let before = driver.in_flight();
             driver.cancel_all();
             driver.enter(crate::ring::Wait::Until(self.lp.clock.now_ns() + 50_000_000))?;
+            rounds += 1;
+            if driver.in_flight() < before {
+                (since, rounds) = (Instant::now(), 0);
+            }
         }
         Ok(())
     }

@@ -436,6 +436,43 @@ fn a7_a_tiny_ring_closes_with_a_thousand_operations_in_flight() {
     assert_eq!(ledger.freed(), 1000);
 }
 
+/// Its end takes a while, as on a machine that is short of time.
+struct Slow {
+    fd: Fd,
+    buf: [u8; 8],
+    ended: Rc<Cell<usize>>,
+}
+
+impl Operation for Slow {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        Sqe::recv(&self.fd, &mut self.buf)
+    }
+
+    fn complete(self: Box<Self>, _: Done) {
+        thread::sleep(Duration::from_millis(20));
+        self.ended.set(self.ended.get() + 1);
+    }
+}
+
+#[test]
+fn a7_a_closing_loop_waits_as_long_as_the_kernel_gives_operations_back() {
+    const OPERATIONS: usize = 100;
+    let ended = Rc::new(Cell::new(0));
+    let mut runner = tiny().build().unwrap();
+    runner.run(async {
+        let (fd, _peer) = pair();
+        for _ in 0..OPERATIONS {
+            op::start(Box::new(Slow { fd: fd.clone(), buf: [0; 8], ended: ended.clone() }));
+        }
+        yield_now().await;
+    });
+    // They come a few at a time, through the small queue, and take two seconds.
+    drop(runner);
+    assert_eq!(ended.get(), OPERATIONS);
+}
+
 #[test]
 fn d1_d2_a_thousand_ready_sockets_complete_on_a_tiny_ring() {
     let mut runner = tiny().build().unwrap();
