@@ -24,6 +24,7 @@ use crate::{
     service::Services,
     signals::{Interrupt, Listener},
     slow::SlowWatch,
+    spin::Spin,
     task::{
         CleanupScope, Task, TaskInfo,
         table::{Ended, Plain, Ready, TaskKey, TaskTable},
@@ -48,6 +49,7 @@ pub(crate) struct Loop {
     pub(crate) due: RefCell<Vec<Due>>,
     pub(crate) slow_callback: Option<Duration>,
     pub(crate) slow_watch: SlowWatch,
+    pub(crate) spin: Spin,
     pub(crate) watch: Watch,
     /// Tasks polled since the last `enter`.
     pub(crate) polls: Cell<u32>,
@@ -159,7 +161,7 @@ impl Loop {
         let unpark = ring.unpark()?;
         let wake_fd = unpark.try_clone_fd()?;
         inbox.open(id.number(), unpark);
-        let slow_watch = SlowWatch::new(matches!(ring, Ring::Uring(_)) && slow_callback.is_none());
+        let real = matches!(ring, Ring::Uring(_));
         let lp = Rc::new(Loop {
             id,
             clock,
@@ -172,7 +174,8 @@ impl Loop {
             inbox,
             due: RefCell::new(Vec::new()),
             slow_callback,
-            slow_watch,
+            slow_watch: SlowWatch::new(real && slow_callback.is_none()),
+            spin: Spin::new(real),
             watch: Watch::new(id),
             polls: Cell::new(0),
             next_look: Cell::new(0),

@@ -48,6 +48,7 @@ pub mod service;
 pub mod signals;
 mod slow;
 pub mod socket;
+mod spin;
 mod task;
 mod threads;
 pub mod time;

@@ -1,7 +1,7 @@
 //! One turn of the loop. The order is a contract: ready tasks, one `enter`, completions, timers, inbox.
 
 use std::{
-    io,
+    hint, io,
     panic::{self, AssertUnwindSafe},
     task::Context,
     time::Duration,
@@ -12,6 +12,7 @@ use crate::{
     exception::{self, ExceptionContext},
     handle::Message,
     ring::Wait,
+    spin::SPIN_NS,
     task::table::{PollMain, Ready},
     time::timers::Due,
 };
@@ -20,6 +21,8 @@ use crate::{
 const POLLS_PER_ENTER: u32 = 256;
 /// The ring's flags are looked at once in this many polls of a busy loop, or in each turn of more.
 const POLLS_PER_LOOK: u32 = 4;
+/// How often a loop that stays awake looks into its inbox before it looks at the ring and the clock.
+const LOOKS_PER_CLOCK: u32 = 8;
 
 impl Loop {
     /// Runs one turn: what is ready now, FIFO, then the kernel. Sleeps until `deadline` (of the loop's clock)
@@ -71,7 +74,10 @@ impl Loop {
     }
 
     fn enter(&self, deadline: u64) -> io::Result<()> {
-        let wait = self.wait(deadline);
+        let mut wait = self.wait(deadline);
+        if wait != Wait::No && self.spin.is_due() {
+            wait = self.stay_awake(deadline)?;
+        }
         if wait == Wait::No && !self.enter_is_due() {
             return Ok(());
         }
@@ -88,9 +94,42 @@ impl Loop {
         let entered = self.driver.enter(if sleeps { wait } else { Wait::No });
         if sleeps {
             self.inbox.awake();
+            if !self.inbox.is_empty() {
+                self.spin.woken(self.clock.now_ns());
+            }
         }
         self.slow_watch.start();
         entered
+    }
+
+    /// Looks out for a message, awake. How long the kernel may keep us after that.
+    fn stay_awake(&self, deadline: u64) -> io::Result<Wait> {
+        // What was submitted is not put off: the next wake-up of the loop is part of it.
+        if self.driver.submitted() {
+            self.driver.enter(Wait::No)?;
+        }
+        let wait = self.wait(deadline);
+        let mut now = self.clock.now_ns();
+        let end = match wait {
+            Wait::No => return Ok(wait),
+            Wait::Until(at) => at.min(now + SPIN_NS),
+            Wait::Forever => now + SPIN_NS,
+        };
+        while now < end {
+            for _ in 0..LOOKS_PER_CLOCK {
+                if !self.inbox.is_empty() {
+                    self.spin.paid(now);
+                    return Ok(Wait::No);
+                }
+                hint::spin_loop();
+            }
+            if self.driver.wants_enter() {
+                return Ok(Wait::No);
+            }
+            now = self.clock.now_ns();
+        }
+        self.spin.was_vain();
+        Ok(wait)
     }
 
     fn report_slow(&self, kept: Duration) {

@@ -4,6 +4,10 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -19,7 +23,7 @@ const LOOPS: usize = 100;
 
 type Bench = fn() -> f64;
 
-const BENCHES: [(&str, Bench); 9] = [
+const BENCHES: [(&str, Bench); 10] = [
     ("channel, batched: corio, M messages/s", channel_corio_batched),
     ("channel, one by one: corio, M messages/s", channel_corio_single),
     ("channel, one by one in, batched out: tokio mpsc, M messages/s", channel_tokio),
@@ -27,6 +31,7 @@ const BENCHES: [(&str, Bench); 9] = [
     ("round trip to a sleeping core: corio, µs", || round_trip(false)),
     ("round trip to a busy core: corio, µs", || round_trip(true)),
     ("round trip to a sleeping runtime: tokio spawn + oneshot, µs", round_trip_tokio),
+    ("round trip to a sleeping thread, nothing but park and unpark, µs", round_trip_of_threads),
     ("spawn /bin/true and wait: corio, per second", spawn_corio),
     ("spawn /bin/true and wait: tokio, per second", spawn_tokio),
 ];
@@ -225,6 +230,39 @@ fn round_trip_tokio() -> f64 {
     let _ = end.send(());
     there.join().expect("an end");
     time
+}
+
+/// What the machine takes to wake a core that sleeps, and to be woken by it.
+fn round_trip_of_threads() -> f64 {
+    let turn = Arc::new(AtomicUsize::new(0));
+    let turned = turn.clone();
+    let wait = |turn: &AtomicUsize, until: usize| {
+        while turn.load(Ordering::SeqCst) < until {
+            thread::park();
+        }
+    };
+    let here = thread::spawn(move || {
+        pin(0);
+        let here = thread::current();
+        let there = thread::spawn(move || {
+            pin(1);
+            for n in 0..ROUND_TRIPS as usize {
+                wait(&turned, 2 * n + 1);
+                turned.store(2 * n + 2, Ordering::SeqCst);
+                here.unpark();
+            }
+        });
+        let start = Instant::now();
+        for n in 0..ROUND_TRIPS as usize {
+            turn.store(2 * n + 1, Ordering::SeqCst);
+            there.thread().unpark();
+            wait(&turn, 2 * n + 2);
+        }
+        let time = start.elapsed();
+        there.join().expect("an end");
+        time.as_secs_f64() * 1e6 / f64::from(ROUND_TRIPS)
+    });
+    here.join().expect("a time")
 }
 
 fn spawn_corio() -> f64 {
