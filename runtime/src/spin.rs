@@ -1,4 +1,4 @@
-//! Whether a loop stays awake for a moment when it has nothing to do, because another thread will have a message for it.
+//! Whether a loop that has nothing to do stays awake for a moment, as another thread will have a message for it.
 //!
 //! To wake a sleeping core costs the sender a system call, and the message tens of microseconds. Loops that ask each
 //! other back and forth would pay that for each message, though every answer is a microsecond away. So a loop that was

@@ -23,15 +23,21 @@ const LOOPS: usize = 100;
 
 type Bench = fn() -> f64;
 
-const BENCHES: [(&str, Bench); 10] = [
+const BENCHES: [(&str, Bench); 12] = [
     ("channel, batched: corio, M messages/s", channel_corio_batched),
     ("channel, one by one: corio, M messages/s", channel_corio_single),
     ("channel, one by one in, batched out: tokio mpsc, M messages/s", channel_tokio),
     ("channel, one by one: flume, M messages/s", channel_flume),
-    ("round trip to a sleeping core: corio, µs", || round_trip(false)),
-    ("round trip to a busy core: corio, µs", || round_trip(true)),
-    ("round trip to a sleeping runtime: tokio spawn + oneshot, µs", round_trip_tokio),
-    ("round trip to a sleeping thread, nothing but park and unpark, µs", round_trip_of_threads),
+    ("round trip between two idle cores, back to back: corio, µs", || round_trip(Between::Nothing)),
+    ("round trip to a busy core: corio, µs", || round_trip(Between::Work)),
+    ("round trip to a core that has slept for a millisecond: corio, µs", || round_trip(Between::Sleep)),
+    ("round trip, back to back: tokio spawn + oneshot, µs", round_trip_tokio),
+    ("round trip of two threads by park and unpark, back to back, µs", || {
+        round_trip_of_threads(Between::Nothing)
+    }),
+    ("round trip of two threads, after a millisecond of sleep, µs", || {
+        round_trip_of_threads(Between::Sleep)
+    }),
     ("spawn /bin/true and wait: corio, per second", spawn_corio),
     ("spawn /bin/true and wait: tokio, per second", spawn_tokio),
 ];
@@ -177,13 +183,31 @@ fn channel_flume() -> f64 {
     rate(start.elapsed())
 }
 
-/// A call to the other core and back, while that core and this one sleep in between, or spin.
-fn round_trip(busy: bool) -> f64 {
+/// What a core does between two round trips.
+#[derive(Clone, Copy, PartialEq)]
+enum Between {
+    Nothing,
+    /// Both cores spin.
+    Work,
+    /// Both cores sleep.
+    Sleep,
+}
+
+const PAUSE: Duration = Duration::from_millis(1);
+
+impl Between {
+    fn round_trips(self) -> u32 {
+        if self == Between::Sleep { ROUND_TRIPS / 40 } else { ROUND_TRIPS }
+    }
+}
+
+/// A call to the other core and back.
+fn round_trip(between: Between) -> f64 {
     let times = run_per_core(Cores::Count(2), move |core: Core| async move {
         if core.index() == 1 {
             return 0.0;
         }
-        let spinning = busy.then(|| {
+        let spinning = (between == Between::Work).then(|| {
             [0, 1].map(|index| {
                 run_coroutine_threadsafe(&core.handle(index), || async {
                     loop {
@@ -192,15 +216,19 @@ fn round_trip(busy: bool) -> f64 {
                 })
             })
         });
-        let start = Instant::now();
-        for _ in 0..ROUND_TRIPS {
+        let mut time = Duration::ZERO;
+        for _ in 0..between.round_trips() {
+            if between == Between::Sleep {
+                corio::sleep(PAUSE).await;
+            }
+            let start = Instant::now();
             run_coroutine_threadsafe(&core.handle(1), || std::future::ready(())).await.expect("an answer");
+            time += start.elapsed();
         }
-        let time = start.elapsed();
         for spinning in spinning.iter().flatten() {
             spinning.cancel();
         }
-        time.as_secs_f64() * 1e6 / f64::from(ROUND_TRIPS)
+        time.as_secs_f64() * 1e6 / f64::from(between.round_trips())
     });
     times[0]
 }
@@ -233,7 +261,8 @@ fn round_trip_tokio() -> f64 {
 }
 
 /// What the machine takes to wake a core that sleeps, and to be woken by it.
-fn round_trip_of_threads() -> f64 {
+fn round_trip_of_threads(between: Between) -> f64 {
+    let rounds = between.round_trips() as usize;
     let turn = Arc::new(AtomicUsize::new(0));
     let turned = turn.clone();
     let wait = |turn: &AtomicUsize, until: usize| {
@@ -241,28 +270,37 @@ fn round_trip_of_threads() -> f64 {
             thread::park();
         }
     };
+    let (tell, told) = std::sync::mpsc::channel::<thread::Thread>();
+    // Both from this thread, which may run on any core.
+    let there = thread::spawn(move || {
+        pin(1);
+        let here = told.recv().expect("a thread");
+        for n in 0..rounds {
+            wait(&turned, 2 * n + 1);
+            turned.store(2 * n + 2, Ordering::SeqCst);
+            here.unpark();
+        }
+    });
+    let other = there.thread().clone();
     let here = thread::spawn(move || {
         pin(0);
-        let here = thread::current();
-        let there = thread::spawn(move || {
-            pin(1);
-            for n in 0..ROUND_TRIPS as usize {
-                wait(&turned, 2 * n + 1);
-                turned.store(2 * n + 2, Ordering::SeqCst);
-                here.unpark();
+        tell.send(thread::current()).expect("the other thread");
+        let mut time = Duration::ZERO;
+        for n in 0..rounds {
+            if between == Between::Sleep {
+                thread::sleep(PAUSE);
             }
-        });
-        let start = Instant::now();
-        for n in 0..ROUND_TRIPS as usize {
+            let start = Instant::now();
             turn.store(2 * n + 1, Ordering::SeqCst);
-            there.thread().unpark();
+            other.unpark();
             wait(&turn, 2 * n + 2);
+            time += start.elapsed();
         }
-        let time = start.elapsed();
-        there.join().expect("an end");
-        time.as_secs_f64() * 1e6 / f64::from(ROUND_TRIPS)
+        time.as_secs_f64() * 1e6 / rounds as f64
     });
-    here.join().expect("a time")
+    let time = here.join().expect("a time");
+    there.join().expect("an end");
+    time
 }
 
 fn spawn_corio() -> f64 {
