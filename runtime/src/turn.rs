@@ -75,8 +75,8 @@ impl Loop {
 
     fn enter(&self, deadline: u64) -> io::Result<()> {
         let mut wait = self.wait(deadline);
-        if wait != Wait::No && self.spin.is_due() {
-            wait = self.stay_awake(deadline)?;
+        if wait != Wait::No && self.spin.is_due() && self.stay_awake(wait) {
+            wait = Wait::No;
         }
         if wait == Wait::No && !self.enter_is_due() {
             return Ok(());
@@ -102,34 +102,35 @@ impl Loop {
         entered
     }
 
-    /// Looks out for a message, awake. How long the kernel may keep us after that.
-    fn stay_awake(&self, deadline: u64) -> io::Result<Wait> {
-        // What was submitted is not put off: the next wake-up of the loop is part of it.
+    /// Looks out for a message, awake. Whether the loop should not sleep.
+    fn stay_awake(&self, wait: Wait) -> bool {
+        // What was submitted is not put off, and what that brings is for the next turn.
         if self.driver.submitted() {
-            self.driver.enter(Wait::No)?;
+            return true;
         }
-        let wait = self.wait(deadline);
         let mut now = self.clock.now_ns();
         let end = match wait {
-            Wait::No => return Ok(wait),
             Wait::Until(at) => at.min(now + SPIN_NS),
-            Wait::Forever => now + SPIN_NS,
+            Wait::No | Wait::Forever => now + SPIN_NS,
         };
         while now < end {
             for _ in 0..LOOKS_PER_CLOCK {
                 if !self.inbox.is_empty() {
                     self.spin.paid(now);
-                    return Ok(Wait::No);
+                    // Messages one after the other do not put I/O off, either.
+                    self.polls.set(self.polls.get() + 1);
+                    return true;
                 }
                 hint::spin_loop();
             }
             if self.driver.wants_enter() {
-                return Ok(Wait::No);
+                self.look_at_kernel();
+                return true;
             }
             now = self.clock.now_ns();
         }
         self.spin.was_vain();
-        Ok(wait)
+        false
     }
 
     fn report_slow(&self, kept: Duration) {
@@ -154,7 +155,7 @@ impl Loop {
         self.driver.wants_enter()
     }
 
-    /// The next turn makes an `enter`.
+    /// The next turn makes an `enter`, or this one, if it has not come to that.
     pub(crate) fn look_at_kernel(&self) {
         self.polls.set(POLLS_PER_ENTER);
     }

@@ -20,7 +20,7 @@ use corio_runtime::{
     ConcurrentError, Core, Cores, Runner, create_task, current_core, handle, metrics,
     op::submit,
     run, run_coroutine_threadsafe, run_on_cores, run_per_core,
-    time::{Duration, sleep},
+    time::{Duration, sleep, timeout},
     to_thread, with_cleanup, yield_now,
 };
 use nix::{
@@ -293,6 +293,33 @@ fn a_loop_that_asks_another_one_without_a_pause_still_serves_sockets_and_timers(
         asking.cancel();
         drop(fd);
         to_thread(|| echo.join().unwrap()).await.unwrap();
+    });
+}
+
+#[test]
+fn what_completes_while_a_loop_stays_awake_for_messages_is_served() {
+    run_per_core(Cores::Count(2), |core: Core| async move {
+        if core.index() == 1 {
+            return;
+        }
+        let (fd, peer) = pair();
+        let peer = Arc::new(peer);
+        let exchanges = async {
+            for n in 0..=255 {
+                for _ in 0..10 {
+                    run_coroutine_threadsafe(&core.handle(1), || ready(())).await.unwrap();
+                }
+                let peer = peer.clone();
+                let write = move || {
+                    // The receive is armed, and its loop waits awake.
+                    thread::sleep(Duration::from_micros(5));
+                    (&*peer).write_all(&[n]).unwrap();
+                };
+                core.handle(1).call_soon_threadsafe(write).unwrap();
+                assert_eq!(submit(recv(&fd, 1)).await.unwrap(), [n]);
+            }
+        };
+        timeout(Duration::from_secs(60), exchanges).await.expect("the test hangs");
     });
 }
 
