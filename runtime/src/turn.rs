@@ -12,7 +12,6 @@ use crate::{
     exception::{self, ExceptionContext},
     handle::Message,
     ring::Wait,
-    spin::SPIN_NS,
     task::table::{PollMain, Ready},
     time::timers::Due,
 };
@@ -21,8 +20,17 @@ use crate::{
 const POLLS_PER_ENTER: u32 = 256;
 /// The ring's flags are looked at once in this many polls of a busy loop, or in each turn of more.
 const POLLS_PER_LOOK: u32 = 4;
-/// How often a loop that stays awake looks into its inbox before it looks at the ring and the clock.
+/// How often a loop that stays awake looks into its inbox before it looks at the ring and the clock again.
 const LOOKS_PER_CLOCK: u32 = 8;
+
+/// Why a loop does not sleep after all.
+enum News {
+    None,
+    /// The inbox has something.
+    Message,
+    /// The kernel has to be entered, or has something.
+    Kernel,
+}
 
 impl Loop {
     /// Runs one turn: what is ready now, FIFO, then the kernel. Sleeps until `deadline` (of the loop's clock)
@@ -75,10 +83,15 @@ impl Loop {
 
     fn enter(&self, deadline: u64) -> io::Result<()> {
         let mut wait = self.wait(deadline);
-        if wait != Wait::No && self.spin.is_due() && self.stay_awake(wait) {
-            wait = Wait::No;
+        let mut due = wait != Wait::No || self.enter_is_due();
+        if wait != Wait::No && self.spin.is_due() {
+            match self.look_out(wait) {
+                News::None => {}
+                News::Kernel => wait = Wait::No,
+                News::Message => (wait, due) = (Wait::No, self.enter_is_due()),
+            }
         }
-        if wait == Wait::No && !self.enter_is_due() {
+        if !due {
             return Ok(());
         }
         if let Some(kept) = self.slow_watch.check() {
@@ -102,35 +115,35 @@ impl Loop {
         entered
     }
 
-    /// Looks out for a message, awake. Whether the loop should not sleep.
-    fn stay_awake(&self, wait: Wait) -> bool {
+    /// Looks out for a message, awake.
+    fn look_out(&self, wait: Wait) -> News {
         // What was submitted is not put off, and what that brings is for the next turn.
         if self.driver.submitted() {
-            return true;
+            return News::Kernel;
         }
-        let mut now = self.clock.now_ns();
-        let end = match wait {
-            Wait::Until(at) => at.min(now + SPIN_NS),
-            Wait::No | Wait::Forever => now + SPIN_NS,
-        };
-        while now < end {
+        let until = self.spin.until_ns();
+        let end = if let Wait::Until(at) = wait { at.min(until) } else { until };
+        loop {
+            let now = self.clock.now_ns();
             for _ in 0..LOOKS_PER_CLOCK {
                 if !self.inbox.is_empty() {
                     self.spin.paid(now);
                     // Messages one after the other do not put I/O off, either.
                     self.polls.set(self.polls.get() + 1);
-                    return true;
+                    return News::Message;
                 }
                 hint::spin_loop();
             }
             if self.driver.wants_enter() {
-                self.look_at_kernel();
-                return true;
+                return News::Kernel;
             }
-            now = self.clock.now_ns();
+            if now >= until {
+                self.spin.was_vain();
+            }
+            if now >= end {
+                return News::None;
+            }
         }
-        self.spin.was_vain();
-        false
     }
 
     fn report_slow(&self, kept: Duration) {
@@ -155,7 +168,7 @@ impl Loop {
         self.driver.wants_enter()
     }
 
-    /// The next turn makes an `enter`, or this one, if it has not come to that.
+    /// The next turn makes an `enter`.
     pub(crate) fn look_at_kernel(&self) {
         self.polls.set(POLLS_PER_ENTER);
     }

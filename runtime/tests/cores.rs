@@ -3,11 +3,9 @@
 mod common;
 
 use std::{
-    cell::Cell,
     future::{pending, ready},
-    io::{self, Read, Write},
+    io::Write,
     panic::catch_unwind,
-    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -15,13 +13,13 @@ use std::{
     thread,
 };
 
-use common::{Send, pair, recv, until};
+use common::{pair, recv, until};
 use corio_runtime::{
     ConcurrentError, Core, Cores, Runner, create_task, current_core, handle, metrics,
     op::submit,
     run, run_coroutine_threadsafe, run_on_cores, run_per_core,
     time::{Duration, sleep, timeout},
-    to_thread, with_cleanup, yield_now,
+    with_cleanup, yield_now,
 };
 use nix::{
     sched::{CpuSet, sched_getaffinity},
@@ -260,42 +258,6 @@ fn numbers_of_a_loop_are_read_from_elsewhere_while_it_sleeps_and_while_it_is_bus
     assert!(busy[1].busy > Duration::ZERO && seen[1].idle > Duration::ZERO);
 }
 
-/// Such a loop does not sleep: it stays awake for the next answer.
-#[test]
-fn a_loop_that_asks_another_one_without_a_pause_still_serves_sockets_and_timers() {
-    run_per_core(Cores::Count(2), |core: Core| async move {
-        if core.index() == 1 {
-            return;
-        }
-        let asked = Rc::new(Cell::new(0));
-        let count = asked.clone();
-        let asking = create_task(async move {
-            loop {
-                run_coroutine_threadsafe(&core.handle(1), || ready(())).await.unwrap();
-                count.set(count.get() + 1);
-            }
-        });
-        let (fd, mut peer) = pair();
-        let echo = thread::spawn(move || -> io::Result<()> {
-            let mut byte = [0];
-            while peer.read(&mut byte)? > 0 {
-                peer.write_all(&byte)?;
-            }
-            Ok(())
-        });
-        for n in 0..200 {
-            sleep(Duration::from_micros(20)).await;
-            submit(Send { fd: fd.clone(), data: vec![n] }).await.unwrap();
-            assert_eq!(submit(recv(&fd, 1)).await.unwrap(), [n]);
-        }
-        let before = asked.get();
-        until(|| asked.get() > before).await;
-        asking.cancel();
-        drop(fd);
-        to_thread(|| echo.join().unwrap()).await.unwrap();
-    });
-}
-
 #[test]
 fn what_completes_while_a_loop_stays_awake_for_messages_is_served() {
     run_per_core(Cores::Count(2), |core: Core| async move {
@@ -304,8 +266,8 @@ fn what_completes_while_a_loop_stays_awake_for_messages_is_served() {
         }
         let (fd, peer) = pair();
         let peer = Arc::new(peer);
-        let exchanges = async {
-            for n in 0..=255 {
+        for n in 0..=255 {
+            let exchange = async {
                 for _ in 0..10 {
                     run_coroutine_threadsafe(&core.handle(1), || ready(())).await.unwrap();
                 }
@@ -317,9 +279,9 @@ fn what_completes_while_a_loop_stays_awake_for_messages_is_served() {
                 };
                 core.handle(1).call_soon_threadsafe(write).unwrap();
                 assert_eq!(submit(recv(&fd, 1)).await.unwrap(), [n]);
-            }
-        };
-        timeout(Duration::from_secs(60), exchanges).await.expect("the test hangs");
+            };
+            timeout(Duration::from_secs(60), exchange).await.expect("the test hangs");
+        }
     });
 }
 

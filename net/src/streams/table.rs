@@ -400,6 +400,12 @@ impl Share {
     }
 }
 
+impl Drop for Share {
+    fn drop(&mut self) {
+        chunk::recycle_blocks(false);
+    }
+}
+
 /// All but `entered` and `wants_turn` are called while the loop is the running one.
 impl Service for Share {
     fn entered(&self) {
@@ -437,7 +443,6 @@ impl Service for Share {
         // At the end of the thread it is where it was.
         let _ = RUNNING.try_with(Streams::clear);
         self.0.clear();
-        chunk::recycle_blocks(false);
     }
 }
 
