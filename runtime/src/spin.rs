@@ -3,8 +3,8 @@
 //! To wake a sleeping core costs the sender a system call, and the message tens of microseconds. Loops that ask each
 //! other back and forth would pay that for each message, though every answer is a microsecond away. So a loop that was
 //! woken by messages in quick succession sleeps only once [`SPIN_NS`] have passed since the last one, whatever else it
-//! does meanwhile. Each time that is in vain it lets twice as many wake-ups pass before it tries again: a wrong guess
-//! costs [`SPIN_NS`] in [`PAUSE_MAX`] of them.
+//! does meanwhile. Where that is in vain more often than once for [`WORTH`] messages, as it is where the others need
+//! this very core, it lets ever more wake-ups pass before it tries again, up to [`PAUSE_MAX`].
 
 use std::cell::Cell;
 
@@ -12,6 +12,8 @@ use std::cell::Cell;
 const SPIN_NS: u64 = 50_000;
 /// Messages this close to each other are dense.
 const DENSE_NS: u64 = 200_000;
+/// Messages that come to a loop which is awake are worth one wait in vain.
+const WORTH: u32 = 16;
 const PAUSE_MAX: u32 = 64;
 
 /// See the head of the file.
@@ -21,6 +23,8 @@ pub(crate) struct Spin {
     /// When messages last came to a loop that had nothing to do, by its clock.
     last_ns: Cell<u64>,
     due: Cell<bool>,
+    /// Messages that came while the loop stayed awake, since that was last in vain.
+    paid: Cell<u32>,
     /// Wake-ups that change nothing.
     pause: Cell<u32>,
     next_pause: Cell<u32>,
@@ -32,6 +36,7 @@ impl Spin {
             enabled,
             last_ns: Cell::new(0),
             due: Cell::new(false),
+            paid: Cell::new(0),
             pause: Cell::new(0),
             next_pause: Cell::new(1),
         }
@@ -59,13 +64,13 @@ impl Spin {
     /// Messages came while the loop stayed awake.
     pub(crate) fn paid(&self, now_ns: u64) {
         self.last_ns.set(now_ns);
-        self.next_pause.set(1);
+        self.paid.set(self.paid.get().saturating_add(1));
     }
 
     /// None came in time.
     pub(crate) fn was_vain(&self) {
         self.due.set(false);
-        let pause = self.next_pause.get();
+        let pause = if self.paid.replace(0) >= WORTH { 1 } else { self.next_pause.get() };
         self.pause.set(pause);
         self.next_pause.set((2 * pause).min(PAUSE_MAX));
     }
@@ -103,19 +108,19 @@ mod tests {
     }
 
     #[test]
-    fn after_a_vain_wait_ever_more_wake_ups_pass_until_one_pays() {
+    fn after_a_vain_wait_ever_more_wake_ups_pass_until_it_is_worth_it() {
         let spin = Spin::new(true);
         woken(&spin, DENSE_NS);
-        let passed = || {
+        let passed = |paid: u32| {
             let passed = (0..=PAUSE_MAX).position(|_| woken(&spin, 1)).unwrap();
+            (0..paid).for_each(|_| spin.paid(spin.last_ns.get()));
             spin.was_vain();
             assert!(!spin.is_due());
             passed
         };
-        assert_eq!([(); 9].map(|()| passed()), [0, 1, 2, 4, 8, 16, 32, 64, 64]);
-        spin.paid(spin.last_ns.get());
-        spin.was_vain();
-        assert!(!woken(&spin, 1) && woken(&spin, 1));
+        assert_eq!([(); 5].map(|()| passed(0)), [0, 1, 2, 4, 8]);
+        assert_eq!([(); 4].map(|()| passed(WORTH - 1)), [16, 32, 64, 64]);
+        assert_eq!([passed(WORTH), passed(0), passed(0)], [64, 1, 2]);
     }
 
     #[test]

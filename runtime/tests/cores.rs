@@ -230,8 +230,9 @@ fn numbers_of_a_loop_are_read_from_elsewhere_while_it_sleeps_and_while_it_is_bus
             let other = core.handle(1);
             loop {
                 let seen = other.metrics();
-                if seen.tasks == 5 && seen.timers >= 1 {
-                    assert!(seen.turns > 0 && seen.ring.enters > 0 && seen.operations >= 1);
+                // Not all of them need be of the same moment.
+                let counted = seen.turns > 0 && seen.ring.enters > 0 && seen.operations >= 1;
+                if counted && seen.tasks == 5 && seen.timers >= 1 {
                     assert_eq!(seen.connections, 0);
                     was_seen.store(true, Ordering::SeqCst);
                     return seen;
