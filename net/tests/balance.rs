@@ -137,8 +137,7 @@ fn the_next_core_accepts_when_the_accepting_server_closes_and_no_connection_is_l
         // Until the last server is closed.
         while let Ok(mut stream) = TcpStream::connect(addr) {
             stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-            // One that connects as the last one closes is accepted by nobody, and not always told so: the kernel may
-            // drop the last packet of its handshake without an answer.
+            // One that connects as the last one closes is accepted by nobody, and the kernel does not always say so.
             let answer = loop {
                 match stream.read(&mut [0]) {
                     Err(e) if e.kind() == ErrorKind::WouldBlock && !over.load(Ordering::SeqCst) => {}

@@ -51,7 +51,7 @@ pub(crate) struct Loop {
     pub(crate) slow_watch: SlowWatch,
     pub(crate) spin: Spin,
     pub(crate) watch: Watch,
-    /// Tasks polled since the last `enter`.
+    /// Tasks polled since the last `enter`, and messages that came while the loop looked out for them.
     pub(crate) polls: Cell<u32>,
     /// At how many of them the ring's flags are looked at.
     pub(crate) next_look: Cell<u32>,

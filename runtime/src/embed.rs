@@ -95,7 +95,7 @@ impl Runner {
         }
         // Without a wait a turn may skip the kernel; the host only calls if there is something.
         lp.look_at_kernel();
-        // It has other things to do than to look out.
+        // The host has other things to do than to look out for messages.
         lp.spin.stop();
         let deadline = match max_wait {
             _ if lp.has_work() => 0,

@@ -25,7 +25,6 @@ const LOOKS_PER_CLOCK: u32 = 8;
 
 /// Why a loop does not sleep after all.
 enum News {
-    None,
     /// The inbox has something.
     Message,
     /// The kernel has to be entered, or has something.
@@ -86,9 +85,9 @@ impl Loop {
         let mut due = wait != Wait::No || self.enter_is_due();
         if wait != Wait::No && self.spin.is_due() {
             match self.look_out(wait) {
-                News::None => {}
-                News::Kernel => wait = Wait::No,
-                News::Message => (wait, due) = (Wait::No, self.enter_is_due()),
+                None => {}
+                Some(News::Kernel) => wait = Wait::No,
+                Some(News::Message) => (wait, due) = (Wait::No, self.enter_is_due()),
             }
         }
         if !due {
@@ -116,10 +115,10 @@ impl Loop {
     }
 
     /// Looks out for a message, awake.
-    fn look_out(&self, wait: Wait) -> News {
+    fn look_out(&self, wait: Wait) -> Option<News> {
         // What was submitted is not put off, and what that brings is for the next turn.
         if self.driver.submitted() {
-            return News::Kernel;
+            return Some(News::Kernel);
         }
         let until = self.spin.until_ns();
         let end = if let Wait::Until(at) = wait { at.min(until) } else { until };
@@ -130,18 +129,18 @@ impl Loop {
                     self.spin.paid(now);
                     // Messages one after the other do not put I/O off, either.
                     self.polls.set(self.polls.get() + 1);
-                    return News::Message;
+                    return Some(News::Message);
                 }
                 hint::spin_loop();
             }
             if self.driver.wants_enter() {
-                return News::Kernel;
+                return Some(News::Kernel);
             }
             if now >= until {
                 self.spin.was_vain();
             }
             if now >= end {
-                return News::None;
+                return None;
             }
         }
     }

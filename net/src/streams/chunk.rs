@@ -63,17 +63,27 @@ thread_local! {
         const { Recycler { loops: Cell::new(0), free: [const { RefCell::new(Vec::new()) }; CLASSES.len()] } };
 }
 
-/// One more loop of this thread has streams, or one less: while there is one, free blocks are kept.
-pub(crate) fn recycle_blocks(more: bool) {
-    let _ = RECYCLER.try_with(|recycler| {
-        let loops = recycler.loops.get();
-        recycler.loops.set(if more { loops + 1 } else { loops.saturating_sub(1) });
-        if recycler.loops.get() == 0 {
-            for class in &recycler.free {
-                class.take();
+/// A loop of this thread has streams: while there is one, free blocks are kept.
+pub(crate) struct KeepBlocks(());
+
+impl KeepBlocks {
+    pub(crate) fn new() -> KeepBlocks {
+        let _ = RECYCLER.try_with(|recycler| recycler.loops.set(recycler.loops.get() + 1));
+        KeepBlocks(())
+    }
+}
+
+impl Drop for KeepBlocks {
+    fn drop(&mut self) {
+        let _ = RECYCLER.try_with(|recycler| {
+            recycler.loops.set(recycler.loops.get() - 1);
+            if recycler.loops.get() == 0 {
+                for class in &recycler.free {
+                    class.take();
+                }
             }
-        }
-    });
+        });
+    }
 }
 
 /// The smallest class of blocks of at least `size` bytes. Most are of the first.
@@ -275,7 +285,7 @@ mod tests {
 
     #[test]
     fn appending_and_consuming_keeps_the_bytes_in_order() {
-        recycle_blocks(true);
+        let _keep = KeepBlocks::new();
         let (mut buffer, mut written, mut read) = (Chunk::default(), 0u32, 0u32);
         for round in 0..2000u32 {
             for _ in 0..round % 37 {
@@ -293,17 +303,15 @@ mod tests {
             }
         }
         assert!(read > 10_000 && written - read <= 2000);
-        recycle_blocks(false);
     }
 
     #[test]
     fn blocks_are_used_again_last_in_first_out() {
-        recycle_blocks(true);
+        let _keep = KeepBlocks::new();
         let chunk = Chunk::from(&[1; 1000][..]);
         let place = chunk.as_ptr();
         drop(chunk);
         assert_eq!(Chunk::from(&[2; 1000][..]).as_ptr(), place);
-        recycle_blocks(false);
     }
 
     #[test]
@@ -312,12 +320,11 @@ mod tests {
             drop(Chunk::from(&[1; 1000][..]));
             RECYCLER.with(|recycler| recycler.free.iter().map(|class| class.borrow().len()).sum::<usize>())
         };
-        recycle_blocks(true);
-        recycle_blocks(true);
+        let (outer, inner) = (KeepBlocks::new(), KeepBlocks::new());
         assert_eq!(kept(), 1);
-        recycle_blocks(false);
+        drop(inner);
         assert_eq!(kept(), 1);
-        recycle_blocks(false);
+        drop(outer);
         assert_eq!(kept(), 0);
     }
 

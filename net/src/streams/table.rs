@@ -15,7 +15,7 @@ use corio_runtime::{
 };
 
 use super::{
-    chunk,
+    chunk::KeepBlocks,
     reader::StreamReader,
     receive::{Armed, Receive},
     send::{Phase, Send},
@@ -34,7 +34,7 @@ thread_local! {
 }
 
 /// The table of a loop while another, or none, is running: it changes places with the one in `RUNNING`.
-struct Share(Streams);
+struct Share(Streams, KeepBlocks);
 
 /// The streams of the running loop.
 pub(crate) struct Table(());
@@ -393,16 +393,9 @@ impl Streams {
 
 impl Share {
     fn new() -> Share {
-        chunk::recycle_blocks(true);
         let streams = Streams::new();
         streams.home.set(Some(handle()));
-        Share(streams)
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        chunk::recycle_blocks(false);
+        Share(streams, KeepBlocks::new())
     }
 }
 
