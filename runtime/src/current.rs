@@ -19,7 +19,7 @@ use crate::{
     exception::{self, ExceptionContext, ExceptionHandler},
     handle::{Handle, LoopId, LoopInbox, Registration},
     metrics::Watch,
-    op::{Done, Operation, Sqe, inflight::InFlight},
+    op::{Done, Operation, Sqe},
     ring::Ring,
     service::Services,
     signals::{Interrupt, Listener},
@@ -191,7 +191,7 @@ impl Loop {
         });
         if let Some(fd) = wake_fd {
             let read = ReadWakes { loop_id: id, fd: fd.into(), count: [0; 8] };
-            lp.driver.submit(InFlight::Resident(Box::new(read)));
+            lp.driver.start(Box::new(read));
         }
         Ok(lp)
     }
@@ -323,7 +323,7 @@ impl Operation for ReadWakes {
     fn complete(self: Box<Self>, _: Done) {
         try_with(|lp| {
             if lp.id == self.loop_id && !lp.closing.get() {
-                lp.driver.submit(InFlight::Resident(self));
+                lp.driver.start(self);
             }
         });
     }

@@ -12,10 +12,10 @@ use std::{
 use crate::{
     exception,
     op::{
-        Done,
+        Done, Multishot, Operation,
         inflight::{Delivery, Ended, InFlight, Key, Resident, Table},
     },
-    ring::{Abilities, Ring, RingCounters, Wait},
+    ring::{Abilities, Encoded, Ring, RingCounters, Wait},
 };
 
 /// No borrow is held while an operation's own code runs. (The simulator looks at operations while it executes
@@ -44,11 +44,25 @@ impl Driver {
         }
     }
 
+    /// An operation of a handle.
     #[inline(always)]
-    pub(crate) fn submit(&self, mut op: InFlight) -> Key {
-        let abilities =
-            Abilities { silent_sends: self.turn_ends.get() && self.abilities.silent_sends, ..self.abilities };
-        let encoded = op.encode(abilities);
+    pub(crate) fn start<O: Operation<Output = ()>>(&self, op: Box<O>) -> Key {
+        let silent_sends = self.turn_ends.get() && self.abilities.silent_sends;
+        self.submit(InFlight::resident(op, Abilities { silent_sends, ..self.abilities }))
+    }
+
+    /// An operation of a handle, with many results.
+    pub(crate) fn start_multishot<M: Multishot>(&self, op: M) -> Key {
+        self.submit(InFlight::shots(op, self.abilities))
+    }
+
+    /// An operation of a future.
+    pub(crate) fn start_claimed<O: Operation>(&self, op: O) -> Key {
+        self.submit(InFlight::claimed(op, self.abilities))
+    }
+
+    #[inline(always)]
+    fn submit(&self, (op, encoded): (InFlight, Encoded)) -> Key {
         self.submitted.set(true);
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         ring.submit(table, op, encoded)

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Operation,
-    inflight::{Finished, InFlight, Key},
+    inflight::{Finished, Key},
 };
 use crate::{current, handle::LoopId};
 
@@ -32,7 +32,7 @@ pub struct Op<O: Operation> {
 /// Outside a running loop.
 pub fn submit<O: Operation>(op: O) -> Op<O> {
     current::with(|lp| {
-        let key = lp.driver.submit(InFlight::Claimed(Box::new(op)));
+        let key = lp.driver.start_claimed(op);
         Op { loop_id: lp.id(), key: Some(key), _op: PhantomData }
     })
 }

@@ -53,16 +53,31 @@ pub(crate) enum InFlight {
     Abandoned(Box<dyn Claimed>),
 }
 
+/// Each is encoded once it is in its place, where its type is known.
+///
+/// # Panics
+/// If what has one result describes one with many.
 impl InFlight {
-    /// # Panics
-    /// If an operation with one result describes one with many.
     #[inline(always)]
-    pub(crate) fn encode(&mut self, abilities: Abilities) -> Encoded {
-        match self {
-            InFlight::Resident(op) => op.encode(abilities),
-            InFlight::Shots(op) => op.encode(abilities),
-            InFlight::Claimed(op) | InFlight::Abandoned(op) => op.encode(abilities),
-        }
+    pub(crate) fn resident<O: Operation<Output = ()>>(
+        mut op: Box<O>,
+        abilities: Abilities,
+    ) -> (InFlight, Encoded) {
+        let encoded = Encoded::new(op.prepare().single(), abilities);
+        (InFlight::Resident(op), encoded)
+    }
+
+    pub(crate) fn shots<M: Multishot>(op: M, abilities: Abilities) -> (InFlight, Encoded) {
+        let op = Rc::new(op);
+        let encoded = Encoded::new(op.prepare(), abilities);
+        (InFlight::Shots(op), encoded)
+    }
+
+    /// It reports in any case.
+    pub(crate) fn claimed<O: Operation>(op: O, abilities: Abilities) -> (InFlight, Encoded) {
+        let mut op = Box::new(op);
+        let encoded = Encoded::new(Sqe { silent: false, ..op.prepare().single() }, abilities);
+        (InFlight::Claimed(op), encoded)
     }
 
     fn describe(&mut self) -> Sqe<'_> {
@@ -74,20 +89,14 @@ impl InFlight {
     }
 }
 
-/// `encode` is a method of each kind so that the compiler makes one per operation, which knows what it encodes.
 pub(crate) trait Resident: 'static {
     fn describe(&mut self) -> Sqe<'_>;
-    fn encode(&mut self, abilities: Abilities) -> Encoded;
     fn finish(self: Box<Self>, done: Done);
 }
 
 impl<O: Operation<Output = ()>> Resident for O {
     fn describe(&mut self) -> Sqe<'_> {
         self.prepare()
-    }
-
-    fn encode(&mut self, abilities: Abilities) -> Encoded {
-        Encoded::new(single(self.prepare()), abilities)
     }
 
     fn finish(self: Box<Self>, done: Done) {
@@ -97,7 +106,6 @@ impl<O: Operation<Output = ()>> Resident for O {
 
 pub(crate) trait Shots: 'static {
     fn describe(&self) -> Sqe<'_>;
-    fn encode(&self, abilities: Abilities) -> Encoded;
     fn deliver(&self, done: Done);
     fn finish(&self, done: Done);
 }
@@ -105,10 +113,6 @@ pub(crate) trait Shots: 'static {
 impl<M: Multishot> Shots for M {
     fn describe(&self) -> Sqe<'_> {
         self.prepare()
-    }
-
-    fn encode(&self, abilities: Abilities) -> Encoded {
-        Encoded::new(self.prepare(), abilities)
     }
 
     fn deliver(&self, done: Done) {
@@ -122,7 +126,6 @@ impl<M: Multishot> Shots for M {
 
 pub(crate) trait Claimed: 'static {
     fn describe(&mut self) -> Sqe<'_>;
-    fn encode(&mut self, abilities: Abilities) -> Encoded;
     /// Runs no code of the operation: its future does, when it claims.
     fn finish(self: Box<Self>, done: Done) -> Box<dyn Ended>;
     fn abandon(self: Box<Self>, done: Done);
@@ -133,10 +136,6 @@ impl<O: Operation> Claimed for O {
         self.prepare()
     }
 
-    fn encode(&mut self, abilities: Abilities) -> Encoded {
-        Encoded::new(Sqe { silent: false, ..single(self.prepare()) }, abilities)
-    }
-
     fn finish(self: Box<Self>, done: Done) -> Box<dyn Ended> {
         Box::new(Finished { op: self, done })
     }
@@ -144,12 +143,6 @@ impl<O: Operation> Claimed for O {
     fn abandon(self: Box<Self>, done: Done) {
         self.abandoned(done);
     }
-}
-
-#[inline(always)]
-fn single(sqe: Sqe<'_>) -> Sqe<'_> {
-    assert!(!sqe.is_multishot(), "{sqe:?} has many results: it needs start_multishot");
-    sqe
 }
 
 /// A result that waits for its future.

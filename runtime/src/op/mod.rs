@@ -29,13 +29,11 @@ mod future;
 pub(crate) mod inflight;
 mod sqe;
 
-use std::{io, rc::Rc};
+use std::io;
 
 pub use future::{Op, submit};
 pub(crate) use sqe::Kind;
 pub use sqe::{SockAddr, Sqe};
-
-use inflight::InFlight;
 
 use crate::{current, fd::Fd, handle::LoopId, pool::PoolBuf};
 
@@ -142,8 +140,9 @@ pub struct OpKey {
 ///
 /// # Panics
 /// Outside a running loop.
+#[inline]
 pub fn start<O: Operation<Output = ()>>(op: Box<O>) -> OpKey {
-    start_resident(op)
+    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.start(op) })
 }
 
 /// As [`start`], for an operation with many results.
@@ -151,15 +150,7 @@ pub fn start<O: Operation<Output = ()>>(op: Box<O>) -> OpKey {
 /// # Panics
 /// Outside a running loop.
 pub fn start_multishot<M: Multishot>(op: M) -> OpKey {
-    start_shots(Rc::new(op))
-}
-
-fn start_resident(op: Box<dyn inflight::Resident>) -> OpKey {
-    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.submit(InFlight::Resident(op)) })
-}
-
-fn start_shots(op: Rc<dyn inflight::Shots>) -> OpKey {
-    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.submit(InFlight::Shots(op)) })
+    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.start_multishot(op) })
 }
 
 /// Whether writes of the running loop into a pipe that nobody reads fail with EPIPE alone, without a SIGPIPE to

@@ -172,8 +172,13 @@ impl<'a> Sqe<'a> {
         Sqe::new(Kind::WaitExit { pidfd })
     }
 
-    pub(crate) fn is_multishot(&self) -> bool {
-        matches!(self.kind, Kind::RecvMulti { .. } | Kind::AcceptMulti { .. })
+    /// # Panics
+    /// If there may be more than one result.
+    #[inline(always)]
+    pub(crate) fn single(self) -> Sqe<'a> {
+        let many = matches!(self.kind, Kind::RecvMulti { .. } | Kind::AcceptMulti { .. });
+        assert!(!many, "{self:?} has many results: it needs start_multishot");
+        self
     }
 
     /// Makes a send silent where that costs nobody anything: if a handle's operation is started in

@@ -1,8 +1,8 @@
 //! Tries at start-up what no version number tells. Runs on the fresh ring, with operations of its own.
 
-use std::{io, io::Read, io::Write, os::unix::net::UnixStream, rc::Rc};
+use std::{io, io::Read, io::Write, os::unix::net::UnixStream};
 
-use super::{Uring, Wait};
+use super::{Encoded, Uring, Wait};
 use crate::{
     fd::Fd,
     op::{
@@ -24,7 +24,8 @@ pub(super) fn silent_send(ring: &mut Uring) -> io::Result<bool> {
     let (mut sent, mut full) = (0, false);
     for _ in 0..256 {
         let op = Send { fd: fd.clone(), data: vec![0; BLOCK] };
-        let completions = run(ring, &mut table, InFlight::Resident(Box::new(op)))?;
+        let op = InFlight::resident(Box::new(op), ring.abilities);
+        let completions = run(ring, &mut table, op)?;
         let [(_, res)] = completions[..] else { return finish(ring, &mut table, false) };
         match res {
             count @ 1.. => sent += count as usize,
@@ -48,7 +49,8 @@ pub(super) fn capped_receive(ring: &mut Uring) -> io::Result<bool> {
     let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
     theirs.write_all(&[0; 32])?;
     let mut table = Table::new();
-    let completions = run(ring, &mut table, InFlight::Shots(Rc::new(CappedRecv(fd))))?;
+    let op = InFlight::shots(CappedRecv(fd), ring.abilities);
+    let completions = run(ring, &mut table, op)?;
     let honoured = matches!(completions[..], [(false, 32)]);
     finish(ring, &mut table, honoured)
 }
@@ -58,13 +60,17 @@ pub(super) fn quiet_write(ring: &mut Uring) -> io::Result<bool> {
     let (_read, write) = io::pipe()?;
     let mut table = Table::new();
     let op = EmptyWrite { fd: Fd::from(std::os::fd::OwnedFd::from(write)) };
-    let completions = run(ring, &mut table, InFlight::Resident(Box::new(op)))?;
+    let op = InFlight::resident(Box::new(op), ring.abilities);
+    let completions = run(ring, &mut table, op)?;
     finish(ring, &mut table, completions == [(false, 0)])
 }
 
 /// Submits one operation and collects what it reports at once: (more to come, result).
-fn run(ring: &mut Uring, table: &mut Table, mut op: InFlight) -> io::Result<Vec<(bool, i32)>> {
-    let encoded = op.encode(ring.abilities);
+fn run(
+    ring: &mut Uring,
+    table: &mut Table,
+    (op, encoded): (InFlight, Encoded),
+) -> io::Result<Vec<(bool, i32)>> {
     let key = ring.submit(table, op, encoded);
     if let Err(e) = ring.enter(Wait::No) {
         // A kernel that refuses to be entered has no share in the operation; the ring is dropped next.

@@ -6,10 +6,7 @@ use super::Shared;
 use crate::{
     current::{self, Loop},
     fd::Fd,
-    op::{
-        Done, Operation, Sqe,
-        inflight::{InFlight, Key},
-    },
+    op::{Done, Operation, Sqe, inflight::Key},
 };
 
 /// Who is told.
@@ -30,7 +27,7 @@ pub(super) struct ReadSignal {
 impl ReadSignal {
     pub(super) fn start(lp: &Loop, reader: PipeReader, heard: Heard) -> Key {
         let op = ReadSignal { fd: OwnedFd::from(reader).into(), bytes: [0; 64], heard };
-        lp.driver.submit(InFlight::Resident(Box::new(op)))
+        lp.driver.start(Box::new(op))
     }
 }
 
@@ -53,7 +50,7 @@ impl Operation for ReadSignal {
                 let shared = Rc::clone(shared);
                 current::try_with(|lp| {
                     if !lp.closing.get() {
-                        shared.read.set(Some(lp.driver.submit(InFlight::Resident(self))));
+                        shared.read.set(Some(lp.driver.start(self)));
                     }
                 });
                 shared.arrived();
