@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     future::Future,
     io,
+    mem::ManuallyDrop,
     panic::{self, AssertUnwindSafe, Location},
     rc::Rc,
     time::Duration,
@@ -74,7 +75,8 @@ pub(crate) struct Loop {
 }
 
 thread_local! {
-    static CURRENT: RefCell<Option<Rc<Loop>>> = const { RefCell::new(None) };
+    /// Without a destructor, so that no access asks whether it has run: outside any run there is nothing in it.
+    static CURRENT: ManuallyDrop<RefCell<Option<Rc<Loop>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
 }
 
 /// Runs `f` with this thread's running loop.
@@ -93,7 +95,7 @@ pub(crate) fn with<R>(f: impl FnOnce(&Loop) -> R) -> R {
 /// closes as the running one.
 #[inline]
 pub(crate) fn try_with<R>(f: impl FnOnce(&Loop) -> R) -> Option<R> {
-    let lp = CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()?;
+    let lp = CURRENT.with(|current| current.borrow().clone())?;
     Some(f(&lp))
 }
 
@@ -128,23 +130,22 @@ impl Entered {
         Entered(None)
     }
 
-    /// As `new`, also inside another loop's run: for a loop that closes there. `None` at the end of the
-    /// thread.
-    pub(crate) fn over(lp: &Rc<Loop>) -> Option<Entered> {
-        let outer = CURRENT.try_with(|current| current.borrow_mut().replace(Rc::clone(lp))).ok()?;
+    /// As `new`, also inside another loop's run: for a loop that closes there.
+    pub(crate) fn over(lp: &Rc<Loop>) -> Entered {
+        let outer = CURRENT.with(|current| current.borrow_mut().replace(Rc::clone(lp)));
         if let Some(outer) = &outer {
             outer.leave_services();
         }
         lp.enter_services();
-        Some(Entered(outer))
+        Entered(outer)
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
         let outer = self.0.take();
-        let place = CURRENT.try_with(|current| std::mem::replace(&mut *current.borrow_mut(), outer.clone()));
-        if let Ok(Some(left)) = place {
+        let left = CURRENT.with(|current| std::mem::replace(&mut *current.borrow_mut(), outer.clone()));
+        if let Some(left) = left {
             left.leave_services();
         }
         if let Some(outer) = outer {

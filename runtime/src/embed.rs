@@ -84,10 +84,10 @@ impl Runner {
     /// It may be called inside another loop's run.
     ///
     /// # Errors
-    /// If the kernel fails the loop; and at the end of the thread.
+    /// If the kernel fails the loop.
     pub fn turn(&mut self, max_wait: Option<Duration>) -> io::Result<Turn> {
         let lp = &self.lp;
-        let _entered = Entered::over(lp).ok_or_else(|| io::Error::other("the thread is at its end"))?;
+        let _entered = Entered::over(lp);
         lp.inbox.awake();
         if let Some(fd) = lp.embedded.get() {
             // Empty is an error, and as good.

@@ -6,6 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     fmt,
+    mem::ManuallyDrop,
     ops::Deref,
 };
 
@@ -27,7 +28,7 @@ impl Block {
     #[inline(always)]
     fn new(size: usize) -> Box<Block> {
         let Some(class) = class_of(size) else { return Block::made(size.next_power_of_two()) };
-        let recycled = RECYCLER.try_with(|recycler| recycler.free[class].borrow_mut().pop()).ok().flatten();
+        let recycled = RECYCLER.with(|recycler| recycler.free[class].borrow_mut().pop());
         recycled.unwrap_or_else(|| Block::made(CLASSES[class].0))
     }
 
@@ -59,8 +60,14 @@ struct Recycler {
 }
 
 thread_local! {
-    static RECYCLER: Recycler =
-        const { Recycler { loops: Cell::new(0), free: [const { RefCell::new(Vec::new()) }; CLASSES.len()] } };
+    /// Without a destructor, so that no access asks whether it has run: the last loop to go empties it.
+    static RECYCLER: ManuallyDrop<Recycler> = const { ManuallyDrop::new(Recycler::new()) };
+}
+
+impl Recycler {
+    const fn new() -> Recycler {
+        Recycler { loops: Cell::new(0), free: [const { RefCell::new(Vec::new()) }; CLASSES.len()] }
+    }
 }
 
 /// A loop of this thread has streams: while there is one, free blocks are kept.
@@ -68,14 +75,14 @@ pub(crate) struct KeepBlocks(());
 
 impl KeepBlocks {
     pub(crate) fn new() -> KeepBlocks {
-        let _ = RECYCLER.try_with(|recycler| recycler.loops.set(recycler.loops.get() + 1));
+        RECYCLER.with(|recycler| recycler.loops.set(recycler.loops.get() + 1));
         KeepBlocks(())
     }
 }
 
 impl Drop for KeepBlocks {
     fn drop(&mut self) {
-        let _ = RECYCLER.try_with(|recycler| {
+        RECYCLER.with(|recycler| {
             recycler.loops.set(recycler.loops.get() - 1);
             if recycler.loops.get() == 0 {
                 for class in &recycler.free {
@@ -96,7 +103,7 @@ fn class_of(size: usize) -> Option<usize> {
 fn recycle(mut block: Box<Block>) {
     let size = block.data.len();
     let Some(class) = class_of(size).filter(|class| CLASSES[*class].0 == size) else { return };
-    let _ = RECYCLER.try_with(|recycler| {
+    RECYCLER.with(|recycler| {
         let mut free = recycler.free[class].borrow_mut();
         if recycler.loops.get() > 0 && free.len() < CLASSES[class].1 {
             (block.start, block.end) = (0, 0);

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     io,
+    mem::ManuallyDrop,
     task::Waker,
 };
 
@@ -29,8 +30,9 @@ pub(crate) const DEFAULT_LIMIT: usize = 64 << 10;
 static SERVICE: LoopLocal<Share> = LoopLocal::new(Share::new);
 
 thread_local! {
-    /// The table of the running loop, so that the hot path finds it in a few instructions; else an empty one.
-    static RUNNING: Streams = const { Streams::new() };
+    /// The table of the running loop, so that the hot path finds it in a few instructions; else an empty one. Without
+    /// a destructor, so that no access asks whether it has run: outside any run there is nothing in it.
+    static RUNNING: ManuallyDrop<Streams> = const { ManuallyDrop::new(Streams::new()) };
 }
 
 /// The table of a loop while another, or none, is running: it changes places with the one in `RUNNING`.
@@ -58,14 +60,13 @@ impl Table {
     #[inline(always)]
     pub(crate) fn try_with<R>(&self, f: impl FnOnce(&Streams) -> R) -> Option<R> {
         // No borrow is held: `f` may drop another loop.
-        let with = |streams: &Streams| {
+        RUNNING.with(|streams| {
             if streams.home.get().is_none() {
                 // Made when first used; that puts it here.
                 SERVICE.try_with(|_| ())?;
             }
             Some(f(streams))
-        };
-        RUNNING.try_with(with).ok()?
+        })
     }
 }
 
@@ -402,15 +403,15 @@ impl Share {
 /// All but `entered` and `wants_turn` are called while the loop is the running one.
 impl Service for Share {
     fn entered(&self) {
-        let _ = RUNNING.try_with(|running| running.swap(&self.0));
+        RUNNING.with(|running| running.swap(&self.0));
     }
 
     fn left(&self) {
-        let _ = RUNNING.try_with(|running| running.swap(&self.0));
+        RUNNING.with(|running| running.swap(&self.0));
     }
 
     fn before_submit(&self) {
-        let _ = RUNNING.try_with(|streams| {
+        RUNNING.with(|streams| {
             streams.flush();
             streams.arm_due();
         });
@@ -420,22 +421,20 @@ impl Service for Share {
         // Only one of the two is this loop's.
         match self.0.home.get() {
             Some(_) => self.0.wants_turn(),
-            None => RUNNING.try_with(Streams::wants_turn).unwrap_or(false),
+            None => RUNNING.with(|streams| streams.wants_turn()),
         }
     }
 
     fn busy(&self) -> bool {
-        RUNNING.try_with(Streams::busy).unwrap_or(false)
+        RUNNING.with(|streams| streams.busy())
     }
 
     fn connections(&self) -> usize {
-        RUNNING.try_with(|streams| streams.open.get()).unwrap_or(0)
+        RUNNING.with(|streams| streams.open.get())
     }
 
     fn close(&self) {
-        // At the end of the thread it is where it was.
-        let _ = RUNNING.try_with(Streams::clear);
-        self.0.clear();
+        RUNNING.with(|streams| streams.clear());
     }
 }
 
@@ -446,16 +445,15 @@ impl StreamKey {
     /// On another loop: "attached to a different loop". After the loop's end: not connected.
     #[inline(always)]
     pub(super) fn with<R>(self, f: impl FnOnce(&Streams, &mut Slot) -> R) -> io::Result<R> {
-        let found =
-            RUNNING.try_with(|streams| match streams.places.borrow_mut().get_mut(self.slot as usize) {
-                Some(Place::Taken(slot))
-                    if slot.generation == self.generation && streams.home.get() == Some(self.home) =>
-                {
-                    Some(f(streams, slot))
-                }
-                _ => None,
-            });
-        found.ok().flatten().ok_or_else(|| self.absent())
+        let found = RUNNING.with(|streams| match streams.places.borrow_mut().get_mut(self.slot as usize) {
+            Some(Place::Taken(slot))
+                if slot.generation == self.generation && streams.home.get() == Some(self.home) =>
+            {
+                Some(f(streams, slot))
+            }
+            _ => None,
+        });
+        found.ok_or_else(|| self.absent())
     }
 
     #[cold]
