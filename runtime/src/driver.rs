@@ -6,13 +6,14 @@ use std::{
     io,
     os::fd::BorrowedFd,
     panic::{self, AssertUnwindSafe},
+    rc::Rc,
     task::Waker,
 };
 
 use crate::{
     exception,
     op::{
-        Done, Multishot, Operation,
+        Done, Kind, Multishot, Operation, Sqe,
         inflight::{Delivery, Ended, InFlight, Key, Resident, Table},
     },
     ring::{Abilities, Encoded, Ring, RingCounters, Wait},
@@ -45,24 +46,45 @@ impl Driver {
     }
 
     /// An operation of a handle.
+    ///
+    /// # Panics
+    /// If it has many results.
     #[inline(always)]
-    pub(crate) fn start<O: Operation<Output = ()>>(&self, op: Box<O>) -> Key {
+    pub(crate) fn start<O: Operation<Output = ()>>(&self, mut op: Box<O>) -> Key {
         let silent_sends = self.turn_ends.get() && self.abilities.silent_sends;
-        self.submit(InFlight::resident(op, Abilities { silent_sends, ..self.abilities }))
+        let sqe = op.prepare();
+        // Every message needs a send: the compiler sees through this one from end to end.
+        if let Kind::Send { fd, buf } = sqe.kind {
+            let encoded = Encoded::send(fd, buf, sqe.silent && silent_sends);
+            return self.submit_now(InFlight::Resident(op), encoded);
+        }
+        let encoded = Encoded::new(sqe.single(), self.abilities);
+        self.submit(InFlight::Resident(op), encoded)
     }
 
     /// An operation of a handle, with many results.
     pub(crate) fn start_multishot<M: Multishot>(&self, op: M) -> Key {
-        self.submit(InFlight::shots(op, self.abilities))
+        let op = Rc::new(op);
+        let encoded = Encoded::new(op.prepare(), self.abilities);
+        self.submit(InFlight::Shots(op), encoded)
     }
 
-    /// An operation of a future.
+    /// An operation of a future, which reports in any case.
+    ///
+    /// # Panics
+    /// If it has many results.
     pub(crate) fn start_claimed<O: Operation>(&self, op: O) -> Key {
-        self.submit(InFlight::claimed(op, self.abilities))
+        let mut op = Box::new(op);
+        let encoded = Encoded::new(Sqe { silent: false, ..op.prepare().single() }, self.abilities);
+        self.submit(InFlight::Claimed(op), encoded)
+    }
+
+    fn submit(&self, op: InFlight, encoded: Encoded) -> Key {
+        self.submit_now(op, encoded)
     }
 
     #[inline(always)]
-    fn submit(&self, (op, encoded): (InFlight, Encoded)) -> Key {
+    fn submit_now(&self, op: InFlight, encoded: Encoded) -> Key {
         self.submitted.set(true);
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         ring.submit(table, op, encoded)

@@ -9,7 +9,7 @@
 use std::{any::Any, rc::Rc, task::Waker};
 
 use super::{Done, Multishot, Operation, Sqe};
-use crate::ring::{Abilities, Encoded, Scratch};
+use crate::ring::Scratch;
 
 /// Names one operation in flight: a slot of its loop's table and the slot's generation.
 ///
@@ -53,33 +53,7 @@ pub(crate) enum InFlight {
     Abandoned(Box<dyn Claimed>),
 }
 
-/// Each is encoded once it is in its place, where its type is known.
-///
-/// # Panics
-/// If what has one result describes one with many.
 impl InFlight {
-    #[inline(always)]
-    pub(crate) fn resident<O: Operation<Output = ()>>(
-        mut op: Box<O>,
-        abilities: Abilities,
-    ) -> (InFlight, Encoded) {
-        let encoded = Encoded::new(op.prepare().single(), abilities);
-        (InFlight::Resident(op), encoded)
-    }
-
-    pub(crate) fn shots<M: Multishot>(op: M, abilities: Abilities) -> (InFlight, Encoded) {
-        let op = Rc::new(op);
-        let encoded = Encoded::new(op.prepare(), abilities);
-        (InFlight::Shots(op), encoded)
-    }
-
-    /// It reports in any case.
-    pub(crate) fn claimed<O: Operation>(op: O, abilities: Abilities) -> (InFlight, Encoded) {
-        let mut op = Box::new(op);
-        let encoded = Encoded::new(Sqe { silent: false, ..op.prepare().single() }, abilities);
-        (InFlight::Claimed(op), encoded)
-    }
-
     fn describe(&mut self) -> Sqe<'_> {
         match self {
             InFlight::Resident(op) => op.describe(),

@@ -1,8 +1,8 @@
 //! Tries at start-up what no version number tells. Runs on the fresh ring, with operations of its own.
 
-use std::{io, io::Read, io::Write, os::unix::net::UnixStream};
+use std::{io, io::Read, io::Write, os::unix::net::UnixStream, rc::Rc};
 
-use super::{Encoded, Uring, Wait};
+use super::{Abilities, Encoded, Uring, Wait};
 use crate::{
     fd::Fd,
     op::{
@@ -24,8 +24,7 @@ pub(super) fn silent_send(ring: &mut Uring) -> io::Result<bool> {
     let (mut sent, mut full) = (0, false);
     for _ in 0..256 {
         let op = Send { fd: fd.clone(), data: vec![0; BLOCK] };
-        let op = InFlight::resident(Box::new(op), ring.abilities);
-        let completions = run(ring, &mut table, op)?;
+        let completions = run(ring, &mut table, resident(op, ring.abilities))?;
         let [(_, res)] = completions[..] else { return finish(ring, &mut table, false) };
         match res {
             count @ 1.. => sent += count as usize,
@@ -49,8 +48,9 @@ pub(super) fn capped_receive(ring: &mut Uring) -> io::Result<bool> {
     let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
     theirs.write_all(&[0; 32])?;
     let mut table = Table::new();
-    let op = InFlight::shots(CappedRecv(fd), ring.abilities);
-    let completions = run(ring, &mut table, op)?;
+    let op = Rc::new(CappedRecv(fd));
+    let encoded = Encoded::new(op.prepare(), ring.abilities);
+    let completions = run(ring, &mut table, (InFlight::Shots(op), encoded))?;
     let honoured = matches!(completions[..], [(false, 32)]);
     finish(ring, &mut table, honoured)
 }
@@ -60,9 +60,14 @@ pub(super) fn quiet_write(ring: &mut Uring) -> io::Result<bool> {
     let (_read, write) = io::pipe()?;
     let mut table = Table::new();
     let op = EmptyWrite { fd: Fd::from(std::os::fd::OwnedFd::from(write)) };
-    let op = InFlight::resident(Box::new(op), ring.abilities);
-    let completions = run(ring, &mut table, op)?;
+    let completions = run(ring, &mut table, resident(op, ring.abilities))?;
     finish(ring, &mut table, completions == [(false, 0)])
+}
+
+fn resident<O: Operation<Output = ()>>(op: O, abilities: Abilities) -> (InFlight, Encoded) {
+    let mut op = Box::new(op);
+    let encoded = Encoded::new(op.prepare(), abilities);
+    (InFlight::Resident(op), encoded)
 }
 
 /// Submits one operation and collects what it reports at once: (more to come, result).

@@ -372,7 +372,7 @@ impl Answer {
 
 impl Encoded {
     /// Writes the description down in the kernel's form. The lifetimes end here and rule 1 takes over.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn new(sqe: Sqe<'_>, abilities: Abilities) -> Encoded {
         let mut scratch = None;
         let mut answer = Answer::NUMBER;
@@ -394,14 +394,7 @@ impl Encoded {
                 if abilities.capped_receives { with_cap(entry, cap) } else { entry }
             }
             Kind::Send { fd, buf } => {
-                let send = opcode::Send::new(raw(fd), buf.as_ptr(), length(buf));
-                let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-                if sqe.silent && abilities.silent_sends {
-                    answer = Answer::silent(length(buf));
-                    send.flags(flags | libc::MSG_DONTWAIT).build().flags(Flags::SKIP_SUCCESS)
-                } else {
-                    send.flags(flags).build()
-                }
+                return Encoded::send(fd, buf, sqe.silent && abilities.silent_sends);
             }
             Kind::SendVectored { fd, bufs } => {
                 let message = scratch.insert(Scratch::new(&bufs));
@@ -425,6 +418,19 @@ impl Encoded {
             Kind::PollReadable { fd } => opcode::PollAdd::new(raw(fd), libc::POLLIN as u32).build(),
         };
         Encoded { entry, scratch, answer }
+    }
+
+    /// A send, which every message needs: as `new`.
+    #[inline(always)]
+    pub(crate) fn send(fd: &Fd, buf: &[u8], silent: bool) -> Encoded {
+        let len = length(buf);
+        let send = opcode::Send::new(raw(fd), buf.as_ptr(), len);
+        let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        if silent {
+            let entry = send.flags(flags | libc::MSG_DONTWAIT).build().flags(Flags::SKIP_SUCCESS);
+            return Encoded { entry, scratch: None, answer: Answer::silent(len) };
+        }
+        Encoded { entry: send.flags(flags).build(), scratch: None, answer: Answer::NUMBER }
     }
 }
 
