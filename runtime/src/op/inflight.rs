@@ -6,7 +6,7 @@
 //! in them does not. A table that is dropped with operations in flight forgets their memory. Keys carry a generation,
 //! so a late CQE or cancel of an earlier operation in the same slot finds nothing.
 
-use std::{any::Any, rc::Rc, task::Waker};
+use std::{any::Any, mem, rc::Rc, task::Waker};
 
 use super::{Done, Multishot, Operation, Sqe};
 use crate::ring::Scratch;
@@ -184,22 +184,29 @@ impl Table {
     #[inline(always)]
     pub(crate) fn insert(&mut self, op: InFlight, scratch: Option<Box<Scratch>>, makes_fd: bool) -> Key {
         self.in_flight += 1;
-        let state = State::InFlight(op);
-        if self.free == NONE {
-            let slot = self.entries.len() as u32;
-            assert!(slot < NONE, "2^32 operations in flight");
-            self.entries.push(Entry { state, waker: None, scratch, generation: 0, makes_fd });
-            return Key::new(slot, 0);
-        }
         let slot = self.free;
-        let entry = &mut self.entries[slot as usize];
-        if let State::Free { next } = entry.state {
-            self.free = next;
+        let Some(entry) = self.entries.get_mut(slot as usize) else {
+            return self.insert_new(op, scratch, makes_fd);
+        };
+        // There is nothing to drop in it, which the compiler cannot know.
+        match mem::replace(&mut entry.state, State::InFlight(op)) {
+            State::Free { next } => self.free = next,
+            taken => mem::forget(taken),
         }
-        entry.state = state;
-        entry.scratch = scratch;
+        if scratch.is_some() {
+            entry.scratch = scratch;
+        }
         entry.makes_fd = makes_fd;
         Key::new(slot, entry.generation)
+    }
+
+    #[cold]
+    fn insert_new(&mut self, op: InFlight, scratch: Option<Box<Scratch>>, makes_fd: bool) -> Key {
+        let slot = self.entries.len() as u32;
+        assert!(slot < NONE, "2^32 operations in flight");
+        let state = State::InFlight(op);
+        self.entries.push(Entry { state, waker: None, scratch, generation: 0, makes_fd });
+        Key::new(slot, 0)
     }
 
     #[inline(always)]
@@ -241,7 +248,7 @@ impl Table {
         let claimed = matches!(op, InFlight::Claimed(_));
         entry.scratch = None;
         let state = if claimed {
-            std::mem::replace(&mut entry.state, State::Free { next: NONE })
+            mem::replace(&mut entry.state, State::Free { next: NONE })
         } else {
             self.free_slot(key)
         };
@@ -290,7 +297,7 @@ impl Table {
     pub(crate) fn abandon(&mut self, key: Key) -> Left {
         let Some(entry) = self.entry(key) else { return Left::default() };
         let waker = entry.waker.take();
-        match std::mem::replace(&mut entry.state, State::Free { next: NONE }) {
+        match mem::replace(&mut entry.state, State::Free { next: NONE }) {
             State::InFlight(InFlight::Claimed(op)) => {
                 entry.state = State::InFlight(InFlight::Abandoned(op));
                 Left { cancel: true, result: None, _waker: waker }
@@ -313,7 +320,7 @@ impl Table {
         entry.generation = entry.generation.wrapping_add(1);
         entry.waker = None;
         self.free = key.slot() as u32;
-        std::mem::replace(&mut entry.state, State::Free { next })
+        mem::replace(&mut entry.state, State::Free { next })
     }
 
     /// The kernel has seen none of the operations, and never will.
@@ -334,7 +341,7 @@ impl Table {
 impl Drop for Table {
     fn drop(&mut self) {
         if self.in_flight > 0 {
-            std::mem::forget(std::mem::take(&mut self.entries));
+            mem::forget(mem::take(&mut self.entries));
         }
     }
 }

@@ -48,7 +48,7 @@ use crate::{
     fd::{Fd, Inner},
     op::{
         Brought, Done, Kind, Sqe,
-        inflight::{InFlight, Key, Resident, Table},
+        inflight::{Key, Resident, Table},
     },
     pool::{self, Pool},
 };
@@ -134,16 +134,13 @@ impl Uring {
         self.ring.as_mut().expect("the ring is taken only by leak, at the loop's end")
     }
 
-    /// `encoded` was made from `op`.
+    /// `entry` was made from the operation that the table has at `key`.
     #[inline(always)]
-    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, encoded: Encoded) -> Key {
-        let Encoded { entry, scratch, answer } = encoded;
-        let key = table.insert(op, scratch, answer.is_fd());
+    pub(crate) fn submit(&mut self, key: Key, entry: Entry, answer: Answer) {
         self.push(entry.user_data(key.to_user_data()));
         if let Some(len) = answer.silence() {
             self.silent.push_back(SilentSend { number: self.pushed, key, len });
         }
-        key
     }
 
     pub(crate) fn cancel(&mut self, key: Key) {
@@ -341,9 +338,9 @@ fn own(pool: &Pool, table: &Table, key: Key, cqe: &cqueue::Entry, done: &mut Don
 
 /// An operation in the kernel's form, to be submitted at once.
 pub(crate) struct Encoded {
-    entry: Entry,
-    scratch: Option<Box<Scratch>>,
-    pub(crate) answer: Answer,
+    pub(super) entry: Entry,
+    pub(super) scratch: Option<Box<Scratch>>,
+    pub(super) answer: Answer,
 }
 
 /// What the kernel answers, in one word, because that is read at once after it was written.
@@ -360,12 +357,12 @@ impl Answer {
         Answer(Answer::SILENCE | u64::from(len))
     }
 
-    fn is_fd(self) -> bool {
+    pub(super) fn is_fd(self) -> bool {
         self.0 == Answer::NEW_FD.0
     }
 
     /// The length of a silent send.
-    pub(crate) fn silence(self) -> Option<u32> {
+    pub(super) fn silence(self) -> Option<u32> {
         (self.0 & Answer::SILENCE != 0).then_some(self.0 as u32)
     }
 }

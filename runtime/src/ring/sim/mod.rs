@@ -21,7 +21,7 @@ use crate::{
     fd::{Fd, Inner},
     op::{
         Brought, Done, Kind, Sqe,
-        inflight::{InFlight, Key, Resident, Table},
+        inflight::{Key, Resident, Table},
     },
     pool::PoolBuf,
     socket::ListenOptions,
@@ -100,8 +100,7 @@ impl Sim {
         }
     }
 
-    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, silent: bool) -> Key {
-        let key = table.insert(op, None, false);
+    pub(crate) fn submit(&mut self, key: Key, silent: bool) {
         self.submitted += 1;
         self.counters.sqes += 1;
         let number = self.submitted;
@@ -116,7 +115,6 @@ impl Sim {
                 not_before: 0,
             }),
         }
-        key
     }
 
     pub(crate) fn cancel(&mut self, key: Key) {
