@@ -72,12 +72,8 @@ impl Send {
         self.push(tail, data.len(), Segment::Copied);
     }
 
-    /// Drops what was sent. A small copy's memory is kept.
-    #[inline(always)]
+    /// Drops what was sent, which is not all.
     pub(crate) fn consume(&mut self, count: usize) {
-        if count >= self.len {
-            return self.clear();
-        }
         self.len -= count;
         let mut left = count;
         while let Some(segment) = &self.first {
@@ -92,6 +88,7 @@ impl Send {
         }
     }
 
+    /// Drops everything. A small copy's memory is kept.
     #[inline(always)]
     pub(crate) fn clear(&mut self) {
         if let Some(Segment::Copied(data)) = &mut self.first

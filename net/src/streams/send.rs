@@ -195,19 +195,22 @@ impl Streams {
     /// A send came back from the kernel.
     #[inline(always)]
     pub(crate) fn sent(&self, mut batch: Box<Batch>, done: &Done) {
-        let index = batch.slot;
-        let before = batch.len;
         match done.count() {
-            Ok(count) => batch.consume(count),
-            Err(_) if matches!(done.errno(), Some(errno::EAGAIN | errno::EINTR)) => {}
-            Err(_) => return self.send_failed(batch, done.errno().unwrap_or(errno::EPIPE)),
+            Ok(count) if count >= batch.len => self.all_sent(batch),
+            Ok(count) => {
+                batch.consume(count);
+                self.send_rest(batch, count);
+            }
+            Err(_) => match done.errno() {
+                Some(errno::EAGAIN | errno::EINTR) => self.send_rest(batch, 0),
+                errno => self.send_failed(batch, errno.unwrap_or(errno::EPIPE)),
+            },
         }
-        let sent = before - batch.len;
-        if batch.len > 0 {
-            // The rest may wait for the peer.
-            batch.silent = false;
-            return self.send_rest(batch, sent);
-        }
+    }
+
+    #[inline(always)]
+    fn all_sent(&self, batch: Box<Batch>) {
+        let (index, sent) = (batch.slot, batch.len);
         self.recycle(batch);
         let after = self.with_slot(index, |slot| {
             slot.send.in_flight = None;
@@ -225,7 +228,10 @@ impl Streams {
         }
     }
 
-    fn send_rest(&self, batch: Box<Batch>, sent: usize) {
+    /// The rest may wait for the peer.
+    #[cold]
+    fn send_rest(&self, mut batch: Box<Batch>, sent: usize) {
+        batch.silent = false;
         let index = batch.slot;
         let mut batch = Some(batch);
         let drainer = self.with_slot(index, |slot| {
@@ -240,6 +246,7 @@ impl Streams {
         drainer.flatten().into_iter().for_each(Waker::wake);
     }
 
+    #[cold]
     fn send_failed(&self, batch: Box<Batch>, errno: i32) {
         let index = batch.slot;
         self.recycle(batch);

@@ -155,6 +155,7 @@ enum State {
 
 struct Entry {
     state: State,
+    /// Of a future that waits: taken with its result, or when it goes.
     waker: Option<Waker>,
     /// Memory of the kernel's own encoding (iovecs, msghdr); lives as long as the operation.
     scratch: Option<Box<Scratch>>,
@@ -272,12 +273,19 @@ impl Table {
     /// A silent send has succeeded: takes it, if it is still in flight.
     #[inline(always)]
     pub(crate) fn take_silent(&mut self, key: Key) -> Option<Box<dyn Resident>> {
+        let next = self.free;
         let entry = self.entry(key)?;
-        let State::InFlight(InFlight::Resident(_)) = entry.state else { return None };
-        self.in_flight -= 1;
-        match self.free_slot(key) {
-            State::InFlight(InFlight::Resident(op)) => Some(op),
-            _ => None,
+        match mem::replace(&mut entry.state, State::Free { next }) {
+            State::InFlight(InFlight::Resident(op)) => {
+                entry.generation = entry.generation.wrapping_add(1);
+                self.free = key.slot() as u32;
+                self.in_flight -= 1;
+                Some(op)
+            }
+            other => {
+                entry.state = other;
+                None
+            }
         }
     }
 
@@ -318,7 +326,6 @@ impl Table {
         let next = self.free;
         let entry = &mut self.entries[key.slot()];
         entry.generation = entry.generation.wrapping_add(1);
-        entry.waker = None;
         self.free = key.slot() as u32;
         mem::replace(&mut entry.state, State::Free { next })
     }

@@ -326,14 +326,16 @@ fn own(pool: &Pool, table: &Table, key: Key, cqe: &cqueue::Entry, done: &mut Don
     done.more = cqueue::more(flags);
     done.sock_nonempty = cqueue::sock_nonempty(flags);
     let brought = if let Some(id) = cqueue::buffer_select(flags) {
-        pool.take(id, usize::try_from(res).unwrap_or(0)).map_or(Brought::Nothing, Brought::Buf)
+        let Some(buf) = pool.take(id, usize::try_from(res).unwrap_or(0)) else { return };
+        Brought::Buf(buf)
     } else if res >= 0 && table.makes_fd(key) {
         // SAFETY: rule 4.
         Brought::Fd(Fd::from(unsafe { OwnedFd::from_raw_fd(res) }))
     } else {
         return;
     };
-    done.brought = brought;
+    // `done` is new, which the compiler cannot know: there is nothing to drop.
+    mem::forget(mem::replace(&mut done.brought, brought));
 }
 
 /// An operation in the kernel's form, to be submitted at once.
