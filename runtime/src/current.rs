@@ -28,7 +28,8 @@ use crate::{
     spin::Spin,
     task::{
         CleanupScope, Task, TaskInfo,
-        table::{Ended, Plain, Ready, TaskKey, TaskTable},
+        ready::Ready,
+        table::{Ended, Plain, TaskKey, TaskTable},
     },
     threads::pool::Pool,
     time::timers::{Due, TimerKey, Timers},
@@ -97,6 +98,12 @@ pub(crate) fn with<R>(f: impl FnOnce(&Loop) -> R) -> R {
 pub(crate) fn try_with<R>(f: impl FnOnce(&Loop) -> R) -> Option<R> {
     let lp = CURRENT.with(|current| current.borrow().clone())?;
     Some(f(&lp))
+}
+
+/// As `try_with`, a little cheaper: `f` runs no foreign code.
+#[inline(always)]
+pub(crate) fn peek<R>(f: impl FnOnce(&Loop) -> R) -> Option<R> {
+    CURRENT.with(|current| Some(f(current.borrow().as_deref()?)))
 }
 
 /// Runs `f` on the loop `id`: here and now if that is the running one, else through its inbox. A loop that has
@@ -261,7 +268,7 @@ impl Loop {
     /// Queues `callback` for the next turn.
     pub(crate) fn call_now(&self, callback: Box<dyn FnOnce()>) -> CallKey {
         let key = self.calls.insert(callback);
-        self.tasks.ready.borrow_mut().push_back(Ready::Call(key.slot));
+        self.tasks.ready.push(Ready::Call(key.slot));
         key
     }
 

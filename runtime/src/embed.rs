@@ -138,7 +138,7 @@ impl Loop {
 
     /// Whether a turn has something to do at once.
     fn has_work(&self) -> bool {
-        !self.tasks.ready.borrow().is_empty()
+        !self.tasks.ready.is_empty()
             || !self.inbox.is_empty()
             || self.driver.submitted()
             || self.driver.wants_enter()

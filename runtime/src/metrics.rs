@@ -99,7 +99,7 @@ impl Loop {
             turns: self.watch.turns.get(),
             operations: self.driver.in_flight(),
             tasks: self.tasks.live(),
-            ready: self.tasks.ready.borrow().len(),
+            ready: self.tasks.ready.len(),
             timers: self.timers.borrow().armed(),
             buffers_available: self.driver.buffers_available(),
             connections,

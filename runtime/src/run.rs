@@ -221,7 +221,7 @@ impl Runner {
                 self.lp.turn(&mut no_main, 0)?;
             } else {
                 // Sleeps only while nothing is ready: what is may be the end of the last cleanup.
-                let idle = tasks.ready.borrow().is_empty();
+                let idle = tasks.ready.is_empty();
                 self.lp.turn(&mut no_main, if idle { deadline } else { 0 })?;
             }
         }
@@ -243,7 +243,7 @@ impl Runner {
             }
             // What they ask of the loop now is answered by a cancel, or they would wait for each other.
             self.cancel_tasks()?;
-            let idle = lp.tasks.ready.borrow().is_empty();
+            let idle = lp.tasks.ready.is_empty();
             lp.turn(&mut no_main, if idle { deadline } else { 0 })?;
         }
         self.cancel_tasks()

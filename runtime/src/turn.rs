@@ -12,7 +12,7 @@ use crate::{
     exception::{self, ExceptionContext},
     handle::Message,
     ring::Wait,
-    task::table::{PollMain, Ready},
+    task::{ready::Ready, table::PollMain},
     time::timers::Due,
 };
 
@@ -48,17 +48,15 @@ impl Loop {
 
     /// What becomes ready meanwhile runs in the next turn.
     fn run_ready(&self, main: PollMain<'_>) -> usize {
-        let count = self.tasks.ready.borrow().len();
-        for _ in 0..count {
-            let next = self.tasks.ready.borrow_mut().pop_front();
+        let count = self.tasks.ready.begin_turn();
+        while let Some(next) = self.tasks.ready.take() {
             match next {
-                Some(Ready::Task(slot)) => self.run_task(slot, main),
-                Some(Ready::Call(slot)) => {
+                Ready::Task(slot) => self.run_task(slot, main),
+                Ready::Call(slot) => {
                     if let Some(callback) = self.calls.take(slot) {
                         self.guard(None, callback);
                     }
                 }
-                None => break,
             }
         }
         self.polls.set(self.polls.get().saturating_add(count as u32));
@@ -174,7 +172,7 @@ impl Loop {
 
     /// How long the kernel may keep us.
     fn wait(&self, deadline: u64) -> Wait {
-        if self.stopping.get() || !self.tasks.ready.borrow().is_empty() {
+        if self.stopping.get() || !self.tasks.ready.is_empty() {
             return Wait::No;
         }
         let timer = self.timers.borrow().look_at();
@@ -194,7 +192,7 @@ impl Loop {
         for action in due.drain(..) {
             match action {
                 Due::Wake(waker) => exception::wake(waker),
-                Due::Call(slot) => self.tasks.ready.borrow_mut().push_back(Ready::Call(slot)),
+                Due::Call(slot) => self.tasks.ready.push(Ready::Call(slot)),
             }
         }
         *self.due.borrow_mut() = due;

@@ -8,6 +8,7 @@ mod group;
 mod info;
 mod local;
 mod many;
+pub(crate) mod ready;
 mod scope;
 mod shield;
 pub(crate) mod table;

@@ -1,4 +1,4 @@
-//! The task table: a task is a slot, and the ready queue is a queue of slot numbers.
+//! The task table: a task is a slot, and the ready queue (`ready.rs`) holds slot numbers.
 //!
 //! ```text
 //!            create                    run (takes the future out)
@@ -13,7 +13,6 @@
 use std::{
     any::Any,
     cell::{Cell, RefCell},
-    collections::VecDeque,
     future::Future,
     mem::ManuallyDrop,
     panic::{self, AssertUnwindSafe, Location},
@@ -27,6 +26,7 @@ use pin_project_lite::pin_project;
 use super::{
     PanicPayload, TaskError, TaskId, TaskState,
     local::Locals,
+    ready::{Ready, ReadyQueue},
     waker::{MAX_TASKS, WakeKey},
 };
 use crate::{exception, handle::LoopId};
@@ -176,13 +176,6 @@ struct Extra {
 /// Called when a task is done.
 pub(crate) type DoneCallback = Box<dyn FnOnce(&super::TaskInfo)>;
 
-/// What the ready queue holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ready {
-    Task(u32),
-    Call(u32),
-}
-
 /// The polls that belong to `run`'s caller.
 pub(crate) type PollMain<'a> = &'a mut dyn FnMut(&mut Context<'_>);
 
@@ -201,7 +194,7 @@ pub(crate) struct TaskTable {
     cleanups: Cell<usize>,
     /// The task-locals of what runs outside any task; each main future hands them on to the next.
     locals: RefCell<Option<Locals>>,
-    pub(crate) ready: RefCell<VecDeque<Ready>>,
+    pub(crate) ready: ReadyQueue,
     current: Cell<u32>,
     /// The next task id, and the end of this loop's block of them.
     ids: Cell<(u64, u64)>,
@@ -234,7 +227,7 @@ impl TaskTable {
             live: Cell::new(0),
             cleanups: Cell::new(0),
             locals: RefCell::new(None),
-            ready: RefCell::new(VecDeque::new()),
+            ready: ReadyQueue::default(),
             current: Cell::new(NONE),
             ids: Cell::new((0, 0)),
         }
@@ -247,7 +240,7 @@ impl TaskTable {
     ) -> (TaskKey, TaskId) {
         let id = self.next_id();
         let key = self.insert(Some(Box::pin(Stage::<F, K>::Running { future })), id, location);
-        self.ready.borrow_mut().push_back(Ready::Task(key.slot));
+        self.ready.push(Ready::Task(key.slot));
         (key, id)
     }
 
@@ -279,7 +272,7 @@ impl TaskTable {
     /// A task for the main future of `run`, which `run_one` polls through its caller.
     pub(crate) fn create_main(&self, location: &'static Location<'static>) -> TaskKey {
         let key = self.insert(None, self.next_id(), location);
-        self.ready.borrow_mut().push_back(Ready::Task(key.slot));
+        self.ready.push(Ready::Task(key.slot));
         key
     }
 
@@ -341,6 +334,7 @@ impl TaskTable {
         self.live.get()
     }
 
+    #[inline(always)]
     pub(crate) fn wake(&self, key: WakeKey) {
         let mut slots = self.slots.borrow_mut();
         if let Some(slot) = slots.get_mut(key.slot())
@@ -350,14 +344,13 @@ impl TaskTable {
         }
     }
 
+    #[inline(always)]
     fn wake_slot(&self, slot: &mut Slot, index: u32) {
-        match slot.state {
-            State::Idle => {
-                slot.state = State::Queued;
-                self.ready.borrow_mut().push_back(Ready::Task(index));
-            }
-            State::Running => slot.state = State::Woken,
-            State::Queued | State::Woken | State::Done | State::Free => {}
+        if slot.state == State::Idle {
+            slot.state = State::Queued;
+            self.ready.push(Ready::Task(index));
+        } else if slot.state == State::Running {
+            slot.state = State::Woken;
         }
     }
 
@@ -582,7 +575,7 @@ impl TaskTable {
             let again = slot.state == State::Woken || (slot.cancel && !slot.external);
             slot.state = if again { State::Queued } else { State::Idle };
             if again {
-                self.ready.borrow_mut().push_back(Ready::Task(key.slot));
+                self.ready.push(Ready::Task(key.slot));
             }
             return None;
         };
@@ -625,7 +618,7 @@ impl TaskTable {
         let slots = std::mem::take(&mut *self.slots.borrow_mut());
         self.free.set(NONE);
         self.live.set(0);
-        self.ready.borrow_mut().clear();
+        self.ready.clear();
         let left = |slot: Slot| Box::new((slot.task, slot.joiner, slot.extra, slot.locals)) as Box<dyn Any>;
         let locals = Box::new(self.locals.take()) as Box<dyn Any>;
         slots.into_iter().map(left).chain([locals]).collect()

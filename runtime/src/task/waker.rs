@@ -66,7 +66,7 @@ static VTABLE: RawWakerVTable = RawWakerVTable::new(|data| RawWaker::new(data, &
 
 fn wake(data: *const ()) {
     let key = WakeKey(data.addr() as u64);
-    let ours = current::try_with(|lp| {
+    let ours = current::peek(|lp| {
         let ours = lp.id().index() == key.loop_index();
         if ours {
             lp.tasks.wake(key);
