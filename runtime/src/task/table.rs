@@ -12,9 +12,9 @@
 
 use std::{
     any::Any,
-    cell::{Cell, RefCell},
+    cell::{Cell, RefCell, RefMut},
     future::Future,
-    mem::ManuallyDrop,
+    mem::{self, ManuallyDrop},
     panic::{self, AssertUnwindSafe, Location},
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
@@ -524,6 +524,7 @@ impl TaskTable {
     }
 
     /// Polls one task, or drops its future if it was cancelled.
+    #[inline(always)]
     pub(crate) fn run_one(&self, index: u32, main: PollMain<'_>) -> Option<Ended> {
         let (mut task, key, cancel) = {
             let mut slots = self.slots.borrow_mut();
@@ -550,6 +551,7 @@ impl TaskTable {
         WakeKey::new(self.home.index() as u16, key.generation, key.slot).waker()
     }
 
+    #[inline(always)]
     fn step(&self, key: TaskKey, task: &mut BoxTask, cancel: bool) -> Option<Outcome> {
         if cancel {
             return Some(fail(task, TaskError::Cancelled, Outcome::Cancelled));
@@ -567,10 +569,12 @@ impl TaskTable {
     }
 
     /// Puts the task back, and tells the world if it ended.
+    #[inline(always)]
     fn settle(&self, key: TaskKey, task: Option<BoxTask>, outcome: Option<Outcome>) -> Option<Ended> {
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[key.slot as usize];
-        slot.task = task;
+        // It was taken out of there: there is nothing to drop, which the compiler cannot know.
+        mem::forget(mem::replace(&mut slot.task, task));
         let Some(outcome) = outcome else {
             let again = slot.state == State::Woken || (slot.cancel && !slot.external);
             slot.state = if again { State::Queued } else { State::Idle };
@@ -579,6 +583,11 @@ impl TaskTable {
             }
             return None;
         };
+        self.end(slots, key, outcome)
+    }
+
+    fn end(&self, mut slots: RefMut<'_, Vec<Slot>>, key: TaskKey, outcome: Outcome) -> Option<Ended> {
+        let slot = &mut slots[key.slot as usize];
         slot.state = State::Done;
         slot.outcome = outcome;
         self.live.set(self.live.get() - 1);
@@ -593,7 +602,7 @@ impl TaskTable {
             return None;
         }
         let info = slot.info(self.home, key.slot);
-        let callbacks = slot.extra.as_mut().map(|e| std::mem::take(&mut e.callbacks)).unwrap_or_default();
+        let callbacks = slot.extra.as_mut().map(|e| mem::take(&mut e.callbacks)).unwrap_or_default();
         let left = if slot.detached { self.free_slot(slot, key.slot) } else { Leftover::default() };
         let Leftover { task: unwanted, locals } = left;
         Some(Ended { info, joiner, callbacks, unwanted, locals, outcome })
@@ -615,7 +624,7 @@ impl TaskTable {
 
     /// Everything, to be dropped by the closing loop.
     pub(crate) fn clear(&self) -> Vec<Box<dyn Any>> {
-        let slots = std::mem::take(&mut *self.slots.borrow_mut());
+        let slots = mem::take(&mut *self.slots.borrow_mut());
         self.free.set(NONE);
         self.live.set(0);
         self.ready.clear();
