@@ -2,6 +2,7 @@
 
 use std::{
     fmt, io,
+    num::NonZeroU64,
     os::fd::{AsFd, OwnedFd},
     sync::{
         Mutex, OnceLock,
@@ -90,15 +91,16 @@ struct Indexes {
 
 /// The number of a loop, never used again: a counter above, the loop's index in the registry below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct LoopId(u64);
+pub(crate) struct LoopId(NonZeroU64);
 
 impl LoopId {
     pub(crate) fn index(self) -> usize {
-        (self.0 % MAX_LOOPS as u64) as usize
+        (self.0.get() % MAX_LOOPS as u64) as usize
     }
 
+    /// Never 0.
     pub(crate) fn number(self) -> u64 {
-        self.0
+        self.0.get()
     }
 }
 
@@ -117,7 +119,8 @@ impl Registration {
             None => return Err(io::Error::other(format!("{MAX_LOOPS} loops are alive: close one first"))),
         };
         let count = NEXT_LOOP.fetch_add(1, Ordering::Relaxed);
-        Ok(Registration(LoopId(count * MAX_LOOPS as u64 + u64::from(index))))
+        let number = NonZeroU64::new(count * MAX_LOOPS as u64 + u64::from(index));
+        Ok(Registration(LoopId(number.expect("counted from one, and 2^52 loops are never made"))))
     }
 
     pub(crate) fn loop_id(&self) -> LoopId {
@@ -190,7 +193,7 @@ impl Handle {
 
     /// Whether the loop has ended.
     pub fn is_closed(&self) -> bool {
-        !inbox(self.loop_id.index()).is_some_and(|inbox| inbox.serves(self.loop_id.0))
+        !inbox(self.loop_id.index()).is_some_and(|inbox| inbox.serves(self.loop_id.number()))
     }
 
     /// Whether this is the loop that runs on this thread.
@@ -200,7 +203,7 @@ impl Handle {
 
     pub(crate) fn post(&self, f: Box<dyn FnOnce(&Loop) + Send>) -> Result<(), LoopClosed> {
         let inbox = inbox(self.loop_id.index()).ok_or(LoopClosed)?;
-        inbox.send(self.loop_id.0, Message::Call(f)).map_err(|_| LoopClosed)
+        inbox.send(self.loop_id.number(), Message::Call(f)).map_err(|_| LoopClosed)
     }
 }
 

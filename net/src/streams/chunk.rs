@@ -142,6 +142,18 @@ impl Chunk {
         }
     }
 
+    /// How many bytes.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |block| block.len())
+    }
+
+    /// Whether there are none, as at the end of a stream.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Appends `data`, in a larger block if need be; `more` more bytes are expected after it.
     #[inline(always)]
     pub(crate) fn append(&mut self, data: &[u8], more: usize) {
