@@ -23,6 +23,7 @@
 //!    `Sync`). Entries between the kernel's head and our tail are never written: at most `count` buffers
 //!    exist, so at most `count` entries are live, and `count` is a power of two.
 //! 5. The tail is the only word that both sides use; it is stored with release order after the entry.
+//! 6. A simulated pool is never registered: what would be the kernel's is ours, and `receive` writes to it.
 //!
 //! Callers may assume: a `PoolBuf` is plain readable memory; dropping it gives the buffer back.
 
@@ -46,13 +47,16 @@ const PAGE: usize = if cfg!(target_arch = "x86_64") { 4 << 10 } else { 64 << 10 
 /// The buffers of one loop.
 pub(crate) struct Pool {
     region: Rc<Region>,
+    simulated: bool,
 }
 
 struct Region {
     /// What was allocated: up to a page more than what is used.
     memory: NonNull<u8>,
-    /// The first page boundary in it.
+    /// The first page boundary in it: the ring.
     base: NonNull<u8>,
+    /// Behind the ring.
+    buffers: NonNull<u8>,
     layout: Layout,
     count: u16,
     size: usize,
@@ -74,9 +78,12 @@ impl Pool {
             .ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, "no memory for receive buffers"))?;
         // SAFETY: rule 1: the boundary is within the first page of the allocation, which is a page longer.
         let base = unsafe { memory.add(memory.align_offset(PAGE)) };
+        // SAFETY: rule 1: the buffers are inside the allocation.
+        let buffers = unsafe { base.add(ring_bytes(count)) };
         let region = Rc::new(Region {
             memory,
             base,
+            buffers,
             layout,
             count,
             size,
@@ -88,7 +95,12 @@ impl Pool {
         for id in 0..count {
             region.publish(id);
         }
-        Ok(Pool { region })
+        Ok(Pool { region, simulated: false })
+    }
+
+    /// As `new`, for the simulator.
+    pub(crate) fn simulated(count: u16, size: usize) -> io::Result<Pool> {
+        Ok(Pool { simulated: true, ..Pool::new(count, size)? })
     }
 
     /// Where the ring begins, for its registration.
@@ -98,6 +110,10 @@ impl Pool {
 
     pub(crate) fn count(&self) -> u16 {
         self.region.count
+    }
+
+    pub(crate) fn buffer_size(&self) -> usize {
+        self.region.size
     }
 
     /// Buffers that the kernel can take now.
@@ -110,9 +126,25 @@ impl Pool {
         let region = &self.region;
         region.lent.get(usize::from(id)).filter(|lent| !lent.replace(true))?;
         region.available.set(region.available.get() - 1);
+        let full = len >= region.size;
         // A buffer has at most 1 MiB.
         let len = len.min(region.size) as u32;
-        Some(PoolBuf(Memory::Pool { region: Rc::clone(region), id, len }))
+        Some(PoolBuf { region: Rc::clone(region), len, id, full })
+    }
+
+    /// Does the kernel's part in a receive: puts `bytes` into a free buffer, as many as it takes. `None` if there is
+    /// none.
+    ///
+    /// # Panics
+    /// If the pool is not a simulated one.
+    pub(crate) fn receive(&self, bytes: &[u8]) -> Option<PoolBuf> {
+        assert!(self.simulated, "the buffers are the kernel's");
+        let region = &self.region;
+        let id = region.lent.iter().position(|lent| !lent.get())? as u16;
+        let len = bytes.len().min(region.size);
+        // SAFETY: rule 6; the buffer is not lent out, and has room for `len` bytes.
+        unsafe { region.buffer(id).copy_from_nonoverlapping(NonNull::from(bytes).cast(), len) };
+        self.take(id, len)
     }
 
     /// Never frees the memory: the kernel may still write to it.
@@ -150,7 +182,7 @@ impl Region {
 
     fn buffer(&self, id: u16) -> NonNull<u8> {
         // SAFETY: `id` < `count`, so the buffer is inside the region (rule 3).
-        unsafe { self.base.add(ring_bytes(self.count) + usize::from(id) * self.size) }
+        unsafe { self.buffers.add(usize::from(id) * self.size) }
     }
 }
 
@@ -164,7 +196,7 @@ impl Drop for Region {
 }
 
 /// Whether a pool can have these sizes.
-pub(crate) fn check(count: u16, size: usize) -> io::Result<()> {
+fn check(count: u16, size: usize) -> io::Result<()> {
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
     if !count.is_power_of_two() || count > 1 << 15 {
         return Err(bad(&format!("buffer count {count} is not a power of two from 1 to 32768")));
@@ -180,33 +212,17 @@ fn ring_bytes(count: u16) -> usize {
 }
 
 /// Received bytes in a buffer of the pool. Dropping it gives the buffer back to the kernel.
-pub struct PoolBuf(Memory);
-
-enum Memory {
-    Pool { region: Rc<Region>, id: u16, len: u32 },
-    Sim(Box<Simulated>),
-}
-
-/// A buffer of the simulator: the bytes, and its count of free buffers.
-struct Simulated {
-    bytes: Box<[u8]>,
+pub struct PoolBuf {
+    region: Rc<Region>,
+    len: u32,
+    id: u16,
     full: bool,
-    free: Rc<Cell<usize>>,
 }
 
 impl PoolBuf {
-    /// A simulated buffer of `size` bytes; `free` is counted up when it is dropped.
-    pub(crate) fn simulated(bytes: Box<[u8]>, size: usize, free: Rc<Cell<usize>>) -> PoolBuf {
-        let full = bytes.len() >= size;
-        PoolBuf(Memory::Sim(Box::new(Simulated { bytes, full, free })))
-    }
-
     /// Whether the receive filled the whole buffer, so that more is likely to come.
     pub fn is_full(&self) -> bool {
-        match &self.0 {
-            Memory::Pool { region, len, .. } => *len as usize >= region.size,
-            Memory::Sim(simulated) => simulated.full,
-        }
+        self.full
     }
 }
 
@@ -214,22 +230,14 @@ impl Deref for PoolBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match &self.0 {
-            // SAFETY: rule 2; `len` was cut to the buffer's size, and the memory is initialised (rule 1).
-            Memory::Pool { region, id, len } => unsafe {
-                std::slice::from_raw_parts(region.buffer(*id).as_ptr(), *len as usize)
-            },
-            Memory::Sim(simulated) => &simulated.bytes,
-        }
+        // SAFETY: rule 2; `len` was cut to the buffer's size, and the memory is initialised (rule 1).
+        unsafe { std::slice::from_raw_parts(self.region.buffer(self.id).as_ptr(), self.len as usize) }
     }
 }
 
 impl Drop for PoolBuf {
     fn drop(&mut self) {
-        match &self.0 {
-            Memory::Pool { region, id, .. } => region.publish(*id),
-            Memory::Sim(simulated) => simulated.free.set(simulated.free.get() + 1),
-        }
+        self.region.publish(self.id);
     }
 }
 

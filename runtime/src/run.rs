@@ -487,11 +487,10 @@ impl Builder {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let sizes = self.sizes();
-        crate::pool::check(self.buffer_count, self.buffer_size)?;
         match backend {
             Backend::Sim { seed } => {
                 let clock = Clock::simulated();
-                let sim = sim::Sim::new(seed, sizes, self.faults.clone(), clock.clone());
+                let sim = sim::Sim::new(seed, sizes, self.faults.clone(), clock.clone())?;
                 Ok((Ring::Sim(Box::new(sim)), clock))
             }
             Backend::Auto | Backend::Uring => {

@@ -232,7 +232,8 @@ impl Slot {
         self.receive.armed = Armed::Single(op::start(Box::new(op)));
     }
 
-    /// A multishot receive brought something; `None` is its last word without data.
+    /// A multishot receive brought something.
+    #[inline(always)]
     fn received(&mut self, done: &Done) {
         let receive = &mut self.receive;
         if let Some(data) = done.buffer() {

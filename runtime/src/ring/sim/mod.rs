@@ -8,7 +8,7 @@ mod faults;
 mod net;
 mod rng;
 
-use std::{cell::Cell, cell::RefCell, collections::VecDeque, io, net::SocketAddr, rc::Rc, thread};
+use std::{cell::RefCell, collections::VecDeque, io, net::SocketAddr, rc::Rc, thread};
 
 pub use faults::Faults;
 pub(crate) use net::Socket;
@@ -23,7 +23,7 @@ use crate::{
         Brought, Done, Kind, Sqe,
         inflight::{Key, Resident, Table},
     },
-    pool::PoolBuf,
+    pool::Pool,
     socket::ListenOptions,
 };
 
@@ -66,8 +66,7 @@ pub(crate) struct Sim {
     silent: VecDeque<(Key, usize)>,
     submitted: u64,
     cq: usize,
-    buffer_size: usize,
-    free_buffers: Rc<Cell<usize>>,
+    pool: Pool,
     pub(crate) counters: RingCounters,
 }
 
@@ -82,8 +81,8 @@ enum Step {
 }
 
 impl Sim {
-    pub(crate) fn new(seed: u64, sizes: Sizes, faults: Faults, clock: Clock) -> Sim {
-        Sim {
+    pub(crate) fn new(seed: u64, sizes: Sizes, faults: Faults, clock: Clock) -> io::Result<Sim> {
+        Ok(Sim {
             clock,
             rng: Rng::new(seed),
             net: Rc::new(RefCell::new(Net::new(faults.window))),
@@ -94,10 +93,9 @@ impl Sim {
             silent: VecDeque::new(),
             submitted: 0,
             cq: sizes.cq as usize,
-            buffer_size: sizes.buffer_size,
-            free_buffers: Rc::new(Cell::new(sizes.buffer_count.into())),
+            pool: Pool::simulated(sizes.buffer_count, sizes.buffer_size)?,
             counters: RingCounters::default(),
-        }
+        })
     }
 
     pub(crate) fn submit(&mut self, key: Key, silent: bool) {
@@ -284,20 +282,16 @@ impl Sim {
         if !self.net.borrow_mut().readable(id, now) {
             return Step::Blocked;
         }
-        if self.free_buffers.get() == 0 || self.rng.happens(self.faults.enobufs) {
+        if self.pool.available() == 0 || self.rng.happens(self.faults.enobufs) {
             return Step::Last(Done::new(-libc::ENOBUFS));
         }
-        let mut bytes = vec![0; self.transfer(self.buffer_size)];
+        let mut bytes = vec![0; self.transfer(self.pool.buffer_size())];
         let (outcome, more) = self.net.borrow_mut().receive(id, &mut bytes, now);
         match outcome {
             Outcome::Ready(n @ 1..) => {
-                bytes.truncate(n);
                 op.moved += n;
-                self.free_buffers.set(self.free_buffers.get() - 1);
-                let free = Rc::clone(&self.free_buffers);
                 let mut done = Done::new(n as i32);
-                done.brought =
-                    Brought::Buf(PoolBuf::simulated(bytes.into_boxed_slice(), self.buffer_size, free));
+                done.brought = self.pool.receive(&bytes[..n]).map_or(Brought::Nothing, Brought::Buf);
                 done.sock_nonempty = more;
                 if cap > 0 && op.moved >= cap { Step::Last(done) } else { Step::More(done) }
             }
@@ -391,7 +385,7 @@ impl Sim {
     }
 
     pub(crate) fn buffers_available(&self) -> usize {
-        self.free_buffers.get()
+        self.pool.available()
     }
 
     pub(crate) fn listen(&mut self, addr: SocketAddr, options: ListenOptions) -> io::Result<Fd> {
