@@ -20,7 +20,9 @@ impl Multishot for RecvMulti {
     }
 
     fn item(&self, done: Done) {
-        TABLE.try_with(|streams| streams.received(self.slot, &done));
+        if let Some(data) = done.into_buffer() {
+            TABLE.try_with(|streams| streams.received(self.slot, &data));
+        }
     }
 
     fn end(&self, done: Done) {

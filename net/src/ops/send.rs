@@ -125,6 +125,7 @@ impl Operation for Send {
     }
 
     fn complete(self: Box<Self>, done: Done) {
-        TABLE.try_with(|streams| streams.sent(self, &done));
+        let sent = done.into_number();
+        TABLE.try_with(|streams| streams.sent(self, sent));
     }
 }

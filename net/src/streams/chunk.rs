@@ -15,26 +15,31 @@ use bytes::Bytes;
 /// Sizes of blocks, and how many free ones of each a thread keeps.
 const CLASSES: [(usize, usize); 5] =
     [(512, 512), (4 << 10, 256), (16 << 10, 64), (64 << 10, 48), (256 << 10, 8)];
+/// The class of blocks of any other size.
+const NO_CLASS: usize = CLASSES.len();
 
 /// Memory, and which part of it is content.
 struct Block {
     data: Box<[u8]>,
     start: usize,
     end: usize,
+    class: usize,
 }
 
 impl Block {
     /// One of at least `size` bytes, without content.
     #[inline(always)]
     fn new(size: usize) -> Box<Block> {
-        let Some(class) = class_of(size) else { return Block::made(size.next_power_of_two()) };
-        let recycled = RECYCLER.with(|recycler| recycler.free[class].borrow_mut().pop());
-        recycled.unwrap_or_else(|| Block::made(CLASSES[class].0))
+        let class = class_of(size);
+        let recycled =
+            RECYCLER.with(|recycler| recycler.free.get(class).and_then(|free| free.borrow_mut().pop()));
+        recycled.unwrap_or_else(|| Block::made(class, size))
     }
 
     #[cold]
-    fn made(size: usize) -> Box<Block> {
-        Box::new(Block { data: vec![0; size].into_boxed_slice(), start: 0, end: 0 })
+    fn made(class: usize, size: usize) -> Box<Block> {
+        let size = CLASSES.get(class).map_or(size.next_power_of_two(), |class| class.0);
+        Box::new(Block { data: vec![0; size].into_boxed_slice(), start: 0, end: 0, class })
     }
 
     fn len(&self) -> usize {
@@ -50,6 +55,29 @@ impl Block {
         self.data[self.end..self.end + data.len()].copy_from_slice(data);
         self.end += data.len();
     }
+}
+
+/// The smallest class of blocks of at least `size` bytes. Most are of the first.
+#[inline(always)]
+fn class_of(size: usize) -> usize {
+    if size <= CLASSES[0].0 {
+        return 0;
+    }
+    CLASSES.iter().position(|(bytes, _)| *bytes >= size).unwrap_or(NO_CLASS)
+}
+
+#[inline(always)]
+fn recycle(mut block: Box<Block>) {
+    RECYCLER.with(|recycler| {
+        if let Some(free) = recycler.free.get(block.class)
+            && recycler.loops.get() > 0
+            && let mut free = free.borrow_mut()
+            && free.len() < CLASSES[block.class].1
+        {
+            (block.start, block.end) = (0, 0);
+            free.push(block);
+        }
+    });
 }
 
 struct Recycler {
@@ -91,25 +119,6 @@ impl Drop for KeepBlocks {
             }
         });
     }
-}
-
-/// The smallest class of blocks of at least `size` bytes. Most are of the first.
-#[inline(always)]
-fn class_of(size: usize) -> Option<usize> {
-    if size <= CLASSES[0].0 { Some(0) } else { CLASSES.iter().position(|(bytes, _)| *bytes >= size) }
-}
-
-#[inline(always)]
-fn recycle(mut block: Box<Block>) {
-    let size = block.data.len();
-    let Some(class) = class_of(size).filter(|class| CLASSES[*class].0 == size) else { return };
-    RECYCLER.with(|recycler| {
-        let mut free = recycler.free[class].borrow_mut();
-        if recycler.loops.get() > 0 && free.len() < CLASSES[class].1 {
-            (block.start, block.end) = (0, 0);
-            free.push(block);
-        }
-    });
 }
 
 /// Received bytes: owned, contiguous, `Send`. Its memory is used again when it is dropped.

@@ -16,7 +16,10 @@
 
 use std::{io, task::Waker};
 
-use corio_runtime::op::{self, Done, Op, OpKey};
+use corio_runtime::{
+    PoolBuf,
+    op::{self, Done, Op, OpKey},
+};
 
 use super::{
     chunk::Chunk,
@@ -234,14 +237,16 @@ impl Slot {
 
     /// A multishot receive brought something.
     #[inline(always)]
-    fn received(&mut self, done: &Done) {
+    fn received(&mut self, data: &PoolBuf) {
         let receive = &mut self.receive;
-        if let Some(data) = done.buffer() {
-            receive.full_run = if data.is_full() { receive.full_run.saturating_add(1) } else { 0 };
-            receive.append(data);
-            if receive.full_run >= FULL_RUN && receive.bulk == 0 {
-                receive.bulk = BULK_START;
-            }
+        if !data.is_full() {
+            receive.full_run = 0;
+            return receive.append(data);
+        }
+        receive.full_run = receive.full_run.saturating_add(1);
+        receive.append(data);
+        if receive.full_run >= FULL_RUN && receive.bulk == 0 {
+            receive.bulk = BULK_START;
         }
     }
 
@@ -264,7 +269,6 @@ impl Slot {
 pub(crate) mod errno {
     pub(crate) const EINTR: i32 = 4;
     pub(crate) const EAGAIN: i32 = 11;
-    pub(crate) const EPIPE: i32 = 32;
     pub(crate) const ECONNRESET: i32 = 104;
     pub(crate) const ENOBUFS: i32 = 105;
     pub(crate) const ECANCELED: i32 = 125;
@@ -299,9 +303,10 @@ impl Slot {
 
 impl Streams {
     /// A multishot receive brought something, with more to come.
-    pub(crate) fn received(&self, index: u32, done: &Done) {
+    #[inline(always)]
+    pub(crate) fn received(&self, index: u32, data: &PoolBuf) {
         self.update(index, |slot| {
-            slot.received(done);
+            slot.received(data);
             // Only where the kernel knows no cap does this happen.
             if slot.receive.buf.len() > 2 * slot.receive.limit && slot.receive.wanted == 0 {
                 slot.receive.cancel();
@@ -313,7 +318,9 @@ impl Streams {
     /// A multishot receive has ended.
     pub(crate) fn multi_ended(&self, index: u32, done: &Done) {
         self.update(index, |slot| {
-            slot.received(done);
+            if let Some(data) = done.buffer() {
+                slot.received(data);
+            }
             slot.receive_ended(done, self);
             slot.receive.waker.take()
         });

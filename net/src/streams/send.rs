@@ -8,7 +8,7 @@
 
 use std::{io, net::Shutdown, task::Waker};
 
-use corio_runtime::op::{self, Done, OpKey};
+use corio_runtime::op::{self, OpKey};
 
 use super::{
     errno,
@@ -192,19 +192,17 @@ impl Slot {
 }
 
 impl Streams {
-    /// A send came back from the kernel.
+    /// A send came back from the kernel, with a count or a negated error number.
     #[inline(always)]
-    pub(crate) fn sent(&self, mut batch: Box<Batch>, done: &Done) {
-        match done.count() {
+    pub(crate) fn sent(&self, mut batch: Box<Batch>, sent: i32) {
+        match usize::try_from(sent) {
             Ok(count) if count >= batch.len => self.all_sent(batch),
             Ok(count) => {
                 batch.consume(count);
                 self.send_rest(batch, count);
             }
-            Err(_) => match done.errno() {
-                Some(errno::EAGAIN | errno::EINTR) => self.send_rest(batch, 0),
-                errno => self.send_failed(batch, errno.unwrap_or(errno::EPIPE)),
-            },
+            Err(_) if matches!(-sent, errno::EAGAIN | errno::EINTR) => self.send_rest(batch, 0),
+            Err(_) => self.send_failed(batch, -sent),
         }
     }
 

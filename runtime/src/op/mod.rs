@@ -115,6 +115,26 @@ impl Done {
         }
     }
 
+    /// What the kernel returned, of an operation that brings nothing else: a count, or an error number, negated.
+    #[inline(always)]
+    pub fn into_number(self) -> i32 {
+        match self.brought {
+            // Most do, and the compiler sees that there is nothing to drop.
+            Brought::Nothing => {}
+            other => drop(other),
+        }
+        self.res
+    }
+
+    /// The provided buffer, as [`buffer`](Done::buffer).
+    #[inline(always)]
+    pub fn into_buffer(self) -> Option<PoolBuf> {
+        match self.brought {
+            Brought::Buf(buf) => Some(buf),
+            _ => None,
+        }
+    }
+
     /// The provided buffer that holds the received bytes; it goes back to the pool when dropped.
     pub fn buffer(&self) -> Option<&PoolBuf> {
         match &self.brought {
