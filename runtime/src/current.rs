@@ -88,8 +88,14 @@ thread_local! {
 pub(crate) fn with<R>(f: impl FnOnce(&Loop) -> R) -> R {
     match try_with(f) {
         Some(value) => value,
-        None => panic!("no running event loop: call this from inside corio::run"),
+        None => absent(),
     }
+}
+
+#[cold]
+#[track_caller]
+pub(crate) fn absent() -> ! {
+    panic!("no running event loop: call this from inside corio::run")
 }
 
 /// As `with`; `None` outside a running loop. No borrow is held while `f` runs: it may drop another loop, which

@@ -226,6 +226,7 @@ impl Deref for Chunk {
 }
 
 impl AsRef<[u8]> for Chunk {
+    #[inline(always)]
     fn as_ref(&self) -> &[u8] {
         self
     }

@@ -47,11 +47,8 @@ impl StreamReader {
     ///
     /// # Errors
     /// What the connection failed with, after the bytes before.
-    pub async fn read(&mut self, n: usize) -> io::Result<Chunk> {
-        if n == 0 {
-            return Ok(Chunk::default());
-        }
-        self.wait(1, |slot| (!slot.receive.buf.is_empty()).then(|| slot.take(n))).await
+    pub fn read(&mut self, n: usize) -> impl Future<Output = io::Result<Chunk>> {
+        self.wait(n.min(1), move |slot| (!slot.receive.buf.is_empty()).then(|| slot.take(n)))
     }
 
     /// As [`read`](StreamReader::read), into `buf`; 0 at the end of the stream, or if `buf` is empty.
@@ -205,7 +202,8 @@ impl StreamReader {
         }
     }
 
-    /// Waits until `ready` has something, which takes `wanted` bytes at least, or for the end.
+    /// Waits until `ready` has something, which takes `wanted` bytes at least, or for the end. Who wants none has
+    /// them.
     #[inline(always)]
     pub(super) fn wait<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin>(
         &mut self,
@@ -260,6 +258,9 @@ impl<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin> Future for Wait<F> {
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let wait = self.get_mut();
+        if wait.wanted == 0 {
+            return Poll::Ready(Ok(T::default()));
+        }
         let polled = wait.key.poll_ready(cx, wait.wanted, true, &mut wait.ready);
         wait.waits = polled.is_pending();
         polled
@@ -310,6 +311,7 @@ impl<F> Drop for Wait<F> {
 }
 
 impl Slot {
+    #[inline(always)]
     pub(super) fn take(&mut self, n: usize) -> Chunk {
         self.receive.buf.split_to(n)
     }

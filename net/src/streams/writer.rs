@@ -159,9 +159,9 @@ impl StreamWriter {
     ///
     /// # Errors
     /// If the connection is broken or closed, also when nothing has to be waited for.
-    pub async fn drain(&mut self) -> io::Result<()> {
+    pub fn drain(&mut self) -> impl Future<Output = io::Result<()>> {
         let mut waited = false;
-        poll_fn(|cx| self.poll_drain(cx, &mut waited)).await
+        poll_fn(move |cx| self.poll_drain(cx, &mut waited))
     }
 
     #[inline(always)]

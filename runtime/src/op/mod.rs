@@ -29,7 +29,7 @@ mod future;
 pub(crate) mod inflight;
 mod sqe;
 
-use std::io;
+use std::{io, mem};
 
 pub use future::{Op, submit};
 pub(crate) use sqe::Kind;
@@ -118,12 +118,12 @@ impl Done {
     /// What the kernel returned, of an operation that brings nothing else: a count, or an error number, negated.
     #[inline(always)]
     pub fn into_number(self) -> i32 {
-        match self.brought {
-            // Most do, and the compiler sees that there is nothing to drop.
-            Brought::Nothing => {}
-            other => drop(other),
+        let Done { res, brought, .. } = self;
+        if matches!(brought, Brought::Nothing) {
+            // There is nothing to drop, which is a call to be spared.
+            mem::forget(brought);
         }
-        self.res
+        res
     }
 
     /// The provided buffer, as [`buffer`](Done::buffer).
@@ -162,7 +162,10 @@ pub struct OpKey {
 /// Outside a running loop.
 #[inline]
 pub fn start<O: Operation<Output = ()>>(op: Box<O>) -> OpKey {
-    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.start(op) })
+    match current::peek(|lp| OpKey { loop_id: lp.id(), key: lp.driver.start(op) }) {
+        Some(key) => key,
+        None => current::absent(),
+    }
 }
 
 /// As [`start`], for an operation with many results.
