@@ -191,6 +191,12 @@ impl Handle {
         current::on_loop(self.loop_id, |_| f());
     }
 
+    /// The loop's number, which no other loop of the process has or had.
+    #[inline]
+    pub fn number(self) -> NonZeroU64 {
+        self.loop_id.0
+    }
+
     /// Whether the loop has ended.
     pub fn is_closed(&self) -> bool {
         !inbox(self.loop_id.index()).is_some_and(|inbox| inbox.serves(self.loop_id.number()))

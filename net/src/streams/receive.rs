@@ -113,6 +113,9 @@ impl Receive {
     /// Makes `waker` the one that waits, and gives back whom it replaces: that one's destructor is foreign code.
     #[inline(always)]
     pub(super) fn wait(&mut self, waker: &Waker) -> Option<Waker> {
+        if self.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            return None;
+        }
         self.waker.replace(waker.clone())
     }
 

@@ -150,6 +150,12 @@ impl Streams {
         }
     }
 
+    /// One comparison, where those of `Option<Handle>` would be two.
+    #[inline(always)]
+    fn are_of(&self, home: Handle) -> bool {
+        self.home.get().map(Handle::number) == Some(home.number())
+    }
+
     fn swap(&self, other: &Streams) {
         self.home.swap(&other.home);
         self.places.swap(&other.places);
@@ -446,9 +452,7 @@ impl StreamKey {
     #[inline(always)]
     pub(super) fn with<R>(self, f: impl FnOnce(&Streams, &mut Slot) -> R) -> io::Result<R> {
         let found = RUNNING.with(|streams| match streams.places.borrow_mut().get_mut(self.slot as usize) {
-            Some(Place::Taken(slot))
-                if slot.generation == self.generation && streams.home.get() == Some(self.home) =>
-            {
+            Some(Place::Taken(slot)) if slot.generation == self.generation && streams.are_of(self.home) => {
                 Some(f(streams, slot))
             }
             _ => None,

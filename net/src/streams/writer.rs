@@ -316,7 +316,16 @@ impl Slot {
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the connection is closed"))
     }
 
+    #[inline(always)]
     pub(super) fn writable(&self) -> io::Result<()> {
+        if self.send.phase == Phase::Open && self.send.broken == 0 && !self.receive.at_end() {
+            return Ok(());
+        }
+        self.still_writable()
+    }
+
+    #[inline(never)]
+    fn still_writable(&self) -> io::Result<()> {
         if let Some(e) = self.send.error().or_else(|| self.receive.error()) {
             return Err(e);
         }

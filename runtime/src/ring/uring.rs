@@ -77,7 +77,9 @@ pub(crate) struct Uring {
     pub(crate) pool: Pool,
     backlog: VecDeque<Entry>,
     /// In submission order.
-    silent: VecDeque<SilentSend>,
+    silent: Vec<SilentSend>,
+    /// How many of them are over.
+    silent_over: usize,
     pushed: u64,
     /// As much was pushed when the last `enter` was made.
     handed: u64,
@@ -109,7 +111,8 @@ impl Uring {
             ring: Some(ring),
             pool,
             backlog: VecDeque::new(),
-            silent: VecDeque::new(),
+            silent: Vec::new(),
+            silent_over: 0,
             pushed: 0,
             handed: 0,
             settled: 0,
@@ -139,7 +142,7 @@ impl Uring {
     pub(crate) fn submit(&mut self, key: Key, entry: Entry, answer: Answer) {
         self.push(entry.user_data(key.to_user_data()));
         if let Some(len) = answer.silence() {
-            self.silent.push_back(SilentSend { number: self.pushed, key, len });
+            self.silent.push(SilentSend { number: self.pushed, key, len });
         }
     }
 
@@ -182,7 +185,7 @@ impl Uring {
     /// One `io_uring_enter`, or more while the backlog does not fit into the queue.
     pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
         // One that the last `enter` did not get rid of may be waited for by now, and would not end a sleep.
-        let stale = self.silent.front().is_some_and(|send| send.number <= self.handed);
+        let stale = self.silent.first().is_some_and(|send| send.number <= self.handed);
         let wait = if stale { Wait::No } else { wait };
         self.handed = self.pushed;
         loop {
@@ -302,13 +305,16 @@ impl Uring {
     /// had consumed then, and that is still in flight, has succeeded.
     #[inline(always)]
     pub(crate) fn next_silent(&mut self, table: &mut Table) -> Option<(Box<dyn Resident>, i32)> {
-        while self.silent.front().is_some_and(|send| send.number <= self.settled) {
-            let SilentSend { key, len, .. } = self.silent.pop_front()?;
+        while let Some(&SilentSend { number, key, len }) = self.silent.get(self.silent_over)
+            && number <= self.settled
+        {
+            self.silent_over += 1;
             if let Some(op) = table.take_silent(key) {
                 self.counters.silent += 1;
                 return Some((op, len as i32));
             }
         }
+        self.silent.drain(..mem::take(&mut self.silent_over));
         None
     }
 
