@@ -259,9 +259,7 @@ impl Loop {
         F::Output: 'static,
     {
         let (key, id) = self.tasks.create_eager(future, location);
-        if let Some(ended) = self.tasks.run_one(key.slot, &mut no_main) {
-            self.announce(ended);
-        }
+        self.step_task(key.slot, &mut no_main);
         Task::new(self.handle(), key, id)
     }
 

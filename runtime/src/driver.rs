@@ -184,20 +184,29 @@ impl Driver {
     fn deliver_next(&self) -> bool {
         // Filled in place, and not moved before it reaches its operation.
         let mut done = Done::new(0);
-        let (key, delivery) = {
+        let (key, item) = {
             let Inner { table, ring } = &mut *self.inner.borrow_mut();
             let Some(key) = ring.next(table, &mut done) else { return false };
-            (key, table.deliver(key, done.more))
+            (key, table.item(key, done.more))
         };
-        match delivery {
-            Delivery::Item(op) => op.deliver(done),
+        match item {
+            Some(op) => op.deliver(done),
+            None => self.deliver_last(key, done),
+        }
+        true
+    }
+
+    /// A completion that is no item: the operation's last, or nobody's.
+    #[inline(never)]
+    fn deliver_last(&self, key: Key, done: Done) {
+        let last = self.inner.borrow_mut().table.deliver(key, done.more);
+        match last {
             Delivery::End(op) => op.finish(done),
             Delivery::Last(op) => op.finish(done),
             Delivery::Abandoned(op) => op.abandon(done),
             Delivery::Claimed(op) => self.keep(key, op.finish(done)),
             Delivery::Stray => self.inner.borrow_mut().ring.counters().strays += 1,
         }
-        true
     }
 
     /// The result of an operation waits for its future.

@@ -4,7 +4,7 @@ use std::{
     hint, io,
     panic::{self, AssertUnwindSafe},
     task::Context,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -12,7 +12,10 @@ use crate::{
     exception::{self, ExceptionContext},
     handle::Message,
     ring::Wait,
-    task::{ready::Ready, table::PollMain},
+    task::{
+        ready::Ready,
+        table::{Outcome, PollMain, TaskKey},
+    },
     time::timers::Due,
 };
 
@@ -63,18 +66,38 @@ impl Loop {
         count
     }
 
+    #[inline(always)]
     fn run_task(&self, slot: u32, main: PollMain<'_>) {
-        let started = self.slow_callback.map(|limit| (limit, std::time::Instant::now()));
-        let ended = self.tasks.run_one(slot, main);
-        if let Some((limit, started)) = started
-            && started.elapsed() >= limit
-        {
-            let text = format!("Executing a task's step took {:.3} seconds", started.elapsed().as_secs_f64());
-            let task = ended.as_ref().map(|e| e.info.clone()).or_else(|| self.tasks.info_of(slot));
-            self.exceptions.report(&ExceptionContext::new(text).with_task(task));
+        match self.slow_callback {
+            None => self.step_task(slot, main),
+            Some(limit) => self.step_task_timed(slot, main, limit),
         }
-        if let Some(ended) = ended {
+    }
+
+    /// One step of a task, and what its end sets off if that was the last.
+    #[inline(always)]
+    pub(crate) fn step_task(&self, slot: u32, main: PollMain<'_>) {
+        if let Some((key, outcome)) = self.tasks.run_one(slot, main) {
+            self.end_task(key, outcome);
+        }
+    }
+
+    #[inline(never)]
+    fn end_task(&self, key: TaskKey, outcome: Outcome) {
+        if let Some(ended) = self.tasks.end(key, outcome) {
             self.announce(ended);
+        }
+    }
+
+    #[cold]
+    fn step_task_timed(&self, slot: u32, main: PollMain<'_>, limit: Duration) {
+        let task = self.tasks.info_of(slot);
+        let started = Instant::now();
+        self.step_task(slot, main);
+        let took = started.elapsed();
+        if took >= limit {
+            let text = format!("Executing a task's step took {:.3} seconds", took.as_secs_f64());
+            self.exceptions.report(&ExceptionContext::new(text).with_task(task));
         }
     }
 
@@ -113,6 +136,7 @@ impl Loop {
     }
 
     /// Looks out for a message, awake.
+    #[inline(never)]
     fn look_out(&self, wait: Wait) -> Option<News> {
         // What was submitted is not put off, and what that brings is for the next turn.
         if self.driver.submitted() {
@@ -143,6 +167,7 @@ impl Loop {
         }
     }
 
+    #[cold]
     fn report_slow(&self, kept: Duration) {
         let (steps, seconds) = (self.polls.get(), kept.as_secs_f64());
         let text = format!(
@@ -183,10 +208,14 @@ impl Loop {
         }
     }
 
+    #[inline(always)]
     fn fire_timers(&self) {
-        if self.timers.borrow().armed() == 0 {
-            return;
+        if self.timers.borrow().armed() > 0 {
+            self.fire_armed_timers();
         }
+    }
+
+    fn fire_armed_timers(&self) {
         let mut due = std::mem::take(&mut *self.due.borrow_mut());
         self.timers.borrow_mut().take_due(self.clock.now_ns(), &mut due);
         for action in due.drain(..) {
@@ -199,10 +228,15 @@ impl Loop {
     }
 
     /// Takes in what other threads sent, as much as was there when it began.
+    #[inline(always)]
     fn take_in(&self) {
-        if self.inbox.is_empty() {
-            return;
+        if !self.inbox.is_empty() {
+            self.take_in_some();
         }
+    }
+
+    #[inline(never)]
+    fn take_in_some(&self) {
         for _ in 0..self.inbox.len() {
             // Foreign code: the call itself, and the destructors of calls to an earlier loop.
             let next = panic::catch_unwind(AssertUnwindSafe(|| self.take_in_one()));

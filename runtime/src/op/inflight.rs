@@ -234,17 +234,19 @@ impl Table {
         }
     }
 
-    /// A completion arrived. After the final one the operation leaves the table, or its result stays for the
-    /// future that claims it.
+    /// A completion arrived: whose item it is, if there is more to come.
     #[inline(always)]
-    pub(crate) fn deliver(&mut self, key: Key, more: bool) -> Delivery {
-        let Some(entry) = self.entry(key) else { return Delivery::Stray };
-        if more {
-            return match &entry.state {
-                State::InFlight(InFlight::Shots(op)) => Delivery::Item(Rc::clone(op)),
-                _ => Delivery::Stray,
-            };
+    pub(crate) fn item(&mut self, key: Key, more: bool) -> Option<Rc<dyn Shots>> {
+        match &self.entry(key)?.state {
+            State::InFlight(InFlight::Shots(op)) if more => Some(Rc::clone(op)),
+            _ => None,
         }
+    }
+
+    /// A completion arrived that is no item. The operation leaves the table, or its result stays for the future that
+    /// claims it.
+    pub(crate) fn deliver(&mut self, key: Key, more: bool) -> Delivery {
+        let Some(entry) = self.entry(key).filter(|_| !more) else { return Delivery::Stray };
         let State::InFlight(op) = &entry.state else { return Delivery::Stray };
         let claimed = matches!(op, InFlight::Claimed(_));
         entry.scratch = None;
@@ -355,8 +357,6 @@ impl Drop for Table {
 
 /// What a completion sets off, once the table is not borrowed.
 pub(crate) enum Delivery {
-    /// One result of many.
-    Item(Rc<dyn Shots>),
     /// The last of many.
     End(Rc<dyn Shots>),
     /// The one result of a handle's operation.

@@ -12,7 +12,7 @@
 
 use std::{
     any::Any,
-    cell::{Cell, RefCell, RefMut},
+    cell::{Cell, RefCell},
     future::Future,
     mem::{self, ManuallyDrop},
     panic::{self, AssertUnwindSafe, Location},
@@ -523,9 +523,9 @@ impl TaskTable {
         Leftover { task: slot.task.take(), locals: slot.locals.take() }
     }
 
-    /// Polls one task, or drops its future if it was cancelled.
+    /// Polls one task, or drops its future if it was cancelled. If that was its end, `end` must follow at once.
     #[inline(always)]
-    pub(crate) fn run_one(&self, index: u32, main: PollMain<'_>) -> Option<Ended> {
+    pub(crate) fn run_one(&self, index: u32, main: PollMain<'_>) -> Option<(TaskKey, Outcome)> {
         let (mut task, key, cancel) = {
             let mut slots = self.slots.borrow_mut();
             let slot = &mut slots[index as usize];
@@ -544,7 +544,8 @@ impl TaskTable {
             }
         };
         self.current.set(outer);
-        self.settle(key, task, outcome)
+        self.settle(key, task, outcome.is_some());
+        outcome.map(|outcome| (key, outcome))
     }
 
     fn waker(&self, key: TaskKey) -> Waker {
@@ -568,25 +569,26 @@ impl TaskTable {
         }
     }
 
-    /// Puts the task back, and tells the world if it ended.
+    /// Puts the task back.
     #[inline(always)]
-    fn settle(&self, key: TaskKey, task: Option<BoxTask>, outcome: Option<Outcome>) -> Option<Ended> {
+    fn settle(&self, key: TaskKey, task: Option<BoxTask>, ended: bool) {
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[key.slot as usize];
         // It was taken out of there: there is nothing to drop, which the compiler cannot know.
         mem::forget(mem::replace(&mut slot.task, task));
-        let Some(outcome) = outcome else {
-            let again = slot.state == State::Woken || (slot.cancel && !slot.external);
-            slot.state = if again { State::Queued } else { State::Idle };
-            if again {
-                self.ready.push(Ready::Task(key.slot));
-            }
-            return None;
-        };
-        self.end(slots, key, outcome)
+        if ended {
+            return;
+        }
+        let again = slot.state == State::Woken || (slot.cancel && !slot.external);
+        slot.state = if again { State::Queued } else { State::Idle };
+        if again {
+            self.ready.push(Ready::Task(key.slot));
+        }
     }
 
-    fn end(&self, mut slots: RefMut<'_, Vec<Slot>>, key: TaskKey, outcome: Outcome) -> Option<Ended> {
+    /// The end of a task that has been put back: wakes who joins it. What there is to tell otherwise, if anything.
+    pub(crate) fn end(&self, key: TaskKey, outcome: Outcome) -> Option<Ended> {
+        let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[key.slot as usize];
         slot.state = State::Done;
         slot.outcome = outcome;

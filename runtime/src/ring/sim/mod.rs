@@ -98,6 +98,7 @@ impl Sim {
         })
     }
 
+    #[inline(never)]
     pub(crate) fn submit(&mut self, key: Key, silent: bool) {
         self.submitted += 1;
         self.counters.sqes += 1;
@@ -127,6 +128,7 @@ impl Sim {
     }
 
     /// Executes what can go on; if that is nothing, lets virtual time pass, as `wait` allows.
+    #[inline(never)]
     pub(crate) fn enter(&mut self, table: &mut Table, wait: Wait) -> io::Result<()> {
         self.counters.enters += 1;
         if wait == Wait::No {
@@ -346,6 +348,7 @@ impl Sim {
     }
 
     /// Hands over what has arrived, as much as the completion queue holds.
+    #[inline(never)]
     pub(crate) fn arrived(&mut self) {
         let now = self.clock.now_ns();
         let capacity = self.faults.cq_capacity.unwrap_or(self.cq);
@@ -363,12 +366,14 @@ impl Sim {
         self.ready.extend(ready.into_iter().map(|(_, completion)| completion));
     }
 
+    #[inline(never)]
     pub(crate) fn next(&mut self, done: &mut Done) -> Option<Key> {
         let next = self.ready.pop_front()?;
         *done = next.done;
         Some(next.key)
     }
 
+    #[inline(never)]
     pub(crate) fn next_silent(&mut self, table: &mut Table) -> Option<(Box<dyn Resident>, i32)> {
         loop {
             let (key, sent) = self.silent.pop_front()?;
