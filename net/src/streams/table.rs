@@ -369,6 +369,7 @@ impl Streams {
     }
 
     /// Arms the receives that waited for the sends of the turn to be queued.
+    #[inline(never)]
     fn arm_due(&self) {
         for next in 0.. {
             let Some(index) = self.due.borrow().get(next).copied() else { break };
@@ -419,7 +420,9 @@ impl Service for Share {
     fn before_submit(&self) {
         RUNNING.with(|streams| {
             streams.flush();
-            streams.arm_due();
+            if !streams.due.borrow().is_empty() {
+                streams.arm_due();
+            }
         });
     }
 

@@ -188,6 +188,15 @@ impl Uring {
         let stale = self.silent.first().is_some_and(|send| send.number <= self.handed);
         let wait = if stale { Wait::No } else { wait };
         self.handed = self.pushed;
+        if !self.backlog.is_empty() && self.push_backlog()? {
+            return Ok(());
+        }
+        self.enter_once(wait)
+    }
+
+    /// Makes an `enter` for each queue full of the backlog but the last; `true` if the queue does not move.
+    #[cold]
+    fn push_backlog(&mut self) -> io::Result<bool> {
         loop {
             while let Some(entry) = self.backlog.pop_front() {
                 if !self.push_now(&entry) {
@@ -195,12 +204,14 @@ impl Uring {
                     break;
                 }
             }
-            let last = self.backlog.is_empty();
+            if self.backlog.is_empty() {
+                return Ok(false);
+            }
             let before = self.queued();
-            self.enter_once(if last { wait } else { Wait::No })?;
-            // A queue that did not move is full of completions: they must be drained first.
-            if last || self.queued() == before {
-                return Ok(());
+            self.enter_once(Wait::No)?;
+            // It is full of completions: they must be drained first.
+            if self.queued() == before {
+                return Ok(true);
             }
         }
     }
@@ -260,13 +271,17 @@ impl Uring {
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 
-    /// To be called after an `enter`, before the completions are taken.
+    /// To be called after an `enter`, before the completions are taken. Notes which silent sends have reported by
+    /// now, if they ever will. One that the kernel has consumed may still have its report among the completions that
+    /// did not fit into the CQ.
     pub(crate) fn arrived(&mut self) {
-        if !self.silent.is_empty() {
-            self.settle_silent();
+        let Some(ring) = &mut self.ring else { return };
+        let sq = ring.submission();
+        if sq.cq_overflow() {
+            self.counters.overflows += 1;
+        } else {
+            self.settled = self.pushed - self.backlog.len() as u64 - sq.len() as u64;
         }
-        let overflown = self.ring().submission().cq_overflow();
-        self.counters.overflows += u64::from(overflown);
     }
 
     /// Takes the next completion, which must be delivered before the next is asked for.
@@ -286,14 +301,6 @@ impl Uring {
             return Some(key);
         }
         None
-    }
-
-    /// Notes which silent sends have reported by now, if they ever will. One that the kernel has consumed may
-    /// still have its report among the completions that did not fit into the CQ.
-    fn settle_silent(&mut self) {
-        if !self.ring().submission().cq_overflow() {
-            self.settled = self.consumed();
-        }
     }
 
     /// How many SQEs the kernel has taken.
