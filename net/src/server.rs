@@ -223,9 +223,15 @@ where
 
 async fn report(connection: impl Future<Output = io::Result<()>>) {
     if let Err(e) = connection.await {
-        let context = ExceptionContext::new("Unhandled exception in client_connected_cb");
-        call_exception_handler(&context.with_error(e).with_task(current_task()));
+        report_error(e);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn report_error(e: io::Error) {
+    let context = ExceptionContext::new("Unhandled exception in client_connected_cb");
+    call_exception_handler(&context.with_error(e).with_task(current_task()));
 }
 
 /// A server that listens. Dropping it stops listening; its connections go on.

@@ -123,8 +123,15 @@ impl Services {
         })
     }
 
-    pub(crate) fn each(&self, f: impl FnMut(&dyn Service)) {
-        self.iter().for_each(f);
+    #[inline(always)]
+    pub(crate) fn each(&self, mut f: impl FnMut(&dyn Service)) {
+        let mut index = 0;
+        while index < self.end.get() {
+            if let Some(service) = self.by_index.get(index).and_then(OnceCell::get) {
+                f(&**service);
+            }
+            index += 1;
+        }
     }
 
     pub(crate) fn any_busy(&self) -> bool {

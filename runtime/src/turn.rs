@@ -55,15 +55,18 @@ impl Loop {
         while let Some(next) = self.tasks.ready.take() {
             match next {
                 Ready::Task(slot) => self.run_task(slot, main),
-                Ready::Call(slot) => {
-                    if let Some(callback) = self.calls.take(slot) {
-                        self.guard(None, callback);
-                    }
-                }
+                Ready::Call(slot) => self.run_call(slot),
             }
         }
         self.polls.set(self.polls.get().saturating_add(count as u32));
         count
+    }
+
+    #[inline(never)]
+    fn run_call(&self, slot: u32) {
+        if let Some(callback) = self.calls.take(slot) {
+            self.guard(None, callback);
+        }
     }
 
     #[inline(always)]
@@ -90,6 +93,7 @@ impl Loop {
     }
 
     #[cold]
+    #[inline(never)]
     fn step_task_timed(&self, slot: u32, main: PollMain<'_>, limit: Duration) {
         let task = self.tasks.info_of(slot);
         let started = Instant::now();
@@ -128,11 +132,16 @@ impl Loop {
         if sleeps {
             self.inbox.awake();
             if !self.inbox.is_empty() {
-                self.spin.woken(self.clock.now_ns());
+                self.woken_by_messages();
             }
         }
         self.slow_watch.start();
         entered
+    }
+
+    #[inline(never)]
+    fn woken_by_messages(&self) {
+        self.spin.woken(self.clock.now_ns());
     }
 
     /// Looks out for a message, awake.
@@ -168,6 +177,7 @@ impl Loop {
     }
 
     #[cold]
+    #[inline(never)]
     fn report_slow(&self, kept: Duration) {
         let (steps, seconds) = (self.polls.get(), kept.as_secs_f64());
         let text = format!(
@@ -215,6 +225,7 @@ impl Loop {
         }
     }
 
+    #[inline(never)]
     fn fire_armed_timers(&self) {
         let mut due = std::mem::take(&mut *self.due.borrow_mut());
         self.timers.borrow_mut().take_due(self.clock.now_ns(), &mut due);

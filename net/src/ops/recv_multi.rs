@@ -21,7 +21,7 @@ impl Multishot for RecvMulti {
 
     fn item(&self, done: Done) {
         if let Some(data) = done.into_buffer() {
-            TABLE.try_with(|streams| streams.received(self.slot, &data));
+            TABLE.of_operations(|streams| streams.received(self.slot, &data));
         }
     }
 

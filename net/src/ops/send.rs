@@ -58,8 +58,13 @@ impl Send {
         self.len += len;
         match self.first {
             None => self.first = Some(segment(data)),
-            Some(_) => self.rest.push_back(segment(data)),
+            Some(_) => self.push_back(segment(data)),
         }
+    }
+
+    #[inline(never)]
+    fn push_back(&mut self, segment: Segment) {
+        self.rest.push_back(segment);
     }
 
     pub(crate) fn copy(&mut self, data: &[u8]) {
@@ -117,8 +122,7 @@ impl Operation for Send {
             return Sqe::write(fd, first);
         }
         if !self.rest.is_empty() {
-            let rest = self.rest.iter().map(Segment::as_ref);
-            return Sqe::send_vectored(fd, std::iter::once(first).chain(rest).take(SEGMENTS_MAX).collect());
+            return vectored(fd, first, &self.rest);
         }
         let sqe = Sqe::send(fd, first);
         if self.silent { sqe.silent() } else { sqe }
@@ -126,6 +130,12 @@ impl Operation for Send {
 
     fn complete(self: Box<Self>, done: Done) {
         let sent = done.into_number();
-        TABLE.try_with(|streams| streams.sent(self, sent));
+        TABLE.of_operations(|streams| streams.sent(self, sent));
     }
+}
+
+#[inline(never)]
+fn vectored<'a>(fd: &'a Fd, first: &'a [u8], rest: &'a VecDeque<Segment>) -> Sqe<'a> {
+    let rest = rest.iter().map(Segment::as_ref);
+    Sqe::send_vectored(fd, std::iter::once(first).chain(rest).take(SEGMENTS_MAX).collect())
 }

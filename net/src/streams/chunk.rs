@@ -37,6 +37,7 @@ impl Block {
     }
 
     #[cold]
+    #[inline(never)]
     fn made(class: usize, size: usize) -> Box<Block> {
         let size = CLASSES.get(class).map_or(size.next_power_of_two(), |class| class.0);
         Box::new(Block { data: vec![0; size].into_boxed_slice(), start: 0, end: 0, class })
@@ -60,9 +61,11 @@ impl Block {
 /// The smallest class of blocks of at least `size` bytes. Most are of the first.
 #[inline(always)]
 fn class_of(size: usize) -> usize {
-    if size <= CLASSES[0].0 {
-        return 0;
-    }
+    if size <= CLASSES[0].0 { 0 } else { larger_class(size) }
+}
+
+#[inline(never)]
+fn larger_class(size: usize) -> usize {
     CLASSES.iter().position(|(bytes, _)| *bytes >= size).unwrap_or(NO_CLASS)
 }
 

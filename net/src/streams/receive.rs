@@ -174,6 +174,7 @@ impl Slot {
         }
     }
 
+    #[inline(never)]
     fn arm_idle(&mut self, streams: &Streams) {
         match self.next_receive(self.receive.wanted > 0, streams) {
             Next::Nothing => {}

@@ -88,12 +88,13 @@ impl Slot {
     fn batch<'s>(&'s mut self, streams: &Streams) -> &'s mut Batch {
         let index = self.index;
         self.send.next.get_or_insert_with(|| {
-            let mut batch = streams.batches.borrow_mut().pop().unwrap_or_default();
+            let mut batch = streams.batches.borrow_mut().pop().unwrap_or_else(new_batch);
             batch.slot = index;
             batch
         })
     }
 
+    #[inline(never)]
     pub(super) fn write_copy(&mut self, streams: &Streams, data: &[u8]) {
         if !data.is_empty() {
             self.send.queued += data.len();
@@ -131,6 +132,11 @@ impl Slot {
         }
     }
 
+    #[inline(never)]
+    fn flush_again(&mut self) {
+        self.flush();
+    }
+
     /// Sends what was written; if that is all sent, goes on with the end that was asked for.
     #[inline(always)]
     pub(super) fn flush(&mut self) {
@@ -150,6 +156,14 @@ impl Slot {
             self.send.in_flight = Some(op::start(batch));
             return;
         }
+        if self.send.phase != Phase::Open {
+            self.go_on_closing();
+        }
+    }
+
+    /// Everything is sent.
+    #[inline(never)]
+    fn go_on_closing(&mut self) {
         match self.send.phase {
             // Its one direction is all there is.
             Phase::Eof if self.one_way => self.close_fd(),
@@ -214,7 +228,7 @@ impl Streams {
             slot.send.in_flight = None;
             slot.send.queued -= sent.min(slot.send.queued);
             if slot.send.next.is_some() || slot.send.phase != Phase::Open {
-                slot.flush();
+                slot.flush_again();
             }
             (slot.fd.is_none(), slot.send.take_drainer())
         });
@@ -228,6 +242,7 @@ impl Streams {
 
     /// The rest may wait for the peer.
     #[cold]
+    #[inline(never)]
     fn send_rest(&self, mut batch: Box<Batch>, sent: usize) {
         batch.silent = false;
         let index = batch.slot;
@@ -245,6 +260,7 @@ impl Streams {
     }
 
     #[cold]
+    #[inline(never)]
     fn send_failed(&self, batch: Box<Batch>, errno: i32) {
         let index = batch.slot;
         self.recycle(batch);
@@ -268,6 +284,12 @@ impl Streams {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn new_batch() -> Box<Batch> {
+    Box::default()
+}
+
 impl Send {
     /// Who waits for the low-water mark, once it is reached.
     fn take_drainer(&mut self) -> Option<Waker> {
@@ -275,6 +297,7 @@ impl Send {
     }
 
     /// Makes `waker` the one that waits, and gives back whom it replaces: that one's destructor is foreign code.
+    #[inline(never)]
     pub(super) fn wait(&mut self, waker: &Waker) -> Option<Waker> {
         if self.drainer.as_ref().is_some_and(|old| old.will_wake(waker)) {
             return None;

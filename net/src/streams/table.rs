@@ -56,6 +56,12 @@ impl Table {
         }
     }
 
+    /// As `with`, for the completion of a stream's operation: the table is there.
+    #[inline(always)]
+    pub(crate) fn of_operations<R>(&self, f: impl FnOnce(&Streams) -> R) -> R {
+        RUNNING.with(|streams| f(streams))
+    }
+
     /// As `with`; `None` outside a running loop.
     #[inline(always)]
     pub(crate) fn try_with<R>(&self, f: impl FnOnce(&Streams) -> R) -> Option<R> {

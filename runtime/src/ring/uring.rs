@@ -157,8 +157,14 @@ impl Uring {
         self.pushed += 1;
         self.counters.sqes += 1;
         if !self.backlog.is_empty() || !self.push_now(&entry) {
-            self.backlog.push_back(entry);
+            self.push_later(entry);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_later(&mut self, entry: Entry) {
+        self.backlog.push_back(entry);
     }
 
     /// After `leak` an entry goes nowhere: what it refers to stays in the table.
@@ -237,23 +243,7 @@ impl Uring {
         };
         match entered {
             Ok(_) => Ok(()),
-            // Slept its time, a signal, or the CQ must be drained first: the turn goes on and comes back.
-            Err(e)
-                if matches!(
-                    e.raw_os_error(),
-                    Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)
-                ) =>
-            {
-                Ok(())
-            }
-            Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => {
-                thread::sleep(Duration::from_millis(1));
-                Ok(())
-            }
-            Err(e) if e.raw_os_error() == Some(libc::EBADR) => Err(io::Error::other(
-                "the kernel dropped completions (EBADR): it had no memory to keep them; the loop cannot go on",
-            )),
-            Err(e) => Err(io::Error::new(e.kind(), format!("io_uring_enter failed: {e}"))),
+            Err(e) => not_entered(e),
         }
     }
 
@@ -328,6 +318,24 @@ impl Uring {
     pub(crate) fn leak(&mut self) {
         self.pool.leak();
         mem::forget(self.ring.take());
+    }
+}
+
+/// What a failed `enter` means for the loop.
+#[cold]
+#[inline(never)]
+fn not_entered(e: io::Error) -> io::Result<()> {
+    match e.raw_os_error() {
+        // Slept its time, a signal, or the CQ must be drained first: the turn goes on and comes back.
+        Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+        Some(libc::ENOMEM) => {
+            thread::sleep(Duration::from_millis(1));
+            Ok(())
+        }
+        Some(libc::EBADR) => Err(io::Error::other(
+            "the kernel dropped completions (EBADR): it had no memory to keep them; the loop cannot go on",
+        )),
+        _ => Err(io::Error::new(e.kind(), format!("io_uring_enter failed: {e}"))),
     }
 }
 

@@ -555,7 +555,7 @@ impl TaskTable {
     #[inline(always)]
     fn step(&self, key: TaskKey, task: &mut BoxTask, cancel: bool) -> Option<Outcome> {
         if cancel {
-            return Some(fail(task, TaskError::Cancelled, Outcome::Cancelled));
+            return Some(cancelled(task));
         }
         // Its destructor does nothing, which is a call to be spared.
         let waker = ManuallyDrop::new(self.waker(key));
@@ -563,9 +563,7 @@ impl TaskTable {
             panic::catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(&mut Context::from_waker(&waker))));
         match polled {
             Ok(done) => done.then_some(Outcome::Finished),
-            Err(payload) => {
-                Some(fail(task, TaskError::Panicked(PanicPayload::new(payload)), Outcome::Panicked))
-            }
+            Err(payload) => Some(panicked(task, payload)),
         }
     }
 
@@ -685,6 +683,18 @@ impl Ended {
     pub(crate) fn panic_message(&self) -> Option<String> {
         self.unwanted.as_ref().filter(|_| self.outcome == Outcome::Panicked)?.panic_message()
     }
+}
+
+#[cold]
+#[inline(never)]
+fn cancelled(task: &mut BoxTask) -> Outcome {
+    fail(task, TaskError::Cancelled, Outcome::Cancelled)
+}
+
+#[cold]
+#[inline(never)]
+fn panicked(task: &mut BoxTask, payload: Box<dyn Any + Send>) -> Outcome {
+    fail(task, TaskError::Panicked(PanicPayload::new(payload)), Outcome::Panicked)
 }
 
 /// Ends a task early. A panic of its destructor is the task's result.
