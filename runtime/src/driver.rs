@@ -59,7 +59,14 @@ impl Driver {
             return self.submit_now(InFlight::Resident(op), encoded);
         }
         let encoded = Encoded::new(sqe.single(), self.abilities);
-        self.submit(InFlight::Resident(op), encoded)
+        self.submit_other(InFlight::Resident(op), encoded)
+    }
+
+    /// Cold in that no message needs it.
+    #[cold]
+    #[inline(never)]
+    fn submit_other(&self, op: InFlight, encoded: Encoded) -> Key {
+        self.submit(op, encoded)
     }
 
     /// An operation of a handle, with many results.

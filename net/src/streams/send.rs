@@ -132,6 +132,7 @@ impl Slot {
         }
     }
 
+    #[cold]
     #[inline(never)]
     fn flush_again(&mut self) {
         self.flush();
@@ -297,6 +298,7 @@ impl Send {
     }
 
     /// Makes `waker` the one that waits, and gives back whom it replaces: that one's destructor is foreign code.
+    #[cold]
     #[inline(never)]
     pub(super) fn wait(&mut self, waker: &Waker) -> Option<Waker> {
         if self.drainer.as_ref().is_some_and(|old| old.will_wake(waker)) {

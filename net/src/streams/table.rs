@@ -263,6 +263,7 @@ impl Streams {
 
     /// Tells who waits for the end of a stream whose last operation has ended, and frees its slot once both
     /// handles are gone.
+    #[inline(never)]
     pub(super) fn retire(&self, index: u32) {
         if !self.unsent.borrow().is_empty() {
             drop(self.unsent.take());

@@ -227,27 +227,26 @@ impl Uring {
     }
 
     fn enter_once(&mut self, wait: Wait) -> io::Result<()> {
-        let timeout = match wait {
-            Wait::Until(at) => at.saturating_sub(self.clock.now_ns()),
-            Wait::No | Wait::Forever => 0,
+        let entered = match wait {
+            Wait::No => self.enter_raw(false, None),
+            Wait::Forever => self.enter_raw(true, None),
+            Wait::Until(at) => self.enter_until(at),
         };
-        let sleep = (wait == Wait::Forever || timeout > 0) && self.ring().completion().is_empty();
-        let queued = self.queued() as u32;
-        self.counters.enters += 1;
-        let entered = if let Wait::Until(_) = wait {
-            let timespec = Timespec::from(Duration::from_nanos(timeout));
-            let args = SubmitArgs::new().timespec(&timespec);
-            self.enter_raw(queued, u32::from(sleep), Some(&args))
-        } else {
-            self.enter_raw(queued, u32::from(sleep), None)
-        };
-        match entered {
-            Ok(_) => Ok(()),
-            Err(e) => not_entered(e),
-        }
+        entered.or_else(not_entered)
     }
 
-    fn enter_raw(&mut self, submit: u32, want: u32, args: Option<&SubmitArgs<'_, '_>>) -> io::Result<usize> {
+    #[inline(never)]
+    fn enter_until(&mut self, at: u64) -> io::Result<()> {
+        let timeout = at.saturating_sub(self.clock.now_ns());
+        let timespec = Timespec::from(Duration::from_nanos(timeout));
+        self.enter_raw(timeout > 0, Some(&SubmitArgs::new().timespec(&timespec)))
+    }
+
+    #[inline(always)]
+    fn enter_raw(&mut self, sleep: bool, args: Option<&SubmitArgs<'_, '_>>) -> io::Result<()> {
+        self.counters.enters += 1;
+        let want = u32::from(sleep && self.ring().completion().is_empty());
+        let submit = self.queued() as u32;
         let (fd, registered) = match self.registered {
             Some(index) => (index as i32, ENTER_REGISTERED_RING),
             None => (self.ring().as_raw_fd(), 0),
@@ -258,7 +257,7 @@ impl Uring {
         // SAFETY: the ring is ours (rule 7); `args` is null or the structure that EXT_ARG asks for, and it
         // outlives the call; the entries submitted obey rules 1 and 2.
         let n = unsafe { libc::syscall(libc::SYS_io_uring_enter, fd, submit, want, flags, args, size) };
-        usize::try_from(n).map_err(|_| io::Error::last_os_error())
+        if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// To be called after an `enter`, before the completions are taken. Notes which silent sends have reported by
@@ -311,8 +310,18 @@ impl Uring {
                 return Some((op, len as i32));
             }
         }
-        self.silent.drain(..mem::take(&mut self.silent_over));
+        self.forget_silent();
         None
+    }
+
+    #[inline(always)]
+    fn forget_silent(&mut self) {
+        let over = mem::take(&mut self.silent_over);
+        if over == self.silent.len() {
+            self.silent.clear();
+        } else {
+            self.silent.drain(..over);
+        }
     }
 
     pub(crate) fn leak(&mut self) {
@@ -346,17 +355,22 @@ fn own(pool: &Pool, table: &Table, key: Key, cqe: &cqueue::Entry, done: &mut Don
     done.res = res;
     done.more = cqueue::more(flags);
     done.sock_nonempty = cqueue::sock_nonempty(flags);
-    let brought = if let Some(id) = cqueue::buffer_select(flags) {
-        let Some(buf) = pool.take(id, usize::try_from(res).unwrap_or(0)) else { return };
-        Brought::Buf(buf)
-    } else if res >= 0 && table.makes_fd(key) {
+    if let Some(id) = cqueue::buffer_select(flags) {
+        if let Some(buf) = pool.take(id, usize::try_from(res).unwrap_or(0)) {
+            // `done` is new, which the compiler cannot know: there is nothing to drop.
+            mem::forget(mem::replace(&mut done.brought, Brought::Buf(buf)));
+        }
+    } else if res >= 0 {
+        own_fd(table, key, done);
+    }
+}
+
+#[inline(never)]
+fn own_fd(table: &Table, key: Key, done: &mut Done) {
+    if table.makes_fd(key) {
         // SAFETY: rule 4.
-        Brought::Fd(Fd::from(unsafe { OwnedFd::from_raw_fd(res) }))
-    } else {
-        return;
-    };
-    // `done` is new, which the compiler cannot know: there is nothing to drop.
-    mem::forget(mem::replace(&mut done.brought, brought));
+        done.brought = Brought::Fd(Fd::from(unsafe { OwnedFd::from_raw_fd(done.res) }));
+    }
 }
 
 /// An operation in the kernel's form, to be submitted at once.

@@ -538,10 +538,7 @@ impl TaskTable {
         let outer = self.current.replace(index);
         let outcome = match &mut task {
             Some(task) => self.step(key, task, cancel),
-            None => {
-                main(&mut Context::from_waker(&self.waker(key)));
-                None
-            }
+            None => self.step_main(key, main),
         };
         self.current.set(outer);
         self.settle(key, task, outcome.is_some());
@@ -550,6 +547,12 @@ impl TaskTable {
 
     fn waker(&self, key: TaskKey) -> Waker {
         WakeKey::new(self.home.index() as u16, key.generation, key.slot).waker()
+    }
+
+    #[inline(never)]
+    fn step_main(&self, key: TaskKey, main: PollMain<'_>) -> Option<Outcome> {
+        main(&mut Context::from_waker(&self.waker(key)));
+        None
     }
 
     #[inline(always)]
