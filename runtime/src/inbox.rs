@@ -158,7 +158,7 @@ impl<M, N: Notify> Inbox<M, N> {
 
     /// The reader's: announces sleep. `false` if there is something to read after all.
     pub(crate) fn prepare_sleep(&self) -> bool {
-        self.state.store(SLEEPING, Ordering::Relaxed);
+        self.state.store(SLEEPING, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         if self.queue.is_empty() {
             return true;
@@ -167,9 +167,9 @@ impl<M, N: Notify> Inbox<M, N> {
         false
     }
 
-    /// The reader's: it is awake again. Who sees it late notifies in vain.
+    /// The reader's: it is awake again.
     pub(crate) fn awake(&self) {
-        self.state.store(AWAKE, Ordering::Relaxed);
+        self.state.store(AWAKE, Ordering::SeqCst);
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -114,7 +114,6 @@ pub(crate) struct Slot {
     gone: bool,
 }
 
-#[expect(clippy::large_enum_variant, reason = "streams live in the table itself: most places are taken")]
 enum Place {
     Free { next: u32, generation: u32 },
     Taken(Slot),
