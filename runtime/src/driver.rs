@@ -56,24 +56,17 @@ impl Driver {
         // Every message needs a send: the compiler sees through this one from end to end.
         if let Kind::Send { fd, buf } = sqe.kind {
             let encoded = Encoded::send(fd, buf, sqe.silent && silent_sends);
-            return self.submit_now(InFlight::Resident(op), encoded);
+            return self.submit(InFlight::Resident(op), encoded);
         }
         let encoded = Encoded::new(sqe.single(), self.abilities);
-        self.submit_other(InFlight::Resident(op), encoded)
-    }
-
-    /// Cold in that no message needs it.
-    #[cold]
-    #[inline(never)]
-    fn submit_other(&self, op: InFlight, encoded: Encoded) -> Key {
-        self.submit(op, encoded)
+        self.submit_apart(InFlight::Resident(op), encoded)
     }
 
     /// An operation of a handle, with many results.
     pub(crate) fn start_multishot<M: Multishot>(&self, op: M) -> Key {
         let op = Rc::new(op);
-        let encoded = Encoded::new(op.prepare(), self.abilities);
-        self.submit(InFlight::Shots(op), encoded)
+        let encoded = Encoded::new(Sqe { silent: false, ..op.prepare() }, self.abilities);
+        self.submit_apart(InFlight::Shots(op), encoded)
     }
 
     /// An operation of a future, which reports in any case.
@@ -83,18 +76,21 @@ impl Driver {
     pub(crate) fn start_claimed<O: Operation>(&self, op: O) -> Key {
         let mut op = Box::new(op);
         let encoded = Encoded::new(Sqe { silent: false, ..op.prepare().single() }, self.abilities);
-        self.submit(InFlight::Claimed(op), encoded)
-    }
-
-    fn submit(&self, op: InFlight, encoded: Encoded) -> Key {
-        self.submit_now(op, encoded)
+        self.submit_apart(InFlight::Claimed(op), encoded)
     }
 
     #[inline(always)]
-    fn submit_now(&self, op: InFlight, encoded: Encoded) -> Key {
+    fn submit(&self, op: InFlight, encoded: Encoded) -> Key {
         self.submitted.set(true);
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         ring.submit(table, op, encoded)
+    }
+
+    /// The same, apart from the path of the sends.
+    #[cold]
+    #[inline(never)]
+    fn submit_apart(&self, op: InFlight, encoded: Encoded) -> Key {
+        self.submit(op, encoded)
     }
 
     /// Runs `f`, which may send silently: the next thing that happens is an `enter`.
@@ -189,7 +185,7 @@ impl Driver {
     /// `false` if there is no completion.
     #[inline(always)]
     fn deliver_next(&self) -> bool {
-        // Filled in place, and not moved before it reaches its operation.
+        // Filled in place, and not moved before it reaches its operation, if it is an item.
         let mut done = Done::new(0);
         let (key, item) = {
             let Inner { table, ring } = &mut *self.inner.borrow_mut();

@@ -192,8 +192,13 @@ impl Handle {
     }
 
     /// The loop's number, which no other loop of the process has or had.
+    ///
+    /// ```
+    /// let number = || corio_runtime::run(async { corio_runtime::handle().number() });
+    /// assert_ne!(number(), number());
+    /// ```
     #[inline]
-    pub fn number(self) -> NonZeroU64 {
+    pub fn number(&self) -> NonZeroU64 {
         self.loop_id.0
     }
 

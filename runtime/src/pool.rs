@@ -12,6 +12,7 @@
 //!     ▲                                                                 │ PoolBuf::drop
 //!     └─────────────────────────────────────────────────────────────────┘ (publishes at once)
 //! ```
+//! In the simulator `receive()` stands for the CQE.
 //!
 //! # Rules
 //! 1. The region is allocated once, zeroed, and freed only by `Region::drop`, which runs when the last of the
@@ -23,7 +24,8 @@
 //!    `Sync`). Entries between the kernel's head and our tail are never written: at most `count` buffers
 //!    exist, so at most `count` entries are live, and `count` is a power of two.
 //! 5. The tail is the only word that both sides use; it is stored with release order after the entry.
-//! 6. A simulated pool is never registered: what would be the kernel's is ours, and `receive` writes to it.
+//! 6. A simulated pool is never registered (`ring_address` asserts it): what would be the kernel's is ours, and
+//!    `receive` writes to it, while no `PoolBuf` of that buffer exists.
 //!
 //! Callers may assume: a `PoolBuf` is plain readable memory; dropping it gives the buffer back.
 
@@ -105,6 +107,7 @@ impl Pool {
 
     /// Where the ring begins, for its registration.
     pub(crate) fn ring_address(&self) -> u64 {
+        assert!(!self.simulated, "a simulated pool has no kernel");
         self.region.base.as_ptr() as u64
     }
 
@@ -142,7 +145,7 @@ impl Pool {
         let region = &self.region;
         let id = region.lent.iter().position(|lent| !lent.get())? as u16;
         let len = bytes.len().min(region.size);
-        // SAFETY: rule 6; the buffer is not lent out, and has room for `len` bytes.
+        // SAFETY: rule 6: the buffer is not lent out, so `bytes` cannot lie in it; it has room for `len` of them.
         unsafe { region.buffer(id).copy_from_nonoverlapping(NonNull::from(bytes).cast(), len) };
         self.take(id, len)
     }

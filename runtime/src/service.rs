@@ -79,10 +79,7 @@ impl<T: Service> LoopLocal<T> {
     /// Outside a running loop.
     #[track_caller]
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
-        match self.try_with(f) {
-            Some(value) => value,
-            None => panic!("no running event loop: call this from inside corio::run"),
-        }
+        self.try_with(f).unwrap_or_else(|| current::absent())
     }
 
     /// As `with`; `None` outside a running loop.
@@ -123,6 +120,7 @@ impl Services {
         })
     }
 
+    /// Also what one of them makes meanwhile.
     #[inline(always)]
     pub(crate) fn each(&self, mut f: impl FnMut(&dyn Service)) {
         let mut index = 0;
@@ -135,17 +133,14 @@ impl Services {
     }
 
     pub(crate) fn any_busy(&self) -> bool {
-        self.iter().any(|service| service.busy())
+        let mut busy = false;
+        self.each(|service| busy |= service.busy());
+        busy
     }
 
     pub(crate) fn any_wants_turn(&self) -> bool {
-        self.iter().any(|service| service.wants_turn())
-    }
-
-    /// Also what one of them makes meanwhile.
-    #[inline(always)]
-    fn iter(&self) -> impl Iterator<Item = &dyn Service> {
-        let made = self.by_index.iter().enumerate().take_while(|(index, _)| *index < self.end.get());
-        made.filter_map(|(_, cell)| cell.get()).map(|service| &**service)
+        let mut wants = false;
+        self.each(|service| wants |= service.wants_turn());
+        wants
     }
 }

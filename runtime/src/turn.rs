@@ -95,13 +95,17 @@ impl Loop {
     #[cold]
     #[inline(never)]
     fn step_task_timed(&self, slot: u32, main: PollMain<'_>, limit: Duration) {
-        let task = self.tasks.info_of(slot);
         let started = Instant::now();
-        self.step_task(slot, main);
+        let end = self.tasks.run_one(slot, main);
         let took = started.elapsed();
+        let ended = end.and_then(|(key, outcome)| self.tasks.end(key, outcome));
         if took >= limit {
             let text = format!("Executing a task's step took {:.3} seconds", took.as_secs_f64());
+            let task = ended.as_ref().map(|e| e.info.clone()).or_else(|| self.tasks.info_of(slot));
             self.exceptions.report(&ExceptionContext::new(text).with_task(task));
+        }
+        if let Some(ended) = ended {
+            self.announce(ended);
         }
     }
 

@@ -14,7 +14,7 @@ use corio_runtime::{
     Handle, Resolver, Runner, call_soon, create_future,
     fd::Fd,
     handle, metrics,
-    op::{self, Done, Op, Operation, Sqe, submit},
+    op::{self, Done, Multishot, Op, Operation, Sqe, submit},
     run,
     service::{LoopLocal, Service},
     time::{Duration, sleep},
@@ -129,6 +129,74 @@ fn a_silent_send_amid_a_turn_ends_the_sleep_of_who_waits_for_it() {
         // No timer, no other operation: only the send's own completion ends this.
         assert_eq!(sent.await.unwrap().unwrap(), 10);
         assert_eq!(metrics().ring.silent, 0);
+    });
+}
+
+/// A send with one result that calls itself one with many.
+struct SilentOfMany(Fd, RefCell<Option<Resolver<io::Result<usize>>>>);
+
+impl Multishot for SilentOfMany {
+    fn prepare(&self) -> Sqe<'_> {
+        Sqe::send(&self.0, &[1; 10]).silent()
+    }
+
+    fn item(&self, _: Done) {}
+
+    fn end(&self, done: Done) {
+        self.1.take().unwrap().set_result(done.count()).unwrap();
+    }
+}
+
+#[test]
+fn a_silent_send_that_is_started_as_a_multishot_tells_its_end() {
+    run(async {
+        let (fd, _peer) = pair();
+        let (resolver, sent) = create_future();
+        op::start_multishot(SilentOfMany(fd, RefCell::new(Some(resolver))));
+        assert_eq!(sent.await.unwrap().unwrap(), 10);
+        assert_eq!(metrics().ring.silent, 0);
+    });
+}
+
+/// Ends another loop as it is prepared.
+struct EndsALoop(Option<Runner>, Resolver<i32>);
+
+impl Operation for EndsALoop {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        drop(self.0.take());
+        Sqe::nop()
+    }
+
+    fn complete(self: Box<Self>, done: Done) {
+        self.1.set_result(done.into_number()).unwrap();
+    }
+}
+
+/// Notes on which loop it is dropped.
+struct Home(Rc<Cell<Option<Handle>>>);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.0.set(Some(handle()));
+    }
+}
+
+#[test]
+fn an_operation_may_end_another_loop_as_it_is_prepared() {
+    let dropped_on = Rc::new(Cell::new(None));
+    let other = Runner::new().unwrap();
+    let home = other.enter(|| {
+        let kept = Home(dropped_on.clone());
+        drop(corio_runtime::create_task(async move { drop((std::future::pending::<()>().await, kept)) }));
+        handle()
+    });
+    run(async {
+        let (resolver, done) = create_future();
+        op::start(Box::new(EndsALoop(Some(other), resolver)));
+        assert_eq!(dropped_on.get(), Some(home));
+        assert_eq!(done.await, Ok(0));
     });
 }
 

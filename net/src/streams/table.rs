@@ -158,7 +158,7 @@ impl Streams {
     /// One comparison, where those of `Option<Handle>` would be two.
     #[inline(always)]
     fn are_of(&self, home: Handle) -> bool {
-        self.home.get().map(Handle::number) == Some(home.number())
+        self.home.get().map(|home| home.number()) == Some(home.number())
     }
 
     fn swap(&self, other: &Streams) {

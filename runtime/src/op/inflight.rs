@@ -2,7 +2,7 @@
 //!
 //! An entry is taken by `insert` and freed only by `deliver`, on the operation's final CQE, by `take_silent`, for a
 //! send whose CQE the kernel left out, or by `take_back`, if the kernel has seen none. Between the two nobody gets at
-//! the operation but the simulator, and `deliver`, which shares a multishot for its item. The boxes may move, what is
+//! the operation but the simulator, and `item`, which shares a multishot for its item. The boxes may move, what is
 //! in them does not. A table that is dropped with operations in flight forgets their memory. Keys carry a generation,
 //! so a late CQE or cancel of an earlier operation in the same slot finds nothing.
 

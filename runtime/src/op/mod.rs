@@ -116,6 +116,17 @@ impl Done {
     }
 
     /// What the kernel returned, of an operation that brings nothing else: a count, or an error number, negated.
+    ///
+    /// ```
+    /// use corio_runtime::op::{self, Done, Operation, Sqe};
+    /// struct Nop;
+    /// impl Operation for Nop {
+    ///     type Output = i32;
+    ///     fn prepare(&mut self) -> Sqe<'_> { Sqe::nop() }
+    ///     fn complete(self: Box<Self>, done: Done) -> i32 { done.into_number() }
+    /// }
+    /// assert_eq!(corio_runtime::run(async { op::submit(Nop).await }), 0);
+    /// ```
     #[inline(always)]
     pub fn into_number(self) -> i32 {
         let Done { res, brought, .. } = self;
@@ -127,6 +138,17 @@ impl Done {
     }
 
     /// The provided buffer, as [`buffer`](Done::buffer).
+    ///
+    /// ```
+    /// use corio_runtime::op::{self, Done, Operation, Sqe};
+    /// struct Nop;
+    /// impl Operation for Nop {
+    ///     type Output = bool;
+    ///     fn prepare(&mut self) -> Sqe<'_> { Sqe::nop() }
+    ///     fn complete(self: Box<Self>, done: Done) -> bool { done.into_buffer().is_none() }
+    /// }
+    /// assert!(corio_runtime::run(async { op::submit(Nop).await }));
+    /// ```
     #[inline(always)]
     pub fn into_buffer(self) -> Option<PoolBuf> {
         match self.brought {
@@ -159,13 +181,10 @@ pub struct OpKey {
 /// Hands `op` to the kernel on behalf of a handle: `complete` runs when the completion arrives.
 ///
 /// # Panics
-/// Outside a running loop.
+/// Outside a running loop, and if `op` has many results.
 #[inline]
 pub fn start<O: Operation<Output = ()>>(op: Box<O>) -> OpKey {
-    match current::peek(|lp| OpKey { loop_id: lp.id(), key: lp.driver.start(op) }) {
-        Some(key) => key,
-        None => current::absent(),
-    }
+    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.start(op) })
 }
 
 /// As [`start`], for an operation with many results.

@@ -69,13 +69,10 @@ impl Ring {
     /// Puts `op` into the table and its SQE into the queue. Never fails: what does not fit waits.
     #[inline(always)]
     pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, encoded: Encoded) -> Key {
-        let Encoded { entry, scratch, answer } = encoded;
-        let key = table.insert(op, scratch, answer.is_fd());
         match self {
-            Ring::Uring(ring) => ring.submit(key, entry, answer),
-            Ring::Sim(sim) => sim.submit(key, answer.silence().is_some()),
+            Ring::Uring(ring) => ring.submit(table, op, encoded),
+            Ring::Sim(sim) => sim.submit(table, op, encoded.answer.silence().is_some()),
         }
-        key
     }
 
     pub(crate) fn abilities(&self) -> Abilities {

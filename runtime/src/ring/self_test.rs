@@ -76,9 +76,7 @@ fn run(
     table: &mut Table,
     (op, encoded): (InFlight, Encoded),
 ) -> io::Result<Vec<(bool, i32)>> {
-    let Encoded { entry, scratch, answer } = encoded;
-    let key = table.insert(op, scratch, answer.is_fd());
-    ring.submit(key, entry, answer);
+    let key = ring.submit(table, op, encoded);
     if let Err(e) = ring.enter(Wait::No) {
         // A kernel that refuses to be entered has no share in the operation; the ring is dropped next.
         if ring.consumed() == 0 {

@@ -3,8 +3,8 @@
 //! # What this file owns
 //! The io_uring instance, the SQEs that found no room in its queue (`backlog`), and the registered buffer
 //! pool. The operations themselves belong to the in-flight table (`op/inflight.rs`), which is part of the
-//! proof: an entry leaves it only by `deliver`, which is called on a completion without F_MORE, and by `take_silent`,
-//! for a completion that is final by rule 3 (and by `take_back` at start-up, see rule 2).
+//! proof: an entry leaves it only by `deliver`, on a completion without F_MORE, and by `take_silent`, for a completion
+//! that is final by rule 3 (and by `take_back` at start-up, see rule 2).
 //!
 //! # States of an operation, as this file sees it
 //! ```text
@@ -48,7 +48,7 @@ use crate::{
     fd::{Fd, Inner},
     op::{
         Brought, Done, Kind, Sqe,
-        inflight::{Key, Resident, Table},
+        inflight::{InFlight, Key, Resident, Table},
     },
     pool::{self, Pool},
 };
@@ -78,7 +78,7 @@ pub(crate) struct Uring {
     backlog: VecDeque<Entry>,
     /// In submission order.
     silent: Vec<SilentSend>,
-    /// How many of them are over.
+    /// How many of them are over: 0 but while `next_silent` is asked for them.
     silent_over: usize,
     pushed: u64,
     /// As much was pushed when the last `enter` was made.
@@ -137,13 +137,16 @@ impl Uring {
         self.ring.as_mut().expect("the ring is taken only by leak, at the loop's end")
     }
 
-    /// `entry` was made from the operation that the table has at `key`.
+    /// `encoded` was made from `op`.
     #[inline(always)]
-    pub(crate) fn submit(&mut self, key: Key, entry: Entry, answer: Answer) {
+    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, encoded: Encoded) -> Key {
+        let Encoded { entry, scratch, answer } = encoded;
+        let key = table.insert(op, scratch, answer.is_fd());
         self.push(entry.user_data(key.to_user_data()));
         if let Some(len) = answer.silence() {
             self.silent.push(SilentSend { number: self.pushed, key, len });
         }
+        key
     }
 
     pub(crate) fn cancel(&mut self, key: Key) {
@@ -375,8 +378,8 @@ fn own_fd(table: &Table, key: Key, done: &mut Done) {
 
 /// An operation in the kernel's form, to be submitted at once.
 pub(crate) struct Encoded {
-    pub(super) entry: Entry,
-    pub(super) scratch: Option<Box<Scratch>>,
+    entry: Entry,
+    scratch: Option<Box<Scratch>>,
     pub(super) answer: Answer,
 }
 
@@ -394,7 +397,7 @@ impl Answer {
         Answer(Answer::SILENCE | u64::from(len))
     }
 
-    pub(super) fn is_fd(self) -> bool {
+    fn is_fd(self) -> bool {
         self.0 == Answer::NEW_FD.0
     }
 

@@ -587,7 +587,7 @@ impl TaskTable {
         }
     }
 
-    /// The end of a task that has been put back: wakes who joins it. What there is to tell otherwise, if anything.
+    /// The end of a task that has been put back: wakes who joins it, or gives back whom there is to tell.
     pub(crate) fn end(&self, key: TaskKey, outcome: Outcome) -> Option<Ended> {
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[key.slot as usize];

@@ -21,7 +21,7 @@ use crate::{
     fd::{Fd, Inner},
     op::{
         Brought, Done, Kind, Sqe,
-        inflight::{Key, Resident, Table},
+        inflight::{InFlight, Key, Resident, Table},
     },
     pool::Pool,
     socket::ListenOptions,
@@ -98,8 +98,10 @@ impl Sim {
         })
     }
 
+    #[cold]
     #[inline(never)]
-    pub(crate) fn submit(&mut self, key: Key, silent: bool) {
+    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, silent: bool) -> Key {
+        let key = table.insert(op, None, false);
         self.submitted += 1;
         self.counters.sqes += 1;
         let number = self.submitted;
@@ -114,6 +116,7 @@ impl Sim {
                 not_before: 0,
             }),
         }
+        key
     }
 
     pub(crate) fn cancel(&mut self, key: Key) {
