@@ -426,6 +426,38 @@ fn lines_are_found_without_a_copy_and_mix_with_other_reads() {
 }
 
 #[test]
+fn a_read_that_is_made_before_its_loop_runs_finds_what_is_lent() {
+    let mut runner = Runner::new().unwrap();
+    let (mut reader, _writer) = runner.run(async {
+        let (mut ours, mut theirs) = pair().await.unwrap();
+        Family::Tokio.write_all(&mut theirs, b"one\ntwo\n").await.unwrap();
+        let mut line = String::new();
+        AsyncBufReadExt::read_line(&mut ours, &mut line).await.unwrap();
+        ours.into_split()
+    });
+    // The argument is made outside the loop.
+    assert_eq!(runner.run(reader.read(100)).unwrap(), b"two\n");
+}
+
+#[test]
+fn a_read_of_nothing_and_one_that_is_never_polled_leave_what_is_lent_alone() {
+    on_both(async || {
+        let (mut ours, mut theirs) = pair().await?;
+        Family::Tokio.write_all(&mut theirs, b"data").await?;
+        let (mut reader, _writer) = {
+            let lent = AsyncBufReadExt::fill_buf(&mut ours).await?.len();
+            assert!(lent > 0);
+            ours.into_split()
+        };
+        drop(reader.read(1));
+        assert!(reader.read(0).await?.is_empty());
+        AsyncBufReadExt::consume_unpin(&mut reader, 1);
+        assert_eq!(reader.readexactly(3).await?, b"ata");
+        Ok(())
+    });
+}
+
+#[test]
 fn what_is_lent_stays_in_front_of_what_arrives_meanwhile() {
     on_both(async || {
         let (ours, mut theirs) = pair().await?;

@@ -21,11 +21,11 @@ impl Multishot for RecvMulti {
 
     fn item(&self, done: Done) {
         if let Some(data) = done.into_buffer() {
-            TABLE.of_operations(|streams| streams.received(self.slot, &data));
+            TABLE.for_completion(|streams| streams.received(self.slot, &data));
         }
     }
 
     fn end(&self, done: Done) {
-        TABLE.try_with(|streams| streams.multi_ended(self.slot, &done));
+        TABLE.for_completion(|streams| streams.multi_ended(self.slot, &done));
     }
 }

@@ -26,6 +26,6 @@ impl Operation for RecvOnce {
     }
 
     fn complete(self: Box<Self>, done: Done) {
-        TABLE.try_with(|streams| streams.once_ended(self.slot, &done, self.block, self.size));
+        TABLE.for_completion(|streams| streams.once_ended(self.slot, &done, self.block, self.size));
     }
 }

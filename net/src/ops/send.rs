@@ -129,8 +129,8 @@ impl Operation for Send {
     }
 
     fn complete(self: Box<Self>, done: Done) {
-        let sent = done.into_number();
-        TABLE.of_operations(|streams| streams.sent(self, sent));
+        let result = done.into_number();
+        TABLE.for_completion(|streams| streams.sent(self, result));
     }
 }
 

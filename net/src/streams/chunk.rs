@@ -23,6 +23,7 @@ struct Block {
     data: Box<[u8]>,
     start: usize,
     end: usize,
+    /// Of its size, for life.
     class: usize,
 }
 

@@ -209,11 +209,8 @@ impl StreamReader {
         &mut self,
         wanted: usize,
         ready: F,
-    ) -> Wait<F> {
-        if !self.lent.is_empty() {
-            self.put_back();
-        }
-        Wait { key: self.key, wanted, waits: false, ready }
+    ) -> Wait<'_, F> {
+        Wait { reader: self, wanted, state: State::New, ready }
     }
 
     /// As `wait`, for a read that is a poll: nothing is left behind if nobody repeats it.
@@ -244,25 +241,40 @@ impl StreamReader {
     }
 }
 
-/// A read that waits. Dropped while it does, it takes its demand back, so that the limit holds again.
-pub(super) struct Wait<F> {
-    key: StreamKey,
+/// A read that waits, and does nothing before it is polled. Dropped while it waits, it takes its demand back, so that
+/// the limit holds again.
+pub(super) struct Wait<'a, F> {
+    reader: &'a mut StreamReader,
     wanted: usize,
-    waits: bool,
+    state: State,
     ready: F,
 }
 
-impl<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin> Future for Wait<F> {
+#[derive(PartialEq, Eq)]
+enum State {
+    New,
+    Waiting,
+    Over,
+}
+
+impl<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin> Future for Wait<'_, F> {
     type Output = io::Result<T>;
 
+    /// # Panics
+    /// Once it is over.
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let wait = self.get_mut();
+        assert!(wait.state != State::Over, "a read was polled after it was over");
         if wait.wanted == 0 {
+            wait.state = State::Over;
             return Poll::Ready(Ok(T::default()));
         }
-        let polled = wait.key.poll_ready(cx, wait.wanted, true, &mut wait.ready);
-        wait.waits = polled.is_pending();
+        if !wait.reader.lent.is_empty() {
+            wait.reader.put_back();
+        }
+        let polled = wait.reader.key.poll_ready(cx, wait.wanted, true, &mut wait.ready);
+        wait.state = if polled.is_pending() { State::Waiting } else { State::Over };
         polled
     }
 }
@@ -302,10 +314,10 @@ impl StreamKey {
     }
 }
 
-impl<F> Drop for Wait<F> {
+impl<F> Drop for Wait<'_, F> {
     fn drop(&mut self) {
-        if self.waits {
-            let _ = self.key.with(|_, slot| slot.receive.wanted = 0);
+        if self.state == State::Waiting {
+            let _ = self.reader.key.with(|_, slot| slot.receive.wanted = 0);
         }
     }
 }

@@ -132,7 +132,7 @@ impl Slot {
         }
     }
 
-    #[cold]
+    /// `flush`, apart from the path of the sends that are alone.
     #[inline(never)]
     fn flush_again(&mut self) {
         self.flush();
@@ -162,7 +162,7 @@ impl Slot {
         }
     }
 
-    /// Everything is sent.
+    /// Everything is sent: takes the next step of the end that was asked for.
     #[inline(never)]
     fn go_on_closing(&mut self) {
         match self.send.phase {
@@ -209,15 +209,16 @@ impl Slot {
 impl Streams {
     /// A send came back from the kernel, with a count or a negated error number.
     #[inline(always)]
-    pub(crate) fn sent(&self, mut batch: Box<Batch>, sent: i32) {
-        match usize::try_from(sent) {
+    pub(crate) fn sent(&self, mut batch: Box<Batch>, result: i32) {
+        let errno = -result;
+        match usize::try_from(result) {
             Ok(count) if count >= batch.len => self.all_sent(batch),
             Ok(count) => {
                 batch.consume(count);
                 self.send_rest(batch, count);
             }
-            Err(_) if matches!(-sent, errno::EAGAIN | errno::EINTR) => self.send_rest(batch, 0),
-            Err(_) => self.send_failed(batch, -sent),
+            Err(_) if matches!(errno, errno::EAGAIN | errno::EINTR) => self.send_rest(batch, 0),
+            Err(_) => self.send_failed(batch, errno),
         }
     }
 
@@ -298,7 +299,6 @@ impl Send {
     }
 
     /// Makes `waker` the one that waits, and gives back whom it replaces: that one's destructor is foreign code.
-    #[cold]
     #[inline(never)]
     pub(super) fn wait(&mut self, waker: &Waker) -> Option<Waker> {
         if self.drainer.as_ref().is_some_and(|old| old.will_wake(waker)) {

@@ -56,10 +56,16 @@ impl Table {
         }
     }
 
-    /// As `with`, for the completion of a stream's operation: the table is there.
+    /// Runs `f` with the table, for the completion of an operation that a stream started: so there is one.
     #[inline(always)]
-    pub(crate) fn of_operations<R>(&self, f: impl FnOnce(&Streams) -> R) -> R {
-        RUNNING.with(|streams| f(streams))
+    pub(crate) fn for_completion<R>(&self, f: impl FnOnce(&Streams) -> R) -> R {
+        RUNNING.with(|streams| {
+            debug_assert!(
+                streams.home.get().is_some(),
+                "a stream's operation ends on a loop without streams"
+            );
+            f(streams)
+        })
     }
 
     /// As `with`; `None` outside a running loop.
@@ -114,6 +120,7 @@ pub(crate) struct Slot {
     gone: bool,
 }
 
+/// Streams live in the table itself: most places are taken.
 enum Place {
     Free { next: u32, generation: u32 },
     Taken(Slot),
@@ -413,7 +420,7 @@ impl Share {
     }
 }
 
-/// All but `entered` and `wants_turn` are called while the loop is the running one.
+/// All but `entered`, `left` and `wants_turn` are called while the loop is the running one.
 impl Service for Share {
     fn entered(&self) {
         RUNNING.with(|running| running.swap(&self.0));
