@@ -79,7 +79,11 @@ impl<T: Service> LoopLocal<T> {
     /// Outside a running loop.
     #[track_caller]
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
-        self.try_with(f).unwrap_or_else(|| current::absent())
+        match self.try_with(f) {
+            Some(value) => value,
+            // Not in a closure, which would be the caller that it names.
+            None => current::absent(),
+        }
     }
 
     /// As `with`; `None` outside a running loop.

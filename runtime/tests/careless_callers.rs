@@ -5,8 +5,10 @@ mod common;
 use std::{
     cell::{Cell, RefCell},
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{self, AssertUnwindSafe, catch_unwind},
     rc::Rc,
+    sync::Mutex,
+    thread,
 };
 
 use common::{Nop, pair, recv};
@@ -156,6 +158,22 @@ fn a_silent_send_that_is_started_as_a_multishot_tells_its_end() {
         assert_eq!(sent.await.unwrap().unwrap(), 10);
         assert_eq!(metrics().ring.silent, 0);
     });
+}
+
+#[test]
+fn what_needs_a_loop_and_has_none_names_its_caller() {
+    static PLACE: Mutex<Option<(String, u32)>> = Mutex::new(None);
+    let (own, earlier) = (thread::current().id(), panic::take_hook());
+    panic::set_hook(Box::new(move |info| match info.location() {
+        Some(at) if thread::current().id() == own => {
+            *PLACE.lock().unwrap() = Some((at.file().to_owned(), at.line()));
+        }
+        _ => earlier(info),
+    }));
+    let line = line!() + 1;
+    catch_unwind(|| FAULTY.with(|_| ())).unwrap_err();
+    let place = PLACE.lock().unwrap().take().unwrap();
+    assert!(place.0.ends_with("careless_callers.rs") && place.1 == line, "{place:?}");
 }
 
 /// Ends another loop as it is prepared.

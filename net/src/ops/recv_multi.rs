@@ -21,11 +21,11 @@ impl Multishot for RecvMulti {
 
     fn item(&self, done: Done) {
         if let Some(data) = done.into_buffer() {
-            TABLE.for_completion(|streams| streams.received(self.slot, &data));
+            TABLE.existing(|streams| streams.received(self.slot, &data));
         }
     }
 
     fn end(&self, done: Done) {
-        TABLE.for_completion(|streams| streams.multi_ended(self.slot, &done));
+        TABLE.existing(|streams| streams.multi_ended(self.slot, &done));
     }
 }

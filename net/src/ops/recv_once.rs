@@ -26,6 +26,6 @@ impl Operation for RecvOnce {
     }
 
     fn complete(self: Box<Self>, done: Done) {
-        TABLE.for_completion(|streams| streams.once_ended(self.slot, &done, self.block, self.size));
+        TABLE.existing(|streams| streams.once_ended(self.slot, &done, self.block, self.size));
     }
 }

@@ -130,7 +130,7 @@ impl Operation for Send {
 
     fn complete(self: Box<Self>, done: Done) {
         let result = done.into_number();
-        TABLE.for_completion(|streams| streams.sent(self, result));
+        TABLE.existing(|streams| streams.sent(self, result));
     }
 }
 

@@ -132,6 +132,7 @@ impl Drop for KeepBlocks {
 /// let mut chunk = Chunk::from(&b"hello world"[..]);
 /// let hello = chunk.split_to(5);
 /// assert_eq!((&hello[..], &chunk[..]), (&b"hello"[..], &b" world"[..]));
+/// assert!(chunk.len() == 6 && !chunk.is_empty());
 /// assert_eq!(Vec::from(chunk), b" world");
 /// ```
 #[derive(Default)]

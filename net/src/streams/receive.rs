@@ -243,11 +243,7 @@ impl Slot {
     #[inline(always)]
     fn received(&mut self, data: &PoolBuf) {
         let receive = &mut self.receive;
-        if !data.is_full() {
-            receive.full_run = 0;
-            return receive.append(data);
-        }
-        receive.full_run = receive.full_run.saturating_add(1);
+        receive.full_run = if data.is_full() { receive.full_run.saturating_add(1) } else { 0 };
         receive.append(data);
         if receive.full_run >= FULL_RUN && receive.bulk == 0 {
             receive.bulk = BULK_START;

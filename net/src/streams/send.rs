@@ -210,15 +210,14 @@ impl Streams {
     /// A send came back from the kernel, with a count or a negated error number.
     #[inline(always)]
     pub(crate) fn sent(&self, mut batch: Box<Batch>, result: i32) {
-        let errno = -result;
         match usize::try_from(result) {
             Ok(count) if count >= batch.len => self.all_sent(batch),
             Ok(count) => {
                 batch.consume(count);
                 self.send_rest(batch, count);
             }
-            Err(_) if matches!(errno, errno::EAGAIN | errno::EINTR) => self.send_rest(batch, 0),
-            Err(_) => self.send_failed(batch, errno),
+            Err(_) if matches!(-result, errno::EAGAIN | errno::EINTR) => self.send_rest(batch, 0),
+            Err(_) => self.send_failed(batch, -result),
         }
     }
 

@@ -50,20 +50,16 @@ impl Table {
     /// Outside a running loop.
     #[track_caller]
     pub(crate) fn with<R>(&self, f: impl FnOnce(&Streams) -> R) -> R {
-        match self.try_with(f) {
-            Some(value) => value,
-            None => panic!("no running event loop: call this from inside corio::run"),
-        }
+        // Made when first used.
+        SERVICE.with(|_| ());
+        self.existing(f)
     }
 
-    /// Runs `f` with the table, for the completion of an operation that a stream started: so there is one.
+    /// Runs `f` with the table where there is one: the completion of an operation that a stream started needs not ask.
     #[inline(always)]
-    pub(crate) fn for_completion<R>(&self, f: impl FnOnce(&Streams) -> R) -> R {
+    pub(crate) fn existing<R>(&self, f: impl FnOnce(&Streams) -> R) -> R {
         RUNNING.with(|streams| {
-            debug_assert!(
-                streams.home.get().is_some(),
-                "a stream's operation ends on a loop without streams"
-            );
+            debug_assert!(streams.home.get().is_some(), "the loop has no streams");
             f(streams)
         })
     }

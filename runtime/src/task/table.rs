@@ -538,7 +538,10 @@ impl TaskTable {
         let outer = self.current.replace(index);
         let outcome = match &mut task {
             Some(task) => self.step(key, task, cancel),
-            None => self.step_main(key, main),
+            None => {
+                self.step_main(key, main);
+                None
+            }
         };
         self.current.set(outer);
         self.settle(key, task, outcome.is_some());
@@ -550,9 +553,8 @@ impl TaskTable {
     }
 
     #[inline(never)]
-    fn step_main(&self, key: TaskKey, main: PollMain<'_>) -> Option<Outcome> {
+    fn step_main(&self, key: TaskKey, main: PollMain<'_>) {
         main(&mut Context::from_waker(&self.waker(key)));
-        None
     }
 
     #[inline(always)]
