@@ -12,11 +12,12 @@ use std::{
 
 use crate::{
     exception,
+    fd::Fd,
     op::{
-        Done, Kind, Multishot, Operation, Sqe,
-        inflight::{Delivery, Ended, InFlight, Key, Resident, Table},
+        Multishot, Operation, Payload, Receiver, Sqe,
+        inflight::{Delivery, Ended, InFlight, Key, Sending, Table},
     },
-    ring::{Abilities, Encoded, Ring, RingCounters, Wait},
+    ring::{Abilities, Encoded, Next, Ring, RingCounters, Wait},
 };
 
 /// No borrow is held while an operation's own code runs. (The simulator looks at operations while it executes
@@ -26,8 +27,6 @@ pub(crate) struct Driver {
     abilities: Abilities,
     /// Whether something was queued since the last `enter`.
     submitted: Cell<bool>,
-    /// Whether no task runs before the next `enter`, so that nobody can begin to wait for a silent send.
-    turn_ends: Cell<bool>,
 }
 
 struct Inner {
@@ -41,41 +40,45 @@ impl Driver {
             abilities: ring.abilities(),
             inner: RefCell::new(Inner { table: Table::new(), ring }),
             submitted: Cell::new(false),
-            turn_ends: Cell::new(false),
         }
+    }
+
+    /// A send of a handle, `silent` only if nobody can begin to wait for it before the next `enter`.
+    #[inline(always)]
+    pub(crate) fn send<P: Payload>(&self, fd: &Fd, payload: Box<P>, token: u32, silent: bool) -> Key {
+        let encoded = Encoded::send(fd, payload.bytes(), silent && self.abilities.silent_sends);
+        self.submit(InFlight::Send { payload, fd: fd.clone(), token }, encoded)
+    }
+
+    /// A multishot receive of a handle.
+    pub(crate) fn receive(&self, fd: &Fd, cap: u32, token: u32, to: &'static Receiver) -> Key {
+        let encoded = Encoded::new(Sqe::recv_multi(fd, cap), self.abilities);
+        self.submit_apart(InFlight::Receive { to, fd: fd.clone(), token, cap }, encoded)
     }
 
     /// An operation of a handle.
     ///
     /// # Panics
     /// If it has many results.
-    #[inline(always)]
     pub(crate) fn start<O: Operation<Output = ()>>(&self, mut op: Box<O>) -> Key {
-        let silent_sends = self.turn_ends.get() && self.abilities.silent_sends;
-        let sqe = op.prepare();
-        // Every message needs a send: the compiler sees through this one from end to end.
-        if let Kind::Send { fd, buf } = sqe.kind {
-            let encoded = Encoded::send(fd, buf, sqe.silent && silent_sends);
-            return self.submit(InFlight::Resident(op), encoded);
-        }
-        let encoded = Encoded::new(sqe.single(), self.abilities);
+        let encoded = Encoded::new(op.prepare().single(), self.abilities);
         self.submit_apart(InFlight::Resident(op), encoded)
     }
 
     /// An operation of a handle, with many results.
     pub(crate) fn start_multishot<M: Multishot>(&self, op: M) -> Key {
         let op = Rc::new(op);
-        let encoded = Encoded::new(Sqe { silent: false, ..op.prepare() }, self.abilities);
+        let encoded = Encoded::new(op.prepare(), self.abilities);
         self.submit_apart(InFlight::Shots(op), encoded)
     }
 
-    /// An operation of a future, which reports in any case.
+    /// An operation of a future.
     ///
     /// # Panics
     /// If it has many results.
     pub(crate) fn start_claimed<O: Operation>(&self, op: O) -> Key {
         let mut op = Box::new(op);
-        let encoded = Encoded::new(Sqe { silent: false, ..op.prepare().single() }, self.abilities);
+        let encoded = Encoded::new(op.prepare().single(), self.abilities);
         self.submit_apart(InFlight::Claimed(op), encoded)
     }
 
@@ -91,13 +94,6 @@ impl Driver {
     #[inline(never)]
     fn submit_apart(&self, op: InFlight, encoded: Encoded) -> Key {
         self.submit(op, encoded)
-    }
-
-    /// Runs `f`, which may send silently: the next thing that happens is an `enter`.
-    pub(crate) fn at_turn_end(&self, f: impl FnOnce()) {
-        self.turn_ends.set(true);
-        let _ends = Reset(&self.turn_ends);
-        f();
     }
 
     pub(crate) fn abilities(&self) -> Abilities {
@@ -177,39 +173,53 @@ impl Driver {
     /// Silent sends come last: what reports is out of the table by then.
     fn deliver_all(&self) {
         while self.deliver_next() {}
-        while let Some((op, len)) = self.next_silent() {
-            op.finish(Done::new(len));
+        while let Some((send, len)) = self.next_silent() {
+            send.finish(len);
         }
     }
 
     /// `false` if there is no completion.
     #[inline(always)]
     fn deliver_next(&self) -> bool {
-        // Filled in place, and not moved before it reaches its operation, if it is an item.
-        let mut done = Done::new(0);
-        let (key, item) = {
+        let next = {
             let Inner { table, ring } = &mut *self.inner.borrow_mut();
-            let Some(key) = ring.next(table, &mut done) else { return false };
-            (key, table.item(key, done.more))
+            ring.next(table)
         };
-        match item {
-            Some(op) => op.deliver(done),
-            None => self.deliver_last(key, done),
+        match next {
+            Next::None => return false,
+            Next::Data(to, token, data) => (to.data)(token, &data, data.is_full()),
+            Next::Other(key) => self.deliver_other(key),
         }
         true
     }
 
-    /// A completion that is no item: the operation's last, or nobody's.
     #[inline(never)]
-    fn deliver_last(&self, key: Key, done: Done) {
-        let last = self.inner.borrow_mut().table.deliver(key, done.more);
+    fn deliver_other(&self, key: Key) {
+        let done = {
+            let Inner { table, ring } = &mut *self.inner.borrow_mut();
+            ring.done(table)
+        };
+        if done.more {
+            let item = self.inner.borrow_mut().table.item(key);
+            return match item {
+                Some(op) => op.deliver(done),
+                None => self.stray(),
+            };
+        }
+        let last = self.inner.borrow_mut().table.deliver(key);
         match last {
+            Delivery::Sent(send) => send.finish(done.res),
+            Delivery::Received { to, token, .. } => (to.end)(token, done),
             Delivery::End(op) => op.finish(done),
             Delivery::Last(op) => op.finish(done),
             Delivery::Abandoned(op) => op.abandon(done),
             Delivery::Claimed(op) => self.keep(key, op.finish(done)),
-            Delivery::Stray => self.inner.borrow_mut().ring.counters().strays += 1,
+            Delivery::Stray => self.stray(),
         }
+    }
+
+    fn stray(&self) {
+        self.inner.borrow_mut().ring.counters().strays += 1;
     }
 
     /// The result of an operation waits for its future.
@@ -219,7 +229,7 @@ impl Driver {
     }
 
     #[inline(always)]
-    fn next_silent(&self) -> Option<(Box<dyn Resident>, i32)> {
+    fn next_silent(&self) -> Option<(Sending, i32)> {
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         ring.next_silent(table)
     }
@@ -243,15 +253,6 @@ impl Driver {
             Ring::Sim(sim) => Some(f(sim)),
             Ring::Uring(_) => None,
         }
-    }
-}
-
-/// Also after a panic: a silent send in the middle of a turn would be waited for in vain.
-struct Reset<'a>(&'a Cell<bool>);
-
-impl Drop for Reset<'_> {
-    fn drop(&mut self) {
-        self.0.set(false);
     }
 }
 

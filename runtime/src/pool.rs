@@ -61,7 +61,8 @@ struct Region {
     buffers: NonNull<u8>,
     layout: Layout,
     count: u16,
-    size: usize,
+    /// Of a buffer: at most 1 MiB.
+    size: u32,
     tail: Cell<u16>,
     lent: Box<[Cell<bool>]>,
     available: Cell<usize>,
@@ -88,10 +89,10 @@ impl Pool {
             buffers,
             layout,
             count,
-            size,
+            size: size as u32,
             tail: Cell::new(0),
-            lent: vec![Cell::new(true); usize::from(count)].into_boxed_slice(),
             available: Cell::new(0),
+            lent: vec![Cell::new(true); usize::from(count)].into_boxed_slice(),
             leaked: Cell::new(false),
         });
         for id in 0..count {
@@ -116,7 +117,7 @@ impl Pool {
     }
 
     pub(crate) fn buffer_size(&self) -> usize {
-        self.region.size
+        self.region.size as usize
     }
 
     /// Buffers that the kernel can take now.
@@ -125,14 +126,13 @@ impl Pool {
     }
 
     /// The buffer `id`, of which the kernel filled `len` bytes. `None` for an id that was not the kernel's.
-    pub(crate) fn take(&self, id: u16, len: usize) -> Option<PoolBuf> {
+    #[inline(always)]
+    pub(crate) fn take(&self, id: u16, len: i32) -> Option<PoolBuf> {
         let region = &self.region;
         region.lent.get(usize::from(id)).filter(|lent| !lent.replace(true))?;
         region.available.set(region.available.get() - 1);
-        let full = len >= region.size;
-        // A buffer has at most 1 MiB.
-        let len = len.min(region.size) as u32;
-        Some(PoolBuf { region: Rc::clone(region), len, id, full })
+        let len = u32::try_from(len).unwrap_or(0).min(region.size);
+        Some(PoolBuf { region: Rc::clone(region), len, id })
     }
 
     /// Does the kernel's part in a receive: puts `bytes` into a free buffer, as many as it takes. `None` if there is
@@ -144,10 +144,10 @@ impl Pool {
         assert!(self.simulated, "the buffers are the kernel's");
         let region = &self.region;
         let id = region.lent.iter().position(|lent| !lent.get())? as u16;
-        let len = bytes.len().min(region.size);
+        let len = bytes.len().min(region.size as usize);
         // SAFETY: rule 6: the buffer is not lent out, so `bytes` cannot lie in it; it has room for `len` of them.
         unsafe { region.buffer(id).copy_from_nonoverlapping(NonNull::from(bytes).cast(), len) };
-        self.take(id, len)
+        self.take(id, len as i32)
     }
 
     /// Never frees the memory: the kernel may still write to it.
@@ -158,6 +158,7 @@ impl Pool {
 
 impl Region {
     /// Gives buffer `id` to the kernel.
+    #[inline(always)]
     fn publish(&self, id: u16) {
         let tail = self.tail.get();
         let index = usize::from(tail & (self.count - 1));
@@ -168,7 +169,7 @@ impl Region {
         // setters leave the bytes of the tail, which lie over the first entry's last two, alone.
         let entry = unsafe { &mut *entry.as_ptr() };
         entry.set_addr(self.buffer(id).as_ptr() as u64);
-        entry.set_len(self.size as u32);
+        entry.set_len(self.size);
         entry.set_bid(id);
         self.tail.set(tail.wrapping_add(1));
         self.lent[usize::from(id)].set(false);
@@ -185,7 +186,7 @@ impl Region {
 
     fn buffer(&self, id: u16) -> NonNull<u8> {
         // SAFETY: `id` < `count`, so the buffer is inside the region (rule 3).
-        unsafe { self.buffers.add(usize::from(id) * self.size) }
+        unsafe { self.buffers.add(usize::from(id) * self.size as usize) }
     }
 }
 
@@ -219,19 +220,19 @@ pub struct PoolBuf {
     region: Rc<Region>,
     len: u32,
     id: u16,
-    full: bool,
 }
 
 impl PoolBuf {
     /// Whether the receive filled the whole buffer, so that more is likely to come.
     pub fn is_full(&self) -> bool {
-        self.full
+        self.len == self.region.size
     }
 }
 
 impl Deref for PoolBuf {
     type Target = [u8];
 
+    #[inline(always)]
     fn deref(&self) -> &[u8] {
         // SAFETY: rule 2; `len` was cut to the buffer's size, and the memory is initialised (rule 1).
         unsafe { std::slice::from_raw_parts(self.region.buffer(self.id).as_ptr(), self.len as usize) }
@@ -239,6 +240,7 @@ impl Deref for PoolBuf {
 }
 
 impl Drop for PoolBuf {
+    #[inline(always)]
     fn drop(&mut self) {
         self.region.publish(self.id);
     }

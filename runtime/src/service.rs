@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use crate::current;
+use crate::{current, op::TurnEnd};
 
 /// A part of the loop that lives outside this crate.
 pub trait Service: Any {
@@ -22,7 +22,7 @@ pub trait Service: Any {
     fn left(&self) {}
 
     /// Called at the end of each turn, before everything queued is submitted.
-    fn before_submit(&self) {}
+    fn before_submit(&self, _: TurnEnd<'_>) {}
 
     /// Whether the end of a turn has something to do: a loop that another one drives wants one, then. Also called while
     /// the loop is not the running one.

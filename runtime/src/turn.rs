@@ -11,6 +11,7 @@ use crate::{
     current::Loop,
     exception::{self, ExceptionContext},
     handle::Message,
+    op::TurnEnd,
     ring::Wait,
     task::{
         ready::Ready,
@@ -42,7 +43,7 @@ impl Loop {
             self.note_numbers();
         }
         let ran = self.run_ready(main);
-        self.driver.at_turn_end(|| self.services.each(|service| service.before_submit()));
+        self.services.each(|service| service.before_submit(TurnEnd::new(self)));
         self.enter(deadline)?;
         self.fire_timers();
         self.take_in();

@@ -10,6 +10,6 @@ mod send;
 pub(crate) use accept::Accept;
 pub(crate) use connect::Connect;
 pub(crate) use recv_into::RecvInto;
-pub(crate) use recv_multi::RecvMulti;
+pub(crate) use recv_multi::RECV_MULTI;
 pub(crate) use recv_once::RecvOnce;
-pub(crate) use send::{Segment, Send};
+pub(crate) use send::{Batch, Load, Segment};

@@ -1,31 +1,10 @@
-//! Receives into buffers of the loop's pool until told to stop.
+//! Receives into buffers of the loop's pool until told to stop: every stream's, told apart by their slots.
 
-use corio_runtime::{
-    fd::Fd,
-    op::{Done, Multishot, Sqe},
-};
+use corio_runtime::op::Receiver;
 
 use crate::streams::TABLE;
 
-pub(crate) struct RecvMulti {
-    pub(crate) fd: Fd,
-    pub(crate) slot: u32,
-    /// Ends after about so many bytes.
-    pub(crate) cap: u32,
-}
-
-impl Multishot for RecvMulti {
-    fn prepare(&self) -> Sqe<'_> {
-        Sqe::recv_multi(&self.fd, self.cap)
-    }
-
-    fn item(&self, done: Done) {
-        if let Some(data) = done.into_buffer() {
-            TABLE.existing(|streams| streams.received(self.slot, &data));
-        }
-    }
-
-    fn end(&self, done: Done) {
-        TABLE.existing(|streams| streams.multi_ended(self.slot, &done));
-    }
-}
+pub(crate) static RECV_MULTI: Receiver = Receiver {
+    data: |slot, data, full| TABLE.existing(|streams| streams.received(slot, data, full)),
+    end: |slot, done| TABLE.existing(|streams| streams.multi_ended(slot, &done)),
+};

@@ -1,24 +1,87 @@
-//! Sends a batch of segments: one buffer, or several as a vectored send; to what is no socket, one after the other.
+//! What one send takes to the kernel: a block, or a batch of segments, as a vectored send; to what is no socket one
+//! after the other.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use corio_runtime::{
     fd::Fd,
-    op::{Done, Operation, Sqe},
+    op::{self, Done, OpKey, Operation, Payload, Sqe, TurnEnd},
 };
 
-use crate::streams::{Chunk, TABLE};
+use crate::streams::{Block, Chunk, TABLE};
 
 /// The kernel's `UIO_MAXIOV`.
 const SEGMENTS_MAX: usize = 1024;
-/// Copied data that a batch keeps the memory of.
-const SPARE_MAX: usize = 64 << 10;
+/// A block that is full moves to a larger one as long as it is no larger than this; then another begins.
+const GROWS_MAX: usize = 16 << 10;
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(crate) enum Load {
+    Block(Box<Block>),
+    Batch(Box<Batch>),
+}
+
+impl Load {
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Load::Block(block) => block.len(),
+            Load::Batch(batch) => batch.len,
+        }
+    }
+
+    /// With a copy of `data` behind it; `batch` is an empty one.
+    pub(crate) fn and_copy(self, data: &[u8], batch: impl FnOnce() -> Box<Batch>) -> Load {
+        match self {
+            Load::Block(mut block) if takes(&block, data.len()) => {
+                block.append(data, 0);
+                Load::Block(block)
+            }
+            load => {
+                let mut batch = load.into_batch(batch);
+                batch.copy(data);
+                Load::Batch(batch)
+            }
+        }
+    }
+
+    /// With `segment` behind it, as it is; `batch` is an empty one.
+    pub(crate) fn and(self, segment: Segment, batch: impl FnOnce() -> Box<Batch>) -> Load {
+        let mut batch = self.into_batch(batch);
+        batch.push(segment);
+        Load::Batch(batch)
+    }
+
+    fn into_batch(self, batch: impl FnOnce() -> Box<Batch>) -> Box<Batch> {
+        match self {
+            Load::Batch(batch) => batch,
+            Load::Block(block) => {
+                let mut batch = batch();
+                batch.push(Segment::Chunk(block.into()));
+                batch
+            }
+        }
+    }
+
+    /// Drops what was sent, which is not all.
+    pub(crate) fn consume(&mut self, count: usize) {
+        match self {
+            Load::Block(block) => block.consume(count),
+            Load::Batch(batch) => batch.consume(count),
+        }
+    }
+}
+
+/// Whether a copy of `more` bytes goes into this block, or a larger one in its place.
+fn takes(block: &Block, more: usize) -> bool {
+    block.room() >= more || block.len() <= GROWS_MAX
+}
 
 /// A piece of what is to be sent.
 #[derive(Debug)]
 pub(crate) enum Segment {
-    Copied(Vec<u8>),
     Vec(Vec<u8>),
     Chunk(Chunk),
     Bytes(Bytes),
@@ -28,16 +91,16 @@ impl AsRef<[u8]> for Segment {
     #[inline(always)]
     fn as_ref(&self) -> &[u8] {
         match self {
-            Segment::Copied(data) | Segment::Vec(data) => data,
+            Segment::Vec(data) => data,
             Segment::Chunk(data) => data,
             Segment::Bytes(data) => data,
         }
     }
 }
 
-/// What one send takes to the kernel. Batches are pooled: an idle stream has none.
+/// Several segments, or one that is no block. Batches are pooled: an idle stream has none.
 #[derive(Debug, Default)]
-pub(crate) struct Send {
+pub(crate) struct Batch {
     pub(crate) fd: Option<Fd>,
     pub(crate) slot: u32,
     /// `None` only in an empty batch. Apart from `rest`, which most batches never use.
@@ -45,40 +108,32 @@ pub(crate) struct Send {
     rest: VecDeque<Segment>,
     /// Of the first segment.
     sent: usize,
-    pub(crate) len: usize,
-    pub(crate) silent: bool,
+    len: usize,
     pub(crate) pipe: bool,
-    spare: Vec<u8>,
 }
 
-impl Send {
-    /// Appends `data` of `len` bytes as a segment, which is made in its place.
-    #[inline(always)]
-    pub(crate) fn push<D>(&mut self, data: D, len: usize, segment: impl FnOnce(D) -> Segment) {
-        self.len += len;
+impl Batch {
+    pub(crate) fn push(&mut self, segment: Segment) {
+        self.len += segment.as_ref().len();
         match self.first {
-            None => self.first = Some(segment(data)),
-            Some(_) => self.push_back(segment(data)),
+            None => self.first = Some(segment),
+            Some(_) => self.rest.push_back(segment),
         }
     }
 
-    #[inline(never)]
-    fn push_back(&mut self, segment: Segment) {
-        self.rest.push_back(segment);
-    }
-
-    pub(crate) fn copy(&mut self, data: &[u8]) {
-        if let Some(Segment::Copied(tail)) = self.rest.back_mut().or(self.first.as_mut()) {
+    fn copy(&mut self, data: &[u8]) {
+        if let Some(Segment::Chunk(tail)) = self.rest.back_mut().or(self.first.as_mut())
+            && let Some(tail) = tail.block().filter(|tail| takes(tail, data.len()))
+        {
             self.len += data.len();
-            return tail.extend_from_slice(data);
+            return tail.append(data, 0);
         }
-        let mut tail = std::mem::take(&mut self.spare);
-        tail.extend_from_slice(data);
-        self.push(tail, data.len(), Segment::Copied);
+        let mut tail = Block::new(data.len().max(GROWS_MAX));
+        tail.append(data, 0);
+        self.push(Segment::Chunk(tail.into()));
     }
 
-    /// Drops what was sent, which is not all.
-    pub(crate) fn consume(&mut self, count: usize) {
+    fn consume(&mut self, count: usize) {
         self.len -= count;
         let mut left = count;
         while let Some(segment) = &self.first {
@@ -93,49 +148,95 @@ impl Send {
         }
     }
 
-    /// Drops everything. A small copy's memory is kept.
-    #[inline(always)]
+    /// Drops everything.
     pub(crate) fn clear(&mut self) {
-        if let Some(Segment::Copied(data)) = &mut self.first
-            && data.capacity() <= SPARE_MAX
-        {
-            data.clear();
-            self.spare = std::mem::take(data);
-        }
+        self.fd = None;
         self.first = None;
-        if !self.rest.is_empty() {
-            self.rest.clear();
-        }
+        self.rest.clear();
         (self.sent, self.len) = (0, 0);
+    }
+
+    /// What is left of the first segment.
+    fn first(&self) -> &[u8] {
+        self.first.as_ref().map_or(&[], |first| &first.as_ref()[self.sent..])
     }
 }
 
-impl Operation for Send {
+/// The sends of a stream: each tells `slot`.
+impl Load {
+    /// Hands it to the kernel; at the `end` of a turn so that it reports only if it is not all sent. `batch` is an empty
+    /// one.
+    #[inline(always)]
+    pub(crate) fn start(
+        self,
+        fd: &Fd,
+        slot: u32,
+        pipe: bool,
+        end: Option<TurnEnd<'_>>,
+        batch: impl FnOnce() -> Box<Batch>,
+    ) -> OpKey {
+        match self {
+            Load::Block(block) if !pipe => send(fd, block, slot, end),
+            load => load.into_batch(batch).start(fd, slot, pipe, end),
+        }
+    }
+}
+
+impl Batch {
+    #[inline(never)]
+    fn start(mut self: Box<Self>, fd: &Fd, slot: u32, pipe: bool, end: Option<TurnEnd<'_>>) -> OpKey {
+        if self.rest.is_empty() && !pipe {
+            return send(fd, self, slot, end);
+        }
+        (self.fd, self.slot, self.pipe) = (Some(fd.clone()), slot, pipe);
+        op::start(self)
+    }
+}
+
+#[inline(always)]
+fn send<P: Payload>(fd: &Fd, payload: Box<P>, slot: u32, end: Option<TurnEnd<'_>>) -> OpKey {
+    match end {
+        Some(end) => end.send(fd, payload, slot),
+        None => op::send(fd, payload, slot),
+    }
+}
+
+impl Payload for Block {
+    #[inline(always)]
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+
+    fn sent(self: Box<Self>, slot: u32, result: i32) {
+        TABLE.existing(|streams| streams.sent(slot, Load::Block(self), result));
+    }
+}
+
+impl Payload for Batch {
+    fn bytes(&self) -> &[u8] {
+        self.first()
+    }
+
+    fn sent(self: Box<Self>, slot: u32, result: i32) {
+        TABLE.existing(|streams| streams.sent(slot, Load::Batch(self), result));
+    }
+}
+
+impl Operation for Batch {
     type Output = ();
 
-    #[inline(always)]
     fn prepare(&mut self) -> Sqe<'_> {
-        // A batch without a descriptor or data is never submitted.
-        let (Some(fd), Some(first)) = (&self.fd, &self.first) else { return Sqe::nop() };
-        let first = &first.as_ref()[self.sent..];
+        // One without a descriptor is never started.
+        let Some(fd) = &self.fd else { return Sqe::nop() };
         if self.pipe {
-            return Sqe::write(fd, first);
+            return Sqe::write(fd, self.first());
         }
-        if !self.rest.is_empty() {
-            return vectored(fd, first, &self.rest);
-        }
-        let sqe = Sqe::send(fd, first);
-        if self.silent { sqe.silent() } else { sqe }
+        let rest = self.rest.iter().map(Segment::as_ref);
+        Sqe::send_vectored(fd, std::iter::once(self.first()).chain(rest).take(SEGMENTS_MAX).collect())
     }
 
     fn complete(self: Box<Self>, done: Done) {
-        let result = done.into_number();
-        TABLE.existing(|streams| streams.sent(self, result));
+        let (slot, result) = (self.slot, done.number());
+        TABLE.existing(|streams| streams.sent(slot, Load::Batch(self), result));
     }
-}
-
-#[inline(never)]
-fn vectored<'a>(fd: &'a Fd, first: &'a [u8], rest: &'a VecDeque<Segment>) -> Sqe<'a> {
-    let rest = rest.iter().map(Segment::as_ref);
-    Sqe::send_vectored(fd, std::iter::once(first).chain(rest).take(SEGMENTS_MAX).collect())
 }

@@ -19,7 +19,7 @@ const CLASSES: [(usize, usize); 5] =
 const NO_CLASS: usize = CLASSES.len();
 
 /// Memory, and which part of it is content.
-struct Block {
+pub(crate) struct Block {
     data: Box<[u8]>,
     start: usize,
     end: usize,
@@ -30,7 +30,7 @@ struct Block {
 impl Block {
     /// One of at least `size` bytes, without content.
     #[inline(always)]
-    fn new(size: usize) -> Box<Block> {
+    pub(crate) fn new(size: usize) -> Box<Block> {
         let class = class_of(size);
         let recycled =
             RECYCLER.with(|recycler| recycler.free.get(class).and_then(|free| free.borrow_mut().pop()));
@@ -44,12 +44,35 @@ impl Block {
         Box::new(Block { data: vec![0; size].into_boxed_slice(), start: 0, end: 0, class })
     }
 
-    fn len(&self) -> usize {
+    /// One with a copy of `data`.
+    #[inline(always)]
+    pub(crate) fn copied(data: &[u8]) -> Box<Block> {
+        let mut block = Block::new(data.len());
+        block.put(data);
+        block
+    }
+
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
         self.end - self.start
     }
 
-    fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         self.data.len() - self.end
+    }
+
+    /// Appends `data`, in a larger block if need be; `more` more bytes are expected after it.
+    #[inline(always)]
+    pub(crate) fn append(self: &mut Box<Self>, data: &[u8], more: usize) {
+        if self.room() < data.len() {
+            make_room(self, data.len(), more);
+        }
+        self.put(data);
+    }
+
+    /// Drops the first `n` bytes, of more.
+    pub(crate) fn consume(&mut self, n: usize) {
+        self.start += n;
     }
 
     #[inline(always)]
@@ -144,6 +167,16 @@ impl Chunk {
         Chunk(Some(Block::new(size)))
     }
 
+    /// The memory of the content, if there is any.
+    #[inline(always)]
+    pub(crate) fn into_block(mut self) -> Option<Box<Block>> {
+        self.0.take()
+    }
+
+    pub(crate) fn block(&mut self) -> Option<&mut Box<Block>> {
+        self.0.as_mut()
+    }
+
     /// The whole block, to be filled from the start; then `set_len`.
     pub(crate) fn block_mut(&mut self) -> &mut [u8] {
         self.0.as_mut().map_or(&mut [], |block| &mut block.data)
@@ -171,11 +204,7 @@ impl Chunk {
     /// Appends `data`, in a larger block if need be; `more` more bytes are expected after it.
     #[inline(always)]
     pub(crate) fn append(&mut self, data: &[u8], more: usize) {
-        let block = self.0.get_or_insert_with(|| Block::new(data.len() + more));
-        if block.room() < data.len() {
-            make_room(block, data.len(), more);
-        }
-        block.put(data);
+        self.0.get_or_insert_with(|| Block::new(data.len() + more)).append(data, more);
     }
 
     /// Takes the first `n` bytes off (all if there are fewer), copying the smaller part of the two.
@@ -218,13 +247,35 @@ fn make_room(block: &mut Box<Block>, size: usize, more: usize) {
     }
 }
 
+impl Deref for Block {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        &self.data[self.start..self.end]
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Block").field("len", &self.len()).field("of", &self.data.len()).finish()
+    }
+}
+
+impl From<Box<Block>> for Chunk {
+    #[inline(always)]
+    fn from(block: Box<Block>) -> Chunk {
+        Chunk(Some(block))
+    }
+}
+
 impl Deref for Chunk {
     type Target = [u8];
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Some(block) => &block.data[block.start..block.end],
+            Some(block) => block,
             None => &[],
         }
     }
@@ -248,9 +299,7 @@ impl Drop for Chunk {
 
 impl From<&[u8]> for Chunk {
     fn from(data: &[u8]) -> Chunk {
-        let mut chunk = Chunk::with_capacity(data.len());
-        chunk.append(data, 0);
-        chunk
+        Block::copied(data).into()
     }
 }
 

@@ -11,6 +11,7 @@ mod stream;
 mod table;
 mod writer;
 
+pub(crate) use chunk::Block;
 pub use chunk::Chunk;
 pub use error::ReadError;
 pub use reader::StreamReader;

@@ -16,16 +16,13 @@
 
 use std::{io, task::Waker};
 
-use corio_runtime::{
-    PoolBuf,
-    op::{self, Done, Op, OpKey},
-};
+use corio_runtime::op::{self, Done, Op, OpKey};
 
 use super::{
-    chunk::Chunk,
+    chunk::{Block, Chunk},
     table::{Slot, Streams},
 };
-use crate::ops::{RecvInto, RecvMulti, RecvOnce};
+use crate::ops::{RECV_MULTI, RecvInto, RecvOnce};
 
 /// Full pool buffers in a row that make a stream bulk.
 const FULL_RUN: u8 = 4;
@@ -132,12 +129,22 @@ impl Receive {
         self.wanted >= LARGE_DEMAND
     }
 
-    #[inline(always)]
     fn append(&mut self, data: &[u8]) {
         if !self.discarded {
             let more = if self.full_run > 0 { 3 * data.len() } else { 0 };
             self.buf.append(data, more);
         }
+    }
+
+    /// What most messages need: they find nothing before them, and are small. `false` if that is not so.
+    #[inline(always)]
+    fn take_first(&mut self, data: &[u8], full: bool) -> bool {
+        let first = self.buf.is_empty() && !self.discarded && !full;
+        if first {
+            self.full_run = 0;
+            self.buf = Block::copied(data).into();
+        }
+        first
     }
 
     /// Notes what a receive brought, and what the next one should be.
@@ -224,9 +231,8 @@ impl Slot {
 
     fn arm_multi(&mut self, cap: u32) {
         let Some(fd) = &self.fd else { return };
-        let op = RecvMulti { fd: fd.clone(), slot: self.index, cap };
         self.receive.cancelling = false;
-        self.receive.armed = Armed::Multi(op::start_multishot(op));
+        self.receive.armed = Armed::Multi(op::receive(fd, cap, self.index, &RECV_MULTI));
     }
 
     fn arm_single(&mut self, size: usize, streams: &Streams) {
@@ -240,13 +246,22 @@ impl Slot {
     }
 
     /// A multishot receive brought something.
-    #[inline(always)]
-    fn received(&mut self, data: &PoolBuf) {
+    #[inline(never)]
+    fn received(&mut self, data: &[u8], full: bool) {
         let receive = &mut self.receive;
-        receive.full_run = if data.is_full() { receive.full_run.saturating_add(1) } else { 0 };
+        receive.full_run = if full { receive.full_run.saturating_add(1) } else { 0 };
         receive.append(data);
         if receive.full_run >= FULL_RUN && receive.bulk == 0 {
             receive.bulk = BULK_START;
+        }
+    }
+
+    #[inline(never)]
+    fn receive_more(&mut self, data: &[u8], full: bool) {
+        self.received(data, full);
+        // Only where the kernel knows no cap does this happen.
+        if self.receive.buf.len() > 2 * self.receive.limit && self.receive.wanted == 0 {
+            self.receive.cancel();
         }
     }
 
@@ -304,12 +319,10 @@ impl Slot {
 impl Streams {
     /// A multishot receive brought something, with more to come.
     #[inline(always)]
-    pub(crate) fn received(&self, index: u32, data: &PoolBuf) {
+    pub(crate) fn received(&self, index: u32, data: &[u8], full: bool) {
         self.update(index, |slot| {
-            slot.received(data);
-            // Only where the kernel knows no cap does this happen.
-            if slot.receive.buf.len() > 2 * slot.receive.limit && slot.receive.wanted == 0 {
-                slot.receive.cancel();
+            if !slot.receive.take_first(data, full) {
+                slot.receive_more(data, full);
             }
             slot.receive.waker.take()
         });
@@ -319,7 +332,7 @@ impl Streams {
     pub(crate) fn multi_ended(&self, index: u32, done: &Done) {
         self.update(index, |slot| {
             if let Some(data) = done.buffer() {
-                slot.received(data);
+                slot.received(data, data.is_full());
             }
             slot.receive_ended(done, self);
             slot.receive.waker.take()

@@ -1,20 +1,21 @@
 //! The sending half of a stream: at most one send in flight, everything written in a turn in one.
 //!
 //! ```text
-//!   write ──▶ next (a batch of segments) ──end of turn──▶ in flight ──all sent──▶ idle, or the next batch
+//!   write ──▶ next (a block, or a batch) ──end of turn──▶ in flight ──all sent──▶ idle, or the next
 //!                                            ▲                │
 //!                                            └── partial ─────┘   error: broken, what is left is dropped
 //! ```
 
 use std::{io, net::Shutdown, task::Waker};
 
-use corio_runtime::op::{self, OpKey};
+use corio_runtime::op::{OpKey, TurnEnd};
 
 use super::{
+    chunk::{Block, Chunk},
     errno,
     table::{Slot, Streams},
 };
-use crate::ops::{Segment, Send as Batch};
+use crate::ops::{Batch, Load, Segment};
 
 /// asyncio's marks: `drain` waits above the one until the other.
 pub(super) const HIGH_WATER: usize = 64 << 10;
@@ -22,10 +23,13 @@ pub(super) const LOW_WATER: usize = 16 << 10;
 /// Owned data from this size on goes out without a copy, also behind other data.
 pub(super) const OWNED_MIN: usize = 8 << 10;
 
+/// How many empty batches a loop keeps.
+const BATCHES_MAX: usize = 256;
+
 /// See the head of the file.
 #[derive(Debug)]
 pub(super) struct Send {
-    next: Option<Box<Batch>>,
+    next: Option<Load>,
     /// Bytes of `next` and of what is in flight.
     pub(super) queued: usize,
     pub(super) in_flight: Option<OpKey>,
@@ -84,27 +88,36 @@ impl Send {
 }
 
 impl Slot {
-    #[inline(always)]
-    fn batch<'s>(&'s mut self, streams: &Streams) -> &'s mut Batch {
-        let index = self.index;
-        self.send.next.get_or_insert_with(|| {
-            let mut batch = streams.batches.borrow_mut().pop().unwrap_or_else(new_batch);
-            batch.slot = index;
-            batch
-        })
-    }
-
     #[inline(never)]
     pub(super) fn write_copy(&mut self, streams: &Streams, data: &[u8]) {
-        if !data.is_empty() {
-            self.send.queued += data.len();
-            self.batch(streams).copy(data);
-            self.mark_dirty(streams);
+        if data.is_empty() {
+            return;
+        }
+        let next = match self.send.next.take() {
+            None => Load::Block(Block::copied(data)),
+            Some(load) => load.and_copy(data, || streams.empty_batch()),
+        };
+        self.queue(streams, next, data.len());
+    }
+
+    /// Takes a chunk as it is, unless it is small and follows other data: then it is copied.
+    #[inline(always)]
+    pub(super) fn write_chunk(&mut self, streams: &Streams, chunk: Chunk) {
+        let len = chunk.len();
+        if self.send.next.is_some() {
+            self.write_chunk_behind(streams, chunk);
+        } else if let Some(block) = chunk.into_block() && len > 0 {
+            self.queue(streams, Load::Block(block), len);
         }
     }
 
+    #[inline(never)]
+    fn write_chunk_behind(&mut self, streams: &Streams, chunk: Chunk) {
+        let mut chunk = Some(chunk);
+        self.write_owned(streams, &mut chunk, Segment::Chunk);
+    }
+
     /// Takes `data` to send it as it is, unless it is small and follows other data: then it is copied.
-    #[inline(always)]
     pub(super) fn write_owned<D: AsRef<[u8]>>(
         &mut self,
         streams: &Streams,
@@ -117,10 +130,20 @@ impl Slot {
         if len == 0 || len < OWNED_MIN && behind {
             self.write_copy(streams, bytes);
         } else if let Some(data) = data.take() {
-            self.send.queued += len;
-            self.batch(streams).push(data, len, segment);
-            self.mark_dirty(streams);
+            let next = match self.send.next.take() {
+                None => Load::Batch(streams.empty_batch()),
+                Some(load) => load,
+            };
+            self.queue(streams, next.and(segment(data), || streams.empty_batch()), len);
         }
+    }
+
+    /// `next`, which `more` bytes have been added to, is what goes out next.
+    #[inline(always)]
+    fn queue(&mut self, streams: &Streams, next: Load, more: usize) {
+        self.send.next = Some(next);
+        self.send.queued += more;
+        self.mark_dirty(streams);
     }
 
     /// Puts the stream on the list of those that `flush` looks at, at the end of the turn.
@@ -132,32 +155,30 @@ impl Slot {
         }
     }
 
-    /// `flush`, apart from the path of the sends that are alone.
+    /// `flush`, amid a turn.
     #[inline(never)]
-    fn flush_again(&mut self) {
-        self.flush();
+    fn flush_again(&mut self, streams: &Streams) {
+        self.flush(streams, None);
     }
 
     /// Sends what was written; if that is all sent, goes on with the end that was asked for.
     #[inline(always)]
-    pub(super) fn flush(&mut self) {
-        self.send.dirty = false;
-        if self.send.in_flight.is_some() {
+    pub(super) fn flush(&mut self, streams: &Streams, end: Option<TurnEnd<'_>>) {
+        let send = &mut self.send;
+        send.dirty = false;
+        if send.in_flight.is_some() {
             return;
         }
-        if let Some(mut batch) = self.send.next.take_if(|batch| batch.len > 0)
-            && let Some(fd) = &self.fd
+        if let Some(fd) = &self.fd
+            && let Some(load) = send.next.take()
         {
-            batch.fd = Some(fd.clone());
-            batch.pipe = self.pipe;
             // A silent send does not end the loop's sleep, so nobody may wait for it.
-            batch.silent = self.send.drainer.is_none()
-                && self.send.queued <= self.send.high
-                && self.send.phase == Phase::Open;
-            self.send.in_flight = Some(op::start(batch));
+            let silent = send.drainer.is_none() && send.queued <= send.high && send.phase == Phase::Open;
+            let end = end.filter(|_| silent);
+            send.in_flight = Some(load.start(fd, self.index, self.pipe, end, || streams.empty_batch()));
             return;
         }
-        if self.send.phase != Phase::Open {
+        if send.phase != Phase::Open {
             self.go_on_closing();
         }
     }
@@ -209,27 +230,25 @@ impl Slot {
 impl Streams {
     /// A send came back from the kernel, with a count or a negated error number.
     #[inline(always)]
-    pub(crate) fn sent(&self, mut batch: Box<Batch>, result: i32) {
+    pub(crate) fn sent(&self, index: u32, load: Load, result: i32) {
         match usize::try_from(result) {
-            Ok(count) if count >= batch.len => self.all_sent(batch),
-            Ok(count) => {
-                batch.consume(count);
-                self.send_rest(batch, count);
-            }
-            Err(_) if matches!(-result, errno::EAGAIN | errno::EINTR) => self.send_rest(batch, 0),
-            Err(_) => self.send_failed(batch, -result),
+            Ok(count) if count >= load.len() => self.all_sent(index, load),
+            _ => self.not_all_sent(index, load, result),
         }
     }
 
     #[inline(always)]
-    fn all_sent(&self, batch: Box<Batch>) {
-        let (index, sent) = (batch.slot, batch.len);
-        self.recycle(batch);
+    fn all_sent(&self, index: u32, load: Load) {
+        let sent = load.len();
+        match load {
+            Load::Block(block) => drop(Chunk::from(block)),
+            Load::Batch(batch) => self.keep_batch(batch),
+        }
         let after = self.with_slot(index, |slot| {
             slot.send.in_flight = None;
             slot.send.queued -= sent.min(slot.send.queued);
             if slot.send.next.is_some() || slot.send.phase != Phase::Open {
-                slot.flush_again();
+                slot.flush_again(self);
             }
             (slot.fd.is_none(), slot.send.take_drainer())
         });
@@ -241,30 +260,42 @@ impl Streams {
         }
     }
 
-    /// The rest may wait for the peer.
     #[cold]
     #[inline(never)]
-    fn send_rest(&self, mut batch: Box<Batch>, sent: usize) {
-        batch.silent = false;
-        let index = batch.slot;
-        let mut batch = Some(batch);
+    fn not_all_sent(&self, index: u32, mut load: Load, result: i32) {
+        match result {
+            0.. => {
+                load.consume(result as usize);
+                self.send_rest(index, load, result as usize);
+            }
+            _ if matches!(-result, errno::EAGAIN | errno::EINTR) => self.send_rest(index, load, 0),
+            _ => self.send_failed(index, load, -result),
+        }
+    }
+
+    /// The rest may wait for the peer.
+    fn send_rest(&self, index: u32, load: Load, sent: usize) {
+        let mut load = Some(load);
         let drainer = self.with_slot(index, |slot| {
             slot.send.queued -= sent.min(slot.send.queued);
+            slot.send.in_flight = None;
             // An aborted stream sends nothing more.
-            slot.send.in_flight = batch.take_if(|_| slot.fd.is_some()).map(op::start);
+            if let Some(fd) = &slot.fd
+                && let Some(rest) = load.take()
+            {
+                slot.send.in_flight = Some(rest.start(fd, index, slot.pipe, None, || self.empty_batch()));
+            }
             slot.send.take_drainer()
         });
-        if batch.is_some() {
+        if load.is_some() {
+            drop(load);
             self.retire(index);
         }
         drainer.flatten().into_iter().for_each(Waker::wake);
     }
 
-    #[cold]
-    #[inline(never)]
-    fn send_failed(&self, batch: Box<Batch>, errno: i32) {
-        let index = batch.slot;
-        self.recycle(batch);
+    fn send_failed(&self, index: u32, load: Load, errno: i32) {
+        drop(load);
         let drainer = self.with_slot(index, |slot| {
             slot.send.in_flight = None;
             slot.break_send(self, errno);
@@ -274,21 +305,20 @@ impl Streams {
         drainer.flatten().into_iter().for_each(Waker::wake);
     }
 
-    #[inline(always)]
-    fn recycle(&self, mut batch: Box<Batch>) {
+    #[inline(never)]
+    fn empty_batch(&self) -> Box<Batch> {
+        self.batches.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// What was in it goes: its destructors are foreign code.
+    #[inline(never)]
+    fn keep_batch(&self, mut batch: Box<Batch>) {
         batch.clear();
-        batch.fd = None;
         let mut batches = self.batches.borrow_mut();
-        if batches.len() < 256 {
+        if batches.len() < BATCHES_MAX {
             batches.push(batch);
         }
     }
-}
-
-#[cold]
-#[inline(never)]
-fn new_batch() -> Box<Batch> {
-    Box::default()
 }
 
 impl Send {
@@ -306,7 +336,7 @@ impl Send {
         self.drainer.replace(waker.clone())
     }
 
-    /// Gives the batch up. Its destructors are foreign code, so `retire` runs them.
+    /// Gives up what is not in flight. Its destructors are foreign code, so `retire` runs them.
     pub(super) fn drop_unsent(&mut self, streams: &Streams) {
         streams.unsent.borrow_mut().extend(self.next.take());
         self.queued = 0;

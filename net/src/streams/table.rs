@@ -10,7 +10,8 @@ use std::{
 use corio_runtime::{
     Handle,
     fd::Fd,
-    handle, op,
+    handle,
+    op::{self, TurnEnd},
     service::{LoopLocal, Service},
     wake,
 };
@@ -22,7 +23,10 @@ use super::{
     send::{Phase, Send},
     writer::StreamWriter,
 };
-use crate::{listener::ListenerKey, ops::Send as Batch};
+use crate::{
+    listener::ListenerKey,
+    ops::{Batch, Load},
+};
 
 /// asyncio's limit of a stream.
 pub(crate) const DEFAULT_LIMIT: usize = 64 << 10;
@@ -131,11 +135,11 @@ pub(crate) struct Streams {
     places: RefCell<Vec<Place>>,
     free: Cell<u32>,
     pub(super) dirty: RefCell<Vec<u32>>,
+    /// Empty ones.
     #[expect(clippy::vec_box, reason = "a batch goes to the kernel in its box and comes back in it")]
     pub(super) batches: RefCell<Vec<Box<Batch>>>,
-    /// Batches that will not be sent, until nothing is borrowed.
-    #[expect(clippy::vec_box, reason = "as above")]
-    pub(super) unsent: RefCell<Vec<Box<Batch>>>,
+    /// What will not be sent, until nothing is borrowed.
+    pub(super) unsent: RefCell<Vec<Load>>,
     pub(super) bulk_armed: Cell<usize>,
     /// Streams whose single receive the end of the turn arms.
     pub(super) due: RefCell<Vec<u32>>,
@@ -362,12 +366,13 @@ impl Slot {
 
 impl Streams {
     /// Sends what was written in this turn.
-    fn flush(&self) {
+    #[inline(always)]
+    fn flush(&self, end: TurnEnd<'_>) {
         // What foreign code writes meanwhile leaves as well: the loop may sleep next.
         for next in 0.. {
             let Some(index) = self.dirty.borrow().get(next).copied() else { break };
             let closed = self.with_slot(index, |slot| {
-                slot.flush();
+                slot.flush(self, Some(end));
                 slot.fd.is_none()
             });
             if closed == Some(true) {
@@ -426,9 +431,9 @@ impl Service for Share {
         RUNNING.with(|running| running.swap(&self.0));
     }
 
-    fn before_submit(&self) {
+    fn before_submit(&self, end: TurnEnd<'_>) {
         RUNNING.with(|streams| {
-            streams.flush();
+            streams.flush(end);
             if !streams.due.borrow().is_empty() {
                 streams.arm_due();
             }

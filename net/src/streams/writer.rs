@@ -128,12 +128,15 @@ impl StreamWriter {
                 Ok(())
             })?,
             WriteBuf::Vec(data) => self.write_owned(data, Segment::Vec),
-            WriteBuf::Chunk(data) => self.write_owned(data, Segment::Chunk),
+            WriteBuf::Chunk(data) => self.key.with(|streams, slot| {
+                slot.writable()?;
+                slot.write_chunk(streams, data);
+                Ok(())
+            })?,
             WriteBuf::Bytes(data) => self.write_owned(data, Segment::Bytes),
         }
     }
 
-    #[inline(always)]
     fn write_owned<D: AsRef<[u8]>>(&mut self, data: D, segment: impl FnOnce(D) -> Segment) -> io::Result<()> {
         let mut data = Some(data);
         let queued = self.key.with(|streams, slot| {

@@ -8,8 +8,8 @@
 
 use std::{any::Any, mem, rc::Rc, task::Waker};
 
-use super::{Done, Multishot, Operation, Sqe};
-use crate::ring::Scratch;
+use super::{Done, Multishot, Operation, Payload, Receiver, Sqe};
+use crate::{fd::Fd, ring::Scratch};
 
 /// Names one operation in flight: a slot of its loop's table and the slot's generation.
 ///
@@ -42,6 +42,10 @@ impl Key {
 /// An operation as the table holds it. Each kind is a trait of its own, so that an operation that its handle
 /// boxed once goes to the kernel and comes back without another allocation.
 pub(crate) enum InFlight {
+    /// Of a handle: one buffer to be sent.
+    Send { payload: Box<dyn Payload>, fd: Fd, token: u32 },
+    /// Of a handle: data as it arrives.
+    Receive { to: &'static Receiver, fd: Fd, token: u32, cap: u32 },
     /// Of a handle, with one result.
     Resident(Box<dyn Resident>),
     /// Of a handle, with many results. Shared with the delivery of an item, so that the item's code may start
@@ -56,10 +60,29 @@ pub(crate) enum InFlight {
 impl InFlight {
     fn describe(&mut self) -> Sqe<'_> {
         match self {
+            InFlight::Send { payload, fd, .. } => Sqe::send(fd, payload.bytes()),
+            InFlight::Receive { fd, cap, .. } => Sqe::recv_multi(fd, *cap),
             InFlight::Resident(op) => op.describe(),
             InFlight::Shots(op) => op.describe(),
             InFlight::Claimed(op) | InFlight::Abandoned(op) => op.describe(),
         }
+    }
+}
+
+/// A send that has ended, and whom it tells.
+pub(crate) struct Sending {
+    pub(crate) payload: Box<dyn Payload>,
+    pub(crate) fd: Fd,
+    pub(crate) token: u32,
+}
+
+impl Sending {
+    /// The kernel is finished with it.
+    #[inline(always)]
+    pub(crate) fn finish(self, result: i32) {
+        let Sending { payload, fd, token } = self;
+        drop(fd);
+        payload.sent(token, result);
     }
 }
 
@@ -153,6 +176,7 @@ enum State {
     Ended(Box<dyn Ended>),
 }
 
+/// One line of the cache.
 struct Entry {
     state: State,
     /// Of a future that waits: taken with its result, or when it goes.
@@ -163,6 +187,7 @@ struct Entry {
     makes_fd: bool,
 }
 
+const _: () = assert!(size_of::<Entry>() <= 64);
 const NONE: u32 = u32::MAX;
 
 /// See the head of the file.
@@ -234,19 +259,30 @@ impl Table {
         }
     }
 
-    /// A completion arrived: whose item it is, if there is more to come.
+    /// Whom a completion is for, if it is a receive's.
     #[inline(always)]
-    pub(crate) fn item(&mut self, key: Key, more: bool) -> Option<Rc<dyn Shots>> {
-        match &self.entry(key)?.state {
-            State::InFlight(InFlight::Shots(op)) if more => Some(Rc::clone(op)),
+    pub(crate) fn receiver(&self, key: Key) -> Option<(&'static Receiver, u32)> {
+        match self.entries.get(key.slot())? {
+            Entry { state: State::InFlight(InFlight::Receive { to, token, .. }), generation, .. }
+                if *generation == key.generation() =>
+            {
+                Some((to, *token))
+            }
             _ => None,
         }
     }
 
-    /// A completion arrived that is no item. The operation leaves the table, or its result stays for the future that
-    /// claims it.
-    pub(crate) fn deliver(&mut self, key: Key, more: bool) -> Delivery {
-        let Some(entry) = self.entry(key).filter(|_| !more) else { return Delivery::Stray };
+    /// A completion arrived, with more to come: whose item it is.
+    pub(crate) fn item(&mut self, key: Key) -> Option<Rc<dyn Shots>> {
+        match &self.entry(key)?.state {
+            State::InFlight(InFlight::Shots(op)) => Some(Rc::clone(op)),
+            _ => None,
+        }
+    }
+
+    /// An operation's last completion arrived. It leaves the table, or its result stays for the future that claims it.
+    pub(crate) fn deliver(&mut self, key: Key) -> Delivery {
+        let Some(entry) = self.entry(key) else { return Delivery::Stray };
         let State::InFlight(op) = &entry.state else { return Delivery::Stray };
         let claimed = matches!(op, InFlight::Claimed(_));
         entry.scratch = None;
@@ -257,6 +293,10 @@ impl Table {
         };
         self.in_flight -= 1;
         match state {
+            State::InFlight(InFlight::Send { payload, fd, token }) => {
+                Delivery::Sent(Sending { payload, fd, token })
+            }
+            State::InFlight(InFlight::Receive { to, fd, token, .. }) => Delivery::Received { to, _fd: fd, token },
             State::InFlight(InFlight::Resident(op)) => Delivery::Last(op),
             State::InFlight(InFlight::Shots(op)) => Delivery::End(op),
             State::InFlight(InFlight::Abandoned(op)) => Delivery::Abandoned(op),
@@ -274,15 +314,15 @@ impl Table {
 
     /// A silent send has succeeded: takes it, if it is still in flight.
     #[inline(always)]
-    pub(crate) fn take_silent(&mut self, key: Key) -> Option<Box<dyn Resident>> {
+    pub(crate) fn take_silent(&mut self, key: Key) -> Option<Sending> {
         let next = self.free;
         let entry = self.entry(key)?;
         match mem::replace(&mut entry.state, State::Free { next }) {
-            State::InFlight(InFlight::Resident(op)) => {
+            State::InFlight(InFlight::Send { payload, fd, token }) => {
                 entry.generation = entry.generation.wrapping_add(1);
                 self.free = key.slot() as u32;
                 self.in_flight -= 1;
-                Some(op)
+                Some(Sending { payload, fd, token })
             }
             other => {
                 entry.state = other;
@@ -357,6 +397,8 @@ impl Drop for Table {
 
 /// What a completion sets off, once the table is not borrowed.
 pub(crate) enum Delivery {
+    Sent(Sending),
+    Received { to: &'static Receiver, _fd: Fd, token: u32 },
     /// The last of many.
     End(Rc<dyn Shots>),
     /// The one result of a handle's operation.

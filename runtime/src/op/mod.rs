@@ -3,8 +3,9 @@
 //! An [`Operation`] owns everything its SQE points to. [`submit`] hands it to the in-flight table,
 //! which is the kernel's share: it is neither moved, touched nor freed before its final CQE. The
 //! caller keeps an [`Op`], a claim on the result; dropping the claim asks the kernel to cancel.
-//! Operations that belong to a handle (a listener's accept, a stream's receive) have no future:
-//! [`start`] and [`start_multishot`] deliver straight to them as completions arrive.
+//! Operations that belong to a handle (a listener's accept) have no future: [`start`] and [`start_multishot`]
+//! deliver straight to them as completions arrive. What each message needs, [`send`] and [`receive`], has the shortest
+//! way there.
 //!
 //! ```
 //! use corio_runtime::{fd::Fd, op::{self, Done, Operation, Sqe}};
@@ -27,11 +28,15 @@
 
 mod future;
 pub(crate) mod inflight;
+mod receive;
+mod send;
 mod sqe;
 
-use std::{io, mem};
+use std::io;
 
 pub use future::{Op, submit};
+pub use receive::{Receiver, receive};
+pub use send::{Payload, TurnEnd, send};
 pub(crate) use sqe::Kind;
 pub use sqe::{SockAddr, Sqe};
 
@@ -96,6 +101,11 @@ impl Done {
         usize::try_from(self.res).map_err(|_| io::Error::from_raw_os_error(-self.res))
     }
 
+    /// What the kernel returned: a count, or an error number, negated.
+    pub fn number(&self) -> i32 {
+        self.res
+    }
+
     /// The error number of a failed operation.
     pub fn errno(&self) -> Option<i32> {
         (self.res < 0).then_some(-self.res)
@@ -115,48 +125,6 @@ impl Done {
         }
     }
 
-    /// What the kernel returned, of an operation that brings nothing else: a count, or an error number, negated.
-    ///
-    /// ```
-    /// use corio_runtime::op::{self, Done, Operation, Sqe};
-    /// struct Nop;
-    /// impl Operation for Nop {
-    ///     type Output = i32;
-    ///     fn prepare(&mut self) -> Sqe<'_> { Sqe::nop() }
-    ///     fn complete(self: Box<Self>, done: Done) -> i32 { done.into_number() }
-    /// }
-    /// assert_eq!(corio_runtime::run(async { op::submit(Nop).await }), 0);
-    /// ```
-    #[inline(always)]
-    pub fn into_number(self) -> i32 {
-        let Done { res, brought, .. } = self;
-        if matches!(brought, Brought::Nothing) {
-            // There is nothing to drop, which is a call to be spared.
-            mem::forget(brought);
-        }
-        res
-    }
-
-    /// The provided buffer, as [`buffer`](Done::buffer).
-    ///
-    /// ```
-    /// use corio_runtime::op::{self, Done, Operation, Sqe};
-    /// struct Nop;
-    /// impl Operation for Nop {
-    ///     type Output = bool;
-    ///     fn prepare(&mut self) -> Sqe<'_> { Sqe::nop() }
-    ///     fn complete(self: Box<Self>, done: Done) -> bool { done.into_buffer().is_none() }
-    /// }
-    /// assert!(corio_runtime::run(async { op::submit(Nop).await }));
-    /// ```
-    #[inline(always)]
-    pub fn into_buffer(self) -> Option<PoolBuf> {
-        match self.brought {
-            Brought::Buf(buf) => Some(buf),
-            _ => None,
-        }
-    }
-
     /// The provided buffer that holds the received bytes; it goes back to the pool when dropped.
     pub fn buffer(&self) -> Option<&PoolBuf> {
         match &self.brought {
@@ -171,7 +139,7 @@ impl Done {
     }
 }
 
-/// Names an operation that [`start`] or [`start_multishot`] gave to the kernel.
+/// Names an operation that a handle gave to the kernel, by [`start`] and the like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OpKey {
     loop_id: LoopId,
@@ -204,8 +172,7 @@ pub fn pipes_are_quiet() -> bool {
     current::with(|lp| lp.driver.abilities().quiet_writes)
 }
 
-/// Asks the kernel to end an operation that [`start`] or [`start_multishot`] gave it. Its final completion
-/// still arrives, with whatever happened first. A key of an ended operation is ignored. On another loop or
+/// Asks the kernel to end an operation of a handle. Its final completion still arrives, with whatever happened first. A key of an ended operation is ignored. On another loop or
 /// thread the operation's own loop is told.
 pub fn cancel(key: OpKey) {
     current::on_loop(key.loop_id, move |lp| lp.driver.cancel(key.key));

@@ -86,7 +86,6 @@ impl SockAddr {
 /// ```
 pub struct Sqe<'a> {
     pub(crate) kind: Kind<'a>,
-    pub(crate) silent: bool,
 }
 
 /// The operations that the kernels of the ring know.
@@ -107,7 +106,7 @@ pub(crate) enum Kind<'a> {
 
 impl<'a> Sqe<'a> {
     fn new(kind: Kind<'a>) -> Sqe<'a> {
-        Sqe { kind, silent: false }
+        Sqe { kind }
     }
 
     /// `IORING_OP_NOP`: completes at once.
@@ -180,15 +179,6 @@ impl<'a> Sqe<'a> {
         assert!(!many, "{self:?} has many results: it needs start_multishot");
         self
     }
-
-    /// Makes a send silent where that costs nobody anything: if a handle's operation is started in
-    /// [`before_submit`](crate::service::Service::before_submit), it is tried without blocking as it is
-    /// submitted, and only a partial or failed send costs a completion entry. It completes in the same turn
-    /// either way; one that would block reports `EAGAIN`. Elsewhere it is a send like others.
-    pub fn silent(mut self) -> Sqe<'a> {
-        self.silent = matches!(self.kind, Kind::Send { .. });
-        self
-    }
 }
 
 impl fmt::Debug for Sqe<'_> {
@@ -207,6 +197,6 @@ impl fmt::Debug for Sqe<'_> {
             Kind::PollReadable { .. } => "poll_readable",
             Kind::WaitExit { .. } => "wait_exit",
         };
-        f.debug_struct("Sqe").field("op", &name).field("silent", &self.silent).finish()
+        f.debug_struct("Sqe").field("op", &name).finish()
     }
 }

@@ -14,9 +14,10 @@ pub(crate) use uring::{Encoded, Scratch, Sizes, Uring};
 use crate::{
     handle::Unpark,
     op::{
-        Done,
-        inflight::{InFlight, Key, Resident, Table},
+        Done, Receiver,
+        inflight::{InFlight, Key, Sending, Table},
     },
+    pool::PoolBuf,
 };
 
 /// How long `enter` may sleep.
@@ -58,6 +59,15 @@ pub struct RingCounters {
     pub strays: u64,
     /// Silent sends that needed no completion.
     pub silent: u64,
+}
+
+/// A completion.
+pub(crate) enum Next {
+    None,
+    /// Data of a receive, with more to come.
+    Data(&'static Receiver, u32, PoolBuf),
+    /// Any other, of this operation: `done` tells what it brought.
+    Other(Key),
 }
 
 pub(crate) enum Ring {
@@ -114,20 +124,27 @@ impl Ring {
         }
     }
 
-    /// Takes the next completion: whose it is; what it brought is put into `done`, which is new. It must be
-    /// delivered before the next is asked for.
+    /// Takes the next completion, which must be delivered before the next is asked for.
     #[inline(always)]
-    pub(crate) fn next(&mut self, table: &Table, done: &mut Done) -> Option<Key> {
+    pub(crate) fn next(&mut self, table: &Table) -> Next {
         match self {
-            Ring::Uring(ring) => ring.next(table, done),
-            Ring::Sim(sim) => sim.next(done),
+            Ring::Uring(ring) => ring.next(table),
+            Ring::Sim(sim) => sim.next(table),
+        }
+    }
+
+    /// What the completion brought that `next` gave last, as `Next::Other`.
+    pub(crate) fn done(&mut self, table: &Table) -> Done {
+        match self {
+            Ring::Uring(ring) => ring.done(table),
+            Ring::Sim(sim) => sim.done(),
         }
     }
 
     /// The next silent send that has succeeded without a completion, and its length; to be called once every
     /// completion was delivered.
     #[inline(always)]
-    pub(crate) fn next_silent(&mut self, table: &mut Table) -> Option<(Box<dyn Resident>, i32)> {
+    pub(crate) fn next_silent(&mut self, table: &mut Table) -> Option<(Sending, i32)> {
         match self {
             Ring::Uring(ring) => ring.next_silent(table),
             Ring::Sim(sim) => sim.next_silent(table),

@@ -2,11 +2,11 @@
 
 use std::{io, io::Read, io::Write, os::unix::net::UnixStream, rc::Rc};
 
-use super::{Abilities, Encoded, Uring, Wait};
+use super::{Abilities, Encoded, Next, Uring, Wait};
 use crate::{
     fd::Fd,
     op::{
-        Done, Multishot, Operation, Sqe,
+        Done, Multishot, Operation, Payload, Sqe,
         inflight::{InFlight, Key, Table},
     },
 };
@@ -19,12 +19,13 @@ pub(super) fn silent_send(ring: &mut Uring) -> io::Result<bool> {
     let (ours, mut theirs) = UnixStream::pair()?;
     theirs.set_nonblocking(true)?;
     let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
-    ring.abilities.silent_sends = true;
     let mut table = Table::new();
     let (mut sent, mut full) = (0, false);
     for _ in 0..256 {
-        let op = Send { fd: fd.clone(), data: vec![0; BLOCK] };
-        let completions = run(ring, &mut table, resident(op, ring.abilities))?;
+        let payload = Box::new(Zeroes);
+        let encoded = Encoded::send(&fd, payload.bytes(), true);
+        let send = InFlight::Send { payload, fd: fd.clone(), token: 0 };
+        let completions = run(ring, &mut table, (send, encoded))?;
         let [(_, res)] = completions[..] else { return finish(ring, &mut table, false) };
         match res {
             count @ 1.. => sent += count as usize,
@@ -90,7 +91,7 @@ fn run(
         if whose == key {
             reports.push((done.more, done.res));
         }
-        drop(table.deliver(whose, done.more));
+        take(table, whose, done.more);
     }
     while let Some((_, len)) = ring.next_silent(table) {
         reports.push((false, len));
@@ -107,32 +108,36 @@ fn finish(ring: &mut Uring, table: &mut Table, passed: bool) -> io::Result<bool>
         ring.enter(Wait::Forever)?;
         ring.arrived();
         while let Some((key, done)) = next(ring, table) {
-            drop(table.deliver(key, done.more));
+            take(table, key, done.more);
         }
         while ring.next_silent(table).is_some() {}
     }
     Ok(passed)
 }
 
+/// No test has a receive that the table knows as one: all are `Next::Other`.
 fn next(ring: &mut Uring, table: &Table) -> Option<(Key, Done)> {
-    let mut done = Done::new(0);
-    let key = ring.next(table, &mut done)?;
-    Some((key, done))
+    match ring.next(table) {
+        Next::Other(key) => Some((key, ring.done(table))),
+        Next::None | Next::Data(..) => None,
+    }
 }
 
-struct Send {
-    fd: Fd,
-    data: Vec<u8>,
+/// What has ended leaves the table.
+fn take(table: &mut Table, key: Key, more: bool) {
+    if !more {
+        drop(table.deliver(key));
+    }
 }
 
-impl Operation for Send {
-    type Output = ();
+struct Zeroes;
 
-    fn prepare(&mut self) -> Sqe<'_> {
-        Sqe::send(&self.fd, &self.data).silent()
+impl Payload for Zeroes {
+    fn bytes(&self) -> &[u8] {
+        &[0; BLOCK]
     }
 
-    fn complete(self: Box<Self>, _: Done) {}
+    fn sent(self: Box<Self>, _: u32, _: i32) {}
 }
 
 struct CappedRecv(Fd);

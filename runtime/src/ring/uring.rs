@@ -42,13 +42,13 @@ use io_uring::{
     types::{self, SubmitArgs, Timespec},
 };
 
-use super::{Abilities, RingCounters, Wait, self_test, setup_error};
+use super::{Abilities, Next, RingCounters, Wait, self_test, setup_error};
 use crate::{
     clock::Clock,
     fd::{Fd, Inner},
     op::{
         Brought, Done, Kind, Sqe,
-        inflight::{InFlight, Key, Resident, Table},
+        inflight::{InFlight, Key, Sending, Table},
     },
     pool::{self, Pool},
 };
@@ -80,6 +80,8 @@ pub(crate) struct Uring {
     silent: Vec<SilentSend>,
     /// How many of them are over: 0 but while `next_silent` is asked for them.
     silent_over: usize,
+    /// The completion that was taken last.
+    last: Option<cqueue::Entry>,
     pushed: u64,
     /// As much was pushed when the last `enter` was made.
     handed: u64,
@@ -113,6 +115,7 @@ impl Uring {
             backlog: VecDeque::new(),
             silent: Vec::new(),
             silent_over: 0,
+            last: None,
             pushed: 0,
             handed: 0,
             settled: 0,
@@ -278,21 +281,36 @@ impl Uring {
 
     /// Takes the next completion, which must be delivered before the next is asked for.
     #[inline(always)]
-    pub(crate) fn next(&mut self, table: &Table, done: &mut Done) -> Option<Key> {
-        let Uring { ring: Some(ring), pool, counters, .. } = self else { return None };
-        for cqe in ring.completion() {
-            if cqe.user_data() == IGNORED {
-                continue;
-            }
-            counters.cqes += 1;
-            let key = Key::from_user_data(cqe.user_data());
-            own(pool, table, key, &cqe, done);
-            if done.res == -libc::ENOBUFS {
-                counters.enobufs += 1;
-            }
-            return Some(key);
+    pub(crate) fn next(&mut self, table: &Table) -> Next {
+        let Uring { ring: Some(ring), pool, counters, last, .. } = self else { return Next::None };
+        let Some(cqe) = ring.completion().find(|cqe| cqe.user_data() != IGNORED) else { return Next::None };
+        counters.cqes += 1;
+        let key = Key::from_user_data(cqe.user_data());
+        if cqueue::more(cqe.flags())
+            && let Some(id) = cqueue::buffer_select(cqe.flags())
+            && let Some((to, token)) = table.receiver(key)
+            && let Some(data) = pool.take(id, cqe.result())
+        {
+            return Next::Data(to, token, data);
         }
-        None
+        *last = Some(cqe);
+        Next::Other(key)
+    }
+
+    /// What the completion brought that `next` gave last, as owned values. To be asked for once.
+    pub(crate) fn done(&mut self, table: &Table) -> Done {
+        let cqe = self.last.take().expect("a completion is asked for once, after `next`");
+        let (key, res, flags) = (Key::from_user_data(cqe.user_data()), cqe.result(), cqe.flags());
+        self.counters.enobufs += u64::from(res == -libc::ENOBUFS);
+        let brought = if let Some(id) = cqueue::buffer_select(flags) {
+            self.pool.take(id, res).map_or(Brought::Nothing, Brought::Buf)
+        } else if res >= 0 && table.makes_fd(key) {
+            // SAFETY: rule 4.
+            Brought::Fd(Fd::from(unsafe { OwnedFd::from_raw_fd(res) }))
+        } else {
+            Brought::Nothing
+        };
+        Done { res, more: cqueue::more(flags), sock_nonempty: cqueue::sock_nonempty(flags), brought }
     }
 
     /// How many SQEs the kernel has taken.
@@ -303,14 +321,14 @@ impl Uring {
     /// Rule 3: called once every completion of an `enter` was delivered. The next silent send that the kernel
     /// had consumed then, and that is still in flight, has succeeded.
     #[inline(always)]
-    pub(crate) fn next_silent(&mut self, table: &mut Table) -> Option<(Box<dyn Resident>, i32)> {
+    pub(crate) fn next_silent(&mut self, table: &mut Table) -> Option<(Sending, i32)> {
         while let Some(&SilentSend { number, key, len }) = self.silent.get(self.silent_over)
             && number <= self.settled
         {
             self.silent_over += 1;
-            if let Some(op) = table.take_silent(key) {
+            if let Some(send) = table.take_silent(key) {
                 self.counters.silent += 1;
-                return Some((op, len as i32));
+                return Some((send, len as i32));
             }
         }
         self.forget_silent();
@@ -349,31 +367,6 @@ fn not_entered(e: io::Error) -> io::Result<()> {
             "the kernel dropped completions (EBADR): it had no memory to keep them; the loop cannot go on",
         )),
         _ => Err(io::Error::new(e.kind(), format!("io_uring_enter failed: {e}"))),
-    }
-}
-
-/// Turns a CQE into owned values.
-#[inline(always)]
-fn own(pool: &Pool, table: &Table, key: Key, cqe: &cqueue::Entry, done: &mut Done) {
-    let (res, flags) = (cqe.result(), cqe.flags());
-    done.res = res;
-    done.more = cqueue::more(flags);
-    done.sock_nonempty = cqueue::sock_nonempty(flags);
-    if let Some(id) = cqueue::buffer_select(flags) {
-        if let Some(buf) = pool.take(id, usize::try_from(res).unwrap_or(0)) {
-            // `done` is new, which the compiler cannot know: there is nothing to drop.
-            mem::forget(mem::replace(&mut done.brought, Brought::Buf(buf)));
-        }
-    } else if res >= 0 {
-        own_fd(table, key, done);
-    }
-}
-
-#[inline(never)]
-fn own_fd(table: &Table, key: Key, done: &mut Done) {
-    if table.makes_fd(key) {
-        // SAFETY: rule 4.
-        done.brought = Brought::Fd(Fd::from(unsafe { OwnedFd::from_raw_fd(done.res) }));
     }
 }
 
@@ -431,9 +424,7 @@ impl Encoded {
                 let entry = opcode::RecvMulti::new(raw(fd), pool::GROUP).build();
                 if abilities.capped_receives { with_cap(entry, cap) } else { entry }
             }
-            Kind::Send { fd, buf } => {
-                return Encoded::send(fd, buf, sqe.silent && abilities.silent_sends);
-            }
+            Kind::Send { fd, buf } => return Encoded::send(fd, buf, false),
             Kind::SendVectored { fd, bufs } => {
                 let message = scratch.insert(Scratch::new(&bufs));
                 opcode::SendMsg::new(raw(fd), &message.header)

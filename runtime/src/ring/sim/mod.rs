@@ -15,13 +15,13 @@ pub(crate) use net::Socket;
 use net::{Net, Outcome, SharedNet};
 use rng::Rng;
 
-use super::{RingCounters, Sizes, Wait};
+use super::{Next, RingCounters, Sizes, Wait};
 use crate::{
     clock::Clock,
     fd::{Fd, Inner},
     op::{
         Brought, Done, Kind, Sqe,
-        inflight::{InFlight, Key, Resident, Table},
+        inflight::{InFlight, Key, Sending, Table},
     },
     pool::Pool,
     socket::ListenOptions,
@@ -62,6 +62,8 @@ pub(crate) struct Sim {
     done: Vec<(u64, Completion)>,
     /// What the loop is taking.
     ready: VecDeque<Completion>,
+    /// Of the one that it took last.
+    last: Option<Done>,
     /// Silent sends that have succeeded: as in the kernel, they do not end a sleep.
     silent: VecDeque<(Key, usize)>,
     submitted: u64,
@@ -90,6 +92,7 @@ impl Sim {
             pending: Vec::new(),
             done: Vec::new(),
             ready: VecDeque::new(),
+            last: None,
             silent: VecDeque::new(),
             submitted: 0,
             cq: sizes.cq as usize,
@@ -370,18 +373,27 @@ impl Sim {
     }
 
     #[inline(never)]
-    pub(crate) fn next(&mut self, done: &mut Done) -> Option<Key> {
-        let next = self.ready.pop_front()?;
-        *done = next.done;
-        Some(next.key)
+    pub(crate) fn next(&mut self, table: &Table) -> Next {
+        let Some(Completion { key, done }) = self.ready.pop_front() else { return Next::None };
+        match (table.receiver(key), done.brought) {
+            (Some((to, token)), Brought::Buf(data)) if done.more => Next::Data(to, token, data),
+            (_, brought) => {
+                self.last = Some(Done { brought, ..done });
+                Next::Other(key)
+            }
+        }
+    }
+
+    pub(crate) fn done(&mut self) -> Done {
+        self.last.take().expect("a completion is asked for once, after `next`")
     }
 
     #[inline(never)]
-    pub(crate) fn next_silent(&mut self, table: &mut Table) -> Option<(Box<dyn Resident>, i32)> {
+    pub(crate) fn next_silent(&mut self, table: &mut Table) -> Option<(Sending, i32)> {
         loop {
             let (key, sent) = self.silent.pop_front()?;
-            if let Some(op) = table.take_silent(key) {
-                return Some((op, sent as i32));
+            if let Some(send) = table.take_silent(key) {
+                return Some((send, sent as i32));
             }
         }
     }

@@ -1,0 +1,45 @@
+//! Multishot receives on behalf of a handle, into buffers of the loop's pool.
+
+use super::{Done, OpKey};
+use crate::{current, fd::Fd};
+
+/// Where receives deliver to. One static serves all of a kind: their tokens tell them apart.
+///
+/// ```
+/// use corio_runtime::{fd::Fd, op::{self, Receiver}};
+/// use std::{cell::RefCell, io::Write, os::{fd::OwnedFd, unix::net::UnixStream}};
+///
+/// thread_local!(static GOT: RefCell<Vec<(u32, Vec<u8>)>> = RefCell::default());
+/// static RECEIVER: Receiver = Receiver {
+///     data: |token, data, _| GOT.with_borrow_mut(|got| got.push((token, data.to_vec()))),
+///     end: |token, done| assert_eq!((token, done.count().unwrap()), (7, 0)),
+/// };
+///
+/// let (ours, mut theirs) = UnixStream::pair().unwrap();
+/// theirs.write_all(b"hello").unwrap();
+/// drop(theirs);
+/// corio_runtime::run(async {
+///     op::receive(&Fd::from(OwnedFd::from(ours)), 0, 7, &RECEIVER);
+///     while corio_runtime::metrics().operations > 1 {
+///         corio_runtime::yield_now().await;
+///     }
+/// });
+/// assert_eq!(GOT.take(), [(7, b"hello".to_vec())]);
+/// ```
+#[derive(Debug)]
+pub struct Receiver {
+    /// Something came, with more to come; `full` if it fills a whole buffer, so that more is likely to be there. The
+    /// buffer goes back to the pool after this.
+    pub data: fn(token: u32, data: &[u8], full: bool),
+    /// The last of it: data, the end (0 bytes), or an error.
+    pub end: fn(token: u32, done: Done),
+}
+
+/// Receives (multishot `IORING_OP_RECV`) until told to stop, or after about `cap` bytes in total where the kernel knows
+/// such a limit (0 = none).
+///
+/// # Panics
+/// Outside a running loop.
+pub fn receive(fd: &Fd, cap: u32, token: u32, to: &'static Receiver) -> OpKey {
+    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.receive(fd, cap, token, to) })
+}

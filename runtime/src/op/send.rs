@@ -1,0 +1,72 @@
+//! Sends of one buffer, on behalf of a handle: what every message needs.
+
+use std::fmt;
+
+use super::OpKey;
+use crate::{
+    current::{self, Loop},
+    fd::Fd,
+};
+
+/// What one send sends. The in-flight table owns it, neither moved, touched nor freed, until the kernel is finished.
+///
+/// ```
+/// use corio_runtime::{create_future, fd::Fd, future::Resolver, op::{self, Payload}};
+/// use std::{io::Read, os::{fd::OwnedFd, unix::net::UnixStream}};
+///
+/// struct Greeting(Resolver<(u32, i32)>);
+///
+/// impl Payload for Greeting {
+///     fn bytes(&self) -> &[u8] { b"hello" }
+///     fn sent(self: Box<Self>, token: u32, result: i32) { self.0.set_result((token, result)).unwrap() }
+/// }
+///
+/// let (ours, mut theirs) = UnixStream::pair().unwrap();
+/// corio_runtime::run(async {
+///     let (resolver, sent) = create_future();
+///     op::send(&Fd::from(OwnedFd::from(ours)), Box::new(Greeting(resolver)), 7);
+///     assert_eq!(sent.await, Ok((7, 5)));
+/// });
+/// assert_eq!(theirs.read(&mut [0; 8]).unwrap(), 5);
+/// ```
+pub trait Payload: 'static {
+    /// What is to be sent: the same bytes each time, and no call into the loop.
+    fn bytes(&self) -> &[u8];
+
+    /// The kernel is finished with `self`: how many bytes it has taken, or an error number, negated. `token` is what
+    /// the send was started with.
+    fn sent(self: Box<Self>, token: u32, result: i32);
+}
+
+/// Sends `payload` (`IORING_OP_SEND` with `MSG_WAITALL`, never raising SIGPIPE), which is told the result.
+///
+/// # Panics
+/// Outside a running loop.
+pub fn send<P: Payload>(fd: &Fd, payload: Box<P>, token: u32) -> OpKey {
+    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.send(fd, payload, token, false) })
+}
+
+/// The end of a turn, as a service sees it: the next thing that happens is the `enter`.
+#[derive(Clone, Copy)]
+pub struct TurnEnd<'a>(&'a Loop);
+
+impl<'a> TurnEnd<'a> {
+    pub(crate) fn new(lp: &'a Loop) -> TurnEnd<'a> {
+        TurnEnd(lp)
+    }
+
+    /// As [`send`], without a completion entry where the kernel can do without (tried at start-up): the send is made
+    /// without blocking as it is submitted, and only one that failed or is partial reports. Its payload is told in
+    /// the same turn either way, `-EAGAIN` where it would block. It does not end the loop's sleep, so nobody may
+    /// wait for it.
+    #[inline(always)]
+    pub fn send<P: Payload>(self, fd: &Fd, payload: Box<P>, token: u32) -> OpKey {
+        OpKey { loop_id: self.0.id(), key: self.0.driver.send(fd, payload, token, true) }
+    }
+}
+
+impl fmt::Debug for TurnEnd<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TurnEnd").field(&self.0.id()).finish()
+    }
+}
