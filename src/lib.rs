@@ -67,8 +67,8 @@ pub mod op {
         PoolBuf,
         fd::Fd,
         op::{
-            Done, Multishot, Op, OpKey, Operation, SockAddr, Sqe, cancel, pipes_are_quiet, start,
-            start_multishot, submit,
+            Done, Multishot, Op, OpKey, Operation, Payload, Receiver, SockAddr, Sqe, TurnEnd, cancel,
+            pipes_are_quiet, receive, send, start, start_multishot, submit,
         },
         service::{LoopLocal, Service},
     };

@@ -17,7 +17,7 @@ use crate::{
         Multishot, Operation, Payload, Receiver, Sqe,
         inflight::{Delivery, Ended, InFlight, Key, Sending, Table},
     },
-    ring::{Abilities, Encoded, Next, Ring, RingCounters, Wait},
+    ring::{Abilities, Encoded, Next, Outgoing, Ring, RingCounters, Wait},
 };
 
 /// No borrow is held while an operation's own code runs. (The simulator looks at operations while it executes
@@ -46,14 +46,16 @@ impl Driver {
     /// A send of a handle, `silent` only if nobody can begin to wait for it before the next `enter`.
     #[inline(always)]
     pub(crate) fn send<P: Payload>(&self, fd: &Fd, payload: Box<P>, token: u32, silent: bool) -> Key {
-        let encoded = Encoded::send(fd, payload.bytes(), silent && self.abilities.silent_sends);
-        self.submit(InFlight::Send { payload, fd: fd.clone(), token }, encoded)
+        let outgoing = Outgoing::new(fd, payload.bytes(), silent && self.abilities.silent_sends);
+        self.submitted.set(true);
+        let Inner { table, ring } = &mut *self.inner.borrow_mut();
+        ring.send(table, || InFlight::Send { payload, fd: fd.clone(), token }, outgoing)
     }
 
     /// A multishot receive of a handle.
     pub(crate) fn receive(&self, fd: &Fd, cap: u32, token: u32, to: &'static Receiver) -> Key {
         let encoded = Encoded::new(Sqe::recv_multi(fd, cap), self.abilities);
-        self.submit_apart(InFlight::Receive { to, fd: fd.clone(), token, cap }, encoded)
+        self.submit(InFlight::Receive { to, fd: fd.clone(), token, cap }, encoded)
     }
 
     /// An operation of a handle.
@@ -62,14 +64,14 @@ impl Driver {
     /// If it has many results.
     pub(crate) fn start<O: Operation<Output = ()>>(&self, mut op: Box<O>) -> Key {
         let encoded = Encoded::new(op.prepare().single(), self.abilities);
-        self.submit_apart(InFlight::Resident(op), encoded)
+        self.submit(InFlight::Resident(op), encoded)
     }
 
     /// An operation of a handle, with many results.
     pub(crate) fn start_multishot<M: Multishot>(&self, op: M) -> Key {
         let op = Rc::new(op);
         let encoded = Encoded::new(op.prepare(), self.abilities);
-        self.submit_apart(InFlight::Shots(op), encoded)
+        self.submit(InFlight::Shots(op), encoded)
     }
 
     /// An operation of a future.
@@ -79,21 +81,15 @@ impl Driver {
     pub(crate) fn start_claimed<O: Operation>(&self, op: O) -> Key {
         let mut op = Box::new(op);
         let encoded = Encoded::new(op.prepare().single(), self.abilities);
-        self.submit_apart(InFlight::Claimed(op), encoded)
+        self.submit(InFlight::Claimed(op), encoded)
     }
 
-    #[inline(always)]
+    #[cold]
+    #[inline(never)]
     fn submit(&self, op: InFlight, encoded: Encoded) -> Key {
         self.submitted.set(true);
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         ring.submit(table, op, encoded)
-    }
-
-    /// The same, apart from the path of the sends.
-    #[cold]
-    #[inline(never)]
-    fn submit_apart(&self, op: InFlight, encoded: Encoded) -> Key {
-        self.submit(op, encoded)
     }
 
     pub(crate) fn abilities(&self) -> Abilities {

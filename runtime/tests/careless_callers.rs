@@ -4,7 +4,7 @@ mod common;
 
 use std::{
     cell::{Cell, RefCell},
-    io,
+    io::{self, Write},
     panic::{self, AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::Mutex,
@@ -16,7 +16,7 @@ use corio_runtime::{
     Handle, Resolver, Runner, call_soon, create_future,
     fd::Fd,
     handle, metrics,
-    op::{self, Done, Multishot, Op, Operation, Sqe, submit},
+    op::{self, Done, Multishot, Op, Operation, Payload, Sqe, TurnEnd, submit},
     run,
     service::{LoopLocal, Service},
     time::{Duration, sleep},
@@ -80,66 +80,49 @@ fn b2_a_service_that_panics_as_its_loop_is_dropped_frees_nothing_under_an_operat
     run(sleep(Duration::from_millis(1)));
 }
 
-struct Silent {
-    fd: Fd,
-    data: Vec<u8>,
-}
+/// Ten bytes, and whom to tell.
+struct Ten(Resolver<(u32, i32)>);
 
-impl Operation for Silent {
-    type Output = io::Result<usize>;
-
-    fn prepare(&mut self) -> Sqe<'_> {
-        Sqe::send(&self.fd, &self.data).silent()
+impl Payload for Ten {
+    fn bytes(&self) -> &[u8] {
+        &[1; 10]
     }
 
-    fn complete(self: Box<Self>, done: Done) -> Self::Output {
-        done.count()
-    }
-}
-
-/// As [`Silent`], for a handle.
-struct SilentOfHandle(Silent, Resolver<io::Result<usize>>);
-
-impl Operation for SilentOfHandle {
-    type Output = ();
-
-    fn prepare(&mut self) -> Sqe<'_> {
-        self.0.prepare()
-    }
-
-    fn complete(self: Box<Self>, done: Done) {
-        self.1.set_result(done.count()).unwrap();
+    fn sent(self: Box<Self>, token: u32, result: i32) {
+        self.0.set_result((token, result)).unwrap();
     }
 }
 
 #[test]
-fn a_silent_send_of_a_future_tells_its_length_and_wakes_it() {
+fn a_send_amid_a_turn_ends_the_sleep_of_who_waits_for_it() {
     run(async {
         let (fd, _peer) = pair();
-        let sent = submit(Silent { fd, data: vec![1; 10] }).await;
-        assert_eq!(sent.unwrap(), 10);
+        let (resolver, sent) = create_future();
+        op::send(&fd, Box::new(Ten(resolver)), 3);
+        // No timer, no other operation: only the send's own completion ends this.
+        assert_eq!(sent.await, Ok((3, 10)));
         assert_eq!(metrics().ring.silent, 0);
     });
 }
 
 #[test]
-fn a_silent_send_amid_a_turn_ends_the_sleep_of_who_waits_for_it() {
+fn a_send_that_fails_tells_its_error_and_lets_go_of_the_descriptor() {
     run(async {
-        let (fd, _peer) = pair();
+        let (fd, peer) = pair();
+        drop(peer);
         let (resolver, sent) = create_future();
-        op::start(Box::new(SilentOfHandle(Silent { fd, data: vec![1; 10] }, resolver)));
-        // No timer, no other operation: only the send's own completion ends this.
-        assert_eq!(sent.await.unwrap().unwrap(), 10);
-        assert_eq!(metrics().ring.silent, 0);
+        op::send(&fd, Box::new(Ten(resolver)), 3);
+        assert_eq!(sent.await, Ok((3, -libc::EPIPE)));
+        assert!(fd.try_into_owned().is_ok());
     });
 }
 
 /// A send with one result that calls itself one with many.
-struct SilentOfMany(Fd, RefCell<Option<Resolver<io::Result<usize>>>>);
+struct SendOfMany(Fd, RefCell<Option<Resolver<io::Result<usize>>>>);
 
-impl Multishot for SilentOfMany {
+impl Multishot for SendOfMany {
     fn prepare(&self) -> Sqe<'_> {
-        Sqe::send(&self.0, &[1; 10]).silent()
+        Sqe::send(&self.0, &[1; 10])
     }
 
     fn item(&self, _: Done) {}
@@ -150,11 +133,11 @@ impl Multishot for SilentOfMany {
 }
 
 #[test]
-fn a_silent_send_that_is_started_as_a_multishot_tells_its_end() {
+fn a_send_that_is_started_as_a_multishot_tells_its_end() {
     run(async {
         let (fd, _peer) = pair();
         let (resolver, sent) = create_future();
-        op::start_multishot(SilentOfMany(fd, RefCell::new(Some(resolver))));
+        op::start_multishot(SendOfMany(fd, RefCell::new(Some(resolver))));
         assert_eq!(sent.await.unwrap().unwrap(), 10);
         assert_eq!(metrics().ring.silent, 0);
     });
@@ -188,7 +171,7 @@ impl Operation for EndsALoop {
     }
 
     fn complete(self: Box<Self>, done: Done) {
-        self.1.set_result(done.into_number()).unwrap();
+        self.1.set_result(done.number()).unwrap();
     }
 }
 
@@ -220,12 +203,12 @@ fn an_operation_may_end_another_loop_as_it_is_prepared() {
 
 /// Sends silently at the end of the turn in which it was asked to.
 #[derive(Default)]
-struct AtTurnEnd(RefCell<Vec<SilentOfHandle>>);
+struct AtTurnEnd(RefCell<Vec<(Fd, Ten)>>);
 
 impl Service for AtTurnEnd {
-    fn before_submit(&self) {
-        for op in self.0.take() {
-            op::start(Box::new(op));
+    fn before_submit(&self, end: TurnEnd<'_>) {
+        for (fd, ten) in self.0.take() {
+            end.send(&fd, Box::new(ten), 3);
         }
     }
 }
@@ -233,24 +216,39 @@ impl Service for AtTurnEnd {
 static AT_TURN_END: LoopLocal<AtTurnEnd> = LoopLocal::new(AtTurnEnd::default);
 
 #[test]
-fn a_silent_send_at_the_end_of_a_turn_completes_in_it_with_its_length() {
+fn a_silent_send_completes_in_its_turn_with_its_length() {
     run(async {
         let (fd, _peer) = pair();
         let (resolver, sent) = create_future();
-        let send = SilentOfHandle(Silent { fd, data: vec![1; 10] }, resolver);
-        AT_TURN_END.with(|service| service.0.borrow_mut().push(send));
+        AT_TURN_END.with(|service| service.0.borrow_mut().push((fd, Ten(resolver))));
         sleep(Duration::from_millis(1)).await;
         assert!(sent.done());
-        assert_eq!(sent.await.unwrap().unwrap(), 10);
+        assert_eq!(sent.await, Ok((3, 10)));
         assert_eq!(metrics().ring.silent, 1);
     });
 }
 
+#[test]
+fn a_silent_send_that_would_block_says_so_in_its_turn() {
+    run(async {
+        let (fd, _peer) = pair();
+        let mut full =
+            std::os::unix::net::UnixStream::from(fd.as_fd().unwrap().try_clone_to_owned().unwrap());
+        full.set_nonblocking(true).unwrap();
+        while full.write(&[0; 4096]).is_ok() {}
+        full.set_nonblocking(false).unwrap();
+        let (resolver, sent) = create_future();
+        AT_TURN_END.with(|service| service.0.borrow_mut().push((fd, Ten(resolver))));
+        assert_eq!(sent.await, Ok((3, -libc::EAGAIN)));
+        assert_eq!(metrics().ring.silent, 0);
+    });
+}
+
 /// Asks for a silent send at the end of a turn, of a service that it may be the first to use.
-struct AsksForASend(RefCell<Option<SilentOfHandle>>);
+struct AsksForASend(RefCell<Option<(Fd, Ten)>>);
 
 impl Service for AsksForASend {
-    fn before_submit(&self) {
+    fn before_submit(&self, _: TurnEnd<'_>) {
         if let Some(send) = self.0.take() {
             AT_TURN_END.with(|service| service.0.borrow_mut().push(send));
         }
@@ -266,8 +264,7 @@ fn a_service_that_is_made_at_the_end_of_a_turn_sees_that_end() {
     run(async {
         let (fd, _peer) = pair();
         let (resolver, sent) = create_future();
-        let send = SilentOfHandle(Silent { fd, data: vec![1; 10] }, resolver);
-        ASKS_FOR_A_SEND.with(|service| service.0.replace(Some(send)));
+        ASKS_FOR_A_SEND.with(|service| service.0.replace(Some((fd, Ten(resolver)))));
         sleep(Duration::from_millis(1)).await;
         assert!(sent.done());
     });

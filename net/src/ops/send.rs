@@ -164,8 +164,7 @@ impl Batch {
 
 /// The sends of a stream: each tells `slot`.
 impl Load {
-    /// Hands it to the kernel; at the `end` of a turn so that it reports only if it is not all sent. `batch` is an empty
-    /// one.
+    /// Hands it to the kernel; at the `end` of a turn so that it reports only if it is not all sent. `batch` is empty.
     #[inline(always)]
     pub(crate) fn start(
         self,

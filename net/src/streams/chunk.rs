@@ -6,7 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     fmt,
-    mem::ManuallyDrop,
+    mem::{self, ManuallyDrop},
     ops::Deref,
 };
 
@@ -94,12 +94,11 @@ fn larger_class(size: usize) -> usize {
 }
 
 #[inline(always)]
-fn recycle(mut block: Box<Block>) {
+pub(crate) fn recycle(mut block: Box<Block>) {
     RECYCLER.with(|recycler| {
         if let Some(free) = recycler.free.get(block.class)
-            && recycler.loops.get() > 0
             && let mut free = free.borrow_mut()
-            && free.len() < CLASSES[block.class].1
+            && free.len() < free.capacity()
         {
             (block.start, block.end) = (0, 0);
             free.push(block);
@@ -108,8 +107,9 @@ fn recycle(mut block: Box<Block>) {
 }
 
 struct Recycler {
-    /// Loops of this thread that have streams. Without one nothing is kept.
+    /// Loops of this thread that have streams.
     loops: Cell<u32>,
+    /// With room for as many as are kept: none without a loop.
     #[expect(clippy::vec_box, reason = "a chunk is a box of a block")]
     free: [RefCell<Vec<Box<Block>>>; CLASSES.len()],
 }
@@ -130,7 +130,13 @@ pub(crate) struct KeepBlocks(());
 
 impl KeepBlocks {
     pub(crate) fn new() -> KeepBlocks {
-        RECYCLER.with(|recycler| recycler.loops.set(recycler.loops.get() + 1));
+        RECYCLER.with(|recycler| {
+            if recycler.loops.replace(recycler.loops.get() + 1) == 0 {
+                for (free, (_, kept)) in recycler.free.iter().zip(CLASSES) {
+                    free.replace(Vec::with_capacity(kept));
+                }
+            }
+        });
         KeepBlocks(())
     }
 }
@@ -170,7 +176,10 @@ impl Chunk {
     /// The memory of the content, if there is any.
     #[inline(always)]
     pub(crate) fn into_block(mut self) -> Option<Box<Block>> {
-        self.0.take()
+        let block = self.0.take();
+        // There is nothing left to drop, which is a call to be spared.
+        mem::forget(self);
+        block
     }
 
     pub(crate) fn block(&mut self) -> Option<&mut Box<Block>> {
@@ -243,7 +252,7 @@ fn make_room(block: &mut Box<Block>, size: usize, more: usize) {
     } else {
         let mut larger = Block::new((len + size).max(if len == 0 { size + more } else { 2 * len }));
         larger.put(&block.data[block.start..block.end]);
-        recycle(std::mem::replace(block, larger));
+        recycle(mem::replace(block, larger));
     }
 }
 

@@ -11,7 +11,7 @@ use std::{io, net::Shutdown, task::Waker};
 use corio_runtime::op::{OpKey, TurnEnd};
 
 use super::{
-    chunk::{Block, Chunk},
+    chunk::{Block, Chunk, recycle},
     errno,
     table::{Slot, Streams},
 };
@@ -106,7 +106,9 @@ impl Slot {
         let len = chunk.len();
         if self.send.next.is_some() {
             self.write_chunk_behind(streams, chunk);
-        } else if let Some(block) = chunk.into_block() && len > 0 {
+        } else if let Some(block) = chunk.into_block()
+            && len > 0
+        {
             self.queue(streams, Load::Block(block), len);
         }
     }
@@ -241,7 +243,7 @@ impl Streams {
     fn all_sent(&self, index: u32, load: Load) {
         let sent = load.len();
         match load {
-            Load::Block(block) => drop(Chunk::from(block)),
+            Load::Block(block) => recycle(block),
             Load::Batch(batch) => self.keep_batch(batch),
         }
         let after = self.with_slot(index, |slot| {

@@ -207,18 +207,24 @@ impl Table {
         self.in_flight
     }
 
+    /// `op` makes the operation in its place.
     #[inline(always)]
-    pub(crate) fn insert(&mut self, op: InFlight, scratch: Option<Box<Scratch>>, makes_fd: bool) -> Key {
+    pub(crate) fn insert(
+        &mut self,
+        op: impl FnOnce() -> InFlight,
+        scratch: Option<Box<Scratch>>,
+        makes_fd: bool,
+    ) -> Key {
         self.in_flight += 1;
         let slot = self.free;
         let Some(entry) = self.entries.get_mut(slot as usize) else {
-            return self.insert_new(op, scratch, makes_fd);
+            return self.insert_new(op(), scratch, makes_fd);
         };
-        // There is nothing to drop in it, which the compiler cannot know.
-        match mem::replace(&mut entry.state, State::InFlight(op)) {
-            State::Free { next } => self.free = next,
-            taken => mem::forget(taken),
+        if let State::Free { next } = entry.state {
+            self.free = next;
         }
+        // There is nothing to drop in it, which the compiler cannot know.
+        mem::forget(mem::replace(&mut entry.state, State::InFlight(op())));
         if scratch.is_some() {
             entry.scratch = scratch;
         }
@@ -296,7 +302,9 @@ impl Table {
             State::InFlight(InFlight::Send { payload, fd, token }) => {
                 Delivery::Sent(Sending { payload, fd, token })
             }
-            State::InFlight(InFlight::Receive { to, fd, token, .. }) => Delivery::Received { to, _fd: fd, token },
+            State::InFlight(InFlight::Receive { to, fd, token, .. }) => {
+                Delivery::Received { to, _fd: fd, token }
+            }
             State::InFlight(InFlight::Resident(op)) => Delivery::Last(op),
             State::InFlight(InFlight::Shots(op)) => Delivery::End(op),
             State::InFlight(InFlight::Abandoned(op)) => Delivery::Abandoned(op),
@@ -398,7 +406,11 @@ impl Drop for Table {
 /// What a completion sets off, once the table is not borrowed.
 pub(crate) enum Delivery {
     Sent(Sending),
-    Received { to: &'static Receiver, _fd: Fd, token: u32 },
+    Received {
+        to: &'static Receiver,
+        _fd: Fd,
+        token: u32,
+    },
     /// The last of many.
     End(Rc<dyn Shots>),
     /// The one result of a handle's operation.

@@ -172,8 +172,8 @@ pub fn pipes_are_quiet() -> bool {
     current::with(|lp| lp.driver.abilities().quiet_writes)
 }
 
-/// Asks the kernel to end an operation of a handle. Its final completion still arrives, with whatever happened first. A key of an ended operation is ignored. On another loop or
-/// thread the operation's own loop is told.
+/// Asks the kernel to end an operation of a handle. Its final completion still arrives, with whatever happened first. A
+/// key of an ended operation is ignored. On another loop or thread the operation's own loop is told.
 pub fn cancel(key: OpKey) {
     current::on_loop(key.loop_id, move |lp| lp.driver.cancel(key.key));
 }

@@ -9,7 +9,7 @@ mod uring;
 
 use std::{io, os::fd::BorrowedFd};
 
-pub(crate) use uring::{Encoded, Scratch, Sizes, Uring};
+pub(crate) use uring::{Encoded, Outgoing, Scratch, Sizes, Uring};
 
 use crate::{
     handle::Unpark,
@@ -81,7 +81,21 @@ impl Ring {
     pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, encoded: Encoded) -> Key {
         match self {
             Ring::Uring(ring) => ring.submit(table, op, encoded),
-            Ring::Sim(sim) => sim.submit(table, op, encoded.answer.silence().is_some()),
+            Ring::Sim(sim) => sim.submit(table, op, false),
+        }
+    }
+
+    /// As `submit`, for a send that is described by `outgoing`; `op` makes it in its place.
+    #[inline(always)]
+    pub(crate) fn send(
+        &mut self,
+        table: &mut Table,
+        op: impl FnOnce() -> InFlight,
+        outgoing: Outgoing,
+    ) -> Key {
+        match self {
+            Ring::Uring(ring) => ring.send(table, op, outgoing),
+            Ring::Sim(sim) => sim.submit(table, op(), outgoing.silent),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{io, io::Read, io::Write, os::unix::net::UnixStream, rc::Rc};
 
-use super::{Abilities, Encoded, Next, Uring, Wait};
+use super::{Encoded, Next, Outgoing, Uring, Wait};
 use crate::{
     fd::Fd,
     op::{
@@ -23,9 +23,10 @@ pub(super) fn silent_send(ring: &mut Uring) -> io::Result<bool> {
     let (mut sent, mut full) = (0, false);
     for _ in 0..256 {
         let payload = Box::new(Zeroes);
-        let encoded = Encoded::send(&fd, payload.bytes(), true);
-        let send = InFlight::Send { payload, fd: fd.clone(), token: 0 };
-        let completions = run(ring, &mut table, (send, encoded))?;
+        let outgoing = Outgoing::new(&fd, payload.bytes(), true);
+        let send = || InFlight::Send { payload, fd: fd.clone(), token: 0 };
+        let key = ring.send(&mut table, send, outgoing);
+        let completions = run(ring, &mut table, key)?;
         let [(_, res)] = completions[..] else { return finish(ring, &mut table, false) };
         match res {
             count @ 1.. => sent += count as usize,
@@ -51,7 +52,8 @@ pub(super) fn capped_receive(ring: &mut Uring) -> io::Result<bool> {
     let mut table = Table::new();
     let op = Rc::new(CappedRecv(fd));
     let encoded = Encoded::new(op.prepare(), ring.abilities);
-    let completions = run(ring, &mut table, (InFlight::Shots(op), encoded))?;
+    let key = ring.submit(&mut table, InFlight::Shots(op), encoded);
+    let completions = run(ring, &mut table, key)?;
     let honoured = matches!(completions[..], [(false, 32)]);
     finish(ring, &mut table, honoured)
 }
@@ -60,24 +62,15 @@ pub(super) fn capped_receive(ring: &mut Uring) -> io::Result<bool> {
 pub(super) fn quiet_write(ring: &mut Uring) -> io::Result<bool> {
     let (_read, write) = io::pipe()?;
     let mut table = Table::new();
-    let op = EmptyWrite { fd: Fd::from(std::os::fd::OwnedFd::from(write)) };
-    let completions = run(ring, &mut table, resident(op, ring.abilities))?;
+    let mut op = Box::new(EmptyWrite { fd: Fd::from(std::os::fd::OwnedFd::from(write)) });
+    let encoded = Encoded::new(op.prepare(), ring.abilities);
+    let key = ring.submit(&mut table, InFlight::Resident(op), encoded);
+    let completions = run(ring, &mut table, key)?;
     finish(ring, &mut table, completions == [(false, 0)])
 }
 
-fn resident<O: Operation<Output = ()>>(op: O, abilities: Abilities) -> (InFlight, Encoded) {
-    let mut op = Box::new(op);
-    let encoded = Encoded::new(op.prepare(), abilities);
-    (InFlight::Resident(op), encoded)
-}
-
-/// Submits one operation and collects what it reports at once: (more to come, result).
-fn run(
-    ring: &mut Uring,
-    table: &mut Table,
-    (op, encoded): (InFlight, Encoded),
-) -> io::Result<Vec<(bool, i32)>> {
-    let key = ring.submit(table, op, encoded);
+/// Collects what an operation reports at once: (more to come, result).
+fn run(ring: &mut Uring, table: &mut Table, key: Key) -> io::Result<Vec<(bool, i32)>> {
     if let Err(e) = ring.enter(Wait::No) {
         // A kernel that refuses to be entered has no share in the operation; the ring is dropped next.
         if ring.consumed() == 0 {

@@ -141,13 +141,25 @@ impl Uring {
     }
 
     /// `encoded` was made from `op`.
-    #[inline(always)]
     pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, encoded: Encoded) -> Key {
-        let Encoded { entry, scratch, answer } = encoded;
-        let key = table.insert(op, scratch, answer.is_fd());
+        let Encoded { entry, scratch, makes_fd } = encoded;
+        let key = table.insert(|| op, scratch, makes_fd);
         self.push(entry.user_data(key.to_user_data()));
-        if let Some(len) = answer.silence() {
-            self.silent.push(SilentSend { number: self.pushed, key, len });
+        key
+    }
+
+    /// `outgoing` describes what `op` makes.
+    #[inline(always)]
+    pub(crate) fn send(
+        &mut self,
+        table: &mut Table,
+        op: impl FnOnce() -> InFlight,
+        outgoing: Outgoing,
+    ) -> Key {
+        let key = table.insert(op, None, false);
+        self.push(outgoing.entry().user_data(key.to_user_data()));
+        if outgoing.silent {
+            self.silent.push(SilentSend { number: self.pushed, key, len: outgoing.len });
         }
         key
     }
@@ -374,31 +386,7 @@ fn not_entered(e: io::Error) -> io::Result<()> {
 pub(crate) struct Encoded {
     entry: Entry,
     scratch: Option<Box<Scratch>>,
-    pub(super) answer: Answer,
-}
-
-/// What the kernel answers, in one word, because that is read at once after it was written.
-#[derive(Clone, Copy)]
-pub(crate) struct Answer(u64);
-
-impl Answer {
-    const NUMBER: Answer = Answer(0);
-    const NEW_FD: Answer = Answer(1 << 33);
-    const SILENCE: u64 = 1 << 32;
-
-    /// Nothing, if all of the `len` bytes are sent.
-    fn silent(len: u32) -> Answer {
-        Answer(Answer::SILENCE | u64::from(len))
-    }
-
-    fn is_fd(self) -> bool {
-        self.0 == Answer::NEW_FD.0
-    }
-
-    /// The length of a silent send.
-    pub(super) fn silence(self) -> Option<u32> {
-        (self.0 & Answer::SILENCE != 0).then_some(self.0 as u32)
-    }
+    makes_fd: bool,
 }
 
 impl Encoded {
@@ -406,7 +394,7 @@ impl Encoded {
     #[inline(never)]
     pub(crate) fn new(sqe: Sqe<'_>, abilities: Abilities) -> Encoded {
         let mut scratch = None;
-        let mut answer = Answer::NUMBER;
+        let mut makes_fd = false;
         let entry = match sqe.kind {
             Kind::Nop => opcode::Nop::new().build(),
             Kind::Read { fd, buf } => {
@@ -424,7 +412,7 @@ impl Encoded {
                 let entry = opcode::RecvMulti::new(raw(fd), pool::GROUP).build();
                 if abilities.capped_receives { with_cap(entry, cap) } else { entry }
             }
-            Kind::Send { fd, buf } => return Encoded::send(fd, buf, false),
+            Kind::Send { fd, buf } => Outgoing::new(fd, buf, false).entry(),
             Kind::SendVectored { fd, bufs } => {
                 let message = scratch.insert(Scratch::new(&bufs));
                 opcode::SendMsg::new(raw(fd), &message.header)
@@ -432,7 +420,7 @@ impl Encoded {
                     .build()
             }
             Kind::AcceptMulti { fd } => {
-                answer = Answer::NEW_FD;
+                makes_fd = true;
                 opcode::AcceptMulti::new(raw(fd)).flags(libc::SOCK_CLOEXEC).build()
             }
             Kind::Connect { fd, addr } => {
@@ -446,20 +434,35 @@ impl Encoded {
             }
             Kind::PollReadable { fd } => opcode::PollAdd::new(raw(fd), libc::POLLIN as u32).build(),
         };
-        Encoded { entry, scratch, answer }
+        Encoded { entry, scratch, makes_fd }
+    }
+}
+
+/// A send before it is written down, as every message needs one: as `Encoded`.
+pub(crate) struct Outgoing {
+    fd: types::Fd,
+    data: *const u8,
+    len: u32,
+    /// Reports nothing if it sends all of its bytes.
+    pub(crate) silent: bool,
+}
+
+impl Outgoing {
+    /// Rule 1, as for `Encoded::new`.
+    #[inline(always)]
+    pub(crate) fn new(fd: &Fd, bytes: &[u8], silent: bool) -> Outgoing {
+        Outgoing { fd: raw(fd), data: bytes.as_ptr(), len: length(bytes), silent }
     }
 
-    /// A send, which every message needs: as `new`.
     #[inline(always)]
-    pub(crate) fn send(fd: &Fd, buf: &[u8], silent: bool) -> Encoded {
-        let len = length(buf);
-        let send = opcode::Send::new(raw(fd), buf.as_ptr(), len);
+    fn entry(&self) -> Entry {
+        let send = opcode::Send::new(self.fd, self.data, self.len);
         let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-        if silent {
-            let entry = send.flags(flags | libc::MSG_DONTWAIT).build().flags(Flags::SKIP_SUCCESS);
-            return Encoded { entry, scratch: None, answer: Answer::silent(len) };
+        if self.silent {
+            send.flags(flags | libc::MSG_DONTWAIT).build().flags(Flags::SKIP_SUCCESS)
+        } else {
+            send.flags(flags).build()
         }
-        Encoded { entry: send.flags(flags).build(), scratch: None, answer: Answer::NUMBER }
     }
 }
 

@@ -104,7 +104,7 @@ impl Sim {
     #[cold]
     #[inline(never)]
     pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, silent: bool) -> Key {
-        let key = table.insert(op, None, false);
+        let key = table.insert(|| op, None, false);
         self.submitted += 1;
         self.counters.sqes += 1;
         let number = self.submitted;
