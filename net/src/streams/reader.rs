@@ -79,11 +79,11 @@ impl StreamReader {
         match self.readuntil(b"\n").await {
             Err(ReadError::IncompleteRead { partial, .. }) => Ok(Chunk::from(&partial[..])),
             Err(ReadError::LimitOverrun { consumed }) => {
-                self.key.with(|streams, slot| {
+                self.key.with(|common, slot| {
                     let buf = &mut slot.receive.buf;
                     let line = if buf.get(consumed) == Some(&b'\n') { consumed + 1 } else { buf.len() };
                     buf.advance(line);
-                    slot.arm_receive(streams);
+                    slot.arm_receive(common);
                 })?;
                 Err(ReadError::LimitOverrun { consumed })
             }
@@ -292,10 +292,10 @@ impl StreamKey {
         ready: &mut impl FnMut(&mut Slot) -> Option<T>,
     ) -> Poll<io::Result<T>> {
         let mut replaced = None;
-        let polled = self.with(|streams, slot| {
+        let polled = self.with(|common, slot| {
             if let Some(value) = ready(slot) {
                 slot.receive.wanted = 0;
-                slot.arm_receive(streams);
+                slot.arm_receive(common);
                 return Poll::Ready(Ok(value));
             }
             if slot.receive.at_end() {
@@ -303,7 +303,7 @@ impl StreamKey {
             }
             slot.receive.wanted = wanted - slot.receive.buf.len().min(wanted - 1);
             replaced = slot.receive.wait(cx.waker());
-            slot.arm_receive(streams);
+            slot.arm_receive(common);
             if !stays {
                 slot.receive.wanted = 0;
             }

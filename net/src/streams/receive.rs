@@ -20,7 +20,7 @@ use corio_runtime::op::{self, Done, Op, OpKey};
 
 use super::{
     chunk::{Block, Chunk},
-    table::{Slot, Streams},
+    table::{Common, Slot, Streams},
 };
 use crate::ops::{RECV_MULTI, RecvInto, RecvOnce};
 
@@ -175,39 +175,39 @@ impl Slot {
     /// Arms a receive if the stream wants one: a multishot at once, ahead of the reader; a single one, which holds
     /// memory, only for a reader that waits, and at the end of the turn.
     #[inline(always)]
-    pub(super) fn arm_receive(&mut self, streams: &Streams) {
+    pub(super) fn arm_receive(&mut self, common: &mut Common) {
         if self.receive.armed == Armed::Idle && !self.receive.due {
-            self.arm_idle(streams);
+            self.arm_idle(common);
         }
     }
 
     #[inline(never)]
-    fn arm_idle(&mut self, streams: &Streams) {
-        match self.next_receive(self.receive.wanted > 0, streams) {
+    fn arm_idle(&mut self, common: &mut Common) {
+        match self.next_receive(self.receive.wanted > 0, common) {
             Next::Nothing => {}
             Next::Multi { cap } => self.arm_multi(cap),
             Next::Single { .. } => {
                 self.receive.due = true;
-                streams.due.borrow_mut().push(self.index);
+                common.due.push(self.index);
             }
         }
     }
 
     /// The end of a turn, behind its sends. Who waited may be gone by now: a poll that nobody repeats is a read, too.
-    pub(super) fn arm_due(&mut self, streams: &Streams) {
+    pub(super) fn arm_due(&mut self, common: &mut Common) {
         // Not so if the slot has a new stream by now.
         let due = std::mem::take(&mut self.receive.due);
         if !due || self.receive.armed != Armed::Idle {
             return;
         }
-        match self.next_receive(true, streams) {
+        match self.next_receive(true, common) {
             Next::Nothing => {}
             Next::Multi { cap } => self.arm_multi(cap),
-            Next::Single { size } => self.arm_single(size, streams),
+            Next::Single { size } => self.arm_single(size, common),
         }
     }
 
-    fn next_receive(&mut self, waits: bool, streams: &Streams) -> Next {
+    fn next_receive(&mut self, waits: bool, common: &mut Common) -> Next {
         let receive = &mut self.receive;
         let room = waits || receive.buf.len() <= receive.limit;
         let open = self.fd.is_some() && !receive.discarded && !self.send.closing();
@@ -217,7 +217,7 @@ impl Slot {
         if receive.bulk == 0 && receive.demand_is_large() {
             receive.bulk = BULK_START;
         }
-        let bulk = receive.bulk > 0 && streams.bulk_armed.get() + receive.bulk <= BULK_BUDGET;
+        let bulk = receive.bulk > 0 && common.bulk_armed + receive.bulk <= BULK_BUDGET;
         if !bulk && !receive.starved && !self.pipe {
             let room = (2 * receive.limit).saturating_sub(receive.buf.len()).max(receive.wanted).max(SHORT);
             return Next::Multi { cap: u32::try_from(room).unwrap_or(u32::MAX) };
@@ -235,9 +235,9 @@ impl Slot {
         self.receive.armed = Armed::Multi(op::receive(fd, cap, self.index, &RECV_MULTI));
     }
 
-    fn arm_single(&mut self, size: usize, streams: &Streams) {
+    fn arm_single(&mut self, size: usize, common: &mut Common) {
         let Some(fd) = &self.fd else { return };
-        streams.bulk_armed.set(streams.bulk_armed.get() + size);
+        common.bulk_armed += size;
         let block = Chunk::with_capacity(size);
         let op = RecvOnce { fd: fd.clone(), slot: self.index, block, size, pipe: self.pipe };
         self.receive.starved = false;
@@ -265,7 +265,7 @@ impl Slot {
         }
     }
 
-    fn receive_ended(&mut self, done: &Done, streams: &Streams) {
+    fn receive_ended(&mut self, done: &Done, common: &mut Common) {
         let broken = self.send.broken;
         let receive = &mut self.receive;
         receive.armed = Armed::Idle;
@@ -276,7 +276,7 @@ impl Slot {
             Some(errno::ECANCELED | errno::EINTR | errno::EAGAIN) => {}
             Some(errno) => receive.end(errno),
         }
-        self.arm_receive(streams);
+        self.arm_receive(common);
     }
 }
 
@@ -320,7 +320,7 @@ impl Streams {
     /// A multishot receive brought something, with more to come.
     #[inline(always)]
     pub(crate) fn received(&self, index: u32, data: &[u8], full: bool) {
-        self.update(index, |slot| {
+        self.update(index, |_, slot| {
             if !slot.receive.take_first(data, full) {
                 slot.receive_more(data, full);
             }
@@ -330,11 +330,11 @@ impl Streams {
 
     /// A multishot receive has ended.
     pub(crate) fn multi_ended(&self, index: u32, done: &Done) {
-        self.update(index, |slot| {
+        self.update(index, |common, slot| {
             if let Some(data) = done.buffer() {
                 slot.received(data, data.is_full());
             }
-            slot.receive_ended(done, self);
+            slot.receive_ended(done, common);
             slot.receive.waker.take()
         });
         self.retire(index);
@@ -342,14 +342,14 @@ impl Streams {
 
     /// A bulk receive of `asked` bytes has ended.
     pub(crate) fn once_ended(&self, index: u32, done: &Done, mut block: Chunk, asked: usize) {
-        self.bulk_armed.set(self.bulk_armed.get() - asked);
-        self.update(index, |slot| {
+        self.with_common(|common| common.bulk_armed -= asked);
+        self.update(index, |common, slot| {
             if let Ok(count @ 1..) = done.count() {
                 block.set_len(count);
                 slot.receive.learn(count, asked);
                 slot.deliver(block);
             }
-            slot.receive_ended(done, self);
+            slot.receive_ended(done, common);
             slot.receive.waker.take()
         });
         self.retire(index);
@@ -357,12 +357,12 @@ impl Streams {
 
     /// A receive into a caller's buffer has ended; `unclaimed` is what the caller no longer waits for.
     pub(crate) fn owned_ended(&self, index: u32, done: &Done, unclaimed: Option<Chunk>) {
-        self.update(index, |slot| {
+        self.update(index, |common, slot| {
             let wake = unclaimed.is_some();
             if let Some(data) = unclaimed {
                 slot.deliver(data);
             }
-            slot.receive_ended(done, self);
+            slot.receive_ended(done, common);
             if wake { slot.receive.waker.take() } else { None }
         });
         self.retire(index);

@@ -13,7 +13,7 @@ use corio_runtime::op::{OpKey, TurnEnd};
 use super::{
     chunk::{Block, Chunk, recycle},
     errno,
-    table::{Slot, Streams},
+    table::{Common, Slot, Streams},
 };
 use crate::ops::{Batch, Load, Segment};
 
@@ -89,40 +89,40 @@ impl Send {
 
 impl Slot {
     #[inline(never)]
-    pub(super) fn write_copy(&mut self, streams: &Streams, data: &[u8]) {
+    pub(super) fn write_copy(&mut self, common: &mut Common, data: &[u8]) {
         if data.is_empty() {
             return;
         }
         let next = match self.send.next.take() {
             None => Load::Block(Block::copied(data)),
-            Some(load) => load.and_copy(data, || streams.empty_batch()),
+            Some(load) => load.and_copy(data, || common.empty_batch()),
         };
-        self.queue(streams, next, data.len());
+        self.queue(common, next, data.len());
     }
 
     /// Takes a chunk as it is, unless it is small and follows other data: then it is copied.
     #[inline(always)]
-    pub(super) fn write_chunk(&mut self, streams: &Streams, chunk: Chunk) {
+    pub(super) fn write_chunk(&mut self, common: &mut Common, chunk: Chunk) {
         let len = chunk.len();
         if self.send.next.is_some() {
-            self.write_chunk_behind(streams, chunk);
+            self.write_chunk_behind(common, chunk);
         } else if let Some(block) = chunk.into_block()
             && len > 0
         {
-            self.queue(streams, Load::Block(block), len);
+            self.queue(common, Load::Block(block), len);
         }
     }
 
     #[inline(never)]
-    fn write_chunk_behind(&mut self, streams: &Streams, chunk: Chunk) {
+    fn write_chunk_behind(&mut self, common: &mut Common, chunk: Chunk) {
         let mut chunk = Some(chunk);
-        self.write_owned(streams, &mut chunk, Segment::Chunk);
+        self.write_owned(common, &mut chunk, Segment::Chunk);
     }
 
     /// Takes `data` to send it as it is, unless it is small and follows other data: then it is copied.
     pub(super) fn write_owned<D: AsRef<[u8]>>(
         &mut self,
-        streams: &Streams,
+        common: &mut Common,
         data: &mut Option<D>,
         segment: impl FnOnce(D) -> Segment,
     ) {
@@ -130,42 +130,43 @@ impl Slot {
         let len = bytes.len();
         let behind = self.send.next.is_some() || self.send.in_flight.is_some();
         if len == 0 || len < OWNED_MIN && behind {
-            self.write_copy(streams, bytes);
+            self.write_copy(common, bytes);
         } else if let Some(data) = data.take() {
             let next = match self.send.next.take() {
-                None => Load::Batch(streams.empty_batch()),
+                None => Load::Batch(common.empty_batch()),
                 Some(load) => load,
             };
-            self.queue(streams, next.and(segment(data), || streams.empty_batch()), len);
+            let next = next.and(segment(data), || common.empty_batch());
+            self.queue(common, next, len);
         }
     }
 
     /// `next`, which `more` bytes have been added to, is what goes out next.
     #[inline(always)]
-    fn queue(&mut self, streams: &Streams, next: Load, more: usize) {
+    fn queue(&mut self, common: &mut Common, next: Load, more: usize) {
         self.send.next = Some(next);
         self.send.queued += more;
-        self.mark_dirty(streams);
+        self.mark_dirty(common);
     }
 
     /// Puts the stream on the list of those that `flush` looks at, at the end of the turn.
     #[inline(always)]
-    pub(super) fn mark_dirty(&mut self, streams: &Streams) {
+    pub(super) fn mark_dirty(&mut self, common: &mut Common) {
         if !self.send.dirty {
             self.send.dirty = true;
-            streams.dirty.borrow_mut().push(self.index);
+            common.dirty.push(self.index);
         }
     }
 
     /// `flush`, amid a turn.
     #[inline(never)]
-    fn flush_again(&mut self, streams: &Streams) {
-        self.flush(streams, None);
+    fn flush_again(&mut self, common: &mut Common) {
+        self.flush(common, None);
     }
 
     /// Sends what was written; if that is all sent, goes on with the end that was asked for.
     #[inline(always)]
-    pub(super) fn flush(&mut self, streams: &Streams, end: Option<TurnEnd<'_>>) {
+    pub(super) fn flush(&mut self, common: &mut Common, end: Option<TurnEnd<'_>>) {
         let send = &mut self.send;
         send.dirty = false;
         if send.in_flight.is_some() {
@@ -177,7 +178,7 @@ impl Slot {
             // A silent send does not end the loop's sleep, so nobody may wait for it.
             let silent = send.drainer.is_none() && send.queued <= send.high && send.phase == Phase::Open;
             let end = end.filter(|_| silent);
-            send.in_flight = Some(load.start(fd, self.index, self.pipe, end, || streams.empty_batch()));
+            send.in_flight = Some(load.start(fd, self.index, self.pipe, end, || common.empty_batch()));
             return;
         }
         if send.phase != Phase::Open {
@@ -217,12 +218,12 @@ impl Slot {
 
     /// The connection cannot send any more: what is left is dropped, and every `drain` and `write` says so. The
     /// reader gets what has arrived, then the same error: nobody waits for answers to what was not sent.
-    fn break_send(&mut self, streams: &Streams, errno: i32) {
+    fn break_send(&mut self, common: &mut Common, errno: i32) {
         self.send.broken = errno;
         if let Some(fd) = &self.fd {
             let _ = fd.shutdown(Shutdown::Both);
         }
-        self.send.drop_unsent(streams);
+        self.send.drop_unsent(common);
         if self.send.phase == Phase::Closing || self.one_way && self.send.phase == Phase::Eof {
             self.close_fd();
         }
@@ -246,11 +247,11 @@ impl Streams {
             Load::Block(block) => recycle(block),
             Load::Batch(batch) => self.keep_batch(batch),
         }
-        let after = self.with_slot(index, |slot| {
+        let after = self.with_slot(index, |common, slot| {
             slot.send.in_flight = None;
             slot.send.queued -= sent.min(slot.send.queued);
             if slot.send.next.is_some() || slot.send.phase != Phase::Open {
-                slot.flush_again(self);
+                slot.flush_again(common);
             }
             (slot.fd.is_none(), slot.send.take_drainer())
         });
@@ -278,14 +279,14 @@ impl Streams {
     /// The rest may wait for the peer.
     fn send_rest(&self, index: u32, load: Load, sent: usize) {
         let mut load = Some(load);
-        let drainer = self.with_slot(index, |slot| {
+        let drainer = self.with_slot(index, |common, slot| {
             slot.send.queued -= sent.min(slot.send.queued);
             slot.send.in_flight = None;
             // An aborted stream sends nothing more.
             if let Some(fd) = &slot.fd
                 && let Some(rest) = load.take()
             {
-                slot.send.in_flight = Some(rest.start(fd, index, slot.pipe, None, || self.empty_batch()));
+                slot.send.in_flight = Some(rest.start(fd, index, slot.pipe, None, || common.empty_batch()));
             }
             slot.send.take_drainer()
         });
@@ -298,28 +299,31 @@ impl Streams {
 
     fn send_failed(&self, index: u32, load: Load, errno: i32) {
         drop(load);
-        let drainer = self.with_slot(index, |slot| {
+        let drainer = self.with_slot(index, |common, slot| {
             slot.send.in_flight = None;
-            slot.break_send(self, errno);
+            slot.break_send(common, errno);
             slot.send.drainer.take()
         });
         self.retire(index);
         drainer.flatten().into_iter().for_each(Waker::wake);
     }
 
-    #[inline(never)]
-    fn empty_batch(&self) -> Box<Batch> {
-        self.batches.borrow_mut().pop().unwrap_or_default()
-    }
-
     /// What was in it goes: its destructors are foreign code.
     #[inline(never)]
     fn keep_batch(&self, mut batch: Box<Batch>) {
         batch.clear();
-        let mut batches = self.batches.borrow_mut();
-        if batches.len() < BATCHES_MAX {
-            batches.push(batch);
-        }
+        self.with_common(|common| {
+            if common.batches.len() < BATCHES_MAX {
+                common.batches.push(batch);
+            }
+        });
+    }
+}
+
+impl Common {
+    #[inline(never)]
+    fn empty_batch(&mut self) -> Box<Batch> {
+        self.batches.pop().unwrap_or_default()
     }
 }
 
@@ -339,8 +343,8 @@ impl Send {
     }
 
     /// Gives up what is not in flight. Its destructors are foreign code, so `retire` runs them.
-    pub(super) fn drop_unsent(&mut self, streams: &Streams) {
-        streams.unsent.borrow_mut().extend(self.next.take());
+    pub(super) fn drop_unsent(&mut self, common: &mut Common) {
+        common.unsent.extend(self.next.take());
         self.queued = 0;
     }
 }

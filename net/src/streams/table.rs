@@ -1,11 +1,6 @@
 //! The streams of a loop: readers and writers are names of slots in this table.
 
-use std::{
-    cell::{Cell, RefCell},
-    io,
-    mem::ManuallyDrop,
-    task::Waker,
-};
+use std::{cell::RefCell, io, mem::ManuallyDrop, task::Waker};
 
 use corio_runtime::{
     Handle,
@@ -63,7 +58,7 @@ impl Table {
     #[inline(always)]
     pub(crate) fn existing<R>(&self, f: impl FnOnce(&Streams) -> R) -> R {
         RUNNING.with(|streams| {
-            debug_assert!(streams.home.get().is_some(), "the loop has no streams");
+            debug_assert!(streams.exist(), "the loop has no streams");
             f(streams)
         })
     }
@@ -73,7 +68,7 @@ impl Table {
     pub(crate) fn try_with<R>(&self, f: impl FnOnce(&Streams) -> R) -> Option<R> {
         // No borrow is held: `f` may drop another loop.
         RUNNING.with(|streams| {
-            if streams.home.get().is_none() {
+            if !streams.exist() {
                 // Made when first used; that puts it here.
                 SERVICE.try_with(|_| ())?;
             }
@@ -97,11 +92,14 @@ pub(crate) enum Origin {
     Accepted(ListenerKey),
 }
 
-/// One stream.
+/// One stream, or a free place for one.
 #[derive(Debug)]
 pub(crate) struct Slot {
+    /// The loop; `None` in a free place.
+    home: Option<Handle>,
     pub(super) index: u32,
     generation: u32,
+    next_free: u32,
     pub(super) fd: Option<Fd>,
     pub(super) receive: Receive,
     pub(super) send: Send,
@@ -120,64 +118,84 @@ pub(crate) struct Slot {
     gone: bool,
 }
 
-/// Streams live in the table itself: most places are taken.
-enum Place {
-    Free { next: u32, generation: u32 },
-    Taken(Slot),
-}
-
-const NONE: u32 = u32::MAX;
-
-/// See the head of the file.
-pub(crate) struct Streams {
-    /// `None` in an empty table.
-    home: Cell<Option<Handle>>,
-    places: RefCell<Vec<Place>>,
-    free: Cell<u32>,
-    pub(super) dirty: RefCell<Vec<u32>>,
-    /// Empty ones.
-    #[expect(clippy::vec_box, reason = "a batch goes to the kernel in its box and comes back in it")]
-    pub(super) batches: RefCell<Vec<Box<Batch>>>,
-    /// What will not be sent, until nothing is borrowed.
-    pub(super) unsent: RefCell<Vec<Load>>,
-    pub(super) bulk_armed: Cell<usize>,
-    /// Streams whose single receive the end of the turn arms.
-    pub(super) due: RefCell<Vec<u32>>,
-    /// Streams whose end has not been told.
-    open: Cell<usize>,
-}
-
-impl Streams {
-    const fn new() -> Streams {
-        Streams {
-            home: Cell::new(None),
-            places: RefCell::new(Vec::new()),
-            free: Cell::new(NONE),
-            dirty: RefCell::new(Vec::new()),
-            batches: RefCell::new(Vec::new()),
-            unsent: RefCell::new(Vec::new()),
-            bulk_armed: Cell::new(0),
-            due: RefCell::new(Vec::new()),
-            open: Cell::new(0),
+impl Slot {
+    fn free(index: u32, generation: u32, next_free: u32) -> Slot {
+        Slot {
+            home: None,
+            index,
+            generation,
+            next_free,
+            fd: None,
+            receive: Receive::new(0),
+            send: Send::new(),
+            ahead: false,
+            pipe: false,
+            one_way: false,
+            reader: false,
+            writer: false,
+            origin: Origin::Connected,
+            close_waiter: None,
+            gone: false,
         }
     }
 
     /// One comparison, where those of `Option<Handle>` would be two.
     #[inline(always)]
-    fn are_of(&self, home: Handle) -> bool {
-        self.home.get().map(|home| home.number()) == Some(home.number())
+    fn is_of(&self, home: Handle) -> bool {
+        self.home.map(|home| home.number()) == Some(home.number())
+    }
+}
+
+const NONE: u32 = u32::MAX;
+
+/// See the head of the file.
+pub(crate) struct Streams(RefCell<Inner>);
+
+struct Inner {
+    /// `None` in an empty table.
+    home: Option<Handle>,
+    slots: Vec<Slot>,
+    free: u32,
+    /// Streams whose end has not been told.
+    open: usize,
+    common: Common,
+}
+
+/// What the streams of a loop have in common.
+pub(super) struct Common {
+    /// Streams that the end of the turn sends for.
+    pub(super) dirty: Vec<u32>,
+    /// Streams whose single receive the end of the turn arms.
+    pub(super) due: Vec<u32>,
+    /// Empty ones.
+    #[expect(clippy::vec_box, reason = "a batch goes to the kernel in its box and comes back in it")]
+    pub(super) batches: Vec<Box<Batch>>,
+    /// What will not be sent, until nothing is borrowed.
+    pub(super) unsent: Vec<Load>,
+    pub(super) bulk_armed: usize,
+}
+
+impl Inner {
+    #[inline(always)]
+    fn slot(&mut self, index: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(index as usize).filter(|slot| slot.home.is_some())
+    }
+}
+
+impl Streams {
+    const fn new() -> Streams {
+        let common = Common {
+            dirty: Vec::new(),
+            due: Vec::new(),
+            batches: Vec::new(),
+            unsent: Vec::new(),
+            bulk_armed: 0,
+        };
+        Streams(RefCell::new(Inner { home: None, slots: Vec::new(), free: NONE, open: 0, common }))
     }
 
-    fn swap(&self, other: &Streams) {
-        self.home.swap(&other.home);
-        self.places.swap(&other.places);
-        self.free.swap(&other.free);
-        self.dirty.swap(&other.dirty);
-        self.batches.swap(&other.batches);
-        self.unsent.swap(&other.unsent);
-        self.bulk_armed.swap(&other.bulk_armed);
-        self.due.swap(&other.due);
-        self.open.swap(&other.open);
+    fn exist(&self) -> bool {
+        self.0.borrow().home.is_some()
     }
 
     /// A new stream on `fd`; `ahead` arms its receive at once.
@@ -188,16 +206,16 @@ impl Streams {
         ahead: bool,
         origin: Origin,
     ) -> (StreamReader, StreamWriter) {
-        let key = self.insert(fd, limit, |slot| {
+        let key = self.insert(fd, limit, |common, slot| {
             (slot.ahead, slot.origin) = (ahead, origin);
-            slot.arm_receive(self);
+            slot.arm_receive(common);
         });
         (StreamReader::new(key), StreamWriter::new(key))
     }
 
     /// The reading end of a pipe, or with `pipe` off of a socket.
     pub(crate) fn open_read_pipe(&self, fd: Fd, limit: usize, pipe: bool) -> StreamReader {
-        let key = self.insert(fd, limit, |slot| {
+        let key = self.insert(fd, limit, |_, slot| {
             (slot.pipe, slot.one_way) = (pipe, true);
             slot.writer = false;
         });
@@ -206,7 +224,7 @@ impl Streams {
 
     /// The writing end of a pipe, or with `pipe` off of a socket.
     pub(crate) fn open_write_pipe(&self, fd: Fd, pipe: bool) -> StreamWriter {
-        let key = self.insert(fd, 0, |slot| {
+        let key = self.insert(fd, 0, |_, slot| {
             (slot.pipe, slot.one_way) = (pipe, true);
             slot.reader = false;
             slot.receive.discarded = true;
@@ -215,68 +233,53 @@ impl Streams {
     }
 
     /// A new stream on `fd`, with both handles, not armed; `set_up` makes it what it should be.
-    fn insert(&self, fd: Fd, limit: usize, set_up: impl FnOnce(&mut Slot)) -> StreamKey {
-        let home = self.home.get().expect("a table that is used has a loop");
-        let mut places = self.places.borrow_mut();
-        let index = self.free.get();
-        let (index, generation) = if index == NONE {
-            places.push(Place::Free { next: NONE, generation: 0 });
-            (places.len() as u32 - 1, 0)
-        } else {
-            let Place::Free { next, generation } = places[index as usize] else {
-                unreachable!("the free list leads to a stream in use")
-            };
-            self.free.set(next);
-            (index, generation)
-        };
-        let mut slot = Slot {
-            index,
-            generation,
-            fd: Some(fd),
-            receive: Receive::new(limit),
-            send: Send::new(),
-            ahead: false,
-            pipe: false,
-            one_way: false,
-            reader: true,
-            writer: true,
-            origin: Origin::Connected,
-            close_waiter: None,
-            gone: false,
-        };
-        set_up(&mut slot);
-        self.open.set(self.open.get() + 1);
-        places[index as usize] = Place::Taken(slot);
-        StreamKey { home, slot: index, generation }
+    fn insert(&self, fd: Fd, limit: usize, set_up: impl FnOnce(&mut Common, &mut Slot)) -> StreamKey {
+        let Inner { home, slots, free, open, common } = &mut *self.0.borrow_mut();
+        let home = home.expect("a table that is used has a loop");
+        if *free == NONE {
+            *free = slots.len() as u32;
+            slots.push(Slot::free(*free, 0, NONE));
+        }
+        let slot = &mut slots[*free as usize];
+        *free = slot.next_free;
+        slot.home = Some(home);
+        (slot.fd, slot.receive.limit) = (Some(fd), limit);
+        (slot.reader, slot.writer) = (true, true);
+        set_up(common, slot);
+        *open += 1;
+        StreamKey { home, slot: slot.index, generation: slot.generation }
     }
 
     /// Runs `f` with the stream in this place, if there is one.
     #[inline(always)]
-    pub(super) fn with_slot<R>(&self, index: u32, f: impl FnOnce(&mut Slot) -> R) -> Option<R> {
-        match self.places.borrow_mut().get_mut(index as usize) {
-            Some(Place::Taken(slot)) => Some(f(slot)),
-            _ => None,
-        }
+    pub(super) fn with_slot<R>(&self, index: u32, f: impl FnOnce(&mut Common, &mut Slot) -> R) -> Option<R> {
+        let Inner { slots, common, .. } = &mut *self.0.borrow_mut();
+        let slot = slots.get_mut(index as usize).filter(|slot| slot.home.is_some())?;
+        Some(f(common, slot))
     }
 
     /// As `with_slot`; whom `f` returns is woken when the table is free again.
     #[inline(always)]
-    pub(super) fn update(&self, index: u32, f: impl FnOnce(&mut Slot) -> Option<Waker>) {
+    pub(super) fn update(&self, index: u32, f: impl FnOnce(&mut Common, &mut Slot) -> Option<Waker>) {
         if let Some(waker) = self.with_slot(index, f).flatten() {
             waker.wake();
         }
+    }
+
+    /// Runs `f` with what the streams have in common.
+    pub(super) fn with_common<R>(&self, f: impl FnOnce(&mut Common) -> R) -> R {
+        f(&mut self.0.borrow_mut().common)
     }
 
     /// Tells who waits for the end of a stream whose last operation has ended, and frees its slot once both
     /// handles are gone.
     #[inline(never)]
     pub(super) fn retire(&self, index: u32) {
-        if !self.unsent.borrow().is_empty() {
-            drop(self.unsent.take());
-        }
+        drop(self.with_common(|common| std::mem::take(&mut common.unsent)));
         let ended = {
-            let mut places = self.places.borrow_mut();
-            let Some(Place::Taken(slot)) = places.get_mut(index as usize) else { return };
+            let inner = &mut *self.0.borrow_mut();
+            let free = inner.free;
+            let Some(slot) = inner.slot(index) else { return };
             if slot.fd.is_some() || slot.receive.in_flight() || slot.send.in_flight.is_some() {
                 return;
             }
@@ -284,16 +287,16 @@ impl Streams {
                 slot.receive.armed = Armed::Ended(0);
             }
             let told = std::mem::replace(&mut slot.gone, true);
-            self.open.set(self.open.get() - usize::from(!told));
             let waiters = [slot.close_waiter.take(), slot.receive.waker.take(), slot.send.drainer.take()];
             let origin = slot.origin;
-            let unused = if slot.reader || slot.writer {
-                None
-            } else {
-                let generation = slot.generation.wrapping_add(1);
-                let free = Place::Free { next: self.free.replace(index), generation };
-                Some(std::mem::replace(&mut places[index as usize], free))
-            };
+            let unused = (!slot.reader && !slot.writer).then(|| {
+                let place = Slot::free(index, slot.generation.wrapping_add(1), free);
+                std::mem::replace(slot, place)
+            });
+            if unused.is_some() {
+                inner.free = index;
+            }
+            inner.open -= usize::from(!told);
             (told, waiters, origin, unused)
         };
         let (told, waiters, origin, unused) = ended;
@@ -306,27 +309,25 @@ impl Streams {
         }
     }
 
-    fn each_of(&self, listener: ListenerKey, mut f: impl FnMut(&Streams, &mut Slot)) {
-        for place in self.places.borrow_mut().iter_mut() {
-            if let Place::Taken(slot) = place
-                && slot.origin == Origin::Accepted(listener)
-                && !slot.gone
-            {
-                f(self, slot);
+    fn each_of(&self, listener: ListenerKey, mut f: impl FnMut(&mut Common, &mut Slot)) {
+        let Inner { slots, common, .. } = &mut *self.0.borrow_mut();
+        for slot in slots {
+            if slot.home.is_some() && slot.origin == Origin::Accepted(listener) && !slot.gone {
+                f(common, slot);
             }
         }
     }
 
     /// Closes the connections of a listener.
     pub(crate) fn close_clients(&self, listener: ListenerKey) {
-        self.each_of(listener, |streams, slot| slot.close(streams));
+        self.each_of(listener, |common, slot| slot.close(common));
     }
 
     /// Resets the connections of a listener, and counts them.
     pub(crate) fn abort_clients(&self, listener: ListenerKey) -> usize {
         let mut aborted = Vec::new();
-        self.each_of(listener, |streams, slot| {
-            slot.abort(streams);
+        self.each_of(listener, |common, slot| {
+            slot.abort(common);
             aborted.push(slot.index);
         });
         aborted.iter().for_each(|index| self.retire(*index));
@@ -341,15 +342,15 @@ impl Slot {
     }
 
     /// `close`: everything written goes out first.
-    pub(super) fn close(&mut self, streams: &Streams) {
+    pub(super) fn close(&mut self, common: &mut Common) {
         if self.send.phase < Phase::Closing {
             self.send.phase = Phase::Closing;
-            self.mark_dirty(streams);
+            self.mark_dirty(common);
         }
     }
 
     /// `abort`: nothing more goes out, and the peer sees a reset.
-    pub(super) fn abort(&mut self, streams: &Streams) {
+    pub(super) fn abort(&mut self, common: &mut Common) {
         if let Some(fd) = &self.fd {
             let _ = fd.reset_on_close();
             self.receive.cancel();
@@ -359,64 +360,83 @@ impl Slot {
         }
         self.send.phase = Phase::Closed;
         self.send.cut |= self.send.queued > 0;
-        self.send.drop_unsent(streams);
+        self.send.drop_unsent(common);
         self.fd = None;
     }
 }
 
 impl Streams {
-    /// Sends what was written in this turn.
+    /// Sends what was written in this turn, and what foreign code writes meanwhile: the loop may sleep next.
     #[inline(always)]
     fn flush(&self, end: TurnEnd<'_>) {
-        // What foreign code writes meanwhile leaves as well: the loop may sleep next.
-        for next in 0.. {
-            let Some(index) = self.dirty.borrow().get(next).copied() else { break };
-            let closed = self.with_slot(index, |slot| {
-                slot.flush(self, Some(end));
-                slot.fd.is_none()
-            });
-            if closed == Some(true) {
-                self.retire(index);
+        let mut flushed = 0;
+        while let Some(closed) = self.flush_until_closed(&mut flushed, end) {
+            self.retire(closed);
+        }
+    }
+
+    /// From the `flushed`th stream on to the first that closes.
+    #[inline(always)]
+    fn flush_until_closed(&self, flushed: &mut usize, end: TurnEnd<'_>) -> Option<u32> {
+        let Inner { slots, common, .. } = &mut *self.0.borrow_mut();
+        while let Some(&index) = common.dirty.get(*flushed) {
+            *flushed += 1;
+            let Some(slot) = slots.get_mut(index as usize).filter(|slot| slot.home.is_some()) else {
+                continue;
+            };
+            slot.flush(common, Some(end));
+            if slot.fd.is_none() {
+                return Some(index);
             }
         }
-        self.dirty.borrow_mut().clear();
+        common.dirty.clear();
+        None
     }
 
     /// Arms the receives that waited for the sends of the turn to be queued.
-    #[inline(never)]
     fn arm_due(&self) {
-        for next in 0.. {
-            let Some(index) = self.due.borrow().get(next).copied() else { break };
-            self.with_slot(index, |slot| slot.arm_due(self));
+        let Inner { slots, common, .. } = &mut *self.0.borrow_mut();
+        if !common.due.is_empty() {
+            arm_each(slots, common);
         }
-        self.due.borrow_mut().clear();
     }
 
     fn wants_turn(&self) -> bool {
-        !self.dirty.borrow().is_empty() || !self.due.borrow().is_empty()
+        self.with_common(|common| !common.dirty.is_empty() || !common.due.is_empty())
     }
 
     fn busy(&self) -> bool {
-        let busy =
-            |place: &Place| matches!(place, Place::Taken(slot) if slot.fd.is_some() && slot.send.busy());
-        self.places.borrow().iter().any(busy)
+        self.0.borrow().slots.iter().any(|slot| slot.fd.is_some() && slot.send.busy())
     }
 
     fn clear(&self) {
-        self.open.set(0);
-        let places = std::mem::take(&mut *self.places.borrow_mut());
-        self.free.set(NONE);
-        drop(places);
-        self.dirty.borrow_mut().clear();
-        self.due.borrow_mut().clear();
-        self.batches.borrow_mut().clear();
+        let slots = {
+            let inner = &mut *self.0.borrow_mut();
+            (inner.open, inner.free) = (0, NONE);
+            inner.common.dirty.clear();
+            inner.common.due.clear();
+            inner.common.batches.clear();
+            std::mem::take(&mut inner.slots)
+        };
+        drop(slots);
     }
+}
+
+#[inline(never)]
+fn arm_each(slots: &mut [Slot], common: &mut Common) {
+    for next in 0..common.due.len() {
+        let index = common.due[next] as usize;
+        if let Some(slot) = slots.get_mut(index).filter(|slot| slot.home.is_some()) {
+            slot.arm_due(common);
+        }
+    }
+    common.due.clear();
 }
 
 impl Share {
     fn new() -> Share {
         let streams = Streams::new();
-        streams.home.set(Some(handle()));
+        streams.0.borrow_mut().home = Some(handle());
         Share(streams, KeepBlocks::new())
     }
 }
@@ -424,28 +444,23 @@ impl Share {
 /// All but `entered`, `left` and `wants_turn` are called while the loop is the running one.
 impl Service for Share {
     fn entered(&self) {
-        RUNNING.with(|running| running.swap(&self.0));
+        RUNNING.with(|running| running.0.swap(&self.0.0));
     }
 
     fn left(&self) {
-        RUNNING.with(|running| running.swap(&self.0));
+        RUNNING.with(|running| running.0.swap(&self.0.0));
     }
 
     fn before_submit(&self, end: TurnEnd<'_>) {
         RUNNING.with(|streams| {
             streams.flush(end);
-            if !streams.due.borrow().is_empty() {
-                streams.arm_due();
-            }
+            streams.arm_due();
         });
     }
 
     fn wants_turn(&self) -> bool {
         // Only one of the two is this loop's.
-        match self.0.home.get() {
-            Some(_) => self.0.wants_turn(),
-            None => RUNNING.with(|streams| streams.wants_turn()),
-        }
+        if self.0.exist() { self.0.wants_turn() } else { RUNNING.with(|streams| streams.wants_turn()) }
     }
 
     fn busy(&self) -> bool {
@@ -453,7 +468,7 @@ impl Service for Share {
     }
 
     fn connections(&self) -> usize {
-        RUNNING.with(|streams| streams.open.get())
+        RUNNING.with(|streams| streams.0.borrow().open)
     }
 
     fn close(&self) {
@@ -467,12 +482,15 @@ impl StreamKey {
     /// # Errors
     /// On another loop: "attached to a different loop". After the loop's end: not connected.
     #[inline(always)]
-    pub(super) fn with<R>(self, f: impl FnOnce(&Streams, &mut Slot) -> R) -> io::Result<R> {
-        let found = RUNNING.with(|streams| match streams.places.borrow_mut().get_mut(self.slot as usize) {
-            Some(Place::Taken(slot)) if slot.generation == self.generation && streams.are_of(self.home) => {
-                Some(f(streams, slot))
+    pub(super) fn with<R>(self, f: impl FnOnce(&mut Common, &mut Slot) -> R) -> io::Result<R> {
+        let found = RUNNING.with(|streams| {
+            let Inner { slots, common, .. } = &mut *streams.0.borrow_mut();
+            match slots.get_mut(self.slot as usize) {
+                Some(slot) if slot.generation == self.generation && slot.is_of(self.home) => {
+                    Some(f(common, slot))
+                }
+                _ => None,
             }
-            _ => None,
         });
         found.ok_or_else(|| self.absent())
     }
@@ -488,7 +506,7 @@ impl StreamKey {
 
     /// Runs `f` on the stream's own loop, with its slot looked after, and drops the waker that it returns once
     /// nothing is borrowed.
-    fn at_home(self, f: impl FnOnce(&Streams, &mut Slot) -> Option<Waker> + std::marker::Send + 'static) {
+    fn at_home(self, f: impl FnOnce(&mut Common, &mut Slot) -> Option<Waker> + std::marker::Send + 'static) {
         self.home.run_at_home(move || {
             if let Ok(unused) = self.with(f) {
                 drop(unused);
@@ -503,10 +521,10 @@ impl StreamKey {
 
     /// The reader was dropped: nothing more is received, the writer goes on if there is one.
     pub(super) fn drop_reader(self) {
-        self.at_home(|streams, slot| {
+        self.at_home(|common, slot| {
             slot.reader = false;
             if !slot.writer {
-                slot.close(streams);
+                slot.close(common);
             }
             slot.receive.discarded = true;
             slot.receive.buf = Default::default();
@@ -517,18 +535,18 @@ impl StreamKey {
 
     /// The writer was dropped: as `close`.
     pub(super) fn drop_writer(self) {
-        self.at_home(|streams, slot| {
+        self.at_home(|common, slot| {
             slot.writer = false;
-            slot.close(streams);
+            slot.close(common);
             slot.send.drainer.take()
         });
     }
 
     /// From now on the multishot receive is armed ahead of the reader.
     pub(crate) fn read_ahead(self) {
-        let _ = self.with(|streams, slot| {
+        let _ = self.with(|common, slot| {
             slot.ahead = true;
-            slot.arm_receive(streams);
+            slot.arm_receive(common);
         });
     }
 }

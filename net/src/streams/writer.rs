@@ -122,15 +122,15 @@ impl StreamWriter {
     /// After `write_eof`, `close` or `abort`, and once a send has failed: nothing is queued then.
     pub fn write<'a>(&mut self, data: impl Into<WriteBuf<'a>>) -> io::Result<()> {
         match data.into() {
-            WriteBuf::Borrowed(data) => self.key.with(|streams, slot| {
+            WriteBuf::Borrowed(data) => self.key.with(|common, slot| {
                 slot.writable()?;
-                slot.write_copy(streams, data);
+                slot.write_copy(common, data);
                 Ok(())
             })?,
             WriteBuf::Vec(data) => self.write_owned(data, Segment::Vec),
-            WriteBuf::Chunk(data) => self.key.with(|streams, slot| {
+            WriteBuf::Chunk(data) => self.key.with(|common, slot| {
                 slot.writable()?;
-                slot.write_chunk(streams, data);
+                slot.write_chunk(common, data);
                 Ok(())
             })?,
             WriteBuf::Bytes(data) => self.write_owned(data, Segment::Bytes),
@@ -139,9 +139,9 @@ impl StreamWriter {
 
     fn write_owned<D: AsRef<[u8]>>(&mut self, data: D, segment: impl FnOnce(D) -> Segment) -> io::Result<()> {
         let mut data = Some(data);
-        let queued = self.key.with(|streams, slot| {
+        let queued = self.key.with(|common, slot| {
             slot.writable()?;
-            slot.write_owned(streams, &mut data, segment);
+            slot.write_owned(common, &mut data, segment);
             Ok(())
         });
         // What is not queued is dropped out here: its destructor is foreign code.
@@ -228,13 +228,13 @@ impl StreamWriter {
     /// # Errors
     /// As [`write`](StreamWriter::write)'s. A second call changes nothing.
     pub fn write_eof(&mut self) -> io::Result<()> {
-        self.key.with(|streams, slot| {
+        self.key.with(|common, slot| {
             if slot.send.phase == Phase::Eof {
                 return Ok(());
             }
             slot.writable()?;
             slot.send.phase = Phase::Eof;
-            slot.mark_dirty(streams);
+            slot.mark_dirty(common);
             Ok(())
         })?
     }
@@ -247,7 +247,7 @@ impl StreamWriter {
     /// Closes the connection once everything written is sent (asyncio `close`). The peer sees the end of the
     /// stream within a turn; the reader gives what has arrived, then the end. A second call changes nothing.
     pub fn close(&mut self) {
-        let _ = self.key.with(|streams, slot| slot.close(streams));
+        let _ = self.key.with(|common, slot| slot.close(common));
     }
 
     /// Whether the connection is closed or closing.
@@ -279,7 +279,7 @@ impl StreamWriter {
     /// Closes at once: what was not sent is dropped, and the peer sees a reset (asyncio
     /// `transport.abort`).
     pub fn abort(&mut self) {
-        let _ = self.key.with(|streams, slot| slot.abort(streams));
+        let _ = self.key.with(|common, slot| slot.abort(common));
         self.key.retire();
     }
 

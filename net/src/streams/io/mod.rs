@@ -65,7 +65,7 @@ impl StreamWriter {
     /// Waits until less than the high-water mark is queued, then copies what there is room for.
     fn poll_put(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let mut replaced = None;
-        let polled = self.key.with(|streams, slot| {
+        let polled = self.key.with(|common, slot| {
             if let Err(e) = slot.writable() {
                 return Poll::Ready(Err(e));
             }
@@ -76,7 +76,7 @@ impl StreamWriter {
             let mut left = room;
             for piece in pieces {
                 let fits = &piece[..piece.len().min(left)];
-                slot.write_copy(streams, fits);
+                slot.write_copy(common, fits);
                 left -= fits.len();
             }
             Poll::Ready(Ok(room - left))
@@ -87,12 +87,12 @@ impl StreamWriter {
 
     /// Ends this direction, and waits until everything written is with the kernel.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ended = self.key.with(|streams, slot| {
+        let ended = self.key.with(|common, slot| {
             // Of a writer that is closed already there is only to wait for what it wrote.
             if slot.send.phase == Phase::Open {
                 slot.writable()?;
                 slot.send.phase = Phase::Eof;
-                slot.mark_dirty(streams);
+                slot.mark_dirty(common);
             }
             Ok(())
         });
