@@ -285,7 +285,7 @@ impl StreamKey {
     /// after the poll, or is good for one receive.
     #[inline(always)]
     fn poll_ready<T: Default>(
-        self,
+        &self,
         cx: &mut Context<'_>,
         wanted: usize,
         stays: bool,

@@ -95,8 +95,8 @@ pub(crate) enum Origin {
 /// One stream, or a free place for one.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// The loop; `None` in a free place.
-    home: Option<Handle>,
+    /// The number of its loop; 0 in a free place.
+    home: u64,
     pub(super) index: u32,
     generation: u32,
     next_free: u32,
@@ -121,7 +121,7 @@ pub(crate) struct Slot {
 impl Slot {
     fn free(index: u32, generation: u32, next_free: u32) -> Slot {
         Slot {
-            home: None,
+            home: 0,
             index,
             generation,
             next_free,
@@ -139,10 +139,8 @@ impl Slot {
         }
     }
 
-    /// One comparison, where those of `Option<Handle>` would be two.
-    #[inline(always)]
-    fn is_of(&self, home: Handle) -> bool {
-        self.home.map(|home| home.number()) == Some(home.number())
+    fn is_free(&self) -> bool {
+        self.home == 0
     }
 }
 
@@ -178,7 +176,7 @@ pub(super) struct Common {
 impl Inner {
     #[inline(always)]
     fn slot(&mut self, index: u32) -> Option<&mut Slot> {
-        self.slots.get_mut(index as usize).filter(|slot| slot.home.is_some())
+        self.slots.get_mut(index as usize).filter(|slot| !slot.is_free())
     }
 }
 
@@ -242,7 +240,7 @@ impl Streams {
         }
         let slot = &mut slots[*free as usize];
         *free = slot.next_free;
-        slot.home = Some(home);
+        slot.home = home.number().get();
         (slot.fd, slot.receive.limit) = (Some(fd), limit);
         (slot.reader, slot.writer) = (true, true);
         set_up(common, slot);
@@ -254,7 +252,7 @@ impl Streams {
     #[inline(always)]
     pub(super) fn with_slot<R>(&self, index: u32, f: impl FnOnce(&mut Common, &mut Slot) -> R) -> Option<R> {
         let Inner { slots, common, .. } = &mut *self.0.borrow_mut();
-        let slot = slots.get_mut(index as usize).filter(|slot| slot.home.is_some())?;
+        let slot = slots.get_mut(index as usize).filter(|slot| !slot.is_free())?;
         Some(f(common, slot))
     }
 
@@ -312,7 +310,7 @@ impl Streams {
     fn each_of(&self, listener: ListenerKey, mut f: impl FnMut(&mut Common, &mut Slot)) {
         let Inner { slots, common, .. } = &mut *self.0.borrow_mut();
         for slot in slots {
-            if slot.home.is_some() && slot.origin == Origin::Accepted(listener) && !slot.gone {
+            if !slot.is_free() && slot.origin == Origin::Accepted(listener) && !slot.gone {
                 f(common, slot);
             }
         }
@@ -381,7 +379,7 @@ impl Streams {
         let Inner { slots, common, .. } = &mut *self.0.borrow_mut();
         while let Some(&index) = common.dirty.get(*flushed) {
             *flushed += 1;
-            let Some(slot) = slots.get_mut(index as usize).filter(|slot| slot.home.is_some()) else {
+            let Some(slot) = slots.get_mut(index as usize).filter(|slot| !slot.is_free()) else {
                 continue;
             };
             slot.flush(common, Some(end));
@@ -426,7 +424,7 @@ impl Streams {
 fn arm_each(slots: &mut [Slot], common: &mut Common) {
     for next in 0..common.due.len() {
         let index = common.due[next] as usize;
-        if let Some(slot) = slots.get_mut(index).filter(|slot| slot.home.is_some()) {
+        if let Some(slot) = slots.get_mut(index).filter(|slot| !slot.is_free()) {
             slot.arm_due(common);
         }
     }
@@ -482,11 +480,11 @@ impl StreamKey {
     /// # Errors
     /// On another loop: "attached to a different loop". After the loop's end: not connected.
     #[inline(always)]
-    pub(super) fn with<R>(self, f: impl FnOnce(&mut Common, &mut Slot) -> R) -> io::Result<R> {
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut Common, &mut Slot) -> R) -> io::Result<R> {
         let found = RUNNING.with(|streams| {
             let Inner { slots, common, .. } = &mut *streams.0.borrow_mut();
             match slots.get_mut(self.slot as usize) {
-                Some(slot) if slot.generation == self.generation && slot.is_of(self.home) => {
+                Some(slot) if slot.generation == self.generation && slot.home == self.home.number().get() => {
                     Some(f(common, slot))
                 }
                 _ => None,
