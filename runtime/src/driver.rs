@@ -15,7 +15,8 @@ use crate::{
     fd::Fd,
     op::{
         Multishot, Operation, Payload, Receiver, Sqe,
-        inflight::{Delivery, Ended, InFlight, Key, Sending, Table},
+        inflight::{Delivery, Ended, InFlight, Key, Table},
+        silent::Sending,
     },
     ring::{Abilities, Encoded, Next, Outgoing, Ring, RingCounters, Wait},
 };
@@ -43,13 +44,22 @@ impl Driver {
         }
     }
 
-    /// A send of a handle, `silent` only if nobody can begin to wait for it before the next `enter`.
+    /// A send of a handle.
+    pub(crate) fn send<P: Payload>(&self, fd: &Fd, payload: Box<P>, token: u32) -> Key {
+        let encoded = Encoded::new(Sqe::send(fd, payload.bytes()), self.abilities);
+        self.submit(InFlight::Send { payload, fd: fd.clone(), token }, encoded)
+    }
+
+    /// The same, silent if it can be. Nobody may begin to wait for it before the next `enter`.
     #[inline(always)]
-    pub(crate) fn send<P: Payload>(&self, fd: &Fd, payload: Box<P>, token: u32, silent: bool) -> Key {
-        let outgoing = Outgoing::new(fd, payload.bytes(), silent && self.abilities.silent_sends);
+    pub(crate) fn send_silently<P: Payload>(&self, fd: &Fd, payload: Box<P>, token: u32) -> Key {
+        if !self.abilities.silent_sends {
+            return self.send(fd, payload, token);
+        }
+        let outgoing = Outgoing::new(fd, payload.bytes());
         self.submitted.set(true);
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
-        ring.send(table, || InFlight::Send { payload, fd: fd.clone(), token }, outgoing)
+        ring.send_silently(table, payload, fd, token, outgoing)
     }
 
     /// A multishot receive of a handle.
@@ -158,7 +168,7 @@ impl Driver {
         {
             let Inner { table, ring } = &mut *self.inner.borrow_mut();
             ring.enter(table, wait)?;
-            ring.arrived();
+            ring.arrived(table);
         }
         // An operation is library code, but a panic of one must not cost the others their completions, nor the
         // kernel the operation. The panic hook has told of it.
@@ -226,8 +236,7 @@ impl Driver {
 
     #[inline(always)]
     fn next_silent(&self) -> Option<(Sending, i32)> {
-        let Inner { table, ring } = &mut *self.inner.borrow_mut();
-        ring.next_silent(table)
+        self.inner.borrow_mut().table.silent.next_over()
     }
 
     /// The kernel does not give everything back: what it may still write to is never freed.
@@ -236,7 +245,8 @@ impl Driver {
     }
 
     pub(crate) fn counters(&self) -> RingCounters {
-        *self.inner.borrow_mut().ring.counters()
+        let Inner { table, ring } = &mut *self.inner.borrow_mut();
+        RingCounters { silent: table.silent.succeeded, ..*ring.counters() }
     }
 
     pub(crate) fn buffers_available(&self) -> usize {

@@ -1,14 +1,17 @@
 //! The in-flight table: the kernel's share of every operation.
 //!
-//! An entry is taken by `insert` and freed only by `deliver`, on the operation's final CQE, by `take_silent`, for a
-//! send whose CQE the kernel left out, or by `take_back`, if the kernel has seen none. Between the two nobody gets at
-//! the operation but the simulator, and `item`, which shares a multishot for its item. The boxes may move, what is
+//! An entry is taken by `insert` and freed only by `deliver`, on the operation's final CQE, or by `take_back`, if the
+//! kernel has seen none. Between the two nobody gets at the operation but the simulator, and `item`, which shares a
+//! multishot for its item. The boxes may move, what is
 //! in them does not. A table that is dropped with operations in flight forgets their memory. Keys carry a generation,
 //! so a late CQE or cancel of an earlier operation in the same slot finds nothing.
 
 use std::{any::Any, mem, rc::Rc, task::Waker};
 
-use super::{Done, Multishot, Operation, Payload, Receiver, Sqe};
+use super::{
+    Done, Multishot, Operation, Payload, Receiver, Sqe,
+    silent::{Sending, SilentSends},
+};
 use crate::{fd::Fd, ring::Scratch};
 
 /// Names one operation in flight: a slot of its loop's table and the slot's generation.
@@ -20,6 +23,15 @@ pub(crate) struct Key(u64);
 impl Key {
     fn new(slot: u32, generation: u32) -> Key {
         Key(u64::from(generation) << 32 | u64::from(slot))
+    }
+
+    pub(super) fn of_silent(number: u32) -> Key {
+        Key::new(SILENT, number)
+    }
+
+    /// The number of a silent send.
+    pub(crate) fn silent(self) -> Option<u32> {
+        (self.slot() == SILENT as usize).then(|| self.generation())
     }
 
     fn slot(self) -> usize {
@@ -66,23 +78,6 @@ impl InFlight {
             InFlight::Shots(op) => op.describe(),
             InFlight::Claimed(op) | InFlight::Abandoned(op) => op.describe(),
         }
-    }
-}
-
-/// A send that has ended, and whom it tells.
-pub(crate) struct Sending {
-    pub(crate) payload: Box<dyn Payload>,
-    pub(crate) fd: Fd,
-    pub(crate) token: u32,
-}
-
-impl Sending {
-    /// The kernel is finished with it.
-    #[inline(always)]
-    pub(crate) fn finish(self, result: i32) {
-        let Sending { payload, fd, token } = self;
-        drop(fd);
-        payload.sent(token, result);
     }
 }
 
@@ -189,53 +184,44 @@ struct Entry {
 
 const _: () = assert!(size_of::<Entry>() <= 64);
 const NONE: u32 = u32::MAX;
+/// In place of a slot, in the keys of silent sends.
+const SILENT: u32 = u32::MAX - 1;
 
 /// See the head of the file.
 pub(crate) struct Table {
     entries: Vec<Entry>,
     free: u32,
     in_flight: usize,
+    pub(crate) silent: SilentSends,
 }
 
 impl Table {
     pub(crate) fn new() -> Table {
-        Table { entries: Vec::new(), free: NONE, in_flight: 0 }
+        Table { entries: Vec::new(), free: NONE, in_flight: 0, silent: SilentSends::default() }
     }
 
     /// How many operations the kernel owns.
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight
+        self.in_flight + self.silent.len()
     }
 
-    /// `op` makes the operation in its place.
-    #[inline(always)]
-    pub(crate) fn insert(
-        &mut self,
-        op: impl FnOnce() -> InFlight,
-        scratch: Option<Box<Scratch>>,
-        makes_fd: bool,
-    ) -> Key {
+    pub(crate) fn insert(&mut self, op: InFlight, scratch: Option<Box<Scratch>>, makes_fd: bool) -> Key {
         self.in_flight += 1;
         let slot = self.free;
         let Some(entry) = self.entries.get_mut(slot as usize) else {
-            return self.insert_new(op(), scratch, makes_fd);
+            return self.insert_new(op, scratch, makes_fd);
         };
-        if let State::Free { next } = entry.state {
+        if let State::Free { next } = mem::replace(&mut entry.state, State::InFlight(op)) {
             self.free = next;
         }
-        // There is nothing to drop in it, which the compiler cannot know.
-        mem::forget(mem::replace(&mut entry.state, State::InFlight(op())));
-        if scratch.is_some() {
-            entry.scratch = scratch;
-        }
-        entry.makes_fd = makes_fd;
+        (entry.scratch, entry.makes_fd) = (scratch, makes_fd);
         Key::new(slot, entry.generation)
     }
 
     #[cold]
     fn insert_new(&mut self, op: InFlight, scratch: Option<Box<Scratch>>, makes_fd: bool) -> Key {
         let slot = self.entries.len() as u32;
-        assert!(slot < NONE, "2^32 operations in flight");
+        assert!(slot < SILENT, "2^32 operations in flight");
         let state = State::InFlight(op);
         self.entries.push(Entry { state, waker: None, scratch, generation: 0, makes_fd });
         Key::new(slot, 0)
@@ -246,19 +232,20 @@ impl Table {
         self.entries.get_mut(key.slot()).filter(|e| e.generation == key.generation())
     }
 
-    pub(crate) fn is_in_flight(&self, key: Key) -> bool {
-        self.entries
-            .get(key.slot())
-            .is_some_and(|e| e.generation == key.generation() && matches!(e.state, State::InFlight(_)))
+    pub(crate) fn is_in_flight(&mut self, key: Key) -> bool {
+        self.entry(key).is_some_and(|e| matches!(e.state, State::InFlight(_))) || self.silent.contains(key)
     }
 
     /// Whether a success of this operation carries a new descriptor.
     pub(crate) fn makes_fd(&self, key: Key) -> bool {
-        self.is_in_flight(key) && self.entries[key.slot()].makes_fd
+        self.entries.get(key.slot()).is_some_and(|e| e.generation == key.generation() && e.makes_fd)
     }
 
     /// The simulator's look at the SQE of an operation that it owns.
     pub(crate) fn sqe(&mut self, key: Key) -> Option<Sqe<'_>> {
+        if key.silent().is_some() {
+            return self.silent.sqe(key);
+        }
         match &mut self.entry(key)?.state {
             State::InFlight(op) => Some(op.describe()),
             _ => None,
@@ -288,6 +275,9 @@ impl Table {
 
     /// An operation's last completion arrived. It leaves the table, or its result stays for the future that claims it.
     pub(crate) fn deliver(&mut self, key: Key) -> Delivery {
+        if key.silent().is_some() {
+            return self.silent.report(key).map_or(Delivery::Stray, Delivery::Sent);
+        }
         let Some(entry) = self.entry(key) else { return Delivery::Stray };
         let State::InFlight(op) = &entry.state else { return Delivery::Stray };
         let claimed = matches!(op, InFlight::Claimed(_));
@@ -318,25 +308,6 @@ impl Table {
         let entry = self.entry(key)?;
         entry.state = State::Ended(ended);
         entry.waker.take()
-    }
-
-    /// A silent send has succeeded: takes it, if it is still in flight.
-    #[inline(always)]
-    pub(crate) fn take_silent(&mut self, key: Key) -> Option<Sending> {
-        let next = self.free;
-        let entry = self.entry(key)?;
-        match mem::replace(&mut entry.state, State::Free { next }) {
-            State::InFlight(InFlight::Send { payload, fd, token }) => {
-                entry.generation = entry.generation.wrapping_add(1);
-                self.free = key.slot() as u32;
-                self.in_flight -= 1;
-                Some(Sending { payload, fd, token })
-            }
-            other => {
-                entry.state = other;
-                None
-            }
-        }
     }
 
     /// The future's look: the result if there is one, else `waker` is kept. Gives back the waker that it
@@ -384,6 +355,7 @@ impl Table {
     pub(crate) fn take_back(&mut self) {
         self.in_flight = 0;
         self.entries.clear();
+        self.silent = SilentSends::default();
     }
 
     /// The keys of everything in flight.
@@ -391,14 +363,15 @@ impl Table {
         let live = |(slot, e): (usize, &Entry)| {
             matches!(e.state, State::InFlight(_)).then_some(Key::new(slot as u32, e.generation))
         };
-        self.entries.iter().enumerate().filter_map(live).collect()
+        self.entries.iter().enumerate().filter_map(live).chain(self.silent.keys()).collect()
     }
 }
 
 impl Drop for Table {
     fn drop(&mut self) {
-        if self.in_flight > 0 {
+        if self.in_flight() > 0 {
             mem::forget(mem::take(&mut self.entries));
+            mem::forget(mem::take(&mut self.silent));
         }
     }
 }

@@ -30,6 +30,7 @@ mod future;
 pub(crate) mod inflight;
 mod receive;
 mod send;
+pub(crate) mod silent;
 mod sqe;
 
 use std::io;

@@ -43,7 +43,7 @@ pub trait Payload: 'static {
 /// # Panics
 /// Outside a running loop.
 pub fn send<P: Payload>(fd: &Fd, payload: Box<P>, token: u32) -> OpKey {
-    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.send(fd, payload, token, false) })
+    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.send(fd, payload, token) })
 }
 
 /// The end of a turn, as a service sees it: the next thing that happens is the `enter`.
@@ -61,7 +61,7 @@ impl<'a> TurnEnd<'a> {
     /// wait for it.
     #[inline(always)]
     pub fn send<P: Payload>(self, fd: &Fd, payload: Box<P>, token: u32) -> OpKey {
-        OpKey { loop_id: self.0.id(), key: self.0.driver.send(fd, payload, token, true) }
+        OpKey { loop_id: self.0.id(), key: self.0.driver.send_silently(fd, payload, token) }
     }
 }
 

@@ -12,10 +12,11 @@ use std::{io, os::fd::BorrowedFd};
 pub(crate) use uring::{Encoded, Outgoing, Scratch, Sizes, Uring};
 
 use crate::{
+    fd::Fd,
     handle::Unpark,
     op::{
-        Done, Receiver,
-        inflight::{InFlight, Key, Sending, Table},
+        Done, Payload, Receiver,
+        inflight::{InFlight, Key, Table},
     },
     pool::PoolBuf,
 };
@@ -81,21 +82,23 @@ impl Ring {
     pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, encoded: Encoded) -> Key {
         match self {
             Ring::Uring(ring) => ring.submit(table, op, encoded),
-            Ring::Sim(sim) => sim.submit(table, op, false),
+            Ring::Sim(sim) => sim.submit(table, op),
         }
     }
 
-    /// As `submit`, for a send that is described by `outgoing`; `op` makes it in its place.
+    /// A send of `payload` that reports nothing if it sends everything; `outgoing` was made from it and `fd`.
     #[inline(always)]
-    pub(crate) fn send(
+    pub(crate) fn send_silently(
         &mut self,
         table: &mut Table,
-        op: impl FnOnce() -> InFlight,
+        payload: Box<dyn Payload>,
+        fd: &Fd,
+        token: u32,
         outgoing: Outgoing,
     ) -> Key {
         match self {
-            Ring::Uring(ring) => ring.send(table, op, outgoing),
-            Ring::Sim(sim) => sim.submit(table, op(), outgoing.silent),
+            Ring::Uring(ring) => ring.send_silently(table, payload, fd, token, outgoing),
+            Ring::Sim(sim) => sim.send_silently(table, payload, fd, token),
         }
     }
 
@@ -117,7 +120,7 @@ impl Ring {
     /// Submits everything queued, and sleeps as `wait` says unless completions are there.
     pub(crate) fn enter(&mut self, table: &mut Table, wait: Wait) -> io::Result<()> {
         match self {
-            Ring::Uring(ring) => ring.enter(wait),
+            Ring::Uring(ring) => ring.enter(table, wait),
             Ring::Sim(sim) => sim.enter(table, wait),
         }
     }
@@ -131,10 +134,10 @@ impl Ring {
     }
 
     /// To be called after an `enter`, before the completions are taken.
-    pub(crate) fn arrived(&mut self) {
+    pub(crate) fn arrived(&mut self, table: &mut Table) {
         match self {
-            Ring::Uring(ring) => ring.arrived(),
-            Ring::Sim(sim) => sim.arrived(),
+            Ring::Uring(ring) => ring.arrived(table),
+            Ring::Sim(sim) => sim.arrived(table),
         }
     }
 
@@ -152,16 +155,6 @@ impl Ring {
         match self {
             Ring::Uring(ring) => ring.done(table),
             Ring::Sim(sim) => sim.done(),
-        }
-    }
-
-    /// The next silent send that has succeeded without a completion, and its length; to be called once every
-    /// completion was delivered.
-    #[inline(always)]
-    pub(crate) fn next_silent(&mut self, table: &mut Table) -> Option<(Sending, i32)> {
-        match self {
-            Ring::Uring(ring) => ring.next_silent(table),
-            Ring::Sim(sim) => sim.next_silent(table),
         }
     }
 

@@ -23,9 +23,8 @@ pub(super) fn silent_send(ring: &mut Uring) -> io::Result<bool> {
     let (mut sent, mut full) = (0, false);
     for _ in 0..256 {
         let payload = Box::new(Zeroes);
-        let outgoing = Outgoing::new(&fd, payload.bytes(), true);
-        let send = || InFlight::Send { payload, fd: fd.clone(), token: 0 };
-        let key = ring.send(&mut table, send, outgoing);
+        let outgoing = Outgoing::new(&fd, payload.bytes());
+        let key = ring.send_silently(&mut table, payload, &fd, 0, outgoing);
         let completions = run(ring, &mut table, key)?;
         let [(_, res)] = completions[..] else { return finish(ring, &mut table, false) };
         match res {
@@ -41,7 +40,8 @@ pub(super) fn silent_send(ring: &mut Uring) -> io::Result<bool> {
     while let Ok(n @ 1..) = theirs.read(&mut buf) {
         arrived += n;
     }
-    finish(ring, &mut table, full && sent == arrived && ring.counters.silent > 0)
+    let honoured = full && sent == arrived && table.silent.succeeded > 0;
+    finish(ring, &mut table, honoured)
 }
 
 /// A multishot receive with a cap of 16 bytes must end by itself once 16 have come.
@@ -71,14 +71,14 @@ pub(super) fn quiet_write(ring: &mut Uring) -> io::Result<bool> {
 
 /// Collects what an operation reports at once: (more to come, result).
 fn run(ring: &mut Uring, table: &mut Table, key: Key) -> io::Result<Vec<(bool, i32)>> {
-    if let Err(e) = ring.enter(Wait::No) {
+    if let Err(e) = ring.enter(table, Wait::No) {
         // A kernel that refuses to be entered has no share in the operation; the ring is dropped next.
         if ring.consumed() == 0 {
             table.take_back();
         }
         return Err(e);
     }
-    ring.arrived();
+    ring.arrived(table);
     let mut reports = Vec::new();
     while let Some((whose, done)) = next(ring, table) {
         if whose == key {
@@ -86,7 +86,7 @@ fn run(ring: &mut Uring, table: &mut Table, key: Key) -> io::Result<Vec<(bool, i
         }
         take(table, whose, done.more);
     }
-    while let Some((_, len)) = ring.next_silent(table) {
+    while let Some((_, len)) = table.silent.next_over() {
         reports.push((false, len));
     }
     Ok(reports)
@@ -98,12 +98,12 @@ fn finish(ring: &mut Uring, table: &mut Table, passed: bool) -> io::Result<bool>
         ring.cancel(key);
     }
     while table.in_flight() > 0 {
-        ring.enter(Wait::Forever)?;
-        ring.arrived();
+        ring.enter(table, Wait::Forever)?;
+        ring.arrived(table);
         while let Some((key, done)) = next(ring, table) {
             take(table, key, done.more);
         }
-        while ring.next_silent(table).is_some() {}
+        while table.silent.next_over().is_some() {}
     }
     Ok(passed)
 }

@@ -3,8 +3,8 @@
 //! # What this file owns
 //! The io_uring instance, the SQEs that found no room in its queue (`backlog`), and the registered buffer
 //! pool. The operations themselves belong to the in-flight table (`op/inflight.rs`), which is part of the
-//! proof: an entry leaves it only by `deliver`, on a completion without F_MORE, and by `take_silent`, for a completion
-//! that is final by rule 3 (and by `take_back` at start-up, see rule 2).
+//! proof: an operation leaves it only by `deliver`, on a completion without F_MORE, and by `SilentSends::next_over`,
+//! for a completion that is final by rule 3 (and by `take_back` at start-up, see rule 2).
 //!
 //! # States of an operation, as this file sees it
 //! ```text
@@ -47,8 +47,8 @@ use crate::{
     clock::Clock,
     fd::{Fd, Inner},
     op::{
-        Brought, Done, Kind, Sqe,
-        inflight::{InFlight, Key, Sending, Table},
+        Brought, Done, Kind, Payload, Sqe,
+        inflight::{InFlight, Key, Table},
     },
     pool::{self, Pool},
 };
@@ -76,30 +76,16 @@ pub(crate) struct Uring {
     ring: Option<IoUring>,
     pub(crate) pool: Pool,
     backlog: VecDeque<Entry>,
-    /// In submission order.
-    silent: Vec<SilentSend>,
-    /// How many of them are over: 0 but while `next_silent` is asked for them.
-    silent_over: usize,
     /// The completion that was taken last.
     last: Option<cqueue::Entry>,
     pushed: u64,
     /// As much was pushed when the last `enter` was made.
     handed: u64,
-    /// Silent sends up to this number have reported, or never will.
-    settled: u64,
     registered: Option<u32>,
     flags: u32,
     pub(crate) abilities: Abilities,
     clock: Clock,
     pub(crate) counters: RingCounters,
-}
-
-/// A send that reports nothing if it sends all of its `len` bytes.
-struct SilentSend {
-    /// How many SQEs were pushed up to this one.
-    number: u64,
-    key: Key,
-    len: u32,
 }
 
 impl Uring {
@@ -113,12 +99,9 @@ impl Uring {
             ring: Some(ring),
             pool,
             backlog: VecDeque::new(),
-            silent: Vec::new(),
-            silent_over: 0,
             last: None,
             pushed: 0,
             handed: 0,
-            settled: 0,
             flags,
             abilities: Abilities { silent_sends: false, capped_receives: true, quiet_writes: true },
             clock,
@@ -143,39 +126,39 @@ impl Uring {
     /// `encoded` was made from `op`.
     pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, encoded: Encoded) -> Key {
         let Encoded { entry, scratch, makes_fd } = encoded;
-        let key = table.insert(|| op, scratch, makes_fd);
-        self.push(entry.user_data(key.to_user_data()));
+        let key = table.insert(op, scratch, makes_fd);
+        self.push(|| entry.clone().user_data(key.to_user_data()));
         key
     }
 
-    /// `outgoing` describes what `op` makes.
+    /// `outgoing` was made from `fd` and `payload`.
     #[inline(always)]
-    pub(crate) fn send(
+    pub(crate) fn send_silently(
         &mut self,
         table: &mut Table,
-        op: impl FnOnce() -> InFlight,
+        payload: Box<dyn Payload>,
+        fd: &Fd,
+        token: u32,
         outgoing: Outgoing,
     ) -> Key {
-        let key = table.insert(op, None, false);
-        self.push(outgoing.entry().user_data(key.to_user_data()));
-        if outgoing.silent {
-            self.silent.push(SilentSend { number: self.pushed, key, len: outgoing.len });
-        }
+        let key = table.silent.push(payload, fd, token, outgoing.len, self.pushed);
+        self.push(|| outgoing.silent_entry().user_data(key.to_user_data()));
         key
     }
 
     pub(crate) fn cancel(&mut self, key: Key) {
         self.counters.cancels += 1;
         let entry = opcode::AsyncCancel::new(key.to_user_data()).build().flags(Flags::SKIP_SUCCESS);
-        self.push(entry.user_data(IGNORED));
+        self.push(|| entry.clone().user_data(IGNORED));
     }
 
+    /// `entry` makes it where it goes.
     #[inline(always)]
-    fn push(&mut self, entry: Entry) {
+    fn push(&mut self, entry: impl Fn() -> Entry) {
         self.pushed += 1;
         self.counters.sqes += 1;
-        if !self.backlog.is_empty() || !self.push_now(&entry) {
-            self.push_later(entry);
+        if !self.backlog.is_empty() || !self.push_now(&entry()) {
+            self.push_later(entry());
         }
     }
 
@@ -207,9 +190,9 @@ impl Uring {
     }
 
     /// One `io_uring_enter`, or more while the backlog does not fit into the queue.
-    pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+    pub(crate) fn enter(&mut self, table: &Table, wait: Wait) -> io::Result<()> {
         // One that the last `enter` did not get rid of may be waited for by now, and would not end a sleep.
-        let stale = self.silent.first().is_some_and(|send| send.number <= self.handed);
+        let stale = table.silent.oldest().is_some_and(|pushed| pushed < self.handed);
         let wait = if stale { Wait::No } else { wait };
         self.handed = self.pushed;
         if !self.backlog.is_empty() && self.push_backlog()? {
@@ -278,16 +261,16 @@ impl Uring {
         if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// To be called after an `enter`, before the completions are taken. Notes which silent sends have reported by
+    /// To be called after an `enter`, before the completions are taken. Rule 3: notes which silent sends have reported by
     /// now, if they ever will. One that the kernel has consumed may still have its report among the completions that
     /// did not fit into the CQ.
-    pub(crate) fn arrived(&mut self) {
+    pub(crate) fn arrived(&mut self, table: &mut Table) {
         let Some(ring) = &mut self.ring else { return };
         let sq = ring.submission();
         if sq.cq_overflow() {
             self.counters.overflows += 1;
         } else {
-            self.settled = self.pushed - self.backlog.len() as u64 - sq.len() as u64;
+            table.silent.settle(self.pushed - self.backlog.len() as u64 - sq.len() as u64);
         }
     }
 
@@ -328,34 +311,6 @@ impl Uring {
     /// How many SQEs the kernel has taken.
     pub(super) fn consumed(&mut self) -> u64 {
         self.pushed - self.backlog.len() as u64 - self.queued() as u64
-    }
-
-    /// Rule 3: called once every completion of an `enter` was delivered. The next silent send that the kernel
-    /// had consumed then, and that is still in flight, has succeeded.
-    #[inline(always)]
-    pub(crate) fn next_silent(&mut self, table: &mut Table) -> Option<(Sending, i32)> {
-        while let Some(&SilentSend { number, key, len }) = self.silent.get(self.silent_over)
-            && number <= self.settled
-        {
-            self.silent_over += 1;
-            if let Some(send) = table.take_silent(key) {
-                self.counters.silent += 1;
-                return Some((send, len as i32));
-            }
-        }
-        self.forget_silent();
-        None
-    }
-
-    #[inline(always)]
-    fn forget_silent(&mut self) {
-        let over = mem::take(&mut self.silent_over);
-        // Nearly always, and cheaper than to drain them.
-        if over == self.silent.len() {
-            self.silent.clear();
-        } else {
-            self.silent.drain(..over);
-        }
     }
 
     pub(crate) fn leak(&mut self) {
@@ -412,7 +367,7 @@ impl Encoded {
                 let entry = opcode::RecvMulti::new(raw(fd), pool::GROUP).build();
                 if abilities.capped_receives { with_cap(entry, cap) } else { entry }
             }
-            Kind::Send { fd, buf } => Outgoing::new(fd, buf, false).entry(),
+            Kind::Send { fd, buf } => Outgoing::new(fd, buf).entry(),
             Kind::SendVectored { fd, bufs } => {
                 let message = scratch.insert(Scratch::new(&bufs));
                 opcode::SendMsg::new(raw(fd), &message.header)
@@ -443,26 +398,26 @@ pub(crate) struct Outgoing {
     fd: types::Fd,
     data: *const u8,
     len: u32,
-    /// Reports nothing if it sends all of its bytes.
-    pub(crate) silent: bool,
 }
+
+const SEND_FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
 
 impl Outgoing {
     /// Rule 1, as for `Encoded::new`.
     #[inline(always)]
-    pub(crate) fn new(fd: &Fd, bytes: &[u8], silent: bool) -> Outgoing {
-        Outgoing { fd: raw(fd), data: bytes.as_ptr(), len: length(bytes), silent }
+    pub(crate) fn new(fd: &Fd, bytes: &[u8]) -> Outgoing {
+        Outgoing { fd: raw(fd), data: bytes.as_ptr(), len: length(bytes) }
     }
 
-    #[inline(always)]
     fn entry(&self) -> Entry {
-        let send = opcode::Send::new(self.fd, self.data, self.len);
-        let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-        if self.silent {
-            send.flags(flags | libc::MSG_DONTWAIT).build().flags(Flags::SKIP_SUCCESS)
-        } else {
-            send.flags(flags).build()
-        }
+        opcode::Send::new(self.fd, self.data, self.len).flags(SEND_FLAGS).build()
+    }
+
+    /// One that reports nothing if it sends all of its bytes.
+    #[inline(always)]
+    fn silent_entry(&self) -> Entry {
+        let send = opcode::Send::new(self.fd, self.data, self.len).flags(SEND_FLAGS | libc::MSG_DONTWAIT);
+        send.build().flags(Flags::SKIP_SUCCESS)
     }
 }
 

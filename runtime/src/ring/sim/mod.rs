@@ -20,8 +20,8 @@ use crate::{
     clock::Clock,
     fd::{Fd, Inner},
     op::{
-        Brought, Done, Kind, Sqe,
-        inflight::{InFlight, Key, Sending, Table},
+        Brought, Done, Kind, Payload, Sqe,
+        inflight::{InFlight, Key, Table},
     },
     pool::Pool,
     socket::ListenOptions,
@@ -64,8 +64,6 @@ pub(crate) struct Sim {
     ready: VecDeque<Completion>,
     /// Of the one that it took last.
     last: Option<Done>,
-    /// Silent sends that have succeeded: as in the kernel, they do not end a sleep.
-    silent: VecDeque<(Key, usize)>,
     submitted: u64,
     cq: usize,
     pool: Pool,
@@ -78,8 +76,8 @@ enum Step {
     /// A result, with more to come.
     More(Done),
     Last(Done),
-    /// The end of a silent send that sent everything: so many bytes.
-    Silence(usize),
+    /// The end of a silent send that sent everything.
+    Silence,
 }
 
 impl Sim {
@@ -93,7 +91,6 @@ impl Sim {
             done: Vec::new(),
             ready: VecDeque::new(),
             last: None,
-            silent: VecDeque::new(),
             submitted: 0,
             cq: sizes.cq as usize,
             pool: Pool::simulated(sizes.buffer_count, sizes.buffer_size)?,
@@ -101,10 +98,27 @@ impl Sim {
         })
     }
 
-    #[cold]
+    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight) -> Key {
+        let key = table.insert(op, None, false);
+        self.queue(key);
+        key
+    }
+
     #[inline(never)]
-    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, silent: bool) -> Key {
-        let key = table.insert(|| op, None, false);
+    pub(crate) fn send_silently(
+        &mut self,
+        table: &mut Table,
+        payload: Box<dyn Payload>,
+        fd: &Fd,
+        token: u32,
+    ) -> Key {
+        let len = payload.bytes().len() as u32;
+        let key = table.silent.push(payload, fd, token, len, self.submitted);
+        self.queue(key);
+        key
+    }
+
+    fn queue(&mut self, key: Key) {
         self.submitted += 1;
         self.counters.sqes += 1;
         let number = self.submitted;
@@ -115,11 +129,10 @@ impl Sim {
                 cancelled: false,
                 moved: 0,
                 sends: false,
-                silent,
+                silent: key.silent().is_some(),
                 not_before: 0,
             }),
         }
-        key
     }
 
     pub(crate) fn cancel(&mut self, key: Key) {
@@ -174,10 +187,8 @@ impl Sim {
             for mut op in pending {
                 match self.look(table, &mut op) {
                     Step::Blocked => blocked.push(op),
-                    Step::Silence(sent) => {
-                        self.counters.silent += 1;
-                        self.silent.push_back((op.key, sent));
-                    }
+                    // As in the kernel it does not end a sleep.
+                    Step::Silence => {}
                     Step::Last(done) => {
                         progress = true;
                         self.complete(&mut op, done, false);
@@ -202,8 +213,11 @@ impl Sim {
         if done.errno() == Some(libc::ENOBUFS) {
             self.counters.enobufs += 1;
         }
-        let late = self.rng.below(self.faults.delay.as_nanos().try_into().unwrap_or(u64::MAX));
-        op.not_before = op.not_before.max(self.clock.now_ns() + late);
+        // A silent send reports as it is submitted, or not at all.
+        if !op.silent {
+            let late = self.rng.below(self.faults.delay.as_nanos().try_into().unwrap_or(u64::MAX));
+            op.not_before = op.not_before.max(self.clock.now_ns() + late);
+        }
         self.done.push((op.not_before, Completion { key: op.key, done }));
     }
 
@@ -334,11 +348,7 @@ impl Sim {
                 return Step::Blocked;
             }
         }
-        if silent && op.moved == total {
-            Step::Silence(total)
-        } else {
-            Step::Last(Done::new(op.moved as i32))
-        }
+        if silent && op.moved == total { Step::Silence } else { Step::Last(Done::new(op.moved as i32)) }
     }
 
     fn accept(&mut self, id: usize) -> Step {
@@ -355,7 +365,7 @@ impl Sim {
 
     /// Hands over what has arrived, as much as the completion queue holds.
     #[inline(never)]
-    pub(crate) fn arrived(&mut self) {
+    pub(crate) fn arrived(&mut self, table: &mut Table) {
         let now = self.clock.now_ns();
         let capacity = self.faults.cq_capacity.unwrap_or(self.cq);
         let (mut ready, later): (Vec<_>, Vec<_>) =
@@ -367,6 +377,8 @@ impl Sim {
         if ready.len() > capacity {
             self.counters.overflows += 1;
             self.done.splice(..0, ready.split_off(capacity));
+        } else {
+            table.silent.settle(self.submitted);
         }
         self.counters.cqes += ready.len() as u64;
         self.ready.extend(ready.into_iter().map(|(_, completion)| completion));
@@ -386,16 +398,6 @@ impl Sim {
 
     pub(crate) fn done(&mut self) -> Done {
         self.last.take().expect("a completion is asked for once, after `next`")
-    }
-
-    #[inline(never)]
-    pub(crate) fn next_silent(&mut self, table: &mut Table) -> Option<(Sending, i32)> {
-        loop {
-            let (key, sent) = self.silent.pop_front()?;
-            if let Some(send) = table.take_silent(key) {
-                return Some((send, sent as i32));
-            }
-        }
     }
 
     /// Any order among operations; the completions of one keep theirs.
