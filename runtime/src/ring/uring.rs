@@ -261,8 +261,8 @@ impl Uring {
         if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// To be called after an `enter`, before the completions are taken. Rule 3: notes which silent sends have reported by
-    /// now, if they ever will. One that the kernel has consumed may still have its report among the completions that
+    /// To be called after an `enter`, before the completions are taken. Rule 3: notes which silent sends have reported
+    /// by now, if they ever will. One that the kernel has consumed may still have its report among the completions that
     /// did not fit into the CQ.
     pub(crate) fn arrived(&mut self, table: &mut Table) {
         let Some(ring) = &mut self.ring else { return };
