@@ -94,7 +94,6 @@ impl Driver {
         self.submit(InFlight::Claimed(op), encoded)
     }
 
-    #[cold]
     #[inline(never)]
     fn submit(&self, op: InFlight, encoded: Encoded) -> Key {
         self.submitted.set(true);
@@ -151,6 +150,12 @@ impl Driver {
     /// Has the kernel signal `fd` at every completion.
     pub(crate) fn register_eventfd(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.inner.borrow_mut().ring.register_eventfd(fd)
+    }
+
+    /// Whether silent sends are in flight.
+    #[inline(always)]
+    pub(crate) fn sends_silently(&self) -> bool {
+        self.inner.borrow().table.silent.len() > 0
     }
 
     /// Whether something was queued since the last `enter`.
@@ -215,7 +220,10 @@ impl Driver {
         let last = self.inner.borrow_mut().table.deliver(key);
         match last {
             Delivery::Sent(send) => send.finish(done.res),
-            Delivery::Received { to, token, .. } => (to.end)(token, done),
+            Delivery::Received { to, fd, token } => {
+                drop(fd);
+                (to.end)(token, done);
+            }
             Delivery::End(op) => op.finish(done),
             Delivery::Last(op) => op.finish(done),
             Delivery::Abandoned(op) => op.abandon(done),

@@ -42,9 +42,11 @@ impl Loop {
         if self.watch.turn() {
             self.note_numbers();
         }
+        // A silent send that is still there may be waited for in this turn, and would not end a sleep.
+        let restless = self.driver.sends_silently();
         let ran = self.run_ready(main);
         self.services.each(|service| service.before_submit(TurnEnd::new(self)));
-        self.enter(deadline)?;
+        self.enter(deadline, restless)?;
         self.fire_timers();
         self.take_in();
         Ok(ran)
@@ -110,9 +112,10 @@ impl Loop {
         }
     }
 
-    fn enter(&self, deadline: u64) -> io::Result<()> {
-        let mut wait = self.wait(deadline);
-        let mut due = wait != Wait::No || self.enter_is_due();
+    /// `restless`: makes an `enter`, and does not sleep.
+    fn enter(&self, deadline: u64, restless: bool) -> io::Result<()> {
+        let mut wait = if restless { Wait::No } else { self.wait(deadline) };
+        let mut due = restless || wait != Wait::No || self.enter_is_due();
         if wait != Wait::No && self.spin.is_due() {
             match self.look_out(wait) {
                 None => {}
@@ -125,6 +128,8 @@ impl Loop {
         }
         if let Some(kept) = self.slow_watch.check() {
             self.report_slow(kept);
+            // The handler may have made something ready.
+            wait = if wait == Wait::No { wait } else { self.wait(deadline) };
         }
         self.polls.set(0);
         self.next_look.set(POLLS_PER_LOOK);

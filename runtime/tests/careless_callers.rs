@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     cell::{Cell, RefCell},
+    future::pending,
     io::{self, Write},
     panic::{self, AssertUnwindSafe, catch_unwind},
     rc::Rc,
@@ -242,6 +243,34 @@ fn a_silent_send_that_would_block_says_so_in_its_turn() {
         assert_eq!(sent.await, Ok((3, -libc::EAGAIN)));
         assert_eq!(metrics().ring.silent, 0);
     });
+}
+
+/// Panics once at the end of a turn, behind the silent sends.
+struct PanicsOnce(Cell<bool>);
+
+impl Service for PanicsOnce {
+    fn before_submit(&self, _: TurnEnd<'_>) {
+        assert!(!self.0.take(), "a service panics");
+    }
+}
+
+static PANICS_ONCE: LoopLocal<PanicsOnce> = LoopLocal::new(|| PanicsOnce(Cell::new(false)));
+
+#[test]
+fn a_silent_send_whose_turn_a_panic_cut_short_ends_the_sleep_of_the_next() {
+    let mut runner = Runner::new().unwrap();
+    let (fd, _peer) = pair();
+    let (resolver, sent) = create_future();
+    let cut_short = catch_unwind(AssertUnwindSafe(|| {
+        runner.run(async {
+            AT_TURN_END.with(|service| service.0.borrow_mut().push((fd, Ten(resolver))));
+            PANICS_ONCE.with(|service| service.0.set(true));
+            pending::<()>().await
+        })
+    }));
+    assert!(cut_short.is_err());
+    // No timer, no other operation, and the kernel reports nothing.
+    assert_eq!(runner.run(sent), Ok((3, 10)));
 }
 
 /// Asks for a silent send at the end of a turn, of a service that it may be the first to use.

@@ -12,4 +12,4 @@ pub(crate) use connect::Connect;
 pub(crate) use recv_into::RecvInto;
 pub(crate) use recv_multi::RECV_MULTI;
 pub(crate) use recv_once::RecvOnce;
-pub(crate) use send::{Batch, Load, Segment};
+pub(crate) use send::{Batch, Load, OWNED_MIN, Segment};

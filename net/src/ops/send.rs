@@ -1,5 +1,5 @@
-//! What one send takes to the kernel: a block, or a batch of segments, as a vectored send; to what is no socket one
-//! after the other.
+//! What one send takes to the kernel: a block, or a batch of segments, as a vectored send; to a pipe one segment after
+//! the other.
 
 use std::collections::VecDeque;
 
@@ -13,8 +13,10 @@ use crate::streams::{Block, Chunk, TABLE};
 
 /// The kernel's `UIO_MAXIOV`.
 const SEGMENTS_MAX: usize = 1024;
-/// A block that is full moves to a larger one as long as it is no larger than this; then another begins.
-const GROWS_MAX: usize = 16 << 10;
+/// Owned data from this size on goes out without a copy, also amid other data.
+pub(crate) const OWNED_MIN: usize = 8 << 10;
+/// More than this is copied to memory of its own size.
+const BLOCK_MAX: usize = 64 << 10;
 
 /// See the head of the file.
 #[derive(Debug)]
@@ -24,6 +26,14 @@ pub(crate) enum Load {
 }
 
 impl Load {
+    /// A copy of `data`; `batch` is an empty one.
+    pub(crate) fn copied(data: &[u8], batch: impl FnOnce() -> Box<Batch>) -> Load {
+        if data.len() <= BLOCK_MAX {
+            return Load::Block(Block::copied(data));
+        }
+        Load::Batch(batch()).then_copy(data, Box::default)
+    }
+
     #[inline(always)]
     pub(crate) fn len(&self) -> usize {
         match self {
@@ -33,7 +43,7 @@ impl Load {
     }
 
     /// With a copy of `data` behind it; `batch` is an empty one.
-    pub(crate) fn and_copy(self, data: &[u8], batch: impl FnOnce() -> Box<Batch>) -> Load {
+    pub(crate) fn then_copy(self, data: &[u8], batch: impl FnOnce() -> Box<Batch>) -> Load {
         match self {
             Load::Block(mut block) if takes(&block, data.len()) => {
                 block.append(data, 0);
@@ -48,7 +58,7 @@ impl Load {
     }
 
     /// With `segment` behind it, as it is; `batch` is an empty one.
-    pub(crate) fn and(self, segment: Segment, batch: impl FnOnce() -> Box<Batch>) -> Load {
+    pub(crate) fn then(self, segment: Segment, batch: impl FnOnce() -> Box<Batch>) -> Load {
         let mut batch = self.into_batch(batch);
         batch.push(segment);
         Load::Batch(batch)
@@ -74,9 +84,9 @@ impl Load {
     }
 }
 
-/// Whether a copy of `more` bytes goes into this block, or a larger one in its place.
+/// Whether a copy of `more` bytes goes into this block, or into a larger one in its place.
 fn takes(block: &Block, more: usize) -> bool {
-    block.room() >= more || block.len() <= GROWS_MAX
+    block.room() >= more || block.len() < OWNED_MIN && block.len() + more <= BLOCK_MAX
 }
 
 /// A piece of what is to be sent.
@@ -101,19 +111,19 @@ impl AsRef<[u8]> for Segment {
 /// Several segments, or one that is no block. Batches are pooled: an idle stream has none.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    pub(crate) fd: Option<Fd>,
-    pub(crate) slot: u32,
+    fd: Option<Fd>,
+    slot: u32,
     /// `None` only in an empty batch. Apart from `rest`, which most batches never use.
     first: Option<Segment>,
     rest: VecDeque<Segment>,
     /// Of the first segment.
     sent: usize,
     len: usize,
-    pub(crate) pipe: bool,
+    pipe: bool,
 }
 
 impl Batch {
-    pub(crate) fn push(&mut self, segment: Segment) {
+    fn push(&mut self, segment: Segment) {
         self.len += segment.as_ref().len();
         match self.first {
             None => self.first = Some(segment),
@@ -128,9 +138,10 @@ impl Batch {
             self.len += data.len();
             return tail.append(data, 0);
         }
-        let mut tail = Block::new(data.len().max(GROWS_MAX));
-        tail.append(data, 0);
-        self.push(Segment::Chunk(tail.into()));
+        self.push(match data.len() {
+            0..=BLOCK_MAX => Segment::Chunk(Block::copied(data).into()),
+            _ => Segment::Vec(data.to_vec()),
+        });
     }
 
     fn consume(&mut self, count: usize) {
@@ -162,9 +173,9 @@ impl Batch {
     }
 }
 
-/// The sends of a stream: each tells `slot`.
 impl Load {
-    /// Hands it to the kernel; at the `end` of a turn so that it reports only if it is not all sent. `batch` is empty.
+    /// Hands it to the kernel for the stream in `slot`; at the `end` of a turn so that it reports only if it is not all
+    /// sent. `batch` is an empty one.
     #[inline(always)]
     pub(crate) fn start(
         self,
@@ -234,8 +245,83 @@ impl Operation for Batch {
         Sqe::send_vectored(fd, std::iter::once(self.first()).chain(rest).take(SEGMENTS_MAX).collect())
     }
 
-    fn complete(self: Box<Self>, done: Done) {
+    fn complete(mut self: Box<Self>, done: Done) {
+        self.fd = None;
         let (slot, result) = (self.slot, done.number());
         TABLE.existing(|streams| streams.sent(slot, Load::Batch(self), result));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(len: usize) -> Box<Block> {
+        Block::copied(&vec![7; len])
+    }
+
+    /// Its segments, each with its place.
+    fn segments(load: &Load) -> Vec<(*const u8, Vec<u8>)> {
+        let told = |bytes: &[u8]| (bytes.as_ptr(), bytes.to_vec());
+        match load {
+            Load::Block(block) => vec![told(block)],
+            Load::Batch(batch) => {
+                let rest = batch.rest.iter().map(|segment| told(segment.as_ref()));
+                std::iter::once(told(batch.first())).chain(rest).collect()
+            }
+        }
+    }
+
+    fn copied(data: &[u8]) -> Load {
+        Load::copied(data, Box::default)
+    }
+
+    #[test]
+    fn small_copies_share_a_block_and_keep_their_order() {
+        let load = (1..200u8).fold(copied(&[0; 40]), |load, n| load.then_copy(&[n; 40], Box::default));
+        assert!(matches!(load, Load::Block(_)));
+        let bytes: Vec<u8> = (0..200u8).flat_map(|n| [n; 40]).collect();
+        assert_eq!((load.len(), &segments(&load)[0].1), (8000, &bytes));
+    }
+
+    #[test]
+    fn a_large_chunk_stays_where_it_is_whatever_follows() {
+        // Of the sizes of blocks: without room behind them.
+        for len in [16 << 10, 64 << 10, 256 << 10] {
+            let block = chunk(len);
+            assert_eq!(block.room(), 0);
+            let place = block.as_ptr();
+            let load = Load::Block(block).then_copy(b"\r\n", Box::default).then_copy(b"!", Box::default);
+            let told = segments(&load);
+            assert_eq!((told.len(), told[0].0, &told[1].1[..]), (2, place, &b"\r\n!"[..]));
+        }
+    }
+
+    #[test]
+    fn a_large_copy_takes_no_more_memory_than_it_needs() {
+        let load = copied(&vec![1; BLOCK_MAX + 1]);
+        let Load::Batch(batch) = &load else { panic!("{load:?}") };
+        assert!(matches!(&batch.first, Some(Segment::Vec(data)) if data.capacity() == BLOCK_MAX + 1));
+        let behind = copied(&[1; 100]).then_copy(&vec![2; BLOCK_MAX], Box::default);
+        assert_eq!(segments(&behind).len(), 2);
+        assert_eq!(behind.len(), 100 + BLOCK_MAX);
+    }
+
+    #[test]
+    fn what_was_sent_is_dropped_and_the_rest_keeps_its_order() {
+        let load = || {
+            let load = Load::Block(chunk(16 << 10)).then(Segment::Vec(vec![1; 100]), Box::default);
+            load.then(Segment::Bytes(Bytes::from_static(&[2; 50])), Box::default)
+        };
+        let all: Vec<u8> = segments(&load()).into_iter().flat_map(|(_, bytes)| bytes).collect();
+        for count in [0, 1, (16 << 10) - 1, 16 << 10, (16 << 10) + 1, (16 << 10) + 100, all.len() - 1] {
+            let mut load = load();
+            load.consume(count);
+            let left: Vec<u8> = segments(&load).into_iter().flat_map(|(_, bytes)| bytes).collect();
+            assert_eq!((load.len(), &left[..]), (all.len() - count, &all[count..]));
+        }
+        let mut block = Load::Block(chunk(100));
+        block.consume(99);
+        assert_eq!((block.len(), &segments(&block)[0].1[..]), (1, &[7][..]));
     }
 }

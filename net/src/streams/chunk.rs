@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 /// Sizes of blocks, and how many free ones of each a thread keeps.
 const CLASSES: [(usize, usize); 5] =
-    [(512, 512), (4 << 10, 256), (16 << 10, 64), (64 << 10, 48), (256 << 10, 8)];
+    [(512, 512), (4 << 10, 256), (16 << 10, 256), (64 << 10, 64), (256 << 10, 8)];
 /// The class of blocks of any other size.
 const NO_CLASS: usize = CLASSES.len();
 

@@ -207,7 +207,7 @@ impl Slot {
         }
     }
 
-    fn next_receive(&mut self, waits: bool, common: &mut Common) -> Next {
+    fn next_receive(&mut self, waits: bool, common: &Common) -> Next {
         let receive = &mut self.receive;
         let room = waits || receive.buf.len() <= receive.limit;
         let open = self.fd.is_some() && !receive.discarded && !self.send.closing();
@@ -247,7 +247,7 @@ impl Slot {
 
     /// A multishot receive brought something.
     #[inline(never)]
-    fn received(&mut self, data: &[u8], full: bool) {
+    fn add(&mut self, data: &[u8], full: bool) {
         let receive = &mut self.receive;
         receive.full_run = if full { receive.full_run.saturating_add(1) } else { 0 };
         receive.append(data);
@@ -257,8 +257,8 @@ impl Slot {
     }
 
     #[inline(never)]
-    fn receive_more(&mut self, data: &[u8], full: bool) {
-        self.received(data, full);
+    fn add_more(&mut self, data: &[u8], full: bool) {
+        self.add(data, full);
         // Only where the kernel knows no cap does this happen.
         if self.receive.buf.len() > 2 * self.receive.limit && self.receive.wanted == 0 {
             self.receive.cancel();
@@ -322,7 +322,7 @@ impl Streams {
     pub(crate) fn received(&self, index: u32, data: &[u8], full: bool) {
         self.update(index, |_, slot| {
             if !slot.receive.take_first(data, full) {
-                slot.receive_more(data, full);
+                slot.add_more(data, full);
             }
             slot.receive.waker.take()
         });
@@ -332,7 +332,7 @@ impl Streams {
     pub(crate) fn multi_ended(&self, index: u32, done: &Done) {
         self.update(index, |common, slot| {
             if let Some(data) = done.buffer() {
-                slot.received(data, data.is_full());
+                slot.add(data, data.is_full());
             }
             slot.receive_ended(done, common);
             slot.receive.waker.take()

@@ -8,20 +8,21 @@
 
 use std::{io, net::Shutdown, task::Waker};
 
-use corio_runtime::op::{OpKey, TurnEnd};
+use corio_runtime::{
+    op::{OpKey, TurnEnd},
+    wake,
+};
 
 use super::{
-    chunk::{Block, Chunk, recycle},
+    chunk::{Chunk, recycle},
     errno,
     table::{Common, Slot, Streams},
 };
-use crate::ops::{Batch, Load, Segment};
+use crate::ops::{Batch, Load, OWNED_MIN, Segment};
 
 /// asyncio's marks: `drain` waits above the one until the other.
 pub(super) const HIGH_WATER: usize = 64 << 10;
 pub(super) const LOW_WATER: usize = 16 << 10;
-/// Owned data from this size on goes out without a copy, also behind other data.
-pub(super) const OWNED_MIN: usize = 8 << 10;
 
 /// How many empty batches a loop keeps.
 const BATCHES_MAX: usize = 256;
@@ -94,8 +95,8 @@ impl Slot {
             return;
         }
         let next = match self.send.next.take() {
-            None => Load::Block(Block::copied(data)),
-            Some(load) => load.and_copy(data, || common.empty_batch()),
+            None => Load::copied(data, || common.empty_batch()),
+            Some(load) => load.then_copy(data, || common.empty_batch()),
         };
         self.queue(common, next, data.len());
     }
@@ -106,8 +107,8 @@ impl Slot {
         let len = chunk.len();
         if self.send.next.is_some() {
             self.write_chunk_behind(common, chunk);
-        } else if let Some(block) = chunk.into_block()
-            && len > 0
+        } else if len > 0
+            && let Some(block) = chunk.into_block()
         {
             self.queue(common, Load::Block(block), len);
         }
@@ -132,11 +133,8 @@ impl Slot {
         if len == 0 || len < OWNED_MIN && behind {
             self.write_copy(common, bytes);
         } else if let Some(data) = data.take() {
-            let next = match self.send.next.take() {
-                None => Load::Batch(common.empty_batch()),
-                Some(load) => load,
-            };
-            let next = next.and(segment(data), || common.empty_batch());
+            let next = self.send.next.take().unwrap_or_else(|| Load::Batch(common.empty_batch()));
+            let next = next.then(segment(data), || common.empty_batch());
             self.queue(common, next, len);
         }
     }
@@ -243,10 +241,6 @@ impl Streams {
     #[inline(always)]
     fn all_sent(&self, index: u32, load: Load) {
         let sent = load.len();
-        match load {
-            Load::Block(block) => recycle(block),
-            Load::Batch(batch) => self.keep_batch(batch),
-        }
         let after = self.with_slot(index, |common, slot| {
             slot.send.in_flight = None;
             slot.send.queued -= sent.min(slot.send.queued);
@@ -256,10 +250,15 @@ impl Streams {
             (slot.fd.is_none(), slot.send.take_drainer())
         });
         if let Some((closed, drainer)) = after {
+            drainer.into_iter().for_each(wake);
             if closed {
                 self.retire(index);
             }
-            drainer.into_iter().for_each(Waker::wake);
+        }
+        // Last, as its destructors are foreign code.
+        match load {
+            Load::Block(block) => recycle(block),
+            Load::Batch(batch) => self.keep_batch(batch),
         }
     }
 
@@ -290,25 +289,25 @@ impl Streams {
             }
             slot.send.take_drainer()
         });
+        drainer.flatten().into_iter().for_each(wake);
         if load.is_some() {
-            drop(load);
             self.retire(index);
         }
-        drainer.flatten().into_iter().for_each(Waker::wake);
+        drop(load);
     }
 
     fn send_failed(&self, index: u32, load: Load, errno: i32) {
-        drop(load);
         let drainer = self.with_slot(index, |common, slot| {
             slot.send.in_flight = None;
             slot.break_send(common, errno);
             slot.send.drainer.take()
         });
+        drainer.flatten().into_iter().for_each(wake);
         self.retire(index);
-        drainer.flatten().into_iter().for_each(Waker::wake);
+        drop(load);
     }
 
-    /// What was in it goes: its destructors are foreign code.
+    /// What was in it goes.
     #[inline(never)]
     fn keep_batch(&self, mut batch: Box<Batch>) {
         batch.clear();

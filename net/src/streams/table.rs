@@ -1,6 +1,11 @@
 //! The streams of a loop: readers and writers are names of slots in this table.
 
-use std::{cell::RefCell, io, mem::ManuallyDrop, task::Waker};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    mem::ManuallyDrop,
+    task::Waker,
+};
 
 use corio_runtime::{
     Handle,
@@ -147,15 +152,17 @@ impl Slot {
 const NONE: u32 = u32::MAX;
 
 /// See the head of the file.
-pub(crate) struct Streams(RefCell<Inner>);
+pub(crate) struct Streams {
+    inner: RefCell<Inner>,
+    /// Streams whose end has not been told.
+    open: Cell<usize>,
+}
 
 struct Inner {
     /// `None` in an empty table.
     home: Option<Handle>,
     slots: Vec<Slot>,
     free: u32,
-    /// Streams whose end has not been told.
-    open: usize,
     common: Common,
 }
 
@@ -173,11 +180,10 @@ pub(super) struct Common {
     pub(super) bulk_armed: usize,
 }
 
-impl Inner {
-    #[inline(always)]
-    fn slot(&mut self, index: u32) -> Option<&mut Slot> {
-        self.slots.get_mut(index as usize).filter(|slot| !slot.is_free())
-    }
+/// The stream in this place, if there is one.
+#[inline(always)]
+fn taken(slots: &mut [Slot], index: u32) -> Option<&mut Slot> {
+    slots.get_mut(index as usize).filter(|slot| !slot.is_free())
 }
 
 impl Streams {
@@ -189,11 +195,17 @@ impl Streams {
             unsent: Vec::new(),
             bulk_armed: 0,
         };
-        Streams(RefCell::new(Inner { home: None, slots: Vec::new(), free: NONE, open: 0, common }))
+        let inner = Inner { home: None, slots: Vec::new(), free: NONE, common };
+        Streams { inner: RefCell::new(inner), open: Cell::new(0) }
+    }
+
+    fn swap(&self, other: &Streams) {
+        self.inner.swap(&other.inner);
+        self.open.swap(&other.open);
     }
 
     fn exist(&self) -> bool {
-        self.0.borrow().home.is_some()
+        self.inner.borrow().home.is_some()
     }
 
     /// A new stream on `fd`; `ahead` arms its receive at once.
@@ -232,7 +244,7 @@ impl Streams {
 
     /// A new stream on `fd`, with both handles, not armed; `set_up` makes it what it should be.
     fn insert(&self, fd: Fd, limit: usize, set_up: impl FnOnce(&mut Common, &mut Slot)) -> StreamKey {
-        let Inner { home, slots, free, open, common } = &mut *self.0.borrow_mut();
+        let Inner { home, slots, free, common } = &mut *self.inner.borrow_mut();
         let home = home.expect("a table that is used has a loop");
         if *free == NONE {
             *free = slots.len() as u32;
@@ -244,16 +256,15 @@ impl Streams {
         (slot.fd, slot.receive.limit) = (Some(fd), limit);
         (slot.reader, slot.writer) = (true, true);
         set_up(common, slot);
-        *open += 1;
+        self.open.set(self.open.get() + 1);
         StreamKey { home, slot: slot.index, generation: slot.generation }
     }
 
     /// Runs `f` with the stream in this place, if there is one.
     #[inline(always)]
     pub(super) fn with_slot<R>(&self, index: u32, f: impl FnOnce(&mut Common, &mut Slot) -> R) -> Option<R> {
-        let Inner { slots, common, .. } = &mut *self.0.borrow_mut();
-        let slot = slots.get_mut(index as usize).filter(|slot| !slot.is_free())?;
-        Some(f(common, slot))
+        let Inner { slots, common, .. } = &mut *self.inner.borrow_mut();
+        Some(f(common, taken(slots, index)?))
     }
 
     /// As `with_slot`; whom `f` returns is woken when the table is free again.
@@ -266,7 +277,7 @@ impl Streams {
 
     /// Runs `f` with what the streams have in common.
     pub(super) fn with_common<R>(&self, f: impl FnOnce(&mut Common) -> R) -> R {
-        f(&mut self.0.borrow_mut().common)
+        f(&mut self.inner.borrow_mut().common)
     }
 
     /// Tells who waits for the end of a stream whose last operation has ended, and frees its slot once both
@@ -275,9 +286,9 @@ impl Streams {
     pub(super) fn retire(&self, index: u32) {
         drop(self.with_common(|common| std::mem::take(&mut common.unsent)));
         let ended = {
-            let inner = &mut *self.0.borrow_mut();
+            let inner = &mut *self.inner.borrow_mut();
             let free = inner.free;
-            let Some(slot) = inner.slot(index) else { return };
+            let Some(slot) = taken(&mut inner.slots, index) else { return };
             if slot.fd.is_some() || slot.receive.in_flight() || slot.send.in_flight.is_some() {
                 return;
             }
@@ -294,7 +305,7 @@ impl Streams {
             if unused.is_some() {
                 inner.free = index;
             }
-            inner.open -= usize::from(!told);
+            self.open.set(self.open.get() - usize::from(!told));
             (told, waiters, origin, unused)
         };
         let (told, waiters, origin, unused) = ended;
@@ -308,7 +319,7 @@ impl Streams {
     }
 
     fn each_of(&self, listener: ListenerKey, mut f: impl FnMut(&mut Common, &mut Slot)) {
-        let Inner { slots, common, .. } = &mut *self.0.borrow_mut();
+        let Inner { slots, common, .. } = &mut *self.inner.borrow_mut();
         for slot in slots {
             if !slot.is_free() && slot.origin == Origin::Accepted(listener) && !slot.gone {
                 f(common, slot);
@@ -376,7 +387,7 @@ impl Streams {
     /// From the `flushed`th stream on to the first that closes.
     #[inline(always)]
     fn flush_until_closed(&self, flushed: &mut usize, end: TurnEnd<'_>) -> Option<u32> {
-        let Inner { slots, common, .. } = &mut *self.0.borrow_mut();
+        let Inner { slots, common, .. } = &mut *self.inner.borrow_mut();
         while let Some(&index) = common.dirty.get(*flushed) {
             *flushed += 1;
             let Some(slot) = slots.get_mut(index as usize).filter(|slot| !slot.is_free()) else {
@@ -393,7 +404,7 @@ impl Streams {
 
     /// Arms the receives that waited for the sends of the turn to be queued.
     fn arm_due(&self) {
-        let Inner { slots, common, .. } = &mut *self.0.borrow_mut();
+        let Inner { slots, common, .. } = &mut *self.inner.borrow_mut();
         if !common.due.is_empty() {
             arm_each(slots, common);
         }
@@ -404,13 +415,14 @@ impl Streams {
     }
 
     fn busy(&self) -> bool {
-        self.0.borrow().slots.iter().any(|slot| slot.fd.is_some() && slot.send.busy())
+        self.inner.borrow().slots.iter().any(|slot| slot.fd.is_some() && slot.send.busy())
     }
 
     fn clear(&self) {
         let slots = {
-            let inner = &mut *self.0.borrow_mut();
-            (inner.open, inner.free) = (0, NONE);
+            let inner = &mut *self.inner.borrow_mut();
+            self.open.set(0);
+            inner.free = NONE;
             inner.common.dirty.clear();
             inner.common.due.clear();
             inner.common.batches.clear();
@@ -423,8 +435,7 @@ impl Streams {
 #[inline(never)]
 fn arm_each(slots: &mut [Slot], common: &mut Common) {
     for next in 0..common.due.len() {
-        let index = common.due[next] as usize;
-        if let Some(slot) = slots.get_mut(index).filter(|slot| !slot.is_free()) {
+        if let Some(slot) = taken(slots, common.due[next]) {
             slot.arm_due(common);
         }
     }
@@ -434,7 +445,7 @@ fn arm_each(slots: &mut [Slot], common: &mut Common) {
 impl Share {
     fn new() -> Share {
         let streams = Streams::new();
-        streams.0.borrow_mut().home = Some(handle());
+        streams.inner.borrow_mut().home = Some(handle());
         Share(streams, KeepBlocks::new())
     }
 }
@@ -442,11 +453,11 @@ impl Share {
 /// All but `entered`, `left` and `wants_turn` are called while the loop is the running one.
 impl Service for Share {
     fn entered(&self) {
-        RUNNING.with(|running| running.0.swap(&self.0.0));
+        RUNNING.with(|running| running.swap(&self.0));
     }
 
     fn left(&self) {
-        RUNNING.with(|running| running.0.swap(&self.0.0));
+        RUNNING.with(|running| running.swap(&self.0));
     }
 
     fn before_submit(&self, end: TurnEnd<'_>) {
@@ -466,7 +477,7 @@ impl Service for Share {
     }
 
     fn connections(&self) -> usize {
-        RUNNING.with(|streams| streams.0.borrow().open)
+        RUNNING.with(|streams| streams.open.get())
     }
 
     fn close(&self) {
@@ -482,7 +493,7 @@ impl StreamKey {
     #[inline(always)]
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut Common, &mut Slot) -> R) -> io::Result<R> {
         let found = RUNNING.with(|streams| {
-            let Inner { slots, common, .. } = &mut *streams.0.borrow_mut();
+            let Inner { slots, common, .. } = &mut *streams.inner.borrow_mut();
             match slots.get_mut(self.slot as usize) {
                 Some(slot) if slot.generation == self.generation && slot.home == self.home.number().get() => {
                     Some(f(common, slot))

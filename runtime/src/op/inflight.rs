@@ -2,9 +2,9 @@
 //!
 //! An entry is taken by `insert` and freed only by `deliver`, on the operation's final CQE, or by `take_back`, if the
 //! kernel has seen none. Between the two nobody gets at the operation but the simulator, and `item`, which shares a
-//! multishot for its item. The boxes may move, what is
-//! in them does not. A table that is dropped with operations in flight forgets their memory. Keys carry a generation,
-//! so a late CQE or cancel of an earlier operation in the same slot finds nothing.
+//! multishot for its item. The boxes may move, what is in them does not. A table that is dropped with operations in
+//! flight forgets their memory. Keys carry a generation, so a late CQE or cancel of an earlier operation in the same
+//! slot finds nothing. Silent sends have no slot: they are a queue, with a proof of its own (`silent.rs`).
 
 use std::{any::Any, mem, rc::Rc, task::Waker};
 
@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{fd::Fd, ring::Scratch};
 
-/// Names one operation in flight: a slot of its loop's table and the slot's generation.
+/// Names one operation in flight: a slot of its loop's table and the slot's generation, or the number of a silent send.
 ///
-/// One word (generation, slot), as the kernel has it: it is written and read whole.
+/// One word (generation, slot), or (number, `SILENT`), as the kernel has it: it is written and read whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key(u64);
 
@@ -51,7 +51,7 @@ impl Key {
     }
 }
 
-/// An operation as the table holds it. Each kind is a trait of its own, so that an operation that its handle
+/// An operation as the table holds it. What is boxed has a trait for each kind, so that an operation that its handle
 /// boxed once goes to the kernel and comes back without another allocation.
 pub(crate) enum InFlight {
     /// Of a handle: one buffer to be sent.
@@ -171,7 +171,7 @@ enum State {
     Ended(Box<dyn Ended>),
 }
 
-/// One line of the cache.
+/// No longer than a line of the cache.
 struct Entry {
     state: State,
     /// Of a future that waits: taken with its result, or when it goes.
@@ -292,9 +292,7 @@ impl Table {
             State::InFlight(InFlight::Send { payload, fd, token }) => {
                 Delivery::Sent(Sending { payload, fd, token })
             }
-            State::InFlight(InFlight::Receive { to, fd, token, .. }) => {
-                Delivery::Received { to, _fd: fd, token }
-            }
+            State::InFlight(InFlight::Receive { to, fd, token, .. }) => Delivery::Received { to, fd, token },
             State::InFlight(InFlight::Resident(op)) => Delivery::Last(op),
             State::InFlight(InFlight::Shots(op)) => Delivery::End(op),
             State::InFlight(InFlight::Abandoned(op)) => Delivery::Abandoned(op),
@@ -381,7 +379,7 @@ pub(crate) enum Delivery {
     Sent(Sending),
     Received {
         to: &'static Receiver,
-        _fd: Fd,
+        fd: Fd,
         token: u32,
     },
     /// The last of many.

@@ -1,8 +1,8 @@
 //! The silent sends in flight: they report nothing if they send everything.
 //!
 //! A part of the in-flight table and of its proof: a send leaves it only by `report`, on its CQE, and by `next_over`,
-//! when the kernel has left that out. They end in the order in which they began, nearly always all at once, so they
-//! are a queue, and a key is a number in it.
+//! when the kernel has left that out (or with the table, by `take_back` or forgotten). They end in the order in which
+//! they began, nearly always all at once, so they are a queue, and a key is a number in it.
 
 use std::mem;
 
@@ -50,7 +50,7 @@ struct Silent {
 }
 
 impl SilentSends {
-    /// How many there are, with those that have reported behind one that has not.
+    /// How many there are, with those that have reported and are not settled.
     pub(crate) fn len(&self) -> usize {
         self.end - self.over
     }
@@ -73,6 +73,7 @@ impl SilentSends {
         let send = Some(Sending { payload, fd: fd.clone(), token });
         match self.places.get_mut(self.end) {
             Some(place) => {
+                debug_assert!(place.send.is_none(), "a place that is used again is free");
                 // There is nothing to drop in it, which the compiler cannot know.
                 mem::forget(mem::replace(&mut place.send, send));
                 (place.len, place.pushed) = (len, pushed);
@@ -89,17 +90,14 @@ impl SilentSends {
         self.places.push(silent);
     }
 
-    /// How many SQEs were pushed before the oldest.
-    pub(crate) fn oldest(&self) -> Option<u64> {
-        self.queue().first().map(|silent| silent.pushed)
-    }
-
-    /// Those before which fewer than `pushed` SQEs were pushed have reported by now, if they ever will.
+    /// Those before which fewer than `pushed` SQEs were pushed have reported, if they ever will: the kernel has
+    /// consumed them, and what it reported is in the CQ.
     pub(crate) fn settle(&mut self, pushed: u64) {
         self.settled = pushed;
     }
 
-    /// The next that is settled and has not reported, and its length. To be asked for until there is none.
+    /// The next that is settled and has not reported, and its length: it has succeeded (rule 3 of `ring/uring.rs`).
+    /// To be called once every completion of the `enter` was delivered, until there is none.
     #[inline(always)]
     pub(crate) fn next_over(&mut self) -> Option<(Sending, i32)> {
         while let Some(silent) = self.places[..self.end].get_mut(self.over)
@@ -148,5 +146,92 @@ impl SilentSends {
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
         let live = self.queue().iter().zip(self.over as u32..).filter(|(silent, _)| silent.send.is_some());
         live.map(|(_, index)| Key::of_silent(self.first.wrapping_add(index)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    struct Nothing;
+
+    impl Payload for Nothing {
+        fn bytes(&self) -> &[u8] {
+            &[]
+        }
+
+        fn sent(self: Box<Self>, _: u32, _: i32) {}
+    }
+
+    /// Sends whose tokens count from 0, each with one SQE.
+    struct Sends(SilentSends, Fd, u32);
+
+    impl Sends {
+        fn new(first: u32) -> Sends {
+            let null = std::fs::File::open("/dev/null").unwrap();
+            let sends = SilentSends { first, ..SilentSends::default() };
+            Sends(sends, Fd::from(OwnedFd::from(null)), 0)
+        }
+
+        fn push(&mut self) -> Key {
+            let token = self.2;
+            self.2 += 1;
+            self.0.push(Box::new(Nothing), &self.1, token, 100 + token, token.into())
+        }
+
+        /// Settles `pushed` SQEs: the tokens and lengths of what is over.
+        fn over(&mut self, pushed: u64) -> Vec<(u32, i32)> {
+            self.0.settle(pushed);
+            std::iter::from_fn(|| self.0.next_over()).map(|(send, len)| (send.token, len)).collect()
+        }
+
+        fn report(&mut self, key: Key) -> Option<u32> {
+            self.0.report(key).map(|send| send.token)
+        }
+    }
+
+    #[test]
+    fn what_is_settled_and_has_not_reported_is_over_in_order_and_once() {
+        let mut sends = Sends::new(0);
+        let keys: Vec<Key> = (0..4).map(|_| sends.push()).collect();
+        assert_eq!(sends.report(keys[1]), Some(1));
+        assert_eq!(sends.report(keys[1]), None);
+        assert_eq!(sends.over(0), []);
+        assert_eq!(sends.over(3), [(0, 100), (2, 102)]);
+        assert_eq!((sends.0.len(), sends.0.succeeded), (1, 2));
+        assert!(keys[..3].iter().all(|key| !sends.0.contains(*key)) && sends.0.contains(keys[3]));
+        // Places are used again behind what is left.
+        let late = sends.push();
+        assert_eq!(sends.0.keys().collect::<Vec<_>>(), [keys[3], late]);
+        assert_eq!(sends.report(keys[0]), None);
+        assert_eq!(sends.over(5), [(3, 103), (4, 104)]);
+        assert_eq!((sends.0.len(), sends.report(late)), (0, None));
+    }
+
+    #[test]
+    fn a_report_may_come_after_later_sends_are_settled_if_it_did_not_fit_into_the_cq() {
+        let mut sends = Sends::new(0);
+        let keys: Vec<Key> = (0..3).map(|_| sends.push()).collect();
+        // An overflow settles nothing: the first report comes with the next `enter`.
+        assert_eq!(sends.report(keys[2]), Some(2));
+        assert_eq!(sends.over(0), []);
+        assert_eq!(sends.0.len(), 3);
+        assert_eq!(sends.report(keys[0]), Some(0));
+        assert_eq!(sends.over(3), [(1, 101)]);
+        assert_eq!(sends.0.len(), 0);
+    }
+
+    #[test]
+    fn numbers_begin_anew_after_the_last() {
+        let mut sends = Sends::new(u32::MAX - 1);
+        for round in 0..4 {
+            let keys: Vec<Key> = (0..3).map(|_| sends.push()).collect();
+            assert!(keys.iter().all(|key| sends.0.contains(*key)));
+            assert_eq!(sends.report(keys[1]), Some(3 * round + 1));
+            assert_eq!(sends.over(u64::from(3 * round) + 3).len(), 2);
+            assert!(keys.iter().all(|key| !sends.0.contains(*key)));
+        }
     }
 }

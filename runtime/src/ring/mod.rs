@@ -98,7 +98,7 @@ impl Ring {
     ) -> Key {
         match self {
             Ring::Uring(ring) => ring.send_silently(table, payload, fd, token, outgoing),
-            Ring::Sim(sim) => sim.send_silently(table, payload, fd, token),
+            Ring::Sim(sim) => sim.send_silently(table, payload, fd, token, outgoing.len),
         }
     }
 
@@ -120,7 +120,7 @@ impl Ring {
     /// Submits everything queued, and sleeps as `wait` says unless completions are there.
     pub(crate) fn enter(&mut self, table: &mut Table, wait: Wait) -> io::Result<()> {
         match self {
-            Ring::Uring(ring) => ring.enter(table, wait),
+            Ring::Uring(ring) => ring.enter(wait),
             Ring::Sim(sim) => sim.enter(table, wait),
         }
     }

@@ -71,7 +71,7 @@ pub(super) fn quiet_write(ring: &mut Uring) -> io::Result<bool> {
 
 /// Collects what an operation reports at once: (more to come, result).
 fn run(ring: &mut Uring, table: &mut Table, key: Key) -> io::Result<Vec<(bool, i32)>> {
-    if let Err(e) = ring.enter(table, Wait::No) {
+    if let Err(e) = ring.enter(Wait::No) {
         // A kernel that refuses to be entered has no share in the operation; the ring is dropped next.
         if ring.consumed() == 0 {
             table.take_back();
@@ -98,7 +98,7 @@ fn finish(ring: &mut Uring, table: &mut Table, passed: bool) -> io::Result<bool>
         ring.cancel(key);
     }
     while table.in_flight() > 0 {
-        ring.enter(table, Wait::Forever)?;
+        ring.enter(Wait::Forever)?;
         ring.arrived(table);
         while let Some((key, done)) = next(ring, table) {
             take(table, key, done.more);

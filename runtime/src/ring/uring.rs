@@ -14,14 +14,15 @@
 //! ```
 //!
 //! # Rules
-//! 1. Every pointer of an SQE borrows from the operation (`Sqe<'_>` from `prepare`), from static memory, or
-//!    from the `Scratch` that is stored with it. The operation is boxed before `prepare`, and the table
+//! 1. Every pointer of an SQE borrows from the operation (`Sqe<'_>` from `prepare`, the `bytes` of a payload), from
+//!    static memory, or from the `Scratch` that is stored with it. The operation is boxed before that, and the table
 //!    neither moves its contents, touches nor frees them before its final completion (a table that is dropped
 //!    earlier forgets them).
 //! 2. From the push on an SQE counts as in flight, also if `enter` fails: nothing is taken back. (Except at
 //!    start-up: a ring whose first `enter` is refused has consumed nothing, and is dropped.)
 //! 3. A completion is final if it lacks F_MORE, or if it is the missing one of a silent send that the kernel
-//!    has consumed in an `enter` that returned, after the CQ was drained (self-tested at start-up).
+//!    has consumed in an `enter` that returned, after the CQ was drained, with nothing left outside of it by an
+//!    overflow (self-tested at start-up).
 //! 4. A result of 0 or more of an operation marked `makes_fd` is a new descriptor that nobody else owns.
 //! 5. The pool's region outlives its registration: the ring is dropped first (field order), or both leak.
 //! 6. The ring is dropped only after the table is empty of operations in flight: the loop quiesces when it
@@ -79,8 +80,6 @@ pub(crate) struct Uring {
     /// The completion that was taken last.
     last: Option<cqueue::Entry>,
     pushed: u64,
-    /// As much was pushed when the last `enter` was made.
-    handed: u64,
     registered: Option<u32>,
     flags: u32,
     pub(crate) abilities: Abilities,
@@ -101,7 +100,6 @@ impl Uring {
             backlog: VecDeque::new(),
             last: None,
             pushed: 0,
-            handed: 0,
             flags,
             abilities: Abilities { silent_sends: false, capped_receives: true, quiet_writes: true },
             clock,
@@ -190,11 +188,7 @@ impl Uring {
     }
 
     /// One `io_uring_enter`, or more while the backlog does not fit into the queue.
-    pub(crate) fn enter(&mut self, table: &Table, wait: Wait) -> io::Result<()> {
-        // One that the last `enter` did not get rid of may be waited for by now, and would not end a sleep.
-        let stale = table.silent.oldest().is_some_and(|pushed| pushed < self.handed);
-        let wait = if stale { Wait::No } else { wait };
-        self.handed = self.pushed;
+    pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
         if !self.backlog.is_empty() && self.push_backlog()? {
             return Ok(());
         }
@@ -370,9 +364,7 @@ impl Encoded {
             Kind::Send { fd, buf } => Outgoing::new(fd, buf).entry(),
             Kind::SendVectored { fd, bufs } => {
                 let message = scratch.insert(Scratch::new(&bufs));
-                opcode::SendMsg::new(raw(fd), &message.header)
-                    .flags((libc::MSG_WAITALL | libc::MSG_NOSIGNAL) as u32)
-                    .build()
+                opcode::SendMsg::new(raw(fd), &message.header).flags(SEND_FLAGS as u32).build()
             }
             Kind::AcceptMulti { fd } => {
                 makes_fd = true;
@@ -397,7 +389,7 @@ impl Encoded {
 pub(crate) struct Outgoing {
     fd: types::Fd,
     data: *const u8,
-    len: u32,
+    pub(super) len: u32,
 }
 
 const SEND_FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;

@@ -17,10 +17,11 @@ use std::{
 
 use super::{
     reader::StreamReader,
-    send::{OWNED_MIN, Phase, Send},
+    send::{Phase, Send},
     table::Slot,
     writer::StreamWriter,
 };
+use crate::ops::OWNED_MIN;
 
 impl StreamReader {
     /// Waits for data and hands up to `room` bytes of it to `put`; none at the end of the stream, or without room.

@@ -111,8 +111,8 @@ impl Sim {
         payload: Box<dyn Payload>,
         fd: &Fd,
         token: u32,
+        len: u32,
     ) -> Key {
-        let len = payload.bytes().len() as u32;
         let key = table.silent.push(payload, fd, token, len, self.submitted);
         self.queue(key);
         key
