@@ -4,7 +4,7 @@
 //! blocks per size: the last one freed is the first one used, while it is still in the cache.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     fmt,
     mem::{self, ManuallyDrop},
     ops::Deref,
@@ -25,6 +25,8 @@ pub(crate) struct Block {
     end: usize,
     /// Of its size, for life.
     class: usize,
+    /// In the recycler: the free block below.
+    below: Option<Box<Block>>,
 }
 
 impl Block {
@@ -32,8 +34,7 @@ impl Block {
     #[inline(always)]
     pub(crate) fn new(size: usize) -> Box<Block> {
         let class = class_of(size);
-        let recycled =
-            RECYCLER.with(|recycler| recycler.free.get(class).and_then(|free| free.borrow_mut().pop()));
+        let recycled = RECYCLER.with(|recycler| recycler.free.get(class).and_then(Stack::pop));
         recycled.unwrap_or_else(|| Block::made(class, size))
     }
 
@@ -41,7 +42,7 @@ impl Block {
     #[inline(never)]
     fn made(class: usize, size: usize) -> Box<Block> {
         let size = CLASSES.get(class).map_or(size.next_power_of_two(), |class| class.0);
-        Box::new(Block { data: vec![0; size].into_boxed_slice(), start: 0, end: 0, class })
+        Box::new(Block { data: vec![0; size].into_boxed_slice(), start: 0, end: 0, class, below: None })
     }
 
     /// One with a copy of `data`.
@@ -97,8 +98,7 @@ fn larger_class(size: usize) -> usize {
 pub(crate) fn recycle(mut block: Box<Block>) {
     RECYCLER.with(|recycler| {
         if let Some(free) = recycler.free.get(block.class)
-            && let mut free = free.borrow_mut()
-            && free.len() < free.capacity()
+            && free.room.get() > 0
         {
             (block.start, block.end) = (0, 0);
             free.push(block);
@@ -109,9 +109,14 @@ pub(crate) fn recycle(mut block: Box<Block>) {
 struct Recycler {
     /// Loops of this thread that have streams.
     loops: Cell<u32>,
-    /// With room for as many as are kept: none without a loop.
-    #[expect(clippy::vec_box, reason = "a chunk is a box of a block")]
-    free: [RefCell<Vec<Box<Block>>>; CLASSES.len()],
+    free: [Stack; CLASSES.len()],
+}
+
+/// Free blocks of one class.
+struct Stack {
+    top: Cell<Option<Box<Block>>>,
+    /// For how many more there is room: for none without a loop.
+    room: Cell<usize>,
 }
 
 thread_local! {
@@ -121,7 +126,27 @@ thread_local! {
 
 impl Recycler {
     const fn new() -> Recycler {
-        Recycler { loops: Cell::new(0), free: [const { RefCell::new(Vec::new()) }; CLASSES.len()] }
+        let free = [const { Stack { top: Cell::new(None), room: Cell::new(0) } }; CLASSES.len()];
+        Recycler { loops: Cell::new(0), free }
+    }
+}
+
+impl Stack {
+    #[inline(always)]
+    fn pop(&self) -> Option<Box<Block>> {
+        let mut block = self.top.take()?;
+        // `top` is `None`: there is nothing to drop in it, which the compiler cannot know.
+        mem::forget(self.top.replace(block.below.take()));
+        self.room.set(self.room.get() + 1);
+        Some(block)
+    }
+
+    /// There must be room.
+    #[inline(always)]
+    fn push(&self, mut block: Box<Block>) {
+        self.room.set(self.room.get() - 1);
+        mem::forget(mem::replace(&mut block.below, self.top.take()));
+        mem::forget(self.top.replace(Some(block)));
     }
 }
 
@@ -133,7 +158,7 @@ impl KeepBlocks {
         RECYCLER.with(|recycler| {
             if recycler.loops.replace(recycler.loops.get() + 1) == 0 {
                 for (free, (_, kept)) in recycler.free.iter().zip(CLASSES) {
-                    free.replace(Vec::with_capacity(kept));
+                    free.room.set(kept);
                 }
             }
         });
@@ -146,8 +171,9 @@ impl Drop for KeepBlocks {
         RECYCLER.with(|recycler| {
             recycler.loops.set(recycler.loops.get() - 1);
             if recycler.loops.get() == 0 {
-                for class in &recycler.free {
-                    class.take();
+                for free in &recycler.free {
+                    while free.pop().is_some() {}
+                    free.room.set(0);
                 }
             }
         });
@@ -410,7 +436,14 @@ mod tests {
     fn blocks_are_used_again_until_the_last_loop_of_the_thread_has_closed() {
         let kept = || {
             drop(Chunk::from(&[1; 1000][..]));
-            RECYCLER.with(|recycler| recycler.free.iter().map(|class| class.borrow().len()).sum::<usize>())
+            RECYCLER.with(|recycler| {
+                recycler
+                    .free
+                    .iter()
+                    .filter_map(Stack::pop)
+                    .inspect(|block| assert_eq!(block.class, 1))
+                    .count()
+            })
         };
         let (outer, inner) = (KeepBlocks::new(), KeepBlocks::new());
         assert_eq!(kept(), 1);
@@ -418,6 +451,15 @@ mod tests {
         assert_eq!(kept(), 1);
         drop(outer);
         assert_eq!(kept(), 0);
+    }
+
+    #[test]
+    fn no_more_blocks_are_kept_than_of_their_class() {
+        let _keep = KeepBlocks::new();
+        let (size, most) = CLASSES[4];
+        drop((0..most + 3).map(|_| Chunk::with_capacity(size)).collect::<Vec<_>>());
+        let kept = || RECYCLER.with(|recycler| std::iter::from_fn(|| recycler.free[4].pop()).count());
+        assert_eq!((kept(), kept()), (most, 0));
     }
 
     #[test]
