@@ -18,6 +18,7 @@ use crate::{
         inflight::{Delivery, Ended, InFlight, Key, Table},
         silent::Sending,
     },
+    pool::Pool,
     ring::{Abilities, Encoded, Next, Outgoing, Ring, RingCounters, Wait},
 };
 
@@ -25,6 +26,8 @@ use crate::{
 /// them.)
 pub(crate) struct Driver {
     inner: RefCell<Inner>,
+    /// The ring's.
+    pool: Pool,
     abilities: Abilities,
     /// Whether something was queued since the last `enter`.
     submitted: Cell<bool>,
@@ -38,6 +41,7 @@ struct Inner {
 impl Driver {
     pub(crate) fn new(ring: Ring) -> Driver {
         Driver {
+            pool: ring.pool().clone(),
             abilities: ring.abilities(),
             inner: RefCell::new(Inner { table: Table::new(), ring }),
             submitted: Cell::new(false),
@@ -167,8 +171,8 @@ impl Driver {
         self.inner.borrow_mut().ring.wants_enter()
     }
 
-    /// Submits, sleeps as `wait` says, and delivers what came.
-    pub(crate) fn enter(&self, wait: Wait) -> io::Result<()> {
+    /// Submits, sleeps as `wait` says, and delivers what came; `wake` wakes whom data was for.
+    pub(crate) fn enter(&self, wait: Wait, wake: impl Fn(Waker)) -> io::Result<()> {
         self.submitted.set(false);
         {
             let Inner { table, ring } = &mut *self.inner.borrow_mut();
@@ -177,13 +181,14 @@ impl Driver {
         }
         // An operation is library code, but a panic of one must not cost the others their completions, nor the
         // kernel the operation. The panic hook has told of it.
-        while panic::catch_unwind(AssertUnwindSafe(|| self.deliver_all())).is_err() {}
+        while panic::catch_unwind(AssertUnwindSafe(|| self.deliver_all(&wake))).is_err() {}
         Ok(())
     }
 
     /// Silent sends come last: what reports is out of the table by then.
-    fn deliver_all(&self) {
-        while self.deliver_next() {}
+    #[inline(always)]
+    fn deliver_all(&self, wake: &impl Fn(Waker)) {
+        while self.deliver_next(wake) {}
         while let Some((send, len)) = self.next_silent() {
             send.finish(len);
         }
@@ -191,14 +196,17 @@ impl Driver {
 
     /// `false` if there is no completion.
     #[inline(always)]
-    fn deliver_next(&self) -> bool {
+    fn deliver_next(&self, wake: &impl Fn(Waker)) -> bool {
         let next = {
             let Inner { table, ring } = &mut *self.inner.borrow_mut();
             ring.next(table)
         };
         match next {
             Next::None => return false,
-            Next::Data(to, token, data) => (to.data)(token, &data, data.is_full()),
+            Next::Data(to, token, filled) => {
+                let waiting = self.pool.lend(filled, |data, full| (to.data)(token, data, full));
+                waiting.into_iter().for_each(wake);
+            }
             Next::Other(key) => self.deliver_other(key),
         }
         true
@@ -258,7 +266,7 @@ impl Driver {
     }
 
     pub(crate) fn buffers_available(&self) -> usize {
-        self.inner.borrow().ring.buffers_available()
+        self.pool.available()
     }
 
     /// The simulator, if that is the kernel.

@@ -8,31 +8,34 @@
 //! # States of a buffer
 //! ```text
 //!           publish()                    CQE with its id: take()
-//!   ours ───────────────▶ the kernel's ──────────────────────────▶ lent out as a PoolBuf
-//!     ▲                                                                 │ PoolBuf::drop
-//!     └─────────────────────────────────────────────────────────────────┘ (publishes at once)
+//!   ours ───────────────▶ the kernel's ──────────────────────────▶ lent out, as a Filled or a PoolBuf
+//!     ▲                                                                 │ the end of lend(), PoolBuf::drop
+//!     └─────────────────────────────────────────────────────────────────┘ (publish at once)
 //! ```
 //! In the simulator `receive()` stands for the CQE.
 //!
 //! # Rules
 //! 1. The region is allocated once, zeroed, and freed only by `Region::drop`, which runs when the last of the
 //!    pool and its `PoolBuf`s goes, or never if the ring could not be quiesced (`leak`).
-//! 2. A buffer is read by us only through its one `PoolBuf`, which exists only between the CQE that named the
-//!    buffer and its drop: the kernel does not touch a buffer that it has given out.
-//! 3. Every id is checked against `count` and against being lent out already before it becomes a `PoolBuf`.
+//! 2. A buffer is read by us only through its one `Filled`, be it alone or in a `PoolBuf`, which exists only between
+//!    the CQE that named the buffer and its publication: the kernel does not touch a buffer that it has given out.
+//! 3. Every id is checked against `count` and against being lent out already before it becomes a `Filled`, and the
+//!    length against `size`.
 //! 4. Only `publish` writes ring entries, at the tail, on the loop's thread (the region is neither `Send` nor
 //!    `Sync`). Entries between the kernel's head and our tail are never written: at most `count` buffers
 //!    exist, so at most `count` entries are live, and `count` is a power of two.
 //! 5. The tail is the only word that both sides use; it is stored with release order after the entry.
 //! 6. A simulated pool is never registered (`ring_address` asserts it): what would be the kernel's is ours, and
-//!    `receive` writes to it, while no `PoolBuf` of that buffer exists.
+//!    `receive` writes to it, while no `Filled` of that buffer exists.
+//! 7. A `Filled` is lent or shared by the pool that it came from: a loop has one, the ring's, which `driver.rs` has a
+//!    share of.
 //!
 //! Callers may assume: a `PoolBuf` is plain readable memory; dropping it gives the buffer back.
 
 use std::{
     alloc::{self, Layout},
     cell::Cell,
-    fmt, io,
+    fmt, io, mem,
     ops::Deref,
     ptr::NonNull,
     rc::Rc,
@@ -47,6 +50,7 @@ pub(crate) const GROUP: u16 = 0;
 const PAGE: usize = if cfg!(target_arch = "x86_64") { 4 << 10 } else { 64 << 10 };
 
 /// The buffers of one loop.
+#[derive(Clone)]
 pub(crate) struct Pool {
     region: Rc<Region>,
     simulated: bool,
@@ -127,12 +131,25 @@ impl Pool {
 
     /// The buffer `id`, of which the kernel filled `len` bytes. `None` for an id that was not the kernel's.
     #[inline(always)]
-    pub(crate) fn take(&self, id: u16, len: i32) -> Option<PoolBuf> {
+    pub(crate) fn take(&self, id: u16, len: i32) -> Option<Filled> {
         let region = &self.region;
         region.lent.get(usize::from(id)).filter(|lent| !lent.replace(true))?;
         region.available.set(region.available.get() - 1);
-        let len = u32::try_from(len).unwrap_or(0).min(region.size);
-        Some(PoolBuf { region: Rc::clone(region), len, id })
+        Some(Filled { id, len: u32::try_from(len).unwrap_or(0).min(region.size) })
+    }
+
+    /// Runs `f` with the bytes of a buffer of this pool, and whether they are all of it; then it goes back.
+    #[inline(always)]
+    pub(crate) fn lend<R>(&self, filled: Filled, f: impl FnOnce(&[u8], bool) -> R) -> R {
+        let lent = Lent { region: &self.region, filled };
+        let result = f(self.region.bytes(&lent.filled), lent.filled.len == self.region.size);
+        lent.end();
+        result
+    }
+
+    /// The same, for as long as the caller keeps it.
+    pub(crate) fn share(&self, filled: Filled) -> PoolBuf {
+        PoolBuf { region: Rc::clone(&self.region), filled: Some(filled) }
     }
 
     /// Does the kernel's part in a receive: puts `bytes` into a free buffer, as many as it takes. `None` if there is
@@ -140,7 +157,7 @@ impl Pool {
     ///
     /// # Panics
     /// If the pool is not a simulated one.
-    pub(crate) fn receive(&self, bytes: &[u8]) -> Option<PoolBuf> {
+    pub(crate) fn receive(&self, bytes: &[u8]) -> Option<Filled> {
         assert!(self.simulated, "the buffers are the kernel's");
         let region = &self.region;
         let id = region.lent.iter().position(|lent| !lent.get())? as u16;
@@ -184,6 +201,13 @@ impl Region {
         unsafe { AtomicU16::from_ptr(tail.cast_mut()) }
     }
 
+    #[inline(always)]
+    fn bytes(&self, filled: &Filled) -> &[u8] {
+        // SAFETY: rules 2, 3 and 7; the memory is initialised (rule 1).
+        unsafe { std::slice::from_raw_parts(self.buffer(filled.id).as_ptr(), filled.len as usize) }
+    }
+
+    #[inline(always)]
     fn buffer(&self, id: u16) -> NonNull<u8> {
         // SAFETY: `id` < `count`, so the buffer is inside the region (rule 3).
         unsafe { self.buffers.add(usize::from(id) * self.size as usize) }
@@ -215,17 +239,50 @@ fn ring_bytes(count: u16) -> usize {
     (usize::from(count) * size_of::<BufRingEntry>()).next_multiple_of(PAGE)
 }
 
+/// A buffer that the kernel has filled. To be lent or shared by its pool: dropped, it is lost until the pool goes.
+#[must_use]
+pub(crate) struct Filled {
+    id: u16,
+    len: u32,
+}
+
+/// Goes back also after a panic.
+struct Lent<'a> {
+    region: &'a Region,
+    filled: Filled,
+}
+
+impl Lent<'_> {
+    /// As its drop, which is a call where it may also follow a panic.
+    #[inline(always)]
+    fn end(self) {
+        self.region.publish(self.filled.id);
+        mem::forget(self);
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.region.publish(self.filled.id);
+    }
+}
+
 /// Received bytes in a buffer of the pool. Dropping it gives the buffer back to the kernel.
 pub struct PoolBuf {
     region: Rc<Region>,
-    len: u32,
-    id: u16,
+    /// `None` once it is no longer shared.
+    filled: Option<Filled>,
 }
 
 impl PoolBuf {
+    /// What it was made of; `None` if that was taken already.
+    pub(crate) fn unshare(mut self) -> Option<Filled> {
+        self.filled.take()
+    }
+
     /// Whether the receive filled the whole buffer, so that more is likely to come.
     pub fn is_full(&self) -> bool {
-        self.len == self.region.size
+        self.len() == self.region.size as usize
     }
 }
 
@@ -234,15 +291,15 @@ impl Deref for PoolBuf {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        // SAFETY: rule 2; `len` was cut to the buffer's size, and the memory is initialised (rule 1).
-        unsafe { std::slice::from_raw_parts(self.region.buffer(self.id).as_ptr(), self.len as usize) }
+        self.filled.as_ref().map_or(&[], |filled| self.region.bytes(filled))
     }
 }
 
 impl Drop for PoolBuf {
-    #[inline(always)]
     fn drop(&mut self) {
-        self.region.publish(self.id);
+        if let Some(filled) = &self.filled {
+            self.region.publish(filled.id);
+        }
     }
 }
 
@@ -261,7 +318,7 @@ mod tests {
         let pool = Pool::new(4, 64).unwrap();
         assert_eq!(pool.available(), 4);
         for round in 0..100u16 {
-            let buf = pool.take(round % 4, 8).unwrap();
+            let buf = pool.share(pool.take(round % 4, 8).unwrap());
             assert!(pool.take(round % 4, 8).is_none(), "a lent buffer cannot be lent again");
             assert_eq!(&buf[..], &[0; 8]);
             assert_eq!(pool.available(), 3);
@@ -274,7 +331,7 @@ mod tests {
     #[test]
     fn a_buffer_outlives_its_pool() {
         let pool = Pool::new(1, 16).unwrap();
-        let buf = pool.take(0, 16).unwrap();
+        let buf = pool.share(pool.take(0, 16).unwrap());
         drop(pool);
         assert_eq!(buf.len(), 16);
     }

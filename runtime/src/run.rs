@@ -7,7 +7,7 @@ use std::{
     panic::{self, AssertUnwindSafe, Location},
     pin::{Pin, pin},
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -260,7 +260,7 @@ impl Runner {
             }
             let before = driver.in_flight();
             driver.cancel_all();
-            driver.enter(crate::ring::Wait::Until(self.lp.clock.now_ns() + 50_000_000))?;
+            driver.enter(crate::ring::Wait::Until(self.lp.clock.now_ns() + 50_000_000), Waker::wake)?;
             rounds += 1;
             if driver.in_flight() < before {
                 (since, rounds) = (Instant::now(), 0);

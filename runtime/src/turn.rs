@@ -138,7 +138,8 @@ impl Loop {
         if sleeps {
             self.note_numbers();
         }
-        let entered = self.driver.enter(if sleeps { wait } else { Wait::No });
+        let entered =
+            self.driver.enter(if sleeps { wait } else { Wait::No }, |waker| self.tasks.wake_by(waker));
         if sleeps {
             self.inbox.awake();
             if !self.inbox.is_empty() {

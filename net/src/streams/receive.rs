@@ -317,15 +317,16 @@ impl Slot {
 }
 
 impl Streams {
-    /// A multishot receive brought something, with more to come.
+    /// A multishot receive brought something, with more to come: who waits for it.
     #[inline(always)]
-    pub(crate) fn received(&self, index: u32, data: &[u8], full: bool) {
-        self.update(index, |_, slot| {
+    pub(crate) fn received(&self, index: u32, data: &[u8], full: bool) -> Option<Waker> {
+        let waiting = self.with_slot(index, |_, slot| {
             if !slot.receive.take_first(data, full) {
                 slot.add_more(data, full);
             }
             slot.receive.waker.take()
         });
+        waiting.flatten()
     }
 
     /// A multishot receive has ended.

@@ -1,5 +1,7 @@
 //! Multishot receives on behalf of a handle, into buffers of the loop's pool.
 
+use std::task::Waker;
+
 use super::{Done, OpKey};
 use crate::{current, fd::Fd};
 
@@ -11,7 +13,10 @@ use crate::{current, fd::Fd};
 ///
 /// thread_local!(static GOT: RefCell<Vec<(u32, Vec<u8>)>> = RefCell::default());
 /// static RECEIVER: Receiver = Receiver {
-///     data: |token, data, _| GOT.with_borrow_mut(|got| got.push((token, data.to_vec()))),
+///     data: |token, data, _| {
+///         GOT.with_borrow_mut(|got| got.push((token, data.to_vec())));
+///         None
+///     },
 ///     end: |token, done| assert_eq!((token, done.count().unwrap()), (7, 0)),
 /// };
 ///
@@ -29,8 +34,8 @@ use crate::{current, fd::Fd};
 #[derive(Debug)]
 pub struct Receiver {
     /// Something came, with more to come; `full` if it fills a whole buffer, so that more is likely to be there. The
-    /// buffer goes back to the pool after this.
-    pub data: fn(token: u32, data: &[u8], full: bool),
+    /// buffer goes back to the pool after this, and then who is returned is woken.
+    pub data: fn(token: u32, data: &[u8], full: bool) -> Option<Waker>,
     /// The last of it: data, the end (0 bytes), or an error.
     pub end: fn(token: u32, done: Done),
 }

@@ -18,7 +18,7 @@ use crate::{
         Done, Payload, Receiver,
         inflight::{InFlight, Key, Table},
     },
-    pool::PoolBuf,
+    pool::{Filled, Pool},
 };
 
 /// How long `enter` may sleep.
@@ -66,7 +66,7 @@ pub struct RingCounters {
 pub(crate) enum Next {
     None,
     /// Data of a receive, with more to come.
-    Data(&'static Receiver, u32, PoolBuf),
+    Data(&'static Receiver, u32, Filled),
     /// Any other, of this operation: `done` tells what it brought.
     Other(Key),
 }
@@ -190,11 +190,11 @@ impl Ring {
         }
     }
 
-    /// Provided buffers that receives can take now.
-    pub(crate) fn buffers_available(&self) -> usize {
+    /// What receives fill.
+    pub(crate) fn pool(&self) -> &Pool {
         match self {
-            Ring::Uring(ring) => ring.pool.available(),
-            Ring::Sim(sim) => sim.buffers_available(),
+            Ring::Uring(ring) => &ring.pool,
+            Ring::Sim(sim) => sim.pool(),
         }
     }
 }

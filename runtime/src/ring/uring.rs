@@ -278,9 +278,9 @@ impl Uring {
         if cqueue::more(cqe.flags())
             && let Some(id) = cqueue::buffer_select(cqe.flags())
             && let Some((to, token)) = table.receiver(key)
-            && let Some(data) = pool.take(id, cqe.result())
+            && let Some(filled) = pool.take(id, cqe.result())
         {
-            return Next::Data(to, token, data);
+            return Next::Data(to, token, filled);
         }
         *last = Some(cqe);
         Next::Other(key)
@@ -292,7 +292,8 @@ impl Uring {
         let (key, res, flags) = (Key::from_user_data(cqe.user_data()), cqe.result(), cqe.flags());
         self.counters.enobufs += u64::from(res == -libc::ENOBUFS);
         let brought = if let Some(id) = cqueue::buffer_select(flags) {
-            self.pool.take(id, res).map_or(Brought::Nothing, Brought::Buf)
+            let filled = self.pool.take(id, res);
+            filled.map_or(Brought::Nothing, |filled| Brought::Buf(self.pool.share(filled)))
         } else if res >= 0 && table.makes_fd(key) {
             // SAFETY: rule 4.
             Brought::Fd(Fd::from(unsafe { OwnedFd::from_raw_fd(res) }))

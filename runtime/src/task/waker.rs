@@ -56,6 +56,12 @@ impl WakeKey {
         (self.0 >> SLOT_BITS) & GENERATION_MASK == u64::from(generation) & GENERATION_MASK
     }
 
+    /// Whose waker it is, if it is a task's.
+    #[inline(always)]
+    pub(crate) fn of(waker: &Waker) -> Option<WakeKey> {
+        ptr::eq(waker.vtable(), &VTABLE).then(|| WakeKey(waker.data().addr() as u64))
+    }
+
     pub(crate) fn waker(self) -> Waker {
         // SAFETY: rules 1 and 2: the contract of RawWaker holds for any data word.
         unsafe { Waker::new(ptr::without_provenance(self.0 as usize), &VTABLE) }

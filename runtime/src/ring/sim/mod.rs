@@ -313,7 +313,10 @@ impl Sim {
             Outcome::Ready(n @ 1..) => {
                 op.moved += n;
                 let mut done = Done::new(n as i32);
-                done.brought = self.pool.receive(&bytes[..n]).map_or(Brought::Nothing, Brought::Buf);
+                done.brought = match self.pool.receive(&bytes[..n]) {
+                    Some(filled) => Brought::Buf(self.pool.share(filled)),
+                    None => Brought::Nothing,
+                };
                 done.sock_nonempty = more;
                 if cap > 0 && op.moved >= cap { Step::Last(done) } else { Step::More(done) }
             }
@@ -387,13 +390,14 @@ impl Sim {
     #[inline(never)]
     pub(crate) fn next(&mut self, table: &Table) -> Next {
         let Some(Completion { key, done }) = self.ready.pop_front() else { return Next::None };
-        match (table.receiver(key), done.brought) {
-            (Some((to, token)), Brought::Buf(data)) if done.more => Next::Data(to, token, data),
-            (_, brought) => {
-                self.last = Some(Done { brought, ..done });
-                Next::Other(key)
-            }
+        if done.more
+            && let Some((to, token)) = table.receiver(key)
+            && let Brought::Buf(data) = done.brought
+        {
+            return data.unshare().map_or(Next::None, |filled| Next::Data(to, token, filled));
         }
+        self.last = Some(done);
+        Next::Other(key)
     }
 
     pub(crate) fn done(&mut self) -> Done {
@@ -406,8 +410,8 @@ impl Sim {
         ready.sort_by_key(|(_, c)| Rng::new(salt ^ c.key.to_user_data()).next());
     }
 
-    pub(crate) fn buffers_available(&self) -> usize {
-        self.pool.available()
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     pub(crate) fn listen(&mut self, addr: SocketAddr, options: ListenOptions) -> io::Result<Fd> {
