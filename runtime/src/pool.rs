@@ -15,8 +15,8 @@
 //! In the simulator `receive()` stands for the CQE.
 //!
 //! # Rules
-//! 1. The region is allocated once, zeroed, and freed only by `Region::drop`, which runs when the last of the
-//!    pool and its `PoolBuf`s goes, or never if the ring could not be quiesced (`leak`).
+//! 1. The region is allocated once, zeroed, and freed only by `Region::drop`, which runs when the last share
+//!    of the pool and the last `PoolBuf` are gone, or never if the ring could not be quiesced (`leak`).
 //! 2. A buffer is read by us only through its one `Filled`, be it alone or in a `PoolBuf`, which exists only between
 //!    the CQE that named the buffer and its publication: the kernel does not touch a buffer that it has given out.
 //! 3. Every id is checked against `count` and against being lent out already before it becomes a `Filled`, and the
@@ -147,7 +147,7 @@ impl Pool {
         result
     }
 
-    /// The same, for as long as the caller keeps it.
+    /// A buffer of this pool, for as long as the caller keeps it.
     pub(crate) fn share(&self, filled: Filled) -> PoolBuf {
         PoolBuf { region: Rc::clone(&self.region), filled: Some(filled) }
     }
@@ -202,7 +202,8 @@ impl Region {
     }
 
     #[inline(always)]
-    fn bytes(&self, filled: &Filled) -> &[u8] {
+    fn bytes<'a>(&'a self, filled: &'a Filled) -> &'a [u8] {
+        debug_assert!(self.lent[usize::from(filled.id)].get(), "a buffer of this pool, and lent out");
         // SAFETY: rules 2, 3 and 7; the memory is initialised (rule 1).
         unsafe { std::slice::from_raw_parts(self.buffer(filled.id).as_ptr(), filled.len as usize) }
     }
@@ -270,14 +271,14 @@ impl Drop for Lent<'_> {
 /// Received bytes in a buffer of the pool. Dropping it gives the buffer back to the kernel.
 pub struct PoolBuf {
     region: Rc<Region>,
-    /// `None` once it is no longer shared.
+    /// `None` while it goes, no longer shared.
     filled: Option<Filled>,
 }
 
 impl PoolBuf {
-    /// What it was made of; `None` if that was taken already.
-    pub(crate) fn unshare(mut self) -> Option<Filled> {
-        self.filled.take()
+    /// What it was made of.
+    pub(crate) fn unshare(mut self) -> Filled {
+        self.filled.take().expect("it is taken only here, where the rest goes")
     }
 
     /// Whether the receive filled the whole buffer, so that more is likely to come.
@@ -326,6 +327,32 @@ mod tests {
             assert_eq!(pool.available(), 4);
         }
         assert!(pool.take(4, 1).is_none(), "an id that is out of range");
+    }
+
+    #[test]
+    fn b4_a_lent_buffer_comes_back_also_after_a_panic() {
+        let pool = Pool::simulated(2, 4).unwrap();
+        let lengths = |bytes: &[u8]| {
+            let filled = pool.receive(bytes).unwrap();
+            pool.lend(filled, |data, full| {
+                assert_eq!((data, pool.available()), (&bytes[..data.len()], 1));
+                (data.len(), full)
+            })
+        };
+        assert_eq!(
+            [lengths(b"abc"), lengths(b"abcd"), lengths(b"abcde")],
+            [(3, false), (4, true), (4, true)]
+        );
+        let filled = pool.receive(b"abc").unwrap();
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            pool.lend(filled, |_, _| panic!("a receiver panics"));
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(pool.available(), 2);
+        let again = pool.share(pool.receive(b"x").unwrap()).unshare();
+        assert_eq!(pool.available(), 1);
+        assert_eq!(pool.lend(again, |data, _| data.to_vec()), b"x");
+        assert_eq!(pool.available(), 2);
     }
 
     #[test]

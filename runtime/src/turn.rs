@@ -128,8 +128,8 @@ impl Loop {
         }
         if let Some(kept) = self.slow_watch.check() {
             self.report_slow(kept);
-            // The handler may have made something ready.
-            wait = if wait == Wait::No { wait } else { self.wait(deadline) };
+            // The handler may have made something ready, or written something.
+            wait = Wait::No;
         }
         self.polls.set(0);
         self.next_look.set(POLLS_PER_LOOK);

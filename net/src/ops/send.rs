@@ -1,7 +1,7 @@
 //! What one send takes to the kernel: a block, or a batch of segments, as a vectored send; to a pipe one segment after
 //! the other.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, mem};
 
 use bytes::Bytes;
 use corio_runtime::{
@@ -22,6 +22,8 @@ const BLOCK_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) enum Load {
     Block(Box<Block>),
+    /// A block of copies, which may move to a larger one to take more.
+    Copies(Box<Block>),
     Batch(Box<Batch>),
 }
 
@@ -29,15 +31,17 @@ impl Load {
     /// A copy of `data`; `batch` is an empty one.
     pub(crate) fn copied(data: &[u8], batch: impl FnOnce() -> Box<Batch>) -> Load {
         if data.len() <= BLOCK_MAX {
-            return Load::Block(Block::copied(data));
+            return Load::Copies(Block::copied(data));
         }
-        Load::Batch(batch()).then_copy(data, Box::default)
+        let mut batch = batch();
+        batch.copy(data);
+        Load::Batch(batch)
     }
 
     #[inline(always)]
     pub(crate) fn len(&self) -> usize {
         match self {
-            Load::Block(block) => block.len(),
+            Load::Block(block) | Load::Copies(block) => block.len(),
             Load::Batch(batch) => batch.len,
         }
     }
@@ -45,6 +49,10 @@ impl Load {
     /// With a copy of `data` behind it; `batch` is an empty one.
     pub(crate) fn then_copy(self, data: &[u8], batch: impl FnOnce() -> Box<Batch>) -> Load {
         match self {
+            Load::Copies(mut block) if block.len() + data.len() <= BLOCK_MAX => {
+                block.append(data, 0);
+                Load::Copies(block)
+            }
             Load::Block(mut block) if takes(&block, data.len()) => {
                 block.append(data, 0);
                 Load::Block(block)
@@ -67,7 +75,7 @@ impl Load {
     fn into_batch(self, batch: impl FnOnce() -> Box<Batch>) -> Box<Batch> {
         match self {
             Load::Batch(batch) => batch,
-            Load::Block(block) => {
+            Load::Block(block) | Load::Copies(block) => {
                 let mut batch = batch();
                 batch.push(Segment::Chunk(block.into()));
                 batch
@@ -75,16 +83,19 @@ impl Load {
         }
     }
 
-    /// Drops what was sent, which is not all.
-    pub(crate) fn consume(&mut self, count: usize) {
+    /// Gives up what was sent, which is not all: whole segments, to be dropped.
+    pub(crate) fn consume(&mut self, count: usize) -> Vec<Segment> {
         match self {
-            Load::Block(block) => block.consume(count),
+            Load::Block(block) | Load::Copies(block) => {
+                block.consume(count);
+                Vec::new()
+            }
             Load::Batch(batch) => batch.consume(count),
         }
     }
 }
 
-/// Whether a copy of `more` bytes goes into this block, or into a larger one in its place.
+/// Whether a copy of `more` bytes goes into this block, which was given as it is, or if it is small into a larger one.
 fn takes(block: &Block, more: usize) -> bool {
     block.room() >= more || block.len() < OWNED_MIN && block.len() + more <= BLOCK_MAX
 }
@@ -144,24 +155,24 @@ impl Batch {
         });
     }
 
-    fn consume(&mut self, count: usize) {
+    fn consume(&mut self, count: usize) -> Vec<Segment> {
         self.len -= count;
-        let mut left = count;
+        let (mut left, mut whole) = (count, Vec::new());
         while let Some(segment) = &self.first {
             let rest = segment.as_ref().len() - self.sent;
             if left < rest {
                 self.sent += left;
-                return;
+                break;
             }
             left -= rest;
             self.sent = 0;
-            self.first = self.rest.pop_front();
+            whole.extend(mem::replace(&mut self.first, self.rest.pop_front()));
         }
+        whole
     }
 
     /// Drops everything.
     pub(crate) fn clear(&mut self) {
-        self.fd = None;
         self.first = None;
         self.rest.clear();
         (self.sent, self.len) = (0, 0);
@@ -186,7 +197,7 @@ impl Load {
         batch: impl FnOnce() -> Box<Batch>,
     ) -> OpKey {
         match self {
-            Load::Block(block) if !pipe => send(fd, block, slot, end),
+            Load::Block(block) | Load::Copies(block) if !pipe => send(fd, block, slot, end),
             load => load.into_batch(batch).start(fd, slot, pipe, end),
         }
     }
@@ -264,7 +275,7 @@ mod tests {
     fn segments(load: &Load) -> Vec<(*const u8, Vec<u8>)> {
         let told = |bytes: &[u8]| (bytes.as_ptr(), bytes.to_vec());
         match load {
-            Load::Block(block) => vec![told(block)],
+            Load::Block(block) | Load::Copies(block) => vec![told(block)],
             Load::Batch(batch) => {
                 let rest = batch.rest.iter().map(|segment| told(segment.as_ref()));
                 std::iter::once(told(batch.first())).chain(rest).collect()
@@ -278,10 +289,25 @@ mod tests {
 
     #[test]
     fn small_copies_share_a_block_and_keep_their_order() {
-        let load = (1..200u8).fold(copied(&[0; 40]), |load, n| load.then_copy(&[n; 40], Box::default));
-        assert!(matches!(load, Load::Block(_)));
-        let bytes: Vec<u8> = (0..200u8).flat_map(|n| [n; 40]).collect();
-        assert_eq!((load.len(), &segments(&load)[0].1), (8000, &bytes));
+        for size in [40, 300] {
+            let piece = |n: u8| vec![n; size];
+            let load = (1..200u8).fold(copied(&piece(0)), |load, n| load.then_copy(&piece(n), Box::default));
+            assert!(matches!(load, Load::Copies(_)));
+            let bytes: Vec<u8> = (0..200u8).flat_map(piece).collect();
+            assert_eq!((load.len(), &segments(&load)[0].1), (200 * size, &bytes));
+        }
+        let full = copied(&[1; BLOCK_MAX]).then_copy(&[2], Box::default);
+        assert_eq!(segments(&full).len(), 2);
+    }
+
+    #[test]
+    fn a_small_copy_joins_a_small_chunk() {
+        for len in [100, 512, 5000] {
+            let load = Load::Block(chunk(len)).then_copy(&[1; 700], Box::default);
+            let bytes = [vec![7; len], vec![1; 700]].concat();
+            assert!(matches!(load, Load::Block(_)));
+            assert_eq!(segments(&load)[0].1, bytes);
+        }
     }
 
     #[test]
@@ -316,12 +342,13 @@ mod tests {
         let all: Vec<u8> = segments(&load()).into_iter().flat_map(|(_, bytes)| bytes).collect();
         for count in [0, 1, (16 << 10) - 1, 16 << 10, (16 << 10) + 1, (16 << 10) + 100, all.len() - 1] {
             let mut load = load();
-            load.consume(count);
+            let whole: usize = load.consume(count).iter().map(|segment| segment.as_ref().len()).sum();
+            assert!(whole <= count);
             let left: Vec<u8> = segments(&load).into_iter().flat_map(|(_, bytes)| bytes).collect();
             assert_eq!((load.len(), &left[..]), (all.len() - count, &all[count..]));
         }
         let mut block = Load::Block(chunk(100));
-        block.consume(99);
+        drop(block.consume(99));
         assert_eq!((block.len(), &segments(&block)[0].1[..]), (1, &[7][..]));
     }
 }

@@ -257,7 +257,7 @@ impl Streams {
         }
         // Last, as its destructors are foreign code.
         match load {
-            Load::Block(block) => recycle(block),
+            Load::Block(block) | Load::Copies(block) => recycle(block),
             Load::Batch(batch) => self.keep_batch(batch),
         }
     }
@@ -267,7 +267,8 @@ impl Streams {
     fn not_all_sent(&self, index: u32, mut load: Load, result: i32) {
         match result {
             0.. => {
-                load.consume(result as usize);
+                // Goes last: its destructors are foreign code.
+                let _sent = load.consume(result as usize);
                 self.send_rest(index, load, result as usize);
             }
             _ if matches!(-result, errno::EAGAIN | errno::EINTR) => self.send_rest(index, load, 0),

@@ -271,7 +271,7 @@ impl Streams {
     #[inline(always)]
     pub(super) fn update(&self, index: u32, f: impl FnOnce(&mut Common, &mut Slot) -> Option<Waker>) {
         if let Some(waker) = self.with_slot(index, f).flatten() {
-            waker.wake();
+            wake(waker);
         }
     }
 
@@ -284,7 +284,8 @@ impl Streams {
     /// handles are gone.
     #[inline(never)]
     pub(super) fn retire(&self, index: u32) {
-        drop(self.with_common(|common| std::mem::take(&mut common.unsent)));
+        // Goes last: its destructors are foreign code.
+        let _unsent = self.with_common(|common| std::mem::take(&mut common.unsent));
         let ended = {
             let inner = &mut *self.inner.borrow_mut();
             let free = inner.free;
@@ -390,9 +391,7 @@ impl Streams {
         let Inner { slots, common, .. } = &mut *self.inner.borrow_mut();
         while let Some(&index) = common.dirty.get(*flushed) {
             *flushed += 1;
-            let Some(slot) = slots.get_mut(index as usize).filter(|slot| !slot.is_free()) else {
-                continue;
-            };
+            let Some(slot) = taken(slots, index) else { continue };
             slot.flush(common, Some(end));
             if slot.fd.is_none() {
                 return Some(index);

@@ -57,8 +57,8 @@ impl<'a> TurnEnd<'a> {
 
     /// As [`send`], without a completion entry where the kernel can do without (tried at start-up): the send is made
     /// without blocking as it is submitted, and only one that failed or is partial reports, `-EAGAIN` where it would
-    /// block. So its payload is told in this turn, or in the next if the kernel has not come to it. It does not end the
-    /// loop's sleep: nobody may begin to wait for it in this turn.
+    /// block. So its payload is told in this turn, or in a later one if the kernel has not come to it, before the loop
+    /// sleeps. It does not end a sleep: nobody may begin to wait for it in this turn.
     #[inline(always)]
     pub fn send<P: Payload>(self, fd: &Fd, payload: Box<P>, token: u32) -> OpKey {
         OpKey { loop_id: self.0.id(), key: self.0.driver.send_silently(fd, payload, token) }

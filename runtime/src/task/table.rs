@@ -353,7 +353,7 @@ impl TaskTable {
                 mem::forget(waker);
                 self.wake(key);
             }
-            _ => waker.wake(),
+            _ => exception::wake(waker),
         }
     }
 

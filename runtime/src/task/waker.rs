@@ -7,7 +7,8 @@
 //! # Rules
 //! 1. The data word is made without provenance and is never dereferenced: `wake` reads it as an integer.
 //! 2. All four functions of the vtable are thread-safe: `clone` and `drop` touch nothing shared, `wake` goes
-//!    to the task table only on the loop's own thread and to the loop's inbox from any other.
+//!    to the task table only on the loop's own thread and to the loop's inbox from any other. Who has read a waker's
+//!    number may forget it.
 //! 3. A key whose task, or loop, is gone matches nothing; one whose generation wrapped (2^24 reuses of one
 //!    slot) or whose loop index was taken over wakes a task needlessly, which futures allow.
 

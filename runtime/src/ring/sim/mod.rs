@@ -394,7 +394,7 @@ impl Sim {
             && let Some((to, token)) = table.receiver(key)
             && let Brought::Buf(data) = done.brought
         {
-            return data.unshare().map_or(Next::None, |filled| Next::Data(to, token, filled));
+            return Next::Data(to, token, data.unshare());
         }
         self.last = Some(done);
         Next::Other(key)
