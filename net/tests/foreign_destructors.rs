@@ -14,9 +14,9 @@ use std::{
 
 use bytes::Bytes;
 use common::with_peer;
-use corio_net::{Server, StreamWriter, connect_write_pipe, start_server};
+use corio_net::{Server, StreamReader, StreamWriter, connect_write_pipe, open_connection, start_server};
 use corio_runtime::{
-    Runner, call_soon, create_task, run,
+    Backend, Faults, Runner, call_soon, create_task, run,
     time::{sleep, timeout},
     yield_now,
 };
@@ -205,6 +205,43 @@ fn a_destructor_of_a_waker_can_use_the_server_that_it_waited_for() {
         closed.set(server.wait_closed());
         assert_eq!(DROPPED.get(), 2);
     });
+}
+
+/// Sends what panics as it is dropped, among other data, and closes.
+async fn sends_what_panics() {
+    let count = async |mut reader: StreamReader, mut writer: StreamWriter| {
+        let count = reader.read_to_end().await?.len() as u64;
+        writer.write(&count.to_le_bytes())
+    };
+    let server = start_server("127.0.0.1:0", count).await.unwrap();
+    let (mut reader, mut writer) = open_connection(server.local_addr().unwrap()).await.unwrap();
+    for _ in 0..10 {
+        // Alone, and as the first of a send that may be partial.
+        for behind in [0, 20_000] {
+            let panics = || panic!("a destructor panics");
+            writer.write(Bytes::from_owner(Owner(vec![7; 9000], panics))).unwrap();
+            writer.write(vec![8; behind]).unwrap();
+            timeout(Duration::from_secs(60), writer.flush()).await.expect("it goes on").unwrap();
+        }
+    }
+    writer.write_eof().unwrap();
+    assert_eq!(reader.readexactly(8).await.unwrap(), &380_000u64.to_le_bytes());
+    writer.close();
+    timeout(Duration::from_secs(60), writer.wait_closed()).await.expect("it ends").unwrap();
+}
+
+#[test]
+fn a_destructor_of_sent_data_that_panics_costs_its_stream_nothing() {
+    run(sends_what_panics());
+    for seed in 0..10 {
+        let faults = Faults::default().short_transfers(0.7);
+        Runner::builder()
+            .backend(Backend::Sim { seed })
+            .faults(faults)
+            .build()
+            .unwrap()
+            .run(sends_what_panics());
+    }
 }
 
 #[test]
