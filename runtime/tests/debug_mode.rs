@@ -2,10 +2,16 @@
 
 mod common;
 
-use std::{thread, time::Duration};
+use std::{
+    cell::Cell,
+    thread,
+    time::{Duration, Instant},
+};
 
 use common::{Log, assert_passed, child, is_child, ms};
-use corio_runtime::{Runner, create_task_named, set_exception_handler, time, yield_now};
+use corio_runtime::{
+    Runner, create_future, create_task, create_task_named, set_exception_handler, time, yield_now,
+};
 
 /// The reports of a run in which a task named "slow" blocks the thread for `time`.
 fn reports(runner: &mut Runner, time: Duration) -> Vec<String> {
@@ -39,6 +45,21 @@ fn a_step_of_a_second_is_noticed_without_debug_mode() {
     assert!(reports(&mut runner, ms(10)).is_empty());
     let said = reports(&mut runner, ms(1100));
     assert!(said[0].contains("kept the loop for "), "{said:?}");
+}
+
+#[test]
+fn whom_the_report_of_a_slow_step_wakes_runs_before_the_loop_sleeps() {
+    Runner::builder().debug(false).build().unwrap().run(async {
+        let (resolver, heard) = create_future();
+        let resolver = Cell::new(Some(resolver));
+        set_exception_handler(move |_| resolver.take().into_iter().for_each(|r| r.set_result(()).unwrap()));
+        let (started, waits) = (Instant::now(), create_task(heard));
+        let _timer = create_task(time::sleep(Duration::from_secs(600)));
+        yield_now().await;
+        thread::sleep(ms(1100));
+        waits.await.unwrap().unwrap();
+        assert!(started.elapsed() < Duration::from_secs(500), "the loop slept");
+    });
 }
 
 #[test]
