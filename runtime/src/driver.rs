@@ -31,6 +31,7 @@ pub(crate) struct Driver {
     abilities: Abilities,
     /// Whether something was queued since the last `enter`.
     submitted: Cell<bool>,
+    silent_left: Cell<bool>,
 }
 
 struct Inner {
@@ -45,6 +46,7 @@ impl Driver {
             abilities: ring.abilities(),
             inner: RefCell::new(Inner { table: Table::new(), ring }),
             submitted: Cell::new(false),
+            silent_left: Cell::new(false),
         }
     }
 
@@ -156,10 +158,16 @@ impl Driver {
         self.inner.borrow_mut().ring.register_eventfd(fd)
     }
 
-    /// Whether silent sends are in flight.
+    /// Whether silent sends are left of the last `enter`, or of a turn that a panic cut short: they may be waited for,
+    /// and would not end a sleep.
     #[inline(always)]
-    pub(crate) fn sends_silently(&self) -> bool {
-        self.inner.borrow().table.silent.len() > 0
+    pub(crate) fn silent_left(&self) -> bool {
+        self.silent_left.get()
+    }
+
+    /// Silent sends may be left: no `enter` has followed them.
+    pub(crate) fn leave_silent(&self) {
+        self.silent_left.set(true);
     }
 
     /// Whether something was queued since the last `enter`.
@@ -182,6 +190,7 @@ impl Driver {
         // An operation is library code, but a panic of one must not cost the others their completions, nor the
         // kernel the operation. The panic hook has told of it.
         while panic::catch_unwind(AssertUnwindSafe(|| self.deliver_all(&wake))).is_err() {}
+        self.silent_left.set(self.inner.borrow().table.silent.len() > 0);
         Ok(())
     }
 

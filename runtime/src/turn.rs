@@ -1,7 +1,7 @@
 //! One turn of the loop. The order is a contract: ready tasks, one `enter`, completions, timers, inbox.
 
 use std::{
-    hint, io,
+    hint, io, mem,
     panic::{self, AssertUnwindSafe},
     task::Context,
     time::{Duration, Instant},
@@ -42,11 +42,11 @@ impl Loop {
         if self.watch.turn() {
             self.note_numbers();
         }
-        // A silent send that is still there may be waited for in this turn, and would not end a sleep.
-        let restless = self.driver.sends_silently();
         let ran = self.run_ready(main);
+        let cut_short = CutShort(self);
         self.services.each(|service| service.before_submit(TurnEnd::new(self)));
-        self.enter(deadline, restless)?;
+        self.enter(deadline)?;
+        mem::forget(cut_short);
         self.fire_timers();
         self.take_in();
         Ok(ran)
@@ -112,8 +112,8 @@ impl Loop {
         }
     }
 
-    /// `restless`: makes an `enter`, and does not sleep.
-    fn enter(&self, deadline: u64, restless: bool) -> io::Result<()> {
+    fn enter(&self, deadline: u64) -> io::Result<()> {
+        let restless = self.driver.silent_left();
         let mut wait = if restless { Wait::No } else { self.wait(deadline) };
         let mut due = restless || wait != Wait::No || self.enter_is_due();
         if wait != Wait::No && self.spin.is_due() {
@@ -281,6 +281,15 @@ impl Loop {
             None => return false,
         }
         true
+    }
+}
+
+/// A turn that a panic, or the kernel, cuts short: what it has sent silently may be waited for in the next.
+struct CutShort<'a>(&'a Loop);
+
+impl Drop for CutShort<'_> {
+    fn drop(&mut self) {
+        self.0.driver.leave_silent();
     }
 }
 
