@@ -31,6 +31,7 @@ pub(crate) struct Driver {
     abilities: Abilities,
     /// Whether something was queued since the last `enter`.
     submitted: Cell<bool>,
+    /// See its getter.
     silent_left: Cell<bool>,
 }
 

@@ -11,7 +11,7 @@ use crate::{
 /// What one send sends. The in-flight table owns it, neither moved, touched nor freed, until the kernel is finished.
 ///
 /// ```
-/// use corio_runtime::{create_future, fd::Fd, future::Resolver, op::{self, Payload}};
+/// use corio_runtime::{Resolver, create_future, fd::Fd, op::{self, Payload}};
 /// use std::{io::Read, os::{fd::OwnedFd, unix::net::UnixStream}};
 ///
 /// struct Greeting(Resolver<(u32, i32)>);

@@ -55,10 +55,6 @@ impl SilentSends {
         self.end - self.over
     }
 
-    fn queue(&self) -> &[Silent] {
-        &self.places[self.over..self.end]
-    }
-
     /// A send of `len` bytes, before which `pushed` SQEs were pushed.
     #[inline(always)]
     pub(crate) fn push(
@@ -144,7 +140,8 @@ impl SilentSends {
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
-        let live = self.queue().iter().zip(self.over as u32..).filter(|(silent, _)| silent.send.is_some());
+        let queue = self.places[self.over..self.end].iter().zip(self.over as u32..);
+        let live = queue.filter(|(silent, _)| silent.send.is_some());
         live.map(|(_, index)| Key::of_silent(self.first.wrapping_add(index)))
     }
 }
