@@ -261,14 +261,27 @@ fn a_waker_that_panics_keeps_nobody_else_waiting_for_a_server() {
     });
 }
 
+struct Bomb;
+
+impl Wake for Bomb {
+    fn wake(self: Arc<Self>) {
+        panic!("not now");
+    }
+}
+
+#[test]
+fn a_reader_whose_waker_panics_keeps_its_stream_from_nothing() {
+    run(async {
+        let (mut reader, mut writer, _peer) = with_peer().await;
+        let waker = Waker::from(Arc::new(Bomb));
+        assert!(pin!(reader.read(1)).poll(&mut Context::from_waker(&waker)).is_pending());
+        writer.close();
+        timeout(Duration::from_secs(60), writer.wait_closed()).await.expect("it ends").unwrap();
+    });
+}
+
 #[test]
 fn a_waker_that_panics_at_the_end_of_a_turn_costs_nobody_else_the_turn() {
-    struct Bomb;
-    impl Wake for Bomb {
-        fn wake(self: Arc<Self>) {
-            panic!("not now");
-        }
-    }
     run(async {
         let (_read, write) = std::io::pipe().unwrap();
         let mut writer = connect_write_pipe(write.into()).unwrap();

@@ -272,6 +272,7 @@ impl Driver {
 
     pub(crate) fn counters(&self) -> RingCounters {
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
+        // The one that the table counts: to the ring a silent success is nothing.
         RingCounters { silent: table.silent.succeeded, ..*ring.counters() }
     }
 

@@ -21,7 +21,8 @@ pub trait Service: Any {
     /// The loop is no longer the running one. A panic goes to the exception handler.
     fn left(&self) {}
 
-    /// Called at the end of each turn, before everything queued is submitted.
+    /// Called at the end of each turn, before everything queued is submitted. What is sent by the [`TurnEnd`] needs no
+    /// completion entry.
     fn before_submit(&self, _: TurnEnd<'_>) {}
 
     /// Whether the end of a turn has something to do: a loop that another one drives wants one, then. Also called while

@@ -103,6 +103,17 @@ impl Done {
     }
 
     /// What the kernel returned: a count, or an error number, negated.
+    ///
+    /// ```
+    /// use corio_runtime::op::{self, Done, Operation, Sqe};
+    /// struct Nop;
+    /// impl Operation for Nop {
+    ///     type Output = i32;
+    ///     fn prepare(&mut self) -> Sqe<'_> { Sqe::nop() }
+    ///     fn complete(self: Box<Self>, done: Done) -> i32 { done.number() }
+    /// }
+    /// assert_eq!(corio_runtime::run(async { op::submit(Nop).await }), 0);
+    /// ```
     pub fn number(&self) -> i32 {
         self.res
     }

@@ -44,7 +44,8 @@ pub struct Receiver {
 }
 
 /// Receives (multishot `IORING_OP_RECV`) until told to stop, or after about `cap` bytes in total where the kernel knows
-/// such a limit (0 = none).
+/// such a limit (0 = none); [`Receiver`] has an example. After a [`cancel`](super::cancel) the last result is
+/// `ECANCELED`, unless something came first.
 ///
 /// # Panics
 /// Outside a running loop.

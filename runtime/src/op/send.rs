@@ -38,7 +38,8 @@ pub trait Payload: 'static {
     fn sent(self: Box<Self>, token: u32, result: i32);
 }
 
-/// Sends `payload` (`IORING_OP_SEND` with `MSG_WAITALL`, never raising SIGPIPE), which is told the result.
+/// Sends `payload` (`IORING_OP_SEND` with `MSG_WAITALL`, never raising SIGPIPE), which is told the result; [`Payload`]
+/// has an example. After a [`cancel`](super::cancel) that is how much was sent, or `-ECANCELED`.
 ///
 /// # Panics
 /// Outside a running loop.
@@ -47,6 +48,34 @@ pub fn send<P: Payload>(fd: &Fd, payload: Box<P>, token: u32) -> OpKey {
 }
 
 /// The end of a turn, as a service sees it: the next thing that happens is the `enter`.
+///
+/// ```
+/// use corio_runtime::{fd::Fd, op::{Payload, TurnEnd}, service::{LoopLocal, Service}};
+/// use std::{cell::Cell, io::Read, os::{fd::OwnedFd, unix::net::UnixStream}};
+///
+/// struct Bye;
+/// impl Payload for Bye {
+///     fn bytes(&self) -> &[u8] { b"bye" }
+///     fn sent(self: Box<Self>, _token: u32, _result: i32) {}
+/// }
+///
+/// struct Says(Cell<Option<Fd>>);
+/// impl Service for Says {
+///     fn before_submit(&self, end: TurnEnd<'_>) {
+///         if let Some(fd) = self.0.take() {
+///             end.send(&fd, Box::new(Bye), 0);
+///         }
+///     }
+/// }
+/// static SAYS: LoopLocal<Says> = LoopLocal::new(|| Says(Cell::new(None)));
+///
+/// let (ours, mut theirs) = UnixStream::pair().unwrap();
+/// corio_runtime::run(async {
+///     SAYS.with(|service| service.0.set(Some(Fd::from(OwnedFd::from(ours)))));
+///     corio_runtime::yield_now().await;
+///     assert_eq!(theirs.read(&mut [0; 8]).unwrap(), 3);
+/// });
+/// ```
 #[derive(Clone, Copy)]
 pub struct TurnEnd<'a>(&'a Loop);
 
