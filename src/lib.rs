@@ -67,8 +67,8 @@ pub mod op {
         PoolBuf,
         fd::Fd,
         op::{
-            Done, Multishot, Op, OpKey, Operation, Payload, Receiver, SockAddr, Sqe, TurnEnd, cancel,
-            pipes_are_quiet, receive, send, start, start_multishot, submit,
+            Arrivals, Done, Multishot, Op, OpKey, Operation, Payload, Receiver, Sends, SockAddr, Sqe,
+            TurnEnd, cancel, is_in_flight, pipes_are_quiet, receive, send, start, start_multishot, submit,
         },
         service::{LoopLocal, Service},
     };

@@ -6,6 +6,8 @@ use std::{
     io,
     net::SocketAddr,
     panic::{self, AssertUnwindSafe},
+    pin::Pin,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -15,6 +17,7 @@ use corio_runtime::{
     socket::{self, ListenOptions},
     time::timeout,
 };
+use pin_project_lite::pin_project;
 
 use crate::{
     addr::ToSocketAddrs,
@@ -213,7 +216,7 @@ where
     listener.connection_came();
     let (reader, writer) = TABLE.with(|streams| streams.open(fd, limit, true, Origin::Accepted(listener)));
     match panic::catch_unwind(AssertUnwindSafe(|| handler(reader, writer))) {
-        Ok(connection) => drop(create_task(report(connection))),
+        Ok(connection) => drop(create_task(Reported { connection })),
         Err(_) => {
             let text = "Unhandled exception in client_connected_cb: the handler panicked";
             call_exception_handler(&ExceptionContext::new(text));
@@ -221,9 +224,24 @@ where
     }
 }
 
-async fn report(connection: impl Future<Output = io::Result<()>>) {
-    if let Err(e) = connection.await {
-        report_error(e);
+pin_project! {
+    /// A connection whose error is reported.
+    struct Reported<F> {
+        #[pin]
+        connection: F,
+    }
+}
+
+impl<F: Future<Output = io::Result<()>>> Future for Reported<F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Poll::Ready(ended) = self.project().connection.poll(cx) else { return Poll::Pending };
+        if let Err(e) = ended {
+            report_error(e);
+        }
+        Poll::Ready(())
     }
 }
 

@@ -315,3 +315,113 @@ fn what_a_waker_writes_at_the_end_of_a_turn_leaves_before_the_loop_sleeps() {
         echo.join().unwrap();
     });
 }
+
+/// A waker that does something with a writer.
+struct Does(Shared, fn(&mut StreamWriter));
+
+impl Wake for Does {
+    fn wake(self: Arc<Self>) {
+        (self.1)(&mut self.0.lock().unwrap());
+    }
+}
+
+/// What arrives of `data` and of what `does` adds to it. That is called at the end of the turn in which `data` was
+/// written, as another stream closes.
+async fn sent_before_a_close(data: &[u8], does: fn(&mut StreamWriter)) -> Vec<u8> {
+    let arrived = Rc::new(RefCell::new(Vec::new()));
+    let arriving = Rc::clone(&arrived);
+    let server = start_server("127.0.0.1:0", move |mut reader, writer| {
+        let arriving = Rc::clone(&arriving);
+        async move {
+            let _open = writer;
+            let all = reader.read_to_end().await?;
+            arriving.borrow_mut().push(all);
+            Ok(())
+        }
+    });
+    let server = server.await.unwrap();
+    let addr = server.local_addr().unwrap();
+    let (_reader, writer) = open_connection(addr).await.unwrap();
+    let (other_reader, mut other) = open_connection(addr).await.unwrap();
+    // Nothing is in flight then, and it closes at once.
+    drop(other_reader);
+    sleep(Duration::from_millis(1)).await;
+    let writer = Arc::new(Mutex::new(writer));
+    let waker = Waker::from(Arc::new(Does(Arc::clone(&writer), does)));
+    assert!(pin!(other.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
+    writer.lock().unwrap().write(data).unwrap();
+    other.close();
+    sleep(Duration::from_millis(1)).await;
+    writer.lock().unwrap().close();
+    while arrived.borrow().len() < 2 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    arrived.take().into_iter().max_by_key(Vec::len).unwrap()
+}
+
+/// On both kernels; the simulator's makes partial sends.
+fn on_both_kernels(data: &[u8], does: fn(&mut StreamWriter), expected: &[u8]) {
+    let arrives = async || {
+        let arrived = timeout(Duration::from_secs(60), sent_before_a_close(data, does)).await;
+        let arrived = arrived.expect("it arrives");
+        assert!(arrived == expected, "{} of {} bytes", arrived.len(), expected.len());
+    };
+    run(arrives());
+    for seed in 0..20 {
+        let faults = Faults::default().short_transfers(0.7);
+        let runner = Runner::builder().backend(Backend::Sim { seed }).faults(faults).build();
+        runner.unwrap().run(arrives());
+    }
+}
+
+#[test]
+fn what_a_waker_writes_behind_a_send_of_the_same_turn_stays_behind_it() {
+    let data: Vec<u8> = (0..9000u32).map(|n| n as u8).collect();
+    let more = |writer: &mut StreamWriter| writer.write(b"behind").unwrap();
+    on_both_kernels(&data, more, &[&data, &b"behind"[..]].concat());
+    let much = |writer: &mut StreamWriter| writer.write(vec![7; 100_000]).unwrap();
+    on_both_kernels(&data, much, &[&data, &vec![7; 100_000][..]].concat());
+}
+
+#[test]
+fn a_waker_that_ends_a_stream_in_the_turn_of_its_send_loses_none_of_it() {
+    let data = vec![7; 9000];
+    on_both_kernels(&data, StreamWriter::close, &data);
+    on_both_kernels(&data, |writer| writer.write_eof().unwrap(), &data);
+}
+
+/// A waker that polls `flush` again whenever it is called.
+struct PollsFlush(Shared, Mutex<u32>);
+
+impl Wake for PollsFlush {
+    fn wake(self: Arc<Self>) {
+        let calls = {
+            let mut calls = self.1.lock().unwrap();
+            *calls += 1;
+            *calls
+        };
+        assert!(calls < 1000, "it is called without end");
+        let waker = Waker::from(Arc::clone(&self));
+        let mut writer = self.0.try_lock().expect("it is called inside its own poll");
+        let _ = pin!(writer.flush()).poll(&mut Context::from_waker(&waker));
+    }
+}
+
+#[test]
+fn a_flush_that_is_polled_inside_a_waker_amid_a_turns_end_ends() {
+    run(async {
+        let (reader, writer, mut peer) = with_peer().await;
+        let (other_reader, mut other, _other_peer) = with_peer().await;
+        drop((reader, other_reader));
+        sleep(Duration::from_millis(1)).await;
+        let writer = Arc::new(Mutex::new(writer));
+        let flush = Arc::new(PollsFlush(Arc::clone(&writer), Mutex::new(0)));
+        let waker = Waker::from(Arc::clone(&flush));
+        assert!(pin!(other.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
+        writer.lock().unwrap().write(b"!").unwrap();
+        other.close();
+        sleep(Duration::from_millis(1)).await;
+        assert!(*flush.1.lock().unwrap() > 1, "it found the send on its way");
+        peer.read_exact(&mut [0]).unwrap();
+    });
+}

@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    cell::{Cell, RefCell},
+    cell::{Cell, RefCell, RefMut},
     io,
     os::fd::BorrowedFd,
     panic::{self, AssertUnwindSafe},
@@ -14,16 +14,17 @@ use crate::{
     exception,
     fd::Fd,
     op::{
-        Multishot, Operation, Payload, Receiver, Sqe,
+        Arrivals, Multishot, Operation, Payload, Receiver, Sqe,
         inflight::{Delivery, Ended, InFlight, Key, Table},
-        silent::Sending,
+        silent,
     },
-    pool::Pool,
-    ring::{Abilities, Encoded, Next, Outgoing, Ring, RingCounters, Wait},
+    pool::{Filled, Pool},
+    ring::{Abilities, Encoded, LENGTH_MAX, Next, Outgoing, Ring, RingCounters, Wait},
+    task::table::TaskTable,
 };
 
-/// No borrow is held while an operation's own code runs. (The simulator looks at operations while it executes
-/// them.)
+/// No borrow is held while an operation's own code runs, but for what must not call in: `Payload::bytes`, what
+/// `Arrivals::each` calls, and an operation's description, which the simulator asks for as it executes it.
 pub(crate) struct Driver {
     inner: RefCell<Inner>,
     /// The ring's.
@@ -33,6 +34,8 @@ pub(crate) struct Driver {
     submitted: Cell<bool>,
     /// See its getter.
     silent_left: Cell<bool>,
+    /// The next `enter` is not to sleep.
+    stay_awake: Cell<bool>,
 }
 
 struct Inner {
@@ -48,6 +51,7 @@ impl Driver {
             inner: RefCell::new(Inner { table: Table::new(), ring }),
             submitted: Cell::new(false),
             silent_left: Cell::new(false),
+            stay_awake: Cell::new(false),
         }
     }
 
@@ -57,16 +61,10 @@ impl Driver {
         self.submit(InFlight::Send { payload, fd: fd.clone(), token }, encoded)
     }
 
-    /// The same, silent if it can be. Nobody may begin to wait for it before the next `enter`.
+    /// To send several payloads, silently if that can be. Nobody may begin to wait for one before the next `enter`.
     #[inline(always)]
-    pub(crate) fn send_silently<P: Payload>(&self, fd: &Fd, payload: Box<P>, token: u32) -> Key {
-        if !self.abilities.silent_sends {
-            return self.send(fd, payload, token);
-        }
-        let outgoing = Outgoing::new(fd, payload.bytes());
-        self.submitted.set(true);
-        let Inner { table, ring } = &mut *self.inner.borrow_mut();
-        ring.send_silently(table, payload, fd, token, outgoing)
+    pub(crate) fn sends(&self) -> Sends<'_> {
+        Sends { driver: self, inner: self.inner.borrow_mut() }
     }
 
     /// A multishot receive of a handle.
@@ -120,6 +118,10 @@ impl Driver {
         }
     }
 
+    pub(crate) fn is_in_flight(&self, key: Key) -> bool {
+        self.inner.borrow_mut().table.is_in_flight(key)
+    }
+
     pub(crate) fn claim(&self, key: Key, waker: &Waker) -> Option<Box<dyn Any>> {
         let (ended, old) = self.inner.borrow_mut().table.claim(key, waker);
         drop(old);
@@ -171,6 +173,16 @@ impl Driver {
         self.silent_left.set(true);
     }
 
+    /// The next `enter` is not to sleep.
+    pub(crate) fn stay_awake(&self) {
+        self.stay_awake.set(true);
+    }
+
+    #[inline(always)]
+    pub(crate) fn stays_awake(&self) -> bool {
+        self.silent_left.get() || self.stay_awake.get()
+    }
+
     /// Whether something was queued since the last `enter`.
     pub(crate) fn submitted(&self) -> bool {
         self.submitted.get()
@@ -180,9 +192,10 @@ impl Driver {
         self.inner.borrow_mut().ring.wants_enter()
     }
 
-    /// Submits, sleeps as `wait` says, and delivers what came; `wake` wakes whom data was for.
-    pub(crate) fn enter(&self, wait: Wait, wake: impl Fn(Waker)) -> io::Result<()> {
+    /// Submits, sleeps as `wait` says, and delivers what came; `tasks` are those of the loop, whom data is for.
+    pub(crate) fn enter(&self, wait: Wait, tasks: &TaskTable) -> io::Result<()> {
         self.submitted.set(false);
+        self.stay_awake.set(false);
         {
             let Inner { table, ring } = &mut *self.inner.borrow_mut();
             ring.enter(table, wait)?;
@@ -190,23 +203,28 @@ impl Driver {
         }
         // An operation is library code, but a panic of one must not cost the others their completions, nor the
         // kernel the operation. The panic hook has told of it.
-        while panic::catch_unwind(AssertUnwindSafe(|| self.deliver_all(&wake))).is_err() {}
+        while panic::catch_unwind(AssertUnwindSafe(|| self.deliver_all(tasks))).is_err() {}
         self.silent_left.set(self.inner.borrow().table.silent.len() > 0);
         Ok(())
     }
 
     /// Silent sends come last: what reports is out of the table by then.
     #[inline(always)]
-    fn deliver_all(&self, wake: &impl Fn(Waker)) {
-        while self.deliver_next(wake) {}
-        while let Some((send, len)) = self.next_silent() {
-            send.finish(len);
+    fn deliver_all(&self, tasks: &TaskTable) {
+        while self.deliver_next(tasks) {}
+        while let Some(send) = self.next_silent() {
+            send.finish_silently();
         }
+    }
+
+    #[inline(always)]
+    fn next_silent(&self) -> Option<silent::Sending> {
+        self.inner.borrow_mut().table.silent.next_over()
     }
 
     /// `false` if there is no completion.
     #[inline(always)]
-    fn deliver_next(&self, wake: &impl Fn(Waker)) -> bool {
+    fn deliver_next(&self, tasks: &TaskTable) -> bool {
         let next = {
             let Inner { table, ring } = &mut *self.inner.borrow_mut();
             ring.next(table)
@@ -214,12 +232,34 @@ impl Driver {
         match next {
             Next::None => return false,
             Next::Data(to, token, filled) => {
-                let waiting = self.pool.lend(filled, |data, full| (to.data)(token, data, full));
-                waiting.into_iter().for_each(wake);
+                let mut arrivals = Arrivals::new(self, tasks, to, (token, filled));
+                (to.data)(&mut arrivals);
+                arrivals.finish();
             }
             Next::Other(key) => self.deliver_other(key),
         }
         true
+    }
+
+    /// Calls `f` with `first`, and with the completions after it as long as they are data for `to`: with its token, the
+    /// data, and whether it fills its buffer, which then goes back to the kernel. `f` must not call into the driver.
+    #[inline(always)]
+    pub(crate) fn each_data(
+        &self,
+        to: &'static Receiver,
+        first: (u32, Filled),
+        mut f: impl FnMut(u32, &[u8], bool),
+    ) {
+        let Inner { table, ring } = &mut *self.inner.borrow_mut();
+        let mut next = Some(first);
+        while let Some((token, filled)) = next {
+            self.pool.lend(filled, |data, full| f(token, data, full));
+            next = ring.next_data(table, to);
+        }
+    }
+
+    pub(crate) fn give_back(&self, filled: Filled) {
+        self.pool.lend(filled, |_, _| ());
     }
 
     #[inline(never)]
@@ -260,11 +300,6 @@ impl Driver {
         waker.into_iter().for_each(exception::wake);
     }
 
-    #[inline(always)]
-    fn next_silent(&self) -> Option<(Sending, i32)> {
-        self.inner.borrow_mut().table.silent.next_over()
-    }
-
     /// The kernel does not give everything back: what it may still write to is never freed.
     pub(crate) fn leak(&self) {
         self.inner.borrow_mut().ring.leak();
@@ -286,6 +321,28 @@ impl Driver {
             Ring::Sim(sim) => Some(f(sim)),
             Ring::Uring(_) => None,
         }
+    }
+}
+
+/// Makes several sends.
+pub(crate) struct Sends<'a> {
+    driver: &'a Driver,
+    inner: RefMut<'a, Inner>,
+}
+
+impl Sends<'_> {
+    #[inline(always)]
+    pub(crate) fn send<P: Payload>(&mut self, fd: &Fd, payload: Box<P>, token: u32) -> Key {
+        self.driver.submitted.set(true);
+        let Inner { table, ring } = &mut *self.inner;
+        let abilities = self.driver.abilities;
+        // Of a longer one the kernel would send a part, in silence.
+        if abilities.silent_sends && payload.bytes().len() <= LENGTH_MAX {
+            let outgoing = Outgoing::new(fd, payload.bytes());
+            return ring.send_silently(table, payload, fd, token, outgoing);
+        }
+        let encoded = Encoded::new(Sqe::send(fd, payload.bytes()), abilities);
+        ring.submit(table, InFlight::Send { payload, fd: fd.clone(), token }, encoded)
     }
 }
 

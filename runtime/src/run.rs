@@ -260,7 +260,7 @@ impl Runner {
             }
             let before = driver.in_flight();
             driver.cancel_all();
-            driver.enter(crate::ring::Wait::Until(self.lp.clock.now_ns() + 50_000_000), crate::wake)?;
+            driver.enter(crate::ring::Wait::Until(self.lp.clock.now_ns() + 50_000_000), &self.lp.tasks)?;
             rounds += 1;
             if driver.in_flight() < before {
                 (since, rounds) = (Instant::now(), 0);

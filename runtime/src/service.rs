@@ -22,7 +22,8 @@ pub trait Service: Any {
     fn left(&self) {}
 
     /// Called at the end of each turn, before everything queued is submitted. What is sent by the [`TurnEnd`] needs no
-    /// completion entry.
+    /// completion entry. The services come in the order in which they were first used in the process: what one asks of
+    /// an earlier one here is for the next turn ([`TurnEnd::stay_awake`]).
     fn before_submit(&self, _: TurnEnd<'_>) {}
 
     /// Whether the end of a turn has something to do: a loop that another one drives wants one, then. Also called while

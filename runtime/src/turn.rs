@@ -54,8 +54,9 @@ impl Loop {
 
     /// What becomes ready meanwhile runs in the next turn.
     fn run_ready(&self, main: PollMain<'_>) -> usize {
-        let count = self.tasks.ready.begin_turn();
-        while let Some(next) = self.tasks.ready.take() {
+        let turn = self.tasks.ready.begin_turn();
+        let count = turn.len();
+        for next in turn {
             match next {
                 Ready::Task(slot) => self.run_task(slot, main),
                 Ready::Call(slot) => self.run_call(slot),
@@ -113,7 +114,7 @@ impl Loop {
     }
 
     fn enter(&self, deadline: u64) -> io::Result<()> {
-        let restless = self.driver.silent_left();
+        let restless = self.driver.stays_awake();
         let mut wait = if restless { Wait::No } else { self.wait(deadline) };
         let mut due = restless || wait != Wait::No || self.enter_is_due();
         if wait != Wait::No && self.spin.is_due() {
@@ -138,8 +139,7 @@ impl Loop {
         if sleeps {
             self.note_numbers();
         }
-        let entered =
-            self.driver.enter(if sleeps { wait } else { Wait::No }, |waker| self.tasks.wake_by(waker));
+        let entered = self.driver.enter(if sleeps { wait } else { Wait::No }, &self.tasks);
         if sleeps {
             self.inbox.awake();
             if !self.inbox.is_empty() {
@@ -276,7 +276,9 @@ impl Loop {
     /// `false` if the inbox is empty.
     fn take_in_one(&self) -> bool {
         match self.inbox.receive(self.id().number()) {
-            Some(Message::Wake(key)) => self.tasks.wake(key),
+            Some(Message::Wake(key)) => {
+                self.tasks.wake(key);
+            }
             Some(Message::Call(f)) => f(self),
             None => return false,
         }

@@ -4,23 +4,25 @@ mod common;
 
 use std::{
     cell::{Cell, RefCell},
-    future::pending,
+    future::{pending, poll_fn},
     io::{self, Write},
     panic::{self, AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    sync::Mutex,
+    sync::{Arc, Mutex},
+    task::{Poll, Wake, Waker},
     thread,
 };
 
 use common::{Nop, pair, recv};
 use corio_runtime::{
-    Handle, Resolver, Runner, call_soon, create_future,
+    Handle, Resolver, Runner, call_soon, create_future, create_task,
     fd::Fd,
     handle, metrics,
-    op::{self, Done, Multishot, Op, Operation, Payload, Sqe, TurnEnd, submit},
+    op::{self, Done, Multishot, Op, OpKey, Operation, Payload, Receiver, Sqe, TurnEnd, submit},
     run,
     service::{LoopLocal, Service},
-    time::{Duration, sleep},
+    time::{Duration, sleep, timeout},
+    yield_now,
 };
 
 /// Panics as the loop is entered, once it is told to.
@@ -91,6 +93,10 @@ impl Payload for Ten {
 
     fn sent(self: Box<Self>, token: u32, result: i32) {
         self.0.set_result((token, result)).unwrap();
+    }
+
+    fn sent_silently(self: Box<Self>) {
+        self.0.set_result((0, 10)).unwrap();
     }
 }
 
@@ -208,7 +214,7 @@ struct AtTurnEnd(RefCell<Vec<(Fd, Ten)>>);
 impl Service for AtTurnEnd {
     fn before_submit(&self, end: TurnEnd<'_>) {
         for (fd, ten) in self.0.take() {
-            end.send(&fd, Box::new(ten), 3);
+            end.sends().send(&fd, Box::new(ten), 3);
         }
     }
 }
@@ -216,14 +222,14 @@ impl Service for AtTurnEnd {
 static AT_TURN_END: LoopLocal<AtTurnEnd> = LoopLocal::new(AtTurnEnd::default);
 
 #[test]
-fn a_silent_send_completes_in_its_turn_with_its_length() {
+fn a_silent_send_is_over_in_its_turn_and_tells_no_length() {
     run(async {
         let (fd, _peer) = pair();
         let (resolver, sent) = create_future();
         AT_TURN_END.with(|service| service.0.borrow_mut().push((fd, Ten(resolver))));
         sleep(Duration::from_millis(1)).await;
         assert!(sent.done());
-        assert_eq!(sent.await, Ok((3, 10)));
+        assert_eq!(sent.await, Ok((0, 10)));
         assert_eq!(metrics().ring.silent, 1);
     });
 }
@@ -269,7 +275,7 @@ fn a_silent_send_whose_turn_a_panic_cut_short_ends_the_sleep_of_the_next() {
     }));
     assert!(cut_short.is_err());
     // No timer, no other operation, and the kernel reports nothing.
-    assert_eq!(runner.run(sent), Ok((3, 10)));
+    assert_eq!(runner.run(sent), Ok((0, 10)));
 }
 
 /// Asks for a silent send at the end of a turn, of a service that it may be the first to use.
@@ -405,4 +411,139 @@ impl Drop for NoteLoop {
     fn drop(&mut self) {
         self.0.set(Some(handle()));
     }
+}
+
+/// What came, by the tokens of its receives; one of them panics when it gets a `!`.
+type Arrived = Vec<(u32, Vec<u8>)>;
+
+thread_local! {
+    static ARRIVED: RefCell<Arrived> = RefCell::default();
+    static ENDED: Cell<u32> = const { Cell::new(0) };
+    static WAITING: RefCell<Vec<Waker>> = RefCell::default();
+}
+
+static COLLECTS: Receiver = Receiver {
+    data: |arrivals| {
+        arrivals.each(|token, data, _| {
+            ARRIVED.with_borrow_mut(|arrived| arrived.push((token, data.to_vec())));
+            assert!(data != b"!", "a receiver panics");
+            WAITING.with_borrow_mut(Vec::pop)
+        })
+    },
+    end: |_, _| ENDED.set(ENDED.get() + 1),
+};
+
+static COLLECTS_TOO: Receiver = Receiver {
+    data: |arrivals| {
+        arrivals.each(|token, data, _| {
+            ARRIVED.with_borrow_mut(|arrived| arrived.push((token, data.to_vec())));
+            None
+        })
+    },
+    end: |_, _| ENDED.set(ENDED.get() + 1),
+};
+
+static LOOKS_AWAY: Receiver = Receiver { data: |_| {}, end: |_, _| ENDED.set(ENDED.get() + 1) };
+
+/// Lets the peers of receives write, in one turn, then ends the receives. What arrived.
+async fn receive_all<const N: usize>(to: [&'static Receiver; N], data: &[&[u8]; N]) -> Arrived {
+    let pairs: [_; N] = std::array::from_fn(|_| pair());
+    for (token, ((fd, _), to)) in pairs.iter().zip(to).enumerate() {
+        op::receive(fd, 0, token as u32, to);
+    }
+    yield_now().await;
+    let free = metrics().buffers_available;
+    for ((_, peer), data) in pairs.iter().zip(data) {
+        (&*peer).write_all(data).unwrap();
+    }
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(metrics().buffers_available, free, "every buffer is back");
+    drop(pairs.map(|(_, peer)| peer));
+    while ENDED.get() < N as u32 {
+        yield_now().await;
+    }
+    ENDED.set(0);
+    ARRIVED.take()
+}
+
+fn all(data: &[&[u8]]) -> Arrived {
+    data.iter().zip(0..).map(|(data, token)| (token, data.to_vec())).collect()
+}
+
+#[test]
+fn receives_of_two_kinds_each_get_their_own_in_the_order_of_its_arrival() {
+    run(async {
+        let to = [&COLLECTS, &COLLECTS, &COLLECTS_TOO, &COLLECTS, &COLLECTS_TOO, &COLLECTS_TOO];
+        let data: [&[u8]; 6] = [b"a", b"bb", b"c", b"d", b"ee", b"f"];
+        let cqes = metrics().ring.cqes;
+        assert_eq!(receive_all(to, &data).await, all(&data));
+        assert_eq!(metrics().ring.cqes - cqes, 12, "data and an end of each");
+        assert_eq!(metrics().ring.strays, 0);
+    });
+}
+
+#[test]
+fn b4_a_receiver_that_panics_costs_the_others_neither_data_nor_wakes() {
+    run(async {
+        let woken = Rc::new(Cell::new(0));
+        let counts = Rc::clone(&woken);
+        let task = create_task(async move {
+            let mut first = true;
+            poll_fn(|cx| {
+                WAITING.with_borrow_mut(|waiting| waiting.push(foreign(cx.waker())));
+                if std::mem::replace(&mut first, false) { Poll::Pending } else { Poll::Ready(()) }
+            })
+            .await;
+            counts.set(counts.get() + 1);
+        });
+        yield_now().await;
+        let data: [&[u8]; 4] = [b"first", b"!", b"behind", b"last"];
+        assert_eq!(receive_all([&COLLECTS; 4], &data).await, all(&data));
+        timeout(Duration::from_secs(60), task).await.expect("it is woken").unwrap();
+        assert_eq!(woken.get(), 1);
+    });
+}
+
+#[test]
+fn b4_a_receiver_that_looks_away_loses_the_first_and_no_buffer() {
+    run(async {
+        let data: [&[u8]; 3] = [b"a", b"b", b"c"];
+        let to = [&LOOKS_AWAY, &COLLECTS, &LOOKS_AWAY];
+        assert_eq!(receive_all(to, &data).await, [(1, b"b".to_vec())]);
+    });
+}
+
+/// Another kind of waker that wakes the same.
+fn foreign(waker: &Waker) -> Waker {
+    struct Wakes(Waker);
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.wake_by_ref();
+        }
+    }
+    Waker::from(Arc::new(Wakes(waker.clone())))
+}
+
+#[test]
+fn a_silent_send_is_in_flight_until_the_kernel_has_taken_it() {
+    /// Notes its key, and whether it is in flight at the turn's end.
+    struct Notes(Cell<Option<Fd>>, Cell<Option<OpKey>>);
+    impl Service for Notes {
+        fn before_submit(&self, end: TurnEnd<'_>) {
+            let Some(fd) = self.0.take() else { return };
+            let (resolver, sent) = create_future();
+            drop(sent);
+            let key = end.sends().send(&fd, Box::new(Ten(resolver)), 0);
+            assert!(key.is_silent() && op::is_in_flight(key) && !end.silent_left());
+            self.1.set(Some(key));
+        }
+    }
+    static NOTES: LoopLocal<Notes> = LoopLocal::new(|| Notes(Cell::new(None), Cell::new(None)));
+    run(async {
+        let (fd, _peer) = pair();
+        NOTES.with(|notes| notes.0.set(Some(fd)));
+        yield_now().await;
+        let key = NOTES.with(|notes| notes.1.get()).expect("it was sent");
+        assert!(!op::is_in_flight(key));
+    });
 }

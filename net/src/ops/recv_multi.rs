@@ -5,6 +5,6 @@ use corio_runtime::op::Receiver;
 use crate::streams::TABLE;
 
 pub(crate) static RECV_MULTI: Receiver = Receiver {
-    data: |slot, data, full| TABLE.existing(|streams| streams.received(slot, data, full)),
+    data: |arrivals| TABLE.existing(|streams| streams.received(arrivals)),
     end: |slot, done| TABLE.existing(|streams| streams.multi_ended(slot, &done)),
 };

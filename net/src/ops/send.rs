@@ -9,7 +9,7 @@ use corio_runtime::{
     op::{self, Done, OpKey, Operation, Payload, Sqe, TurnEnd},
 };
 
-use crate::streams::{Block, Chunk, TABLE};
+use crate::streams::{Block, Chunk, TABLE, recycle};
 
 /// The kernel's `UIO_MAXIOV`.
 const SEGMENTS_MAX: usize = 1024;
@@ -217,7 +217,7 @@ impl Batch {
 #[inline(always)]
 fn send<P: Payload>(fd: &Fd, payload: Box<P>, slot: u32, end: Option<TurnEnd<'_>>) -> OpKey {
     match end {
-        Some(end) => end.send(fd, payload, slot),
+        Some(end) => end.sends().send(fd, payload, slot),
         None => op::send(fd, payload, slot),
     }
 }
@@ -231,6 +231,10 @@ impl Payload for Block {
     fn sent(self: Box<Self>, slot: u32, result: i32) {
         TABLE.existing(|streams| streams.sent(slot, Load::Block(self), result));
     }
+
+    fn sent_silently(self: Box<Self>) {
+        recycle(self);
+    }
 }
 
 impl Payload for Batch {
@@ -240,6 +244,10 @@ impl Payload for Batch {
 
     fn sent(self: Box<Self>, slot: u32, result: i32) {
         TABLE.existing(|streams| streams.sent(slot, Load::Batch(self), result));
+    }
+
+    fn sent_silently(self: Box<Self>) {
+        TABLE.existing(|streams| streams.keep_batch(self));
     }
 }
 

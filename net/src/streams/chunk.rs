@@ -30,10 +30,18 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// One of at least `size` bytes, without content.
+    /// One of at least `size` bytes, without content. Most are of the first class.
     #[inline(always)]
     pub(crate) fn new(size: usize) -> Box<Block> {
-        let class = class_of(size);
+        if size > CLASSES[0].0 {
+            return Block::large(size);
+        }
+        RECYCLER.with(|recycler| recycler.free[0].pop()).unwrap_or_else(|| Block::made(0, size))
+    }
+
+    #[inline(never)]
+    fn large(size: usize) -> Box<Block> {
+        let class = CLASSES.iter().position(|(bytes, _)| *bytes >= size).unwrap_or(NO_CLASS);
         let recycled = RECYCLER.with(|recycler| recycler.free.get(class).and_then(Stack::pop));
         recycled.unwrap_or_else(|| Block::made(class, size))
     }
@@ -49,7 +57,8 @@ impl Block {
     #[inline(always)]
     pub(crate) fn copied(data: &[u8]) -> Box<Block> {
         let mut block = Block::new(data.len());
-        block.put(data);
+        block.data[..data.len()].copy_from_slice(data);
+        block.end = data.len();
         block
     }
 
@@ -81,17 +90,6 @@ impl Block {
         self.data[self.end..self.end + data.len()].copy_from_slice(data);
         self.end += data.len();
     }
-}
-
-/// The smallest class of blocks of at least `size` bytes. Most are of the first.
-#[inline(always)]
-fn class_of(size: usize) -> usize {
-    if size <= CLASSES[0].0 { 0 } else { larger_class(size) }
-}
-
-#[inline(never)]
-fn larger_class(size: usize) -> usize {
-    CLASSES.iter().position(|(bytes, _)| *bytes >= size).unwrap_or(NO_CLASS)
 }
 
 #[inline(always)]
@@ -206,6 +204,12 @@ impl Chunk {
         // There is nothing left to drop, which is a call to be spared.
         mem::forget(self);
         block
+    }
+
+    /// Whether there is no memory, so that there is nothing to drop.
+    #[inline(always)]
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.0.is_none()
     }
 
     pub(crate) fn block(&mut self) -> Option<&mut Box<Block>> {

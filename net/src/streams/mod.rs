@@ -4,6 +4,7 @@ mod chunk;
 mod error;
 #[cfg(any(feature = "futures-io", feature = "hyper", feature = "tokio-io"))]
 mod io;
+mod news;
 mod reader;
 mod receive;
 mod send;
@@ -11,8 +12,8 @@ mod stream;
 mod table;
 mod writer;
 
-pub(crate) use chunk::Block;
 pub use chunk::Chunk;
+pub(crate) use chunk::{Block, recycle};
 pub use error::ReadError;
 pub use reader::StreamReader;
 pub(crate) use receive::errno;

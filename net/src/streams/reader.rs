@@ -210,7 +210,7 @@ impl StreamReader {
         wanted: usize,
         ready: F,
     ) -> Wait<'_, F> {
-        Wait { reader: self, wanted, state: State::New, ready }
+        Wait { reader: self, wanted, state: if wanted > 0 { State::New } else { State::Unneeded }, ready }
     }
 
     /// As `wait`, for a read that is a poll: nothing is left behind if nobody repeats it.
@@ -250,11 +250,22 @@ pub(super) struct Wait<'a, F> {
     ready: F,
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(PartialEq, Eq, PartialOrd)]
 enum State {
     New,
     Waiting,
+    /// It wants no bytes.
+    Unneeded,
     Over,
+}
+
+impl<F> Wait<'_, F> {
+    #[inline(never)]
+    fn nothing<T: Default>(&mut self) -> Poll<io::Result<T>> {
+        assert!(self.state == State::Unneeded, "a read was polled after it was over");
+        self.state = State::Over;
+        Poll::Ready(Ok(T::default()))
+    }
 }
 
 impl<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin> Future for Wait<'_, F> {
@@ -265,12 +276,11 @@ impl<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin> Future for Wait<'_, F
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let wait = self.get_mut();
-        assert!(wait.state != State::Over, "a read was polled after it was over");
-        if wait.wanted == 0 {
-            wait.state = State::Over;
-            return Poll::Ready(Ok(T::default()));
+        if wait.state >= State::Unneeded {
+            return wait.nothing();
         }
-        if !wait.reader.lent.is_empty() {
+        // Nothing is lent while it waits.
+        if wait.state == State::New && !wait.reader.lent.is_empty() {
             wait.reader.put_back();
         }
         let polled = wait.reader.key.poll_ready(cx, wait.wanted, true, &mut wait.ready);

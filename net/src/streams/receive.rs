@@ -14,13 +14,14 @@
 //! A single receive is armed at the end of the turn, behind the sends: the kernel makes them first, so that their
 //! answers may be there when it looks, and it need not wait for them.
 
-use std::{io, task::Waker};
+use std::{io, mem, task::Waker};
 
-use corio_runtime::op::{self, Done, Op, OpKey};
+use corio_runtime::op::{self, Arrivals, Done, Op, OpKey};
 
 use super::{
     chunk::{Block, Chunk},
-    table::{Common, Slot, Streams},
+    news::News,
+    table::{Common, Slot, Streams, taken},
 };
 use crate::ops::{RECV_MULTI, RecvInto, RecvOnce};
 
@@ -110,10 +111,15 @@ impl Receive {
     /// Makes `waker` the one that waits, and gives back whom it replaces: that one's destructor is foreign code.
     #[inline(always)]
     pub(super) fn wait(&mut self, waker: &Waker) -> Option<Waker> {
-        if self.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
-            return None;
+        match &self.waker {
+            None => {
+                // There is nothing to drop in it, which the compiler forgets.
+                mem::forget(self.waker.replace(waker.clone()));
+                None
+            }
+            Some(old) if old.will_wake(waker) => None,
+            Some(_) => self.waker.replace(waker.clone()),
         }
-        self.waker.replace(waker.clone())
     }
 
     pub(super) fn cancel(&mut self) {
@@ -139,10 +145,11 @@ impl Receive {
     /// What most messages need: they find nothing before them, and are small. `false` if that is not so.
     #[inline(always)]
     fn take_first(&mut self, data: &[u8], full: bool) -> bool {
-        let first = self.buf.is_empty() && !self.discarded && !full;
+        let first = self.buf.is_vacant() && !self.discarded && !full;
         if first {
             self.full_run = 0;
-            self.buf = Block::copied(data).into();
+            // There is nothing to drop in it, which the compiler forgets.
+            mem::forget(mem::replace(&mut self.buf, Block::copied(data).into()));
         }
         first
     }
@@ -159,8 +166,9 @@ impl Receive {
         }
     }
 
-    fn end(&mut self, errno: i32) {
+    pub(super) fn end(&mut self, errno: i32) {
         self.armed = Armed::Ended(errno);
+        News::happened();
     }
 }
 
@@ -196,7 +204,7 @@ impl Slot {
     /// The end of a turn, behind its sends. Who waited may be gone by now: a poll that nobody repeats is a read, too.
     pub(super) fn arm_due(&mut self, common: &mut Common) {
         // Not so if the slot has a new stream by now.
-        let due = std::mem::take(&mut self.receive.due);
+        let due = mem::take(&mut self.receive.due);
         if !due || self.receive.armed != Armed::Idle {
             return;
         }
@@ -256,13 +264,11 @@ impl Slot {
         }
     }
 
+    /// Whether nothing more should come for now. Only where the kernel knows no cap does this happen.
     #[inline(never)]
-    fn add_more(&mut self, data: &[u8], full: bool) {
+    fn add_more(&mut self, data: &[u8], full: bool) -> bool {
         self.add(data, full);
-        // Only where the kernel knows no cap does this happen.
-        if self.receive.buf.len() > 2 * self.receive.limit && self.receive.wanted == 0 {
-            self.receive.cancel();
-        }
+        self.receive.buf.len() > 2 * self.receive.limit && self.receive.wanted == 0
     }
 
     fn receive_ended(&mut self, done: &Done, common: &mut Common) {
@@ -317,16 +323,22 @@ impl Slot {
 }
 
 impl Streams {
-    /// A multishot receive brought something, with more to come: who waits for it.
+    /// Multishot receives brought something, with more to come.
     #[inline(always)]
-    pub(crate) fn received(&self, index: u32, data: &[u8], full: bool) -> Option<Waker> {
-        let waiting = self.with_slot(index, |_, slot| {
-            if !slot.receive.take_first(data, full) {
-                slot.add_more(data, full);
+    pub(crate) fn received(&self, arrivals: &mut Arrivals<'_>) {
+        self.with_slots(|slots| {
+            let mut crowded = Vec::new();
+            arrivals.each(|index, data, full| {
+                let slot = taken(slots, index)?;
+                if !slot.receive.take_first(data, full) && slot.add_more(data, full) {
+                    crowded.push(index);
+                }
+                slot.receive.waker.take()
+            });
+            for index in crowded {
+                slots[index as usize].receive.cancel();
             }
-            slot.receive.waker.take()
         });
-        waiting.flatten()
     }
 
     /// A multishot receive has ended.

@@ -5,17 +5,20 @@
 //!                                            ▲                │
 //!                                            └── partial ─────┘   error: broken, what is left is dropped
 //! ```
+//! A silent send, as nearly all are, counts as sent when it is handed over: its end is told only if that was wrong, and
+//! until it has come the stream hands over nothing more.
 
 use std::{io, net::Shutdown, task::Waker};
 
 use corio_runtime::{
-    op::{OpKey, TurnEnd},
+    op::{self, OpKey, Sends, TurnEnd},
     wake,
 };
 
 use super::{
     chunk::{Chunk, recycle},
     errno,
+    news::News,
     table::{Common, Slot, Streams},
 };
 use crate::ops::{Batch, Load, OWNED_MIN, Segment};
@@ -31,9 +34,12 @@ const BATCHES_MAX: usize = 256;
 #[derive(Debug)]
 pub(super) struct Send {
     next: Option<Load>,
-    /// Bytes of `next` and of what is in flight.
+    /// Bytes of `next` and of what is in flight, without those of a silent send.
     pub(super) queued: usize,
+    /// A send that tells of its end.
     pub(super) in_flight: Option<OpKey>,
+    /// The last send, if it was a silent one. Whether it is over only the loop knows.
+    silent: Option<OpKey>,
     dirty: bool,
     pub(super) high: usize,
     pub(super) low: usize,
@@ -63,6 +69,7 @@ impl Send {
             next: None,
             queued: 0,
             in_flight: None,
+            silent: None,
             dirty: false,
             high: HIGH_WATER,
             low: LOW_WATER,
@@ -80,7 +87,12 @@ impl Send {
 
     /// Whether data is still on its way.
     pub(super) fn busy(&self) -> bool {
-        self.queued > 0 && self.phase < Phase::Closed && self.broken == 0
+        (self.queued > 0 || self.is_silent()) && self.phase < Phase::Closed && self.broken == 0
+    }
+
+    /// Whether a silent send is not over yet.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.is_some_and(op::is_in_flight)
     }
 
     pub(super) fn error(&self) -> Option<io::Error> {
@@ -156,27 +168,37 @@ impl Slot {
         }
     }
 
-    /// `flush`, amid a turn.
-    #[inline(never)]
-    fn flush_again(&mut self, common: &mut Common) {
-        self.flush(common, None);
+    /// What nearly every stream needs at the end of a turn in which it was written to. `false` if that is not so.
+    #[inline(always)]
+    pub(super) fn flush_block(&mut self, sends: &mut Sends<'_>) -> bool {
+        let send = &mut self.send;
+        if let Some(Load::Block(_) | Load::Copies(_)) = &send.next
+            && !self.pipe
+            && send.can_be_silent()
+            && let Some(fd) = &self.fd
+            && let Some(Load::Block(block) | Load::Copies(block)) = send.next.take()
+        {
+            send.dirty = false;
+            send.started(sends.send(fd, block, self.index));
+            return true;
+        }
+        false
     }
 
-    /// Sends what was written; if that is all sent, goes on with the end that was asked for.
-    #[inline(always)]
+    /// Sends what was written; if that is all sent, goes on with the end that was asked for. It has no silent send
+    /// left.
     pub(super) fn flush(&mut self, common: &mut Common, end: Option<TurnEnd<'_>>) {
         let send = &mut self.send;
         send.dirty = false;
         if send.in_flight.is_some() {
             return;
         }
+        let end = end.filter(|_| send.can_be_silent());
         if let Some(fd) = &self.fd
             && let Some(load) = send.next.take()
         {
-            // A silent send does not end the loop's sleep, so nobody may wait for it.
-            let silent = send.drainer.is_none() && send.queued <= send.high && send.phase == Phase::Open;
-            let end = end.filter(|_| silent);
-            send.in_flight = Some(load.start(fd, self.index, self.pipe, end, || common.empty_batch()));
+            let key = load.start(fd, self.index, self.pipe, end, || common.empty_batch());
+            send.started(key);
             return;
         }
         if send.phase != Phase::Open {
@@ -206,6 +228,7 @@ impl Slot {
     /// connection is shut down first, which also ends the receive.
     pub(super) fn close_fd(&mut self) {
         self.send.phase = Phase::Closed;
+        News::happened();
         if let Some(fd) = self.fd.take()
             && (self.receive.in_flight() || self.send.in_flight.is_some())
         {
@@ -218,6 +241,7 @@ impl Slot {
     /// reader gets what has arrived, then the same error: nobody waits for answers to what was not sent.
     fn break_send(&mut self, common: &mut Common, errno: i32) {
         self.send.broken = errno;
+        News::happened();
         if let Some(fd) = &self.fd {
             let _ = fd.shutdown(Shutdown::Both);
         }
@@ -230,7 +254,6 @@ impl Slot {
 
 impl Streams {
     /// A send came back from the kernel, with a count or a negated error number.
-    #[inline(always)]
     pub(crate) fn sent(&self, index: u32, load: Load, result: i32) {
         match usize::try_from(result) {
             Ok(count) if count >= load.len() => self.all_sent(index, load),
@@ -238,14 +261,13 @@ impl Streams {
         }
     }
 
-    #[inline(always)]
     fn all_sent(&self, index: u32, load: Load) {
         let sent = load.len();
         let after = self.with_slot(index, |common, slot| {
             slot.send.in_flight = None;
             slot.send.queued -= sent.min(slot.send.queued);
             if slot.send.next.is_some() || slot.send.phase != Phase::Open {
-                slot.flush_again(common);
+                slot.flush(common, None);
             }
             (slot.fd.is_none(), slot.send.take_drainer())
         });
@@ -265,6 +287,9 @@ impl Streams {
     #[cold]
     #[inline(never)]
     fn not_all_sent(&self, index: u32, mut load: Load, result: i32) {
+        if self.with_slot(index, |_, slot| slot.send.reported(load.len())) != Some(true) {
+            return;
+        }
         match result {
             0.. => {
                 // Goes last: its destructors are foreign code.
@@ -309,8 +334,7 @@ impl Streams {
     }
 
     /// What was in it goes.
-    #[inline(never)]
-    fn keep_batch(&self, mut batch: Box<Batch>) {
+    pub(crate) fn keep_batch(&self, mut batch: Box<Batch>) {
         batch.clear();
         self.with_common(|common| {
             if common.batches.len() < BATCHES_MAX {
@@ -328,6 +352,44 @@ impl Common {
 }
 
 impl Send {
+    /// After a write: the latest news, if `drain` has nothing to wait for.
+    #[inline(always)]
+    pub(super) fn calm(&self) -> News {
+        if self.queued <= self.high { News::latest() } else { News::NONE }
+    }
+
+    /// Whether nobody waits for the next send: a silent one does not end the loop's sleep.
+    #[inline(always)]
+    fn can_be_silent(&self) -> bool {
+        self.phase == Phase::Open
+            && self.in_flight.is_none()
+            && self.drainer.is_none()
+            && self.queued <= self.high
+    }
+
+    /// `next` is on its way.
+    #[inline(always)]
+    fn started(&mut self, key: OpKey) {
+        if key.is_silent() {
+            self.silent = Some(key);
+            self.queued = 0;
+        } else {
+            (self.in_flight, self.silent) = (Some(key), None);
+        }
+    }
+
+    /// A send of `len` bytes tells that it was not all sent; `false` if it was of an earlier stream in this slot, which
+    /// was aborted.
+    fn reported(&mut self, len: usize) -> bool {
+        if self.silent.take().is_none() {
+            return self.in_flight.is_some();
+        }
+        self.queued += len;
+        News::happened();
+        self.cut |= self.phase == Phase::Closed;
+        true
+    }
+
     /// Who waits for the low-water mark, once it is reached.
     fn take_drainer(&mut self) -> Option<Waker> {
         self.drainer.take_if(|_| self.queued <= self.low)
@@ -346,5 +408,36 @@ impl Send {
     pub(super) fn drop_unsent(&mut self, common: &mut Common) {
         common.unsent.extend(self.next.take());
         self.queued = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::{
+        open_connection,
+        streams::{Block, TABLE},
+    };
+
+    #[test]
+    fn a_late_report_of_an_earlier_stream_in_its_slot_is_nobodys() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        corio_runtime::run(async {
+            let (_reader, mut writer) = open_connection(listener.local_addr().unwrap()).await.unwrap();
+            let mut peer = listener.accept().unwrap().0;
+            for result in [3, 0, -errno::EAGAIN, -errno::ECONNRESET] {
+                let load = Load::Block(Block::copied(b"not this"));
+                TABLE.existing(|streams| streams.sent(writer.key.slot, load, result));
+                writer.write_all(b"this").await.unwrap();
+                writer.flush().await.unwrap();
+            }
+            drop(writer);
+            corio_runtime::time::sleep(std::time::Duration::from_millis(1)).await;
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).unwrap();
+            assert_eq!(all, b"this".repeat(4));
+        });
     }
 }

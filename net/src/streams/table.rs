@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
     io,
     mem::ManuallyDrop,
     task::Waker,
@@ -11,13 +12,14 @@ use corio_runtime::{
     Handle,
     fd::Fd,
     handle,
-    op::{self, TurnEnd},
+    op::{self, Sends, TurnEnd},
     service::{LoopLocal, Service},
     wake,
 };
 
 use super::{
     chunk::KeepBlocks,
+    news::News,
     reader::StreamReader,
     receive::{Armed, Receive},
     send::{Phase, Send},
@@ -172,6 +174,8 @@ pub(super) struct Common {
     pub(super) dirty: Vec<u32>,
     /// Streams whose single receive the end of the turn arms.
     pub(super) due: Vec<u32>,
+    /// Streams that have closed at the end of this turn.
+    closed: VecDeque<u32>,
     /// Empty ones.
     #[expect(clippy::vec_box, reason = "a batch goes to the kernel in its box and comes back in it")]
     pub(super) batches: Vec<Box<Batch>>,
@@ -182,7 +186,7 @@ pub(super) struct Common {
 
 /// The stream in this place, if there is one.
 #[inline(always)]
-fn taken(slots: &mut [Slot], index: u32) -> Option<&mut Slot> {
+pub(super) fn taken(slots: &mut [Slot], index: u32) -> Option<&mut Slot> {
     slots.get_mut(index as usize).filter(|slot| !slot.is_free())
 }
 
@@ -191,6 +195,7 @@ impl Streams {
         let common = Common {
             dirty: Vec::new(),
             due: Vec::new(),
+            closed: VecDeque::new(),
             batches: Vec::new(),
             unsent: Vec::new(),
             bulk_armed: 0,
@@ -267,6 +272,12 @@ impl Streams {
         Some(f(common, taken(slots, index)?))
     }
 
+    /// Runs `f` with the places of the streams.
+    #[inline(always)]
+    pub(super) fn with_slots<R>(&self, f: impl FnOnce(&mut [Slot]) -> R) -> R {
+        f(&mut self.inner.borrow_mut().slots)
+    }
+
     /// As `with_slot`; whom `f` returns is woken when the table is free again.
     #[inline(always)]
     pub(super) fn update(&self, index: u32, f: impl FnOnce(&mut Common, &mut Slot) -> Option<Waker>) {
@@ -294,7 +305,7 @@ impl Streams {
                 return;
             }
             if slot.receive.armed == Armed::Idle {
-                slot.receive.armed = Armed::Ended(0);
+                slot.receive.end(0);
             }
             let told = std::mem::replace(&mut slot.gone, true);
             let waiters = [slot.close_waiter.take(), slot.receive.waker.take(), slot.send.drainer.take()];
@@ -355,6 +366,7 @@ impl Slot {
     pub(super) fn close(&mut self, common: &mut Common) {
         if self.send.phase < Phase::Closing {
             self.send.phase = Phase::Closing;
+            News::happened();
             self.mark_dirty(common);
         }
     }
@@ -369,6 +381,7 @@ impl Slot {
             }
         }
         self.send.phase = Phase::Closed;
+        News::happened();
         self.send.cut |= self.send.queued > 0;
         self.send.drop_unsent(common);
         self.fd = None;
@@ -376,29 +389,38 @@ impl Slot {
 }
 
 impl Streams {
-    /// Sends what was written in this turn, and what foreign code writes meanwhile: the loop may sleep next.
+    /// Sends what was written in this turn.
     #[inline(always)]
     fn flush(&self, end: TurnEnd<'_>) {
-        let mut flushed = 0;
-        while let Some(closed) = self.flush_until_closed(&mut flushed, end) {
-            self.retire(closed);
+        // What is silent may still fail: then its rest comes first.
+        if !end.silent_left() && self.flush_dirty(end) {
+            self.retire_closed(end);
         }
     }
 
-    /// From the `flushed`th stream on to the first that closes.
+    /// No foreign code runs here, so that nobody comes between a silent send and its end. Whether a stream has closed.
     #[inline(always)]
-    fn flush_until_closed(&self, flushed: &mut usize, end: TurnEnd<'_>) -> Option<u32> {
+    fn flush_dirty(&self, end: TurnEnd<'_>) -> bool {
         let Inner { slots, common, .. } = &mut *self.inner.borrow_mut();
-        while let Some(&index) = common.dirty.get(*flushed) {
-            *flushed += 1;
-            let Some(slot) = taken(slots, index) else { continue };
-            slot.flush(common, Some(end));
-            if slot.fd.is_none() {
-                return Some(index);
-            }
+        let mut flushed = 0;
+        while let Some(index) = flush_blocks(slots, &common.dirty, &mut flushed, end.sends()) {
+            flushed += 1;
+            flush_other(slots, common, index, end);
         }
         common.dirty.clear();
-        None
+        !common.closed.is_empty()
+    }
+
+    #[inline(never)]
+    fn retire_closed(&self, end: TurnEnd<'_>) {
+        // A panic leaves the rest to the next turn.
+        while let Some(index) = self.with_common(|common| common.closed.pop_front()) {
+            self.retire(index);
+        }
+        // What foreign code has written meanwhile is for that, too.
+        if self.with_common(|common| !common.dirty.is_empty() || !common.closed.is_empty()) {
+            end.stay_awake();
+        }
     }
 
     /// Arms the receives that waited for the sends of the turn to be queued.
@@ -410,7 +432,9 @@ impl Streams {
     }
 
     fn wants_turn(&self) -> bool {
-        self.with_common(|common| !common.dirty.is_empty() || !common.due.is_empty())
+        self.with_common(|common| {
+            !common.dirty.is_empty() || !common.due.is_empty() || !common.closed.is_empty()
+        })
     }
 
     fn busy(&self) -> bool {
@@ -421,13 +445,38 @@ impl Streams {
         let slots = {
             let inner = &mut *self.inner.borrow_mut();
             self.open.set(0);
+            News::happened();
             inner.free = NONE;
             inner.common.dirty.clear();
             inner.common.due.clear();
+            inner.common.closed.clear();
             inner.common.batches.clear();
             std::mem::take(&mut inner.slots)
         };
         drop(slots);
+    }
+}
+
+/// From the `flushed`th stream on to the first that needs more than that.
+#[inline(always)]
+fn flush_blocks(slots: &mut [Slot], dirty: &[u32], flushed: &mut usize, mut sends: Sends<'_>) -> Option<u32> {
+    for &index in dirty.get(*flushed..)? {
+        if let Some(slot) = taken(slots, index)
+            && !slot.flush_block(&mut sends)
+        {
+            return Some(index);
+        }
+        *flushed += 1;
+    }
+    None
+}
+
+#[inline(never)]
+fn flush_other(slots: &mut [Slot], common: &mut Common, index: u32, end: TurnEnd<'_>) {
+    let Some(slot) = taken(slots, index) else { return };
+    slot.flush(common, Some(end));
+    if slot.fd.is_none() {
+        common.closed.push_back(index);
     }
 }
 
@@ -453,10 +502,12 @@ impl Share {
 impl Service for Share {
     fn entered(&self) {
         RUNNING.with(|running| running.swap(&self.0));
+        News::happened();
     }
 
     fn left(&self) {
         RUNNING.with(|running| running.swap(&self.0));
+        News::happened();
     }
 
     fn before_submit(&self, end: TurnEnd<'_>) {

@@ -9,12 +9,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use corio_runtime::call_soon;
 
 use super::{
     chunk::Chunk,
     errno,
+    news::News,
     send::Phase,
-    table::{Slot, StreamKey},
+    table::{Common, Slot, StreamKey},
 };
 use crate::ops::Segment;
 
@@ -26,6 +28,8 @@ use crate::ops::Segment;
 /// error that says "different loop".
 pub struct StreamWriter {
     pub(super) key: StreamKey,
+    /// The news of the last write, if `drain` had nothing to wait for then: until there are others it still has not.
+    pub(super) calm: News,
 }
 
 /// What can be written. Borrowed data is copied; owned data goes out as it is.
@@ -104,7 +108,7 @@ impl From<Bytes> for WriteBuf<'_> {
 
 impl StreamWriter {
     pub(super) fn new(key: StreamKey) -> StreamWriter {
-        StreamWriter { key }
+        StreamWriter { key, calm: News::NONE }
     }
 
     /// Queues `data` to be sent at the end of this turn (asyncio `write`). It never waits: follow it by
@@ -122,31 +126,31 @@ impl StreamWriter {
     /// After `write_eof`, `close` or `abort`, and once a send has failed: nothing is queued then.
     pub fn write<'a>(&mut self, data: impl Into<WriteBuf<'a>>) -> io::Result<()> {
         match data.into() {
-            WriteBuf::Borrowed(data) => self.key.with(|common, slot| {
-                slot.writable()?;
-                slot.write_copy(common, data);
-                Ok(())
-            })?,
+            WriteBuf::Borrowed(data) => self.queue(|common, slot| slot.write_copy(common, data)),
             WriteBuf::Vec(data) => self.write_owned(data, Segment::Vec),
-            WriteBuf::Chunk(data) => self.key.with(|common, slot| {
-                slot.writable()?;
-                slot.write_chunk(common, data);
-                Ok(())
-            })?,
+            WriteBuf::Chunk(data) => self.queue(|common, slot| slot.write_chunk(common, data)),
             WriteBuf::Bytes(data) => self.write_owned(data, Segment::Bytes),
         }
     }
 
     fn write_owned<D: AsRef<[u8]>>(&mut self, data: D, segment: impl FnOnce(D) -> Segment) -> io::Result<()> {
         let mut data = Some(data);
-        let queued = self.key.with(|common, slot| {
-            slot.writable()?;
-            slot.write_owned(common, &mut data, segment);
-            Ok(())
-        });
+        let queued = self.queue(|common, slot| slot.write_owned(common, &mut data, segment));
         // What is not queued is dropped out here: its destructor is foreign code.
         drop(data);
-        queued?
+        queued
+    }
+
+    /// Has `write` queue something, if that can still be sent.
+    #[inline(always)]
+    fn queue(&mut self, write: impl FnOnce(&mut Common, &mut Slot)) -> io::Result<()> {
+        let calm = &mut self.calm;
+        self.key.with(|common, slot| {
+            slot.writable()?;
+            write(common, slot);
+            *calm = slot.send.calm();
+            Ok(())
+        })?
     }
 
     /// Queues several pieces (asyncio `writelines`).
@@ -169,6 +173,14 @@ impl StreamWriter {
 
     #[inline(always)]
     pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>, waited: &mut bool) -> Poll<io::Result<()>> {
+        if self.calm == News::latest() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_drained(cx, waited)
+    }
+
+    #[inline(never)]
+    fn poll_drained(&mut self, cx: &mut Context<'_>, waited: &mut bool) -> Poll<io::Result<()>> {
         let mut replaced = None;
         let polled = self.key.with(|_, slot| {
             if let Some(e) = slot.send_error() {
@@ -204,7 +216,7 @@ impl StreamWriter {
 
     /// `flush`, as a poll.
     pub(super) fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut replaced = None;
+        let (mut replaced, mut silent) = (None, false);
         let polled = self.key.with(|_, slot| {
             if let Some(e) = slot.send.error() {
                 return Poll::Ready(Err(e));
@@ -212,13 +224,19 @@ impl StreamWriter {
             if slot.send.cut {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
-            if slot.send.queued == 0 {
-                return Poll::Ready(Ok(()));
+            if slot.send.queued > 0 {
+                replaced = slot.send.wait(cx.waker());
+                return Poll::Pending;
             }
-            replaced = slot.send.wait(cx.waker());
-            Poll::Pending
+            silent = slot.send.is_silent();
+            if silent { Poll::Pending } else { Poll::Ready(Ok(())) }
         });
         drop(replaced);
+        if silent {
+            // Nobody tells of its end: the turns to come look at it.
+            let waker = cx.waker().clone();
+            call_soon(move || waker.wake());
+        }
         polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
     }
 
@@ -308,6 +326,7 @@ impl StreamWriter {
             let text = format!("high ({high}) must be at least low ({low})");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
+        self.calm = News::NONE;
         self.key.with(|_, slot| (slot.send.high, slot.send.low) = (high, low))
     }
 }

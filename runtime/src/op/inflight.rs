@@ -353,7 +353,7 @@ impl Table {
     pub(crate) fn take_back(&mut self) {
         self.in_flight = 0;
         self.entries.clear();
-        self.silent = SilentSends::default();
+        self.silent.take_back();
     }
 
     /// The keys of everything in flight.

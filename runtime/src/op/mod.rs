@@ -36,8 +36,8 @@ mod sqe;
 use std::io;
 
 pub use future::{Op, submit};
-pub use receive::{Receiver, receive};
-pub use send::{Payload, TurnEnd, send};
+pub use receive::{Arrivals, Receiver, receive};
+pub use send::{Payload, Sends, TurnEnd, send};
 pub(crate) use sqe::Kind;
 pub use sqe::{SockAddr, Sqe};
 
@@ -158,6 +158,15 @@ pub struct OpKey {
     key: inflight::Key,
 }
 
+impl OpKey {
+    /// Whether it is a send that tells of its end only if it does not send everything ([`Sends::send`]); for an example
+    /// see [`is_in_flight`].
+    #[inline(always)]
+    pub fn is_silent(self) -> bool {
+        self.key.silent().is_some()
+    }
+}
+
 /// Hands `op` to the kernel on behalf of a handle: `complete` runs when the completion arrives.
 ///
 /// # Panics
@@ -182,6 +191,31 @@ pub fn start_multishot<M: Multishot>(op: M) -> OpKey {
 /// Outside a running loop.
 pub fn pipes_are_quiet() -> bool {
     current::with(|lp| lp.driver.abilities().quiet_writes)
+}
+
+/// Whether the kernel is not yet finished with an operation of the running loop.
+///
+/// ```
+/// use corio_runtime::op::{self, Done, Operation, Sqe};
+/// struct Nop;
+/// impl Operation for Nop {
+///     type Output = ();
+///     fn prepare(&mut self) -> Sqe<'_> { Sqe::nop() }
+///     fn complete(self: Box<Self>, _: Done) {}
+/// }
+/// corio_runtime::run(async {
+///     let key = op::start(Box::new(Nop));
+///     assert!(op::is_in_flight(key) && !key.is_silent());
+///     while op::is_in_flight(key) {
+///         corio_runtime::yield_now().await;
+///     }
+/// });
+/// ```
+///
+/// # Panics
+/// Outside a running loop.
+pub fn is_in_flight(key: OpKey) -> bool {
+    current::with(|lp| lp.id() == key.loop_id && lp.driver.is_in_flight(key.key))
 }
 
 /// Asks the kernel to end an operation of a handle. Its final completion still arrives, with whatever happened first. A

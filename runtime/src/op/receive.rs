@@ -1,9 +1,9 @@
 //! Multishot receives on behalf of a handle, into buffers of the loop's pool.
 
-use std::task::Waker;
+use std::{fmt, mem, task::Waker};
 
 use super::{Done, OpKey};
-use crate::{current, fd::Fd};
+use crate::{current, driver::Driver, exception, fd::Fd, pool::Filled, task::table::TaskTable};
 
 /// Where receives deliver to. One static serves all of a kind: their tokens tell them apart.
 ///
@@ -16,9 +16,13 @@ use crate::{current, fd::Fd};
 ///     static LAST: Cell<Option<usize>> = const { Cell::new(None) };
 /// }
 /// static RECEIVER: Receiver = Receiver {
-///     data: |token, data, _| {
-///         GOT.with_borrow_mut(|got| got.push((token, data.to_vec())));
-///         None
+///     data: |arrivals| {
+///         GOT.with_borrow_mut(|got| {
+///             arrivals.each(|token, data, _| {
+///                 got.push((token, data.to_vec()));
+///                 None
+///             })
+///         })
 ///     },
 ///     end: |_, done| LAST.set(Some(done.count().unwrap())),
 /// };
@@ -36,11 +40,76 @@ use crate::{current, fd::Fd};
 /// ```
 #[derive(Debug)]
 pub struct Receiver {
-    /// Something came, with more to come; `full` if it fills a whole buffer, so that more is likely to be there. The
-    /// buffer goes back to the pool after this, and then who is returned is woken.
-    pub data: fn(token: u32, data: &[u8], full: bool) -> Option<Waker>,
+    /// Something came, with more to come: to be taken by [`Arrivals::each`], or the first of it is lost.
+    pub data: fn(&mut Arrivals<'_>),
     /// The last of it: data, the end (0 bytes), or an error.
     pub end: fn(token: u32, done: Done),
+}
+
+/// What receives of one [`Receiver`], which has an example, brought: one after the other, in the order of their
+/// completions.
+pub struct Arrivals<'a> {
+    driver: &'a Driver,
+    tasks: &'a TaskTable,
+    to: &'static Receiver,
+    first: Option<(u32, Filled)>,
+    /// Wakers of others than tasks of this loop: called last, as their code is foreign.
+    others: Vec<Waker>,
+}
+
+impl<'a> Arrivals<'a> {
+    pub(crate) fn new(
+        driver: &'a Driver,
+        tasks: &'a TaskTable,
+        to: &'static Receiver,
+        first: (u32, Filled),
+    ) -> Arrivals<'a> {
+        Arrivals { driver, tasks, to, first: Some(first), others: Vec::new() }
+    }
+
+    /// Calls `f` with each: its token, the data, and whether it fills a whole buffer, so that more is likely to be
+    /// there. The buffer goes back to the pool after that, and who is returned will be woken.
+    ///
+    /// # Panics
+    /// If `f` calls into the loop: if it starts or cancels an operation, creates or wakes a task, asks for metrics.
+    #[inline(always)]
+    pub fn each(&mut self, mut f: impl FnMut(u32, &[u8], bool) -> Option<Waker>) {
+        let Some(first) = self.first.take() else { return };
+        let mut tasks = self.tasks.waking();
+        self.driver.each_data(self.to, first, |token, data, full| {
+            if let Some(waker) = f(token, data, full)
+                && let Err(other) = tasks.wake(waker)
+            {
+                self.others.push(other);
+            }
+        });
+    }
+}
+
+impl Arrivals<'_> {
+    /// As its drop, which is a call where it may also follow a panic.
+    #[inline(always)]
+    pub(crate) fn finish(self) {
+        if self.first.is_none() && self.others.is_empty() {
+            mem::forget(self);
+        }
+    }
+}
+
+impl Drop for Arrivals<'_> {
+    #[inline(never)]
+    fn drop(&mut self) {
+        if let Some((_, filled)) = self.first.take() {
+            self.driver.give_back(filled);
+        }
+        mem::take(&mut self.others).into_iter().for_each(exception::wake);
+    }
+}
+
+impl fmt::Debug for Arrivals<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arrivals").field("to", self.to).finish_non_exhaustive()
+    }
 }
 
 /// Receives (multishot `IORING_OP_RECV`) until told to stop, or after about `cap` bytes in total where the kernel knows

@@ -5,7 +5,9 @@ use std::fmt;
 use super::OpKey;
 use crate::{
     current::{self, Loop},
+    driver,
     fd::Fd,
+    handle::LoopId,
 };
 
 /// What one send sends. The in-flight table owns it, neither moved, touched nor freed, until the kernel is finished.
@@ -30,12 +32,18 @@ use crate::{
 /// assert_eq!(theirs.read(&mut [0; 8]).unwrap(), 5);
 /// ```
 pub trait Payload: 'static {
-    /// What is to be sent: the same bytes each time, and no call into the loop.
+    /// What is to be sent: the same bytes each time, and no call into the loop, which would panic.
     fn bytes(&self) -> &[u8];
 
     /// The kernel is finished with `self`: how many bytes it has taken, or an error number, negated. `token` is what
     /// the send was started with.
     fn sent(self: Box<Self>, token: u32, result: i32);
+
+    /// The kernel is finished with `self`, which was sent by [`Sends::send`], and has taken all of it without a word.
+    /// (Where it has no silent sends it is [`sent`](Payload::sent) that is called.)
+    fn sent_silently(self: Box<Self>) {
+        drop(self);
+    }
 }
 
 /// Sends `payload` (`IORING_OP_SEND` with `MSG_WAITALL`, never raising SIGPIPE), which is told the result; [`Payload`]
@@ -63,7 +71,7 @@ pub fn send<P: Payload>(fd: &Fd, payload: Box<P>, token: u32) -> OpKey {
 /// impl Service for Says {
 ///     fn before_submit(&self, end: TurnEnd<'_>) {
 ///         if let Some(fd) = self.0.take() {
-///             end.send(&fd, Box::new(Bye), 0);
+///             end.sends().send(&fd, Box::new(Bye), 0);
 ///         }
 ///     }
 /// }
@@ -84,18 +92,81 @@ impl<'a> TurnEnd<'a> {
         TurnEnd(lp)
     }
 
+    /// To send in this turn.
+    ///
+    /// # Panics
+    /// While there is another `Sends`. As long as there is one, whatever else gives something to the kernel or asks
+    /// about it panics, too.
+    #[inline(always)]
+    pub fn sends(self) -> Sends<'a> {
+        Sends { loop_id: self.0.id(), sends: self.0.driver.sends() }
+    }
+
+    /// Whether the end of sends of an earlier turn may still be to come: of silent ones it has to be waited for before
+    /// anything is sent behind them.
+    #[inline(always)]
+    pub fn silent_left(self) -> bool {
+        self.0.driver.silent_left()
+    }
+
+    /// The loop does not sleep in this turn, as there is something to do at the end of the next. (A loop that another
+    /// one drives asks [`Service::wants_turn`](crate::service::Service::wants_turn).)
+    ///
+    /// ```
+    /// use corio_runtime::{op::TurnEnd, service::{LoopLocal, Service}};
+    /// use std::cell::Cell;
+    ///
+    /// /// Counts ten ends of turns, none of which has anything else to do.
+    /// struct Counts(Cell<u32>);
+    /// impl Service for Counts {
+    ///     fn before_submit(&self, end: TurnEnd<'_>) {
+    ///         assert!(!end.silent_left());
+    ///         if self.0.get() < 10 {
+    ///             self.0.set(self.0.get() + 1);
+    ///             end.stay_awake();
+    ///         }
+    ///     }
+    /// }
+    /// static COUNTS: LoopLocal<Counts> = LoopLocal::new(|| Counts(Cell::new(0)));
+    ///
+    /// corio_runtime::run(async {
+    ///     COUNTS.with(|_| ());
+    ///     corio_runtime::time::sleep(std::time::Duration::from_millis(1)).await;
+    ///     assert_eq!(COUNTS.with(|counts| counts.0.get()), 10);
+    /// });
+    /// ```
+    pub fn stay_awake(self) {
+        self.0.driver.stay_awake();
+    }
+}
+
+/// The sends of the end of a turn; [`TurnEnd`] has an example.
+pub struct Sends<'a> {
+    loop_id: LoopId,
+    sends: driver::Sends<'a>,
+}
+
+impl Sends<'_> {
     /// As [`send`], without a completion entry where the kernel can do without (tried at start-up): the send is made
     /// without blocking as it is submitted, and only one that failed or is partial reports, `-EAGAIN` where it would
-    /// block. So its payload is told in this turn, or in a later one if the kernel has not come to it, before the loop
+    /// block. So its end comes in this turn, or in a later one if the kernel has not come to it, before the loop
     /// sleeps. It does not end a sleep: nobody may begin to wait for it in this turn.
+    ///
+    /// [`OpKey::is_silent`] tells whether it is one of these.
     #[inline(always)]
-    pub fn send<P: Payload>(self, fd: &Fd, payload: Box<P>, token: u32) -> OpKey {
-        OpKey { loop_id: self.0.id(), key: self.0.driver.send_silently(fd, payload, token) }
+    pub fn send<P: Payload>(&mut self, fd: &Fd, payload: Box<P>, token: u32) -> OpKey {
+        OpKey { loop_id: self.loop_id, key: self.sends.send(fd, payload, token) }
     }
 }
 
 impl fmt::Debug for TurnEnd<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("TurnEnd").field(&self.0.id()).finish()
+    }
+}
+
+impl fmt::Debug for Sends<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sends").field("loop_id", &self.loop_id).finish_non_exhaustive()
     }
 }

@@ -9,7 +9,7 @@ use std::mem;
 use super::{Sqe, inflight::Key};
 use crate::{fd::Fd, op::Payload};
 
-/// A send, and whom it tells.
+/// A send, and whom it tells of its end.
 pub(crate) struct Sending {
     pub(crate) payload: Box<dyn Payload>,
     pub(crate) fd: Fd,
@@ -17,12 +17,19 @@ pub(crate) struct Sending {
 }
 
 impl Sending {
-    /// The kernel is finished with it.
-    #[inline(always)]
+    /// The kernel is finished with it, and has told so.
     pub(crate) fn finish(self, result: i32) {
         let Sending { payload, fd, token } = self;
         drop(fd);
         payload.sent(token, result);
+    }
+
+    /// The kernel is finished with it, and has sent all of it.
+    #[inline(always)]
+    pub(crate) fn finish_silently(self) {
+        let Sending { payload, fd, .. } = self;
+        drop(fd);
+        payload.sent_silently();
     }
 }
 
@@ -33,10 +40,10 @@ pub(crate) struct SilentSends {
     places: Vec<Silent>,
     over: usize,
     end: usize,
+    /// Those before this one are settled.
+    settled: usize,
     /// The number of what is in the first place.
     first: u32,
-    /// Those before which fewer SQEs were pushed have reported, if they ever will.
-    settled: u64,
     /// How many have succeeded, without a report.
     pub(crate) succeeded: u64,
 }
@@ -44,7 +51,6 @@ pub(crate) struct SilentSends {
 struct Silent {
     /// `None` once it is over.
     send: Option<Sending>,
-    len: u32,
     /// How many SQEs were pushed before this one.
     pushed: u64,
 }
@@ -55,26 +61,20 @@ impl SilentSends {
         self.end - self.over
     }
 
-    /// A send of `len` bytes, before which `pushed` SQEs were pushed.
+    /// A send before which `pushed` SQEs were pushed.
     #[inline(always)]
-    pub(crate) fn push(
-        &mut self,
-        payload: Box<dyn Payload>,
-        fd: &Fd,
-        token: u32,
-        len: u32,
-        pushed: u64,
-    ) -> Key {
+    pub(crate) fn push(&mut self, payload: Box<dyn Payload>, fd: &Fd, token: u32, pushed: u64) -> Key {
         let key = Key::of_silent(self.first.wrapping_add(self.end as u32));
         let send = Some(Sending { payload, fd: fd.clone(), token });
+        // Not `Vec::push`, for which the compiler would put it together elsewhere first.
         match self.places.get_mut(self.end) {
             Some(place) => {
                 debug_assert!(place.send.is_none(), "a place that is used again is free");
                 // There is nothing to drop in it, which the compiler cannot know.
                 mem::forget(mem::replace(&mut place.send, send));
-                (place.len, place.pushed) = (len, pushed);
+                place.pushed = pushed;
             }
-            None => self.add_place(Silent { send, len, pushed }),
+            None => self.add_place(Silent { send, pushed }),
         }
         self.end += 1;
         key
@@ -89,20 +89,23 @@ impl SilentSends {
     /// Those before which fewer than `pushed` SQEs were pushed have reported, if they ever will: the kernel has
     /// consumed them, and what it reported is in the CQ.
     pub(crate) fn settle(&mut self, pushed: u64) {
-        self.settled = pushed;
+        let settled = |silent: &Silent| silent.pushed < pushed;
+        let queue = &self.places[..self.end];
+        // Nearly always all.
+        self.settled =
+            if queue.last().is_none_or(settled) { self.end } else { queue.partition_point(settled) };
     }
 
-    /// The next that is settled and has not reported, and its length: it has succeeded (rule 3 of `ring/uring.rs`).
+    /// The next that is settled and has not reported: it has succeeded (rule 3 of `ring/uring.rs`).
     /// To be called once every completion of the `enter` was delivered, until there is none.
     #[inline(always)]
-    pub(crate) fn next_over(&mut self) -> Option<(Sending, i32)> {
-        while let Some(silent) = self.places[..self.end].get_mut(self.over)
-            && silent.pushed < self.settled
-        {
+    pub(crate) fn next_over(&mut self) -> Option<Sending> {
+        while self.over < self.settled {
+            let send = self.places[self.over].send.take();
             self.over += 1;
-            if let Some(send) = silent.send.take() {
+            if send.is_some() {
                 self.succeeded += 1;
-                return Some((send, silent.len as i32));
+                return send;
             }
         }
         self.forget();
@@ -114,9 +117,15 @@ impl SilentSends {
         self.first = self.first.wrapping_add(self.over as u32);
         // Nearly never.
         if self.over < self.end {
-            self.places.rotate_left(self.over);
+            self.places[..self.end].rotate_left(self.over);
         }
         self.end -= mem::take(&mut self.over);
+        self.settled = 0;
+    }
+
+    /// The kernel has seen none of them, and never will.
+    pub(crate) fn take_back(&mut self) {
+        *self = SilentSends::default();
     }
 
     fn find(&mut self, key: Key) -> Option<&mut Option<Sending>> {
@@ -175,13 +184,13 @@ mod tests {
         fn push(&mut self) -> Key {
             let token = self.2;
             self.2 += 1;
-            self.0.push(Box::new(Nothing), &self.1, token, 100 + token, token.into())
+            self.0.push(Box::new(Nothing), &self.1, token, token.into())
         }
 
-        /// Settles `pushed` SQEs: the tokens and lengths of what is over.
-        fn over(&mut self, pushed: u64) -> Vec<(u32, i32)> {
+        /// Settles `pushed` SQEs: the tokens of what is over.
+        fn over(&mut self, pushed: u64) -> Vec<u32> {
             self.0.settle(pushed);
-            std::iter::from_fn(|| self.0.next_over()).map(|(send, len)| (send.token, len)).collect()
+            std::iter::from_fn(|| self.0.next_over()).map(|send| send.token).collect()
         }
 
         fn report(&mut self, key: Key) -> Option<u32> {
@@ -196,14 +205,14 @@ mod tests {
         assert_eq!(sends.report(keys[1]), Some(1));
         assert_eq!(sends.report(keys[1]), None);
         assert_eq!(sends.over(0), []);
-        assert_eq!(sends.over(3), [(0, 100), (2, 102)]);
+        assert_eq!(sends.over(3), [0, 2]);
         assert_eq!((sends.0.len(), sends.0.succeeded), (1, 2));
         assert!(keys[..3].iter().all(|key| !sends.0.contains(*key)) && sends.0.contains(keys[3]));
         // Places are used again behind what is left.
         let late = sends.push();
         assert_eq!(sends.0.keys().collect::<Vec<_>>(), [keys[3], late]);
         assert_eq!(sends.report(keys[0]), None);
-        assert_eq!(sends.over(5), [(3, 103), (4, 104)]);
+        assert_eq!(sends.over(5), [3, 4]);
         assert_eq!((sends.0.len(), sends.report(late)), (0, None));
     }
 
@@ -216,7 +225,7 @@ mod tests {
         assert_eq!(sends.over(0), []);
         assert_eq!(sends.0.len(), 3);
         assert_eq!(sends.report(keys[0]), Some(0));
-        assert_eq!(sends.over(3), [(1, 101)]);
+        assert_eq!(sends.over(3), [1]);
         assert_eq!(sends.0.len(), 0);
     }
 

@@ -9,7 +9,7 @@ mod uring;
 
 use std::{io, os::fd::BorrowedFd};
 
-pub(crate) use uring::{Encoded, Outgoing, Scratch, Sizes, Uring};
+pub(crate) use uring::{Encoded, LENGTH_MAX, Outgoing, Scratch, Sizes, Uring};
 
 use crate::{
     fd::Fd,
@@ -98,7 +98,7 @@ impl Ring {
     ) -> Key {
         match self {
             Ring::Uring(ring) => ring.send_silently(table, payload, fd, token, outgoing),
-            Ring::Sim(sim) => sim.send_silently(table, payload, fd, token, outgoing.len),
+            Ring::Sim(sim) => sim.send_silently(table, payload, fd, token),
         }
     }
 
@@ -147,6 +147,15 @@ impl Ring {
         match self {
             Ring::Uring(ring) => ring.next(table),
             Ring::Sim(sim) => sim.next(table),
+        }
+    }
+
+    /// Takes the next completion, if it is data for `to`.
+    #[inline(always)]
+    pub(crate) fn next_data(&mut self, table: &Table, to: &'static Receiver) -> Option<(u32, Filled)> {
+        match self {
+            Ring::Uring(ring) => ring.next_data(table, to),
+            Ring::Sim(sim) => sim.next_data(table, to),
         }
     }
 

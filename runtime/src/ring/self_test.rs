@@ -86,8 +86,8 @@ fn run(ring: &mut Uring, table: &mut Table, key: Key) -> io::Result<Vec<(bool, i
         }
         take(table, whose, done.more);
     }
-    while let Some((_, len)) = table.silent.next_over() {
-        reports.push((false, len));
+    while let Some(send) = table.silent.next_over() {
+        reports.push((false, send.payload.bytes().len() as i32));
     }
     Ok(reports)
 }

@@ -33,7 +33,7 @@ use std::{
     collections::VecDeque,
     fmt, io, mem,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
-    thread,
+    ptr, thread,
     time::Duration,
 };
 
@@ -48,10 +48,10 @@ use crate::{
     clock::Clock,
     fd::{Fd, Inner},
     op::{
-        Brought, Done, Kind, Payload, Sqe,
+        Brought, Done, Kind, Payload, Receiver, Sqe,
         inflight::{InFlight, Key, Table},
     },
-    pool::{self, Pool},
+    pool::{self, Filled, Pool},
 };
 
 /// The user data of entries whose completions nobody waits for.
@@ -77,7 +77,7 @@ pub(crate) struct Uring {
     ring: Option<IoUring>,
     pub(crate) pool: Pool,
     backlog: VecDeque<Entry>,
-    /// The completion that was taken last.
+    /// A completion that was taken and not delivered.
     last: Option<cqueue::Entry>,
     pushed: u64,
     registered: Option<u32>,
@@ -139,8 +139,8 @@ impl Uring {
         token: u32,
         outgoing: Outgoing,
     ) -> Key {
-        let key = table.silent.push(payload, fd, token, outgoing.len, self.pushed);
-        self.push(|| outgoing.silent_entry().user_data(key.to_user_data()));
+        let key = table.silent.push(payload, fd, token, self.pushed);
+        self.push(|| outgoing.silent_entry(key.to_user_data()));
         key
     }
 
@@ -248,7 +248,7 @@ impl Uring {
         };
         let (ext_arg, size) = args.map_or((0, 0), |args| (ENTER_EXT_ARG, size_of_val(args)));
         let flags = ENTER_GETEVENTS | ext_arg | registered | self.flags;
-        let args = args.map_or(std::ptr::null(), std::ptr::from_ref);
+        let args = args.map_or(ptr::null(), ptr::from_ref);
         // SAFETY: the ring is ours (rule 7); `args` is null or the structure that EXT_ARG asks for, and it
         // outlives the call; the entries submitted obey rules 1 and 2.
         let n = unsafe { libc::syscall(libc::SYS_io_uring_enter, fd, submit, want, flags, args, size) };
@@ -271,19 +271,41 @@ impl Uring {
     /// Takes the next completion, which must be delivered before the next is asked for.
     #[inline(always)]
     pub(crate) fn next(&mut self, table: &Table) -> Next {
-        let Uring { ring: Some(ring), pool, counters, last, .. } = self else { return Next::None };
-        let Some(cqe) = ring.completion().find(|cqe| cqe.user_data() != IGNORED) else { return Next::None };
-        counters.cqes += 1;
-        let key = Key::from_user_data(cqe.user_data());
-        if cqueue::more(cqe.flags())
-            && let Some(id) = cqueue::buffer_select(cqe.flags())
-            && let Some((to, token)) = table.receiver(key)
-            && let Some(filled) = pool.take(id, cqe.result())
+        let Some(cqe) = self.last.take().or_else(|| self.take_cqe()) else { return Next::None };
+        if let Some((to, token)) = receiver(table, &cqe)
+            && let Some(filled) = self.filled(&cqe)
         {
             return Next::Data(to, token, filled);
         }
-        *last = Some(cqe);
+        let key = Key::from_user_data(cqe.user_data());
+        self.last = Some(cqe);
         Next::Other(key)
+    }
+
+    /// The same, if it is data for `to`; else `next` takes it.
+    #[inline(always)]
+    pub(crate) fn next_data(&mut self, table: &Table, to: &'static Receiver) -> Option<(u32, Filled)> {
+        let cqe = self.take_cqe()?;
+        if let Some((whose, token)) = receiver(table, &cqe)
+            && ptr::eq(whose, to)
+            && let Some(filled) = self.filled(&cqe)
+        {
+            return Some((token, filled));
+        }
+        self.last = Some(cqe);
+        None
+    }
+
+    #[inline(always)]
+    fn take_cqe(&mut self) -> Option<cqueue::Entry> {
+        let cqe = self.ring.as_mut()?.completion().find(|cqe| cqe.user_data() != IGNORED)?;
+        self.counters.cqes += 1;
+        Some(cqe)
+    }
+
+    #[inline(always)]
+    fn filled(&self, cqe: &cqueue::Entry) -> Option<Filled> {
+        self.pool.take(cqueue::buffer_select(cqe.flags())?, cqe.result())
     }
 
     /// What the completion brought that `next` gave last, as owned values. To be asked for once.
@@ -312,6 +334,15 @@ impl Uring {
         self.pool.leak();
         mem::forget(self.ring.take());
     }
+}
+
+/// Whom a completion is for, if it is data with more to come.
+#[inline(always)]
+fn receiver(table: &Table, cqe: &cqueue::Entry) -> Option<(&'static Receiver, u32)> {
+    if !cqueue::more(cqe.flags()) {
+        return None;
+    }
+    table.receiver(Key::from_user_data(cqe.user_data()))
 }
 
 /// What a failed `enter` means for the loop.
@@ -390,7 +421,7 @@ impl Encoded {
 pub(crate) struct Outgoing {
     fd: types::Fd,
     data: *const u8,
-    pub(super) len: u32,
+    len: u32,
 }
 
 const SEND_FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
@@ -408,10 +439,37 @@ impl Outgoing {
 
     /// One that reports nothing if it sends all of its bytes.
     #[inline(always)]
-    fn silent_entry(&self) -> Entry {
-        let send = opcode::Send::new(self.fd, self.data, self.len).flags(SEND_FLAGS | libc::MSG_DONTWAIT);
-        send.build().flags(Flags::SKIP_SUCCESS)
+    fn silent_entry(&self, user_data: u64) -> Entry {
+        let entry = SendEntry {
+            opcode: opcode::Send::CODE,
+            flags: Flags::SKIP_SUCCESS.bits(),
+            priority: 0,
+            fd: self.fd.0,
+            offset: 0,
+            data: self.data.expose_provenance() as u64,
+            len: self.len,
+            message_flags: SEND_FLAGS | libc::MSG_DONTWAIT,
+            user_data,
+            rest: [0; 3],
+        };
+        // SAFETY: both are 64 bytes of plain data (`struct io_uring_sqe`), and the entry describes a send (rule 1).
+        unsafe { mem::transmute::<SendEntry, Entry>(entry) }
     }
+}
+
+/// A send as the kernel has it. Every message needs one, and the binding's builder writes it three times.
+#[repr(C)]
+struct SendEntry {
+    opcode: u8,
+    flags: u8,
+    priority: u16,
+    fd: i32,
+    offset: u64,
+    data: u64,
+    len: u32,
+    message_flags: i32,
+    user_data: u64,
+    rest: [u64; 3],
 }
 
 impl Scratch {
@@ -438,8 +496,8 @@ fn raw(fd: &Fd) -> types::Fd {
     }
 }
 
-/// The kernel moves no more in one operation (`MAX_RW_COUNT`); the rest is for the next.
-const LENGTH_MAX: usize = 0x7fff_f000;
+/// The kernel moves no more in one operation (`MAX_RW_COUNT`, with pages of 64 KiB); the rest is for the next.
+pub(crate) const LENGTH_MAX: usize = 0x7fff_0000;
 
 #[inline(always)]
 fn length(buf: &[u8]) -> u32 {

@@ -1,6 +1,9 @@
 //! The ready queue: FIFO, and a turn runs what was in it when the turn began.
 
-use std::{cell::RefCell, mem};
+use std::{
+    cell::{Cell, RefCell, RefMut},
+    mem,
+};
 
 /// What can run: a task or a callback, by its slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -11,54 +14,83 @@ pub(crate) enum Ready {
 
 /// Two lists, which change places from turn to turn: cheaper than a ring where a turn takes all there is.
 #[derive(Default)]
-pub(crate) struct ReadyQueue(RefCell<Lists>);
-
-#[derive(Default)]
-struct Lists {
+pub(crate) struct ReadyQueue {
     /// For the next turn.
-    next: Vec<Ready>,
-    /// This turn's, of which `done` have been taken. A turn that a panic cut short leaves the rest to the next.
-    turn: Vec<Ready>,
-    done: usize,
+    next: RefCell<Vec<Ready>>,
+    /// What a turn that a panic cut short has left; else empty, kept for its capacity.
+    rest: Cell<Vec<Ready>>,
+    /// How much is left to the turn.
+    left: Cell<usize>,
 }
 
 impl ReadyQueue {
     #[inline(always)]
     pub(crate) fn push(&self, ready: Ready) {
-        self.0.borrow_mut().next.push(ready);
+        self.next.borrow_mut().push(ready);
+    }
+
+    /// The list for the next turn.
+    #[inline(always)]
+    pub(crate) fn pushing(&self) -> RefMut<'_, Vec<Ready>> {
+        self.next.borrow_mut()
     }
 
     pub(crate) fn len(&self) -> usize {
-        let lists = self.0.borrow();
-        lists.next.len() + lists.turn.len() - lists.done
+        self.next.borrow().len() + self.left.get()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A turn begins: how much it will run.
-    pub(crate) fn begin_turn(&self) -> usize {
-        let lists = &mut *self.0.borrow_mut();
-        if lists.done == lists.turn.len() {
-            lists.turn.clear();
-            lists.done = 0;
-            mem::swap(&mut lists.turn, &mut lists.next);
+    /// A turn begins.
+    pub(crate) fn begin_turn(&self) -> Turn<'_> {
+        let mut list = self.rest.take();
+        if list.is_empty() {
+            mem::swap(&mut list, &mut self.next.borrow_mut());
         }
-        lists.turn.len() - lists.done
-    }
-
-    /// The next of this turn.
-    #[inline(always)]
-    pub(crate) fn take(&self) -> Option<Ready> {
-        let lists = &mut *self.0.borrow_mut();
-        let ready = *lists.turn.get(lists.done)?;
-        lists.done += 1;
-        Some(ready)
+        self.left.set(list.len());
+        Turn { queue: self, list }
     }
 
     pub(crate) fn clear(&self) {
-        self.0.take();
+        self.next.take();
+        self.rest.take();
+        self.left.set(0);
+    }
+}
+
+/// What a turn runs.
+pub(crate) struct Turn<'a> {
+    queue: &'a ReadyQueue,
+    list: Vec<Ready>,
+}
+
+impl Turn<'_> {
+    /// How much, in all.
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+}
+
+impl Iterator for Turn<'_> {
+    type Item = Ready;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Ready> {
+        let left = self.queue.left.get();
+        let ready = *self.list.get(self.list.len().wrapping_sub(left))?;
+        self.queue.left.set(left - 1);
+        Some(ready)
+    }
+}
+
+impl Drop for Turn<'_> {
+    /// The rest, if a panic cut the turn short, is for the next.
+    fn drop(&mut self) {
+        let mut list = mem::take(&mut self.list);
+        list.drain(..list.len() - self.queue.left.get());
+        self.queue.rest.set(list);
     }
 }
 
@@ -66,34 +98,41 @@ impl ReadyQueue {
 mod tests {
     use super::*;
 
-    fn take(queue: &ReadyQueue) -> Option<u32> {
-        queue.take().map(|ready| match ready {
+    fn numbers(turn: &mut Turn<'_>) -> Vec<u32> {
+        turn.map(|ready| match ready {
             Ready::Task(slot) | Ready::Call(slot) => slot,
         })
+        .collect()
     }
 
     #[test]
     fn what_becomes_ready_in_a_turn_runs_in_the_next_one_in_order() {
         let queue = ReadyQueue::default();
         (0..3).for_each(|slot| queue.push(Ready::Task(slot)));
-        assert_eq!(queue.begin_turn(), 3);
-        assert_eq!(take(&queue), Some(0));
+        let mut turn = queue.begin_turn();
+        assert_eq!((turn.len(), turn.next() == Some(Ready::Task(0))), (3, true));
         queue.push(Ready::Call(3));
         assert_eq!((queue.len(), queue.is_empty()), (3, false));
-        assert_eq!([take(&queue), take(&queue), take(&queue)], [Some(1), Some(2), None]);
-        assert_eq!((queue.begin_turn(), take(&queue), take(&queue)), (1, Some(3), None));
-        assert_eq!((queue.begin_turn(), queue.is_empty()), (0, true));
+        assert_eq!(numbers(&mut turn), [1, 2]);
+        drop(turn);
+        assert_eq!(numbers(&mut queue.begin_turn()), [3]);
+        assert_eq!((queue.begin_turn().len(), queue.is_empty()), (0, true));
     }
 
     #[test]
     fn a_turn_that_was_cut_short_loses_nothing() {
         let queue = ReadyQueue::default();
         (0..3).for_each(|slot| queue.push(Ready::Task(slot)));
-        queue.begin_turn();
-        assert_eq!(take(&queue), Some(0));
+        assert!(queue.begin_turn().next() == Some(Ready::Task(0)));
         queue.push(Ready::Task(3));
-        assert_eq!((queue.begin_turn(), queue.len()), (2, 3));
-        assert_eq!([take(&queue), take(&queue), take(&queue)], [Some(1), Some(2), None]);
-        assert_eq!((queue.begin_turn(), take(&queue)), (1, Some(3)));
+        assert_eq!(queue.len(), 3);
+        let mut rest = queue.begin_turn();
+        assert_eq!((rest.len(), queue.len(), numbers(&mut rest)), (2, 3, vec![1, 2]));
+        drop(rest);
+        assert_eq!(numbers(&mut queue.begin_turn()), [3]);
+        (4..6).for_each(|slot| queue.push(Ready::Task(slot)));
+        let _cut_short = queue.begin_turn().next();
+        queue.clear();
+        assert_eq!((queue.len(), queue.begin_turn().len()), (0, 0));
     }
 }

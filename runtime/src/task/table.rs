@@ -8,11 +8,12 @@
 //!    │                   └───── wake ── idle ◀── pending ──────────┘ │
 //!    └────────────────────── done ◀───────────── ready, panic, cancel┘
 //! ```
-//! No borrow of the table is held while foreign code runs: a future, a waker, a destructor, a callback.
+//! No borrow of the table is held while foreign code runs: a future, a waker, a destructor, a callback. (What
+//! `Arrivals::each` calls must not call in: `Waking`.)
 
 use std::{
     any::Any,
-    cell::{Cell, RefCell},
+    cell::{Cell, RefCell, RefMut},
     future::Future,
     mem::{self, ManuallyDrop},
     panic::{self, AssertUnwindSafe, Location},
@@ -146,6 +147,8 @@ pub(crate) enum Outcome {
 }
 
 struct Slot {
+    /// What its wakers name.
+    key: WakeKey,
     generation: u32,
     next_free: u32,
     state: State,
@@ -298,8 +301,9 @@ impl TaskTable {
         let index = match self.free.get() {
             NONE => {
                 assert!(slots.len() < MAX_TASKS, "2^28 tasks are alive on one loop");
-                slots.push(Slot::free(location));
-                slots.len() as u32 - 1
+                let index = slots.len() as u32;
+                slots.push(Slot::free(WakeKey::new(self.home.index(), 0, index), location));
+                index
             }
             free => {
                 self.free.set(slots[free as usize].next_free);
@@ -334,36 +338,19 @@ impl TaskTable {
         self.live.get()
     }
 
-    #[inline(always)]
     pub(crate) fn wake(&self, key: WakeKey) {
-        let mut slots = self.slots.borrow_mut();
-        if let Some(slot) = slots.get_mut(key.slot())
-            && key.matches(slot.generation)
-        {
-            self.wake_slot(slot, key.slot() as u32);
-        }
+        self.waking().wake_key(key);
     }
 
-    /// `waker.wake()`, the shorter way if it is of a task in this table.
+    /// To wake several tasks.
     #[inline(always)]
-    pub(crate) fn wake_by(&self, waker: Waker) {
-        match WakeKey::of(&waker) {
-            Some(key) if key.loop_index() == self.home.index() => {
-                // A number's destructor does nothing, which is a call to be spared.
-                mem::forget(waker);
-                self.wake(key);
-            }
-            _ => exception::wake(waker),
-        }
+    pub(crate) fn waking(&self) -> Waking<'_> {
+        Waking { slots: self.slots.borrow_mut(), ready: self.ready.pushing() }
     }
 
-    #[inline(always)]
     fn wake_slot(&self, slot: &mut Slot, index: u32) {
-        if slot.state == State::Idle {
-            slot.state = State::Queued;
+        if slot.wake() {
             self.ready.push(Ready::Task(index));
-        } else if slot.state == State::Running {
-            slot.state = State::Woken;
         }
     }
 
@@ -527,6 +514,7 @@ impl TaskTable {
 
     fn free_slot(&self, slot: &mut Slot, index: u32) -> Leftover {
         slot.generation = slot.generation.wrapping_add(1);
+        slot.key = WakeKey::new(self.home.index(), slot.generation, index);
         slot.state = State::Free;
         slot.next_free = self.free.get();
         if slot.extra.is_some() {
@@ -539,67 +527,51 @@ impl TaskTable {
     /// Polls one task, or drops its future if it was cancelled. If that was its end, `end` must follow at once.
     #[inline(always)]
     pub(crate) fn run_one(&self, index: u32, main: PollMain<'_>) -> Option<(TaskKey, Outcome)> {
-        let (mut task, key, cancel) = {
+        let (mut task, waker, cancel) = {
             let mut slots = self.slots.borrow_mut();
             let slot = &mut slots[index as usize];
             if slot.state != State::Queued {
                 return None;
             }
             slot.state = State::Running;
-            (slot.task.take(), TaskKey { slot: index, generation: slot.generation }, slot.cancel)
+            (slot.task.take(), slot.key.waker(), slot.cancel)
         };
+        // Its destructor does nothing, which is a call to be spared.
+        let waker = ManuallyDrop::new(waker);
         let outer = self.current.replace(index);
         let outcome = match &mut task {
-            Some(task) => self.step(key, task, cancel),
+            Some(task) => step(&waker, task, cancel),
             None => {
-                self.step_main(key, main);
+                step_main(&waker, main);
                 None
             }
         };
         self.current.set(outer);
-        self.settle(key, task, outcome.is_some());
-        outcome.map(|outcome| (key, outcome))
-    }
-
-    fn waker(&self, key: TaskKey) -> Waker {
-        WakeKey::new(self.home.index() as u16, key.generation, key.slot).waker()
-    }
-
-    #[inline(never)]
-    fn step_main(&self, key: TaskKey, main: PollMain<'_>) {
-        main(&mut Context::from_waker(&self.waker(key)));
-    }
-
-    #[inline(always)]
-    fn step(&self, key: TaskKey, task: &mut BoxTask, cancel: bool) -> Option<Outcome> {
-        if cancel {
-            return Some(cancelled(task));
-        }
-        // Its destructor does nothing, which is a call to be spared.
-        let waker = ManuallyDrop::new(self.waker(key));
-        let polled =
-            panic::catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(&mut Context::from_waker(&waker))));
-        match polled {
-            Ok(done) => done.then_some(Outcome::Finished),
-            Err(payload) => Some(panicked(task, payload)),
-        }
+        self.settle(index, task, outcome)
     }
 
     /// Puts the task back.
     #[inline(always)]
-    fn settle(&self, key: TaskKey, task: Option<BoxTask>, ended: bool) {
+    fn settle(
+        &self,
+        index: u32,
+        task: Option<BoxTask>,
+        outcome: Option<Outcome>,
+    ) -> Option<(TaskKey, Outcome)> {
         let mut slots = self.slots.borrow_mut();
-        let slot = &mut slots[key.slot as usize];
+        let slot = &mut slots[index as usize];
         // It was taken out of there: there is nothing to drop, which the compiler cannot know.
         mem::forget(mem::replace(&mut slot.task, task));
-        if ended {
-            return;
+        if let Some(outcome) = outcome {
+            return Some((TaskKey { slot: index, generation: slot.generation }, outcome));
         }
-        let again = slot.state == State::Woken || (slot.cancel && !slot.external);
+        // A cancel is a wake, too.
+        let again = slot.state == State::Woken;
         slot.state = if again { State::Queued } else { State::Idle };
         if again {
-            self.ready.push(Ready::Task(key.slot));
+            self.ready.push(Ready::Task(index));
         }
+        None
     }
 
     /// The end of a task that has been put back: wakes who joins it, or gives back whom there is to tell.
@@ -652,9 +624,39 @@ impl TaskTable {
     }
 }
 
+/// Wakes tasks of a table.
+pub(crate) struct Waking<'a> {
+    slots: RefMut<'a, Vec<Slot>>,
+    ready: RefMut<'a, Vec<Ready>>,
+}
+
+impl Waking<'_> {
+    /// `waker.wake()`, the shorter way; gives it back if it is not of a task in this table.
+    #[inline(always)]
+    pub(crate) fn wake(&mut self, waker: Waker) -> Result<(), Waker> {
+        if !WakeKey::of(&waker).is_some_and(|key| self.wake_key(key)) {
+            return Err(waker);
+        }
+        // A number's destructor does nothing, which is a call to be spared.
+        mem::forget(waker);
+        Ok(())
+    }
+
+    /// `false` if the task is not, or no longer, in this table.
+    #[inline(always)]
+    fn wake_key(&mut self, key: WakeKey) -> bool {
+        let Some(slot) = self.slots.get_mut(key.slot()).filter(|slot| slot.key == key) else { return false };
+        if slot.wake() {
+            self.ready.push(Ready::Task(key.slot() as u32));
+        }
+        true
+    }
+}
+
 impl Slot {
-    fn free(location: &'static Location<'static>) -> Slot {
+    fn free(key: WakeKey, location: &'static Location<'static>) -> Slot {
         Slot {
+            key,
             generation: 0,
             next_free: NONE,
             state: State::Free,
@@ -671,6 +673,18 @@ impl Slot {
             locals: None,
             extra: None,
         }
+    }
+
+    /// Whether it is to be put into the ready queue.
+    #[inline(always)]
+    fn wake(&mut self) -> bool {
+        let idle = self.state == State::Idle;
+        if idle {
+            self.state = State::Queued;
+        } else if self.state == State::Running {
+            self.state = State::Woken;
+        }
+        idle
     }
 
     fn info(&self, home: LoopId, index: u32) -> super::TaskInfo {
@@ -700,6 +714,25 @@ impl Ended {
     /// What a task that nobody will await panicked with.
     pub(crate) fn panic_message(&self) -> Option<String> {
         self.unwanted.as_ref().filter(|_| self.outcome == Outcome::Panicked)?.panic_message()
+    }
+}
+
+#[inline(never)]
+fn step_main(waker: &Waker, main: PollMain<'_>) {
+    main(&mut Context::from_waker(waker));
+}
+
+#[inline(always)]
+fn step(waker: &Waker, task: &mut BoxTask, cancel: bool) -> Option<Outcome> {
+    if cancel {
+        return Some(cancelled(task));
+    }
+    let polled =
+        panic::catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(&mut Context::from_waker(waker))));
+    match polled {
+        Ok(false) => None,
+        Ok(true) => Some(Outcome::Finished),
+        Err(payload) => Some(panicked(task, payload)),
     }
 }
 

@@ -35,10 +35,10 @@ pub(crate) const MAX_TASKS: usize = 1 << SLOT_BITS;
 pub(crate) struct WakeKey(u64);
 
 impl WakeKey {
-    pub(crate) fn new(loop_index: u16, generation: u32, slot: u32) -> WakeKey {
+    pub(crate) fn new(loop_index: usize, generation: u32, slot: u32) -> WakeKey {
         let generation = u64::from(generation) & GENERATION_MASK;
         WakeKey(
-            u64::from(loop_index) << (SLOT_BITS + GENERATION_BITS)
+            (loop_index as u64) << (SLOT_BITS + GENERATION_BITS)
                 | generation << SLOT_BITS
                 | u64::from(slot) & SLOT_MASK,
         )
@@ -50,11 +50,6 @@ impl WakeKey {
 
     pub(crate) fn slot(self) -> usize {
         (self.0 & SLOT_MASK) as usize
-    }
-
-    /// Whether a slot of this generation is meant.
-    pub(crate) fn matches(self, generation: u32) -> bool {
-        (self.0 >> SLOT_BITS) & GENERATION_MASK == u64::from(generation) & GENERATION_MASK
     }
 
     /// Whose waker it is, if it is a task's.
@@ -93,7 +88,8 @@ mod tests {
     fn a_key_keeps_its_parts() {
         let key = WakeKey::new(4095, 0xff_ffff, (1 << 28) - 1);
         assert_eq!((key.loop_index(), key.slot()), (4095, (1 << 28) - 1));
-        assert!(key.matches(0xff_ffff) && key.matches(0x1ff_ffff) && !key.matches(0xff_fffe));
+        let of = |generation| WakeKey::new(4095, generation, (1 << 28) - 1);
+        assert!(key == of(0xff_ffff) && key == of(0x1ff_ffff) && key != of(0xff_fffe));
     }
 
     #[test]

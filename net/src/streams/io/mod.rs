@@ -66,6 +66,7 @@ impl StreamWriter {
     /// Waits until less than the high-water mark is queued, then copies what there is room for.
     fn poll_put(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let mut replaced = None;
+        let calm = &mut self.calm;
         let polled = self.key.with(|common, slot| {
             if let Err(e) = slot.writable() {
                 return Poll::Ready(Err(e));
@@ -80,6 +81,7 @@ impl StreamWriter {
                 slot.write_copy(common, fits);
                 left -= fits.len();
             }
+            *calm = slot.send.calm();
             Poll::Ready(Ok(room - left))
         });
         drop(replaced);

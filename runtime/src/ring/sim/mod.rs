@@ -8,7 +8,7 @@ mod faults;
 mod net;
 mod rng;
 
-use std::{cell::RefCell, collections::VecDeque, io, net::SocketAddr, rc::Rc, thread};
+use std::{cell::RefCell, collections::VecDeque, io, net::SocketAddr, ptr, rc::Rc, thread};
 
 pub use faults::Faults;
 pub(crate) use net::Socket;
@@ -20,10 +20,10 @@ use crate::{
     clock::Clock,
     fd::{Fd, Inner},
     op::{
-        Brought, Done, Kind, Payload, Sqe,
+        Brought, Done, Kind, Payload, Receiver, Sqe,
         inflight::{InFlight, Key, Table},
     },
-    pool::Pool,
+    pool::{Filled, Pool},
     socket::ListenOptions,
 };
 
@@ -111,9 +111,8 @@ impl Sim {
         payload: Box<dyn Payload>,
         fd: &Fd,
         token: u32,
-        len: u32,
     ) -> Key {
-        let key = table.silent.push(payload, fd, token, len, self.submitted);
+        let key = table.silent.push(payload, fd, token, self.submitted);
         self.queue(key);
         key
     }
@@ -398,6 +397,19 @@ impl Sim {
         }
         self.last = Some(done);
         Next::Other(key)
+    }
+
+    #[inline(never)]
+    pub(crate) fn next_data(&mut self, table: &Table, to: &'static Receiver) -> Option<(u32, Filled)> {
+        let Completion { key, done } = self.ready.front()?;
+        let (whose, _) = table.receiver(*key)?;
+        if !done.more || !ptr::eq(whose, to) || done.buffer().is_none() {
+            return None;
+        }
+        match self.next(table) {
+            Next::Data(_, token, filled) => Some((token, filled)),
+            Next::None | Next::Other(_) => None,
+        }
     }
 
     pub(crate) fn done(&mut self) -> Done {
