@@ -23,8 +23,8 @@ use crate::{
     task::table::TaskTable,
 };
 
-/// No borrow is held while an operation's own code runs, but for what must not call in: `Payload::bytes`, what
-/// `Arrivals::each` calls, and an operation's description, which the simulator asks for as it executes it.
+/// No borrow is held while an operation's own code runs, but for what must neither call in nor panic: `Payload::bytes`,
+/// what `Arrivals::each` calls, and an operation's description, which the simulator asks for as it executes it.
 pub(crate) struct Driver {
     inner: RefCell<Inner>,
     /// The ring's.
@@ -192,7 +192,7 @@ impl Driver {
         self.inner.borrow_mut().ring.wants_enter()
     }
 
-    /// Submits, sleeps as `wait` says, and delivers what came; `tasks` are those of the loop, whom data is for.
+    /// Submits, sleeps as `wait` says, and delivers what came, which wakes some of the loop's `tasks`.
     pub(crate) fn enter(&self, wait: Wait, tasks: &TaskTable) -> io::Result<()> {
         self.submitted.set(false);
         self.stay_awake.set(false);
@@ -203,7 +203,9 @@ impl Driver {
         }
         // An operation is library code, but a panic of one must not cost the others their completions, nor the
         // kernel the operation. The panic hook has told of it.
-        while panic::catch_unwind(AssertUnwindSafe(|| self.deliver_all(tasks))).is_err() {}
+        while let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| self.deliver_all(tasks))) {
+            exception::discard(payload);
+        }
         self.silent_left.set(self.inner.borrow().table.silent.len() > 0);
         Ok(())
     }

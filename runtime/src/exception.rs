@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    fmt, io,
+    fmt, io, mem,
     panic::{self, AssertUnwindSafe},
     rc::Rc,
     task::Waker,
@@ -82,7 +82,8 @@ impl ExceptionHandler {
         let handler = self.0.borrow().clone();
         match handler {
             Some(handler) => {
-                if panic::catch_unwind(AssertUnwindSafe(|| handler(context))).is_err() {
+                if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| handler(context))) {
+                    discard(payload);
                     eprintln!("corio: the exception handler panicked over: {context}");
                 }
             }
@@ -145,8 +146,14 @@ pub fn call_exception_handler(context: &ExceptionContext) {
 /// ```
 pub fn wake(waker: Waker) {
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        let message = PanicPayload::new(payload).message();
-        let text = format!("Exception in a waker: panicked: {message}");
+        let payload = PanicPayload::new(payload);
+        let text = format!("Exception in a waker: panicked: {}", payload.message());
+        discard(payload);
         call_exception_handler(&ExceptionContext::new(text));
     }
+}
+
+/// Drops what somebody panicked with. Its destructor is foreign code: what that panics with is forgotten.
+pub(crate) fn discard<P>(payload: P) {
+    mem::forget(panic::catch_unwind(AssertUnwindSafe(|| drop(payload))));
 }

@@ -265,7 +265,8 @@ impl Loop {
             match next {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err(_) => {
+                Err(payload) => {
+                    exception::discard(payload);
                     let context = ExceptionContext::new("a call from another thread panicked");
                     self.exceptions.report(&context);
                 }

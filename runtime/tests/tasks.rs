@@ -609,6 +609,31 @@ fn g1_a_panic_in_an_operations_waker_stays_inside() {
     });
 }
 
+/// Panics with what panics again when it is dropped.
+struct DoubleBomb;
+
+impl Wake for DoubleBomb {
+    fn wake(self: Arc<Self>) {
+        std::panic::panic_any(DropBomb);
+    }
+}
+
+#[test]
+fn g1_a_wakers_panic_with_what_panics_again_costs_nobody_behind_it_the_wake() {
+    let bomb = Waker::from(Arc::new(DoubleBomb));
+    run(async move {
+        let heard = reports();
+        let (mut timer, mut op) = (sleep(Duration::ZERO), submit(common::Nop));
+        assert!(poll_with(&mut timer, &bomb).is_pending() && poll_with(&mut op, &bomb).is_pending());
+        // Each due in the same turn, after it.
+        let (timer_behind, op_behind) = (sleep(Duration::ZERO), submit(common::Nop));
+        let waits = create_task(timer_behind);
+        op_behind.await.unwrap();
+        waits.await.unwrap();
+        assert_eq!(heard.borrow().len(), 2, "{heard:?}");
+    });
+}
+
 #[test]
 fn g1_loop_17_loop_19_panics_in_callbacks_reach_the_exception_handler() {
     run(async {

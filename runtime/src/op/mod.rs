@@ -159,8 +159,8 @@ pub struct OpKey {
 }
 
 impl OpKey {
-    /// Whether it is a send that tells of its end only if it does not send everything ([`Sends::send`]); for an example
-    /// see [`is_in_flight`].
+    /// Whether it is a send of which the kernel tells only if it does not send everything ([`Sends::send`]); for an
+    /// example see [`is_in_flight`].
     #[inline(always)]
     pub fn is_silent(self) -> bool {
         self.key.silent().is_some()
@@ -193,7 +193,8 @@ pub fn pipes_are_quiet() -> bool {
     current::with(|lp| lp.driver.abilities().quiet_writes)
 }
 
-/// Whether the kernel is not yet finished with an operation of the running loop.
+/// Whether the kernel is not yet finished with an operation of the running loop. (The key of a silent send that has
+/// ended is that of another one 2³² silent sends later.)
 ///
 /// ```
 /// use corio_runtime::op::{self, Done, Operation, Sqe};

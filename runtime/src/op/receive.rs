@@ -40,20 +40,21 @@ use crate::{current, driver::Driver, exception, fd::Fd, pool::Filled, task::tabl
 /// ```
 #[derive(Debug)]
 pub struct Receiver {
-    /// Something came, with more to come: to be taken by [`Arrivals::each`], or the first of it is lost.
+    /// Something came, with more to come: to be taken by [`Arrivals::each`]. Without that the first of it is lost, and
+    /// the next comes by a call of its own.
     pub data: fn(&mut Arrivals<'_>),
     /// The last of it: data, the end (0 bytes), or an error.
     pub end: fn(token: u32, done: Done),
 }
 
-/// What receives of one [`Receiver`], which has an example, brought: one after the other, in the order of their
-/// completions.
+/// What came for one [`Receiver`], by one receive or by several, in the order of the completions. `Receiver` has an
+/// example.
 pub struct Arrivals<'a> {
     driver: &'a Driver,
     tasks: &'a TaskTable,
     to: &'static Receiver,
     first: Option<(u32, Filled)>,
-    /// Wakers of others than tasks of this loop: called last, as their code is foreign.
+    /// Those that are not wakers of tasks that this loop has: called last, as their code is foreign.
     others: Vec<Waker>,
 }
 
@@ -68,14 +69,16 @@ impl<'a> Arrivals<'a> {
     }
 
     /// Calls `f` with each: its token, the data, and whether it fills a whole buffer, so that more is likely to be
-    /// there. The buffer goes back to the pool after that, and who is returned will be woken.
+    /// there. The buffer goes back to the pool after that, and who is returned will be woken: tasks of this loop in
+    /// this order, then others.
     ///
     /// # Panics
-    /// If `f` calls into the loop: if it starts or cancels an operation, creates or wakes a task, asks for metrics.
+    /// If `f` calls into the loop: if it starts or cancels an operation, creates or wakes a task, asks for metrics. A
+    /// panic hook that does so while `f` panics ends the process.
     #[inline(always)]
     pub fn each(&mut self, mut f: impl FnMut(u32, &[u8], bool) -> Option<Waker>) {
-        let Some(first) = self.first.take() else { return };
         let mut tasks = self.tasks.waking();
+        let Some(first) = self.first.take() else { return };
         self.driver.each_data(self.to, first, |token, data, full| {
             if let Some(waker) = f(token, data, full)
                 && let Err(other) = tasks.wake(waker)

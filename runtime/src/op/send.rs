@@ -32,7 +32,8 @@ use crate::{
 /// assert_eq!(theirs.read(&mut [0; 8]).unwrap(), 5);
 /// ```
 pub trait Payload: 'static {
-    /// What is to be sent: the same bytes each time, and no call into the loop, which would panic.
+    /// What is to be sent: the same bytes each time, without a call into the loop, which may be borrowed, and without a
+    /// panic.
     fn bytes(&self) -> &[u8];
 
     /// The kernel is finished with `self`: how many bytes it has taken, or an error number, negated. `token` is what
@@ -40,7 +41,7 @@ pub trait Payload: 'static {
     fn sent(self: Box<Self>, token: u32, result: i32);
 
     /// The kernel is finished with `self`, which was sent by [`Sends::send`], and has taken all of it without a word.
-    /// (Where it has no silent sends it is [`sent`](Payload::sent) that is called.)
+    /// (If the send was not [silent](OpKey::is_silent), it is [`sent`](Payload::sent) that is called.)
     fn sent_silently(self: Box<Self>) {
         drop(self);
     }
@@ -102,8 +103,8 @@ impl<'a> TurnEnd<'a> {
         Sends { loop_id: self.0.id(), sends: self.0.driver.sends() }
     }
 
-    /// Whether the end of sends of an earlier turn may still be to come: of silent ones it has to be waited for before
-    /// anything is sent behind them.
+    /// Whether a silent send of an earlier turn may still fail, or have sent a part: nothing should be sent behind one
+    /// before this is `false`.
     #[inline(always)]
     pub fn silent_left(self) -> bool {
         self.0.driver.silent_left()
@@ -147,9 +148,9 @@ pub struct Sends<'a> {
 }
 
 impl Sends<'_> {
-    /// As [`send`], without a completion entry where the kernel can do without (tried at start-up): the send is made
-    /// without blocking as it is submitted, and only one that failed or is partial reports, `-EAGAIN` where it would
-    /// block. So its end comes in this turn, or in a later one if the kernel has not come to it, before the loop
+    /// As [`send`], but silent where the kernel can do that (tried at start-up) and the payload is below 2 GiB: the send
+    /// is made without blocking as it is submitted, and only one that failed or is partial has a completion entry,
+    /// `-EAGAIN` where it would block. So its end comes in this turn, or in a later one if the kernel has not come to it, before the loop
     /// sleeps. It does not end a sleep: nobody may begin to wait for it in this turn.
     ///
     /// [`OpKey::is_silent`] tells whether it is one of these.

@@ -282,9 +282,10 @@ impl Uring {
         Next::Other(key)
     }
 
-    /// The same, if it is data for `to`; else `next` takes it.
+    /// The same, if it is data for `to`; else `next` takes it. To be called only after data, by `next` or by this.
     #[inline(always)]
     pub(crate) fn next_data(&mut self, table: &Table, to: &'static Receiver) -> Option<(u32, Filled)> {
+        debug_assert!(self.last.is_none(), "a completion would be lost");
         let cqe = self.take_cqe()?;
         if let Some((whose, token)) = receiver(table, &cqe)
             && ptr::eq(whose, to)
