@@ -4,7 +4,7 @@ mod common;
 
 use std::{
     cell::RefCell,
-    io::{Read, Write},
+    io::{self, Read, Write},
     pin::{Pin, pin},
     rc::Rc,
     sync::{Arc, Mutex},
@@ -423,5 +423,81 @@ fn a_flush_that_is_polled_inside_a_waker_amid_a_turns_end_ends() {
         sleep(Duration::from_millis(1)).await;
         assert!(*flush.1.lock().unwrap() > 1, "it found the send on its way");
         peer.read_exact(&mut [0]).unwrap();
+    });
+}
+
+/// A waker that reads what there is, and notes why there is no more.
+struct Looks(std::net::TcpStream, Mutex<Option<io::ErrorKind>>);
+
+impl Wake for Looks {
+    fn wake(self: Arc<Self>) {
+        self.0.set_nonblocking(true).unwrap();
+        let end = (&self.0).read_to_end(&mut Vec::new()).map_err(|e| e.kind());
+        *self.1.lock().unwrap() = end.err();
+    }
+}
+
+/// A waker that aborts a stream, and waits for its end.
+struct Aborts(Shared, Waker);
+
+impl Wake for Aborts {
+    fn wake(self: Arc<Self>) {
+        let mut writer = self.0.lock().unwrap();
+        writer.abort();
+        if pin!(writer.wait_closed()).poll(&mut Context::from_waker(&self.1)).is_ready() {
+            self.1.wake_by_ref();
+        }
+    }
+}
+
+#[test]
+fn the_end_of_a_stream_aborted_behind_its_send_is_told_when_its_descriptor_is_free() {
+    run(async {
+        let (reader, writer, peer) = with_peer().await;
+        let (other_reader, mut other, _other_peer) = with_peer().await;
+        // No receive keeps the descriptors.
+        drop((reader, other_reader));
+        sleep(Duration::from_millis(1)).await;
+        let writer = Arc::new(Mutex::new(writer));
+        let looks = Arc::new(Looks(peer, Mutex::new(None)));
+        let aborts = Aborts(Arc::clone(&writer), Waker::from(Arc::clone(&looks)));
+        let waker = Waker::from(Arc::new(aborts));
+        assert!(pin!(other.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
+        writer.lock().unwrap().write(b"!").unwrap();
+        other.close();
+        while looks.1.lock().unwrap().is_none() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(*looks.1.lock().unwrap(), Some(io::ErrorKind::ConnectionReset));
+    });
+}
+
+#[test]
+fn a_destructor_that_panics_as_a_server_aborts_keeps_no_client_open() {
+    run(async {
+        let writers = Rc::new(RefCell::new(Vec::new()));
+        let accepted = Rc::clone(&writers);
+        let server = start_server("127.0.0.1:0", move |reader, writer| {
+            // No receive keeps the stream.
+            drop(reader);
+            accepted.borrow_mut().push(writer);
+            async { Ok(()) }
+        });
+        let server = server.await.unwrap();
+        let _clients = [(); 2].map(|()| std::net::TcpStream::connect(server.local_addr().unwrap()).unwrap());
+        while writers.borrow().len() < 2 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        sleep(Duration::from_millis(1)).await;
+        let mut writers = writers.take();
+        let panics = || panic!("a destructor panics");
+        writers[0].write(Bytes::from_owner(Owner(vec![7; 9000], panics))).unwrap();
+        let aborted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| server.abort_clients()));
+        assert!(aborted.is_err(), "the panic is the caller's");
+        for writer in &mut writers {
+            timeout(Duration::from_secs(5), writer.wait_closed()).await.expect("it ends").unwrap();
+        }
+        server.close();
+        timeout(Duration::from_secs(5), server.wait_closed()).await.expect("all are gone");
     });
 }

@@ -264,7 +264,8 @@ impl Slot {
         }
     }
 
-    /// Whether nothing more should come for now. Only where the kernel knows no cap does this happen.
+    /// Whether nothing more should come for now: where the kernel knows no cap, where the smallest cap is above the
+    /// limit, or once a large `readexactly` was given up.
     #[inline(never)]
     fn add_more(&mut self, data: &[u8], full: bool) -> bool {
         self.add(data, full);

@@ -6,7 +6,7 @@
 //!                                            └── partial ─────┘   error: broken, what is left is dropped
 //! ```
 //! A silent send, as nearly all are, counts as sent when it is handed over: its end is told only if that was wrong, and
-//! until it has come the stream hands over nothing more.
+//! while one is in flight as a turn begins, no stream hands over anything (`Streams::flush`).
 
 use std::{io, net::Shutdown, task::Waker};
 
@@ -185,8 +185,8 @@ impl Slot {
         false
     }
 
-    /// Sends what was written; if that is all sent, goes on with the end that was asked for. It has no silent send
-    /// left.
+    /// Sends what was written; if that is all sent, goes on with the end that was asked for. To be called when no silent
+    /// send of the stream is in flight.
     pub(super) fn flush(&mut self, common: &mut Common, end: Option<TurnEnd<'_>>) {
         let send = &mut self.send;
         send.dirty = false;

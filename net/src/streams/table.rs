@@ -174,7 +174,7 @@ pub(super) struct Common {
     pub(super) dirty: Vec<u32>,
     /// Streams whose single receive the end of the turn arms.
     pub(super) due: Vec<u32>,
-    /// Streams that have closed at the end of this turn.
+    /// Closed streams that the end of the turn retires.
     closed: VecDeque<u32>,
     /// Empty ones.
     #[expect(clippy::vec_box, reason = "a batch goes to the kernel in its box and comes back in it")]
@@ -304,6 +304,11 @@ impl Streams {
             if slot.fd.is_some() || slot.receive.in_flight() || slot.send.in_flight.is_some() {
                 return;
             }
+            // Of an aborted stream. Its end tells nobody, so the end of a turn looks again.
+            if slot.send.is_silent() {
+                inner.common.closed.push_back(index);
+                return;
+            }
             if slot.receive.armed == Armed::Idle {
                 slot.receive.end(0);
             }
@@ -351,6 +356,8 @@ impl Streams {
             slot.abort(common);
             aborted.push(slot.index);
         });
+        // Goes last: its destructors are foreign code.
+        let _unsent = self.with_common(|common| std::mem::take(&mut common.unsent));
         aborted.iter().for_each(|index| self.retire(*index));
         aborted.len()
     }
@@ -398,7 +405,8 @@ impl Streams {
         }
     }
 
-    /// No foreign code runs here, so that nobody comes between a silent send and its end. Whether a stream has closed.
+    /// No foreign code runs here; what runs before the `enter` finds the silent sends in flight. Whether streams have
+    /// closed.
     #[inline(always)]
     fn flush_dirty(&self, end: TurnEnd<'_>) -> bool {
         let Inner { slots, common, .. } = &mut *self.inner.borrow_mut();
@@ -414,10 +422,11 @@ impl Streams {
     #[inline(never)]
     fn retire_closed(&self, end: TurnEnd<'_>) {
         // A panic leaves the rest to the next turn.
-        while let Some(index) = self.with_common(|common| common.closed.pop_front()) {
+        for _ in 0..self.with_common(|common| common.closed.len()) {
+            let Some(index) = self.with_common(|common| common.closed.pop_front()) else { break };
             self.retire(index);
         }
-        // What foreign code has written meanwhile is for that, too.
+        // What foreign code has written or aborted meanwhile is for the next turn, too.
         if self.with_common(|common| !common.dirty.is_empty() || !common.closed.is_empty()) {
             end.stay_awake();
         }
@@ -567,8 +576,8 @@ impl StreamKey {
     /// nothing is borrowed.
     fn at_home(self, f: impl FnOnce(&mut Common, &mut Slot) -> Option<Waker> + std::marker::Send + 'static) {
         self.home.run_at_home(move || {
-            if let Ok(unused) = self.with(f) {
-                drop(unused);
+            // Goes last: its destructor is foreign code.
+            if let Ok(_unused) = self.with(f) {
                 self.retire();
             }
         });
