@@ -185,8 +185,8 @@ impl Slot {
         false
     }
 
-    /// Sends what was written; if that is all sent, goes on with the end that was asked for. To be called when no silent
-    /// send of the stream is in flight.
+    /// Sends what was written; if that is all sent, goes on with the end that was asked for. To be called when no
+    /// silent send of the stream is in flight.
     pub(super) fn flush(&mut self, common: &mut Common, end: Option<TurnEnd<'_>>) {
         let send = &mut self.send;
         send.dirty = false;
