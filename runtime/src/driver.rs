@@ -57,8 +57,8 @@ impl Driver {
 
     /// A send of a handle.
     pub(crate) fn send<P: Payload>(&self, fd: &Fd, payload: Box<P>, token: u32) -> Key {
-        let encoded = Encoded::new(Sqe::send(fd, payload.bytes()), self.abilities);
-        self.submit(InFlight::Send { payload, fd: fd.clone(), token }, encoded)
+        let (op, encoded) = send_op(fd, payload, token, self.abilities);
+        self.submit(op, encoded)
     }
 
     /// To send several payloads, silently if that can be. Nobody may begin to wait for one before the next `enter`.
@@ -343,9 +343,15 @@ impl Sends<'_> {
             let outgoing = Outgoing::new(fd, payload.bytes());
             return ring.send_silently(table, payload, fd, token, outgoing);
         }
-        let encoded = Encoded::new(Sqe::send(fd, payload.bytes()), abilities);
-        ring.submit(table, InFlight::Send { payload, fd: fd.clone(), token }, encoded)
+        let (op, encoded) = send_op(fd, payload, token, abilities);
+        ring.submit(table, op, encoded)
     }
+}
+
+/// A send that has its completion entry in any case.
+fn send_op<P: Payload>(fd: &Fd, payload: Box<P>, token: u32, abilities: Abilities) -> (InFlight, Encoded) {
+    let encoded = Encoded::new(Sqe::send(fd, payload.bytes()), abilities);
+    (InFlight::Send { payload, fd: fd.clone(), token }, encoded)
 }
 
 impl Drop for Driver {
