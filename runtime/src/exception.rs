@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    fmt, io, mem,
+    fmt, io,
     panic::{self, AssertUnwindSafe},
     rc::Rc,
     task::Waker,
@@ -153,7 +153,10 @@ pub fn wake(waker: Waker) {
     }
 }
 
-/// Drops what somebody panicked with. Its destructor is foreign code: what that panics with is forgotten.
+/// Drops what somebody panicked with, and what its destructor, which is foreign code, panics with.
 pub(crate) fn discard<P>(payload: P) {
-    mem::forget(panic::catch_unwind(AssertUnwindSafe(|| drop(payload))));
+    let mut dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)));
+    while let Err(payload) = dropped {
+        dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)));
+    }
 }
