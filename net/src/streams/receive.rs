@@ -4,7 +4,7 @@
 //!                 data, F_MORE            full buffers in a row, or a large demand
 //!           ┌────────────┐               ┌───────────────────────────┐
 //!   Idle ──arm──▶ Multi ─┴─ last ──▶ Idle ──arm (somebody waits)──▶ Single ──▶ Idle
-//!                   │                                                 │ short: back to Multi
+//!                   │                                                 │ short, twice: back to Multi
 //!                   └── end of stream, error: Ended ◀─────────────────┘
 //! ```
 //! A multishot receive is armed on an idle stream, which so owns no memory; its completions are copied at
@@ -32,7 +32,7 @@ const LARGE_DEMAND: usize = 16 << 10;
 const BULK_MIN: usize = 16 << 10;
 const BULK_START: usize = 64 << 10;
 const BULK_MAX: usize = 256 << 10;
-/// A bulk receive that brings less than this ends the bulk mode.
+/// Two bulk receives in a row that bring less than this end the bulk mode: one is the tail of something large.
 const SHORT: usize = 4 << 10;
 /// Memory that armed bulk receives of one loop may hold.
 pub(super) const BULK_BUDGET: usize = 16 << 20;
@@ -60,6 +60,8 @@ pub(super) struct Receive {
     full_run: u8,
     /// Size of the next bulk receive; 0: multishot.
     bulk: usize,
+    /// The last bulk receive was short.
+    short: bool,
     /// The next receive is one-shot, because the pool was empty.
     starved: bool,
     /// On the list of those that the end of the turn arms.
@@ -79,6 +81,7 @@ impl Receive {
             wanted: 0,
             full_run: 0,
             bulk: 0,
+            short: false,
             starved: false,
             due: false,
             cancelling: false,
@@ -156,11 +159,14 @@ impl Receive {
 
     /// Notes what a receive brought, and what the next one should be.
     fn learn(&mut self, count: usize, asked: usize) {
-        if count < SHORT {
-            self.bulk = 0;
-            self.full_run = 0;
-        } else if count >= asked {
+        let again = mem::replace(&mut self.short, count < SHORT);
+        if count >= asked {
             self.bulk = (2 * asked).clamp(BULK_MIN, BULK_MAX);
+        } else if self.short {
+            if again {
+                self.bulk = 0;
+                self.full_run = 0;
+            }
         } else if 4 * count < asked {
             self.bulk = (asked / 2).max(BULK_MIN);
         }
@@ -380,5 +386,38 @@ impl Streams {
             if wake { slot.receive.waker.take() } else { None }
         });
         self.retire(index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_tail_of_a_large_message_does_not_end_bulk_receives() {
+        let mut receive = Receive::new(64 << 10);
+        receive.bulk = BULK_MAX;
+        for _ in 0..10 {
+            receive.learn(130_966, BULK_MAX);
+            receive.learn(106, BULK_MAX);
+            assert_eq!(receive.bulk, BULK_MAX);
+        }
+        receive.learn(106, BULK_MAX);
+        assert_eq!(receive.bulk, 0, "two short ones do");
+    }
+
+    #[test]
+    fn bulk_receives_grow_while_they_are_filled_and_shrink_while_they_are_not() {
+        let mut receive = Receive::new(64 << 10);
+        let sizes = |receive: &mut Receive, count: fn(usize) -> usize| {
+            [(); 4].map(|()| {
+                receive.learn(count(receive.bulk), receive.bulk);
+                receive.bulk >> 10
+            })
+        };
+        receive.bulk = BULK_START;
+        assert_eq!(sizes(&mut receive, |asked| asked), [128, 256, 256, 256]);
+        assert_eq!(sizes(&mut receive, |asked| asked / 2), [256; 4]);
+        assert_eq!(sizes(&mut receive, |_| SHORT), [128, 64, 32, 16]);
     }
 }
