@@ -28,7 +28,7 @@ pub(crate) struct Block {
     data: Vec<u8>,
     start: usize,
     end: usize,
-    /// Where the content of an empty block begins.
+    /// Where content begins that does not follow other.
     base: u32,
     /// Of its size, for life.
     class: u32,
@@ -40,17 +40,21 @@ impl Block {
     /// One of at least `size` bytes, without content. Most are of the first class.
     #[inline(always)]
     pub(crate) fn new(size: usize) -> Box<Block> {
-        if size > CLASSES[0].0 {
-            return Block::large(size);
-        }
-        RECYCLER.with(|recycler| recycler.free[0].pop()).unwrap_or_else(|| Block::made(0, size))
+        if size > CLASSES[0].0 { Block::large(size) } else { Block::small() }
+    }
+
+    #[inline(always)]
+    fn small() -> Box<Block> {
+        RECYCLER.with(|recycler| recycler.free[0].pop()).unwrap_or_else(|| Block::made(0, 0))
     }
 
     #[inline(never)]
     fn large(size: usize) -> Box<Block> {
         let class = CLASSES.iter().position(|(bytes, _)| *bytes >= size).unwrap_or(NO_CLASS);
         let recycled = RECYCLER.with(|recycler| recycler.free.get(class).and_then(Stack::pop));
-        recycled.unwrap_or_else(|| Block::made(class, size))
+        let mut block = recycled.unwrap_or_else(|| Block::made(class, size));
+        (block.start, block.end) = (block.base(), block.base());
+        block
     }
 
     #[cold]
@@ -61,7 +65,7 @@ impl Block {
         let mut data = vec![0; size + align - 1];
         let base = data.as_ptr().addr().wrapping_neg() % align;
         data.truncate(base + size);
-        Box::new(Block { data, start: base, end: base, base: base as u32, class: class as u32, below: None })
+        Box::new(Block { data, start: 0, end: 0, base: base as u32, class: class as u32, below: None })
     }
 
     fn base(&self) -> usize {
@@ -71,7 +75,18 @@ impl Block {
     /// One with a copy of `data`.
     #[inline(always)]
     pub(crate) fn copied(data: &[u8]) -> Box<Block> {
-        let mut block = Block::new(data.len());
+        if data.len() > CLASSES[0].0 {
+            return Block::copied_large(data);
+        }
+        let mut block = Block::small();
+        block.data[..data.len()].copy_from_slice(data);
+        block.end = data.len();
+        block
+    }
+
+    #[inline(never)]
+    fn copied_large(data: &[u8]) -> Box<Block> {
+        let mut block = Block::large(data.len());
         block.put(data);
         block
     }
@@ -112,7 +127,7 @@ pub(crate) fn recycle(mut block: Box<Block>) {
         if let Some(free) = recycler.free.get(block.class as usize)
             && free.room.get() > 0
         {
-            (block.start, block.end) = (block.base(), block.base());
+            (block.start, block.end) = (0, 0);
             free.push(block);
         }
     });
