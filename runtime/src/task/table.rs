@@ -585,9 +585,9 @@ impl TaskTable {
         let joiner = slot.joiner.take();
         // Nothing to tell: the common end of a task that somebody joins.
         if !slot.detached && slot.extra.is_none() {
-            drop(slots);
             if let Some(joiner) = joiner {
-                exception::wake(joiner);
+                let woken = Waking { slots, ready: self.ready.pushing() }.wake(joiner);
+                woken.unwrap_or_else(exception::wake);
             }
             return None;
         }
