@@ -17,9 +17,9 @@ const CLASSES: [(usize, usize); 5] =
     [(512, 512), (4 << 10, 256), (16 << 10, 256), (64 << 10, 64), (256 << 10, 8)];
 /// The class of blocks of any other size.
 const NO_CLASS: usize = CLASSES.len();
-/// What all but the smallest blocks begin their content at a multiple of. Large memory comes 16 bytes behind the start of
-/// a page from the allocator, where some processors (AMD Zen 3) copy pages of the kernel, by `rep movsb`, at a quarter of
-/// their speed.
+/// What all but the smallest blocks begin their content at a multiple of. Large memory comes 16 bytes behind the start
+/// of a page from the allocator, where some processors (AMD Zen 3) copy pages of the kernel, by `rep movsb`, at a
+/// quarter of their speed.
 const ALIGN: usize = 64;
 
 /// Memory, and which part of it is content.
