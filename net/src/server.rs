@@ -12,7 +12,7 @@ use std::{
 };
 
 use corio_runtime::{
-    ExceptionContext, call_exception_handler, create_task, current_task,
+    ExceptionContext, call_exception_handler, call_soon, create_task, current_task,
     fd::{Fd, require_kernel},
     socket::{self, ListenOptions},
     time::timeout,
@@ -217,7 +217,9 @@ where
     let (reader, writer) = TABLE.with(|streams| streams.open(fd, limit, true, Origin::Accepted(listener)));
     match panic::catch_unwind(AssertUnwindSafe(|| handler(reader, writer))) {
         Ok(connection) => drop(create_task(Reported { connection })),
-        Err(_) => {
+        Err(payload) => {
+            // Its destructor is foreign code: what that panics with is the exception handler's, too.
+            call_soon(move || drop(payload));
             let text = "Unhandled exception in client_connected_cb: the handler panicked";
             call_exception_handler(&ExceptionContext::new(text));
         }

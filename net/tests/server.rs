@@ -233,18 +233,33 @@ fn str_48_a_panic_of_a_handler_leaves_the_server_alive() {
     });
 }
 
+/// What panics again when it is dropped.
+struct Again;
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        panic!("and again");
+    }
+}
+
 #[test]
 fn str_48_a_panic_before_the_handlers_future_leaves_the_server_alive() {
     run(async {
         let heard = reports();
-        let first = Cell::new(true);
+        let panics = Cell::new(2);
         let server = start_server(HOST, move |reader, writer| {
-            assert!(!first.replace(false), "the handler fails");
+            match panics.replace(panics.get() - 1) {
+                2 => panic!("the handler fails"),
+                1 => std::panic::panic_any(Again),
+                _ => panics.set(0),
+            }
             echo(reader, writer)
         });
         let server = server.await.unwrap();
-        let (mut reader, _writer) = open_connection(server.local_addr().unwrap()).await.unwrap();
-        assert!(reader.read(1).await.unwrap().is_empty());
+        for _ in 0..2 {
+            let (mut reader, _writer) = open_connection(server.local_addr().unwrap()).await.unwrap();
+            assert!(reader.read(1).await.unwrap().is_empty());
+        }
         let (mut reader, mut writer) = open_connection(server.local_addr().unwrap()).await.unwrap();
         assert_echo(&mut reader, &mut writer).await;
         assert!(heard.borrow()[0].starts_with("Unhandled exception in client_connected_cb"), "{heard:?}");

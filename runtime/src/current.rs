@@ -311,8 +311,9 @@ impl Loop {
     /// Runs foreign code; its panic goes to the exception handler.
     pub(crate) fn guard(&self, task: Option<&TaskInfo>, f: impl FnOnce()) {
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
-            let message = crate::task::PanicPayload::new(payload).message();
-            let text = format!("Exception in callback: panicked: {message}");
+            let payload = crate::task::PanicPayload::new(payload);
+            let text = format!("Exception in callback: panicked: {}", payload.message());
+            exception::discard(payload);
             self.exceptions.report(&ExceptionContext::new(text).with_task(task.cloned()));
         }
     }

@@ -1,8 +1,9 @@
 //! What nobody else will hear of: panics of tasks and callbacks that nobody awaits, errors of handlers.
 
 use std::{
+    any::Any,
     cell::RefCell,
-    fmt, io,
+    fmt, io, mem,
     panic::{self, AssertUnwindSafe},
     rc::Rc,
     task::Waker,
@@ -153,10 +154,13 @@ pub fn wake(waker: Waker) {
     }
 }
 
-/// Drops what somebody panicked with, and what its destructor, which is foreign code, panics with.
+/// Drops what somebody panicked with. Its destructor is foreign code, and so is that of what it panics with, at which
+/// this ends.
 pub(crate) fn discard<P>(payload: P) {
-    let mut dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)));
-    while let Err(payload) = dropped {
-        dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)));
+    let dropped = |payload| panic::catch_unwind(AssertUnwindSafe(|| drop::<Box<dyn Any + Send>>(payload)));
+    if let Err(first) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)))
+        && let Err(second) = dropped(first)
+    {
+        mem::forget(second);
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     Handle, Task,
     clock::Clock,
     current::{Entered, Loop},
-    exception::ExceptionContext,
+    exception::{self, ExceptionContext},
     ring::{Ring, Sizes, Uring, setup_error, sim},
     signals::{Interrupt, end_by_sigint},
     threads::cores,
@@ -281,7 +281,10 @@ impl Drop for Runner {
 impl Runner {
     fn close_entered(&mut self) {
         let caught = |f: &mut dyn FnMut() -> io::Result<()>| {
-            panic::catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| Err(io::Error::other("it panicked")))
+            panic::catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|payload| {
+                exception::discard(payload);
+                Err(io::Error::other("it panicked"))
+            })
         };
         if let Err(e) = caught(&mut || self.shut_down()) {
             eprintln!("corio: closing the loop: {e}");
@@ -289,7 +292,9 @@ impl Runner {
             self.lp.inbox.close();
             self.lp.closing.set(true);
             self.lp.services.each(|service| {
-                let _ = panic::catch_unwind(AssertUnwindSafe(|| service.close()));
+                if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| service.close())) {
+                    exception::discard(payload);
+                }
             });
             if caught(&mut || self.quiesce()).is_err() {
                 self.lp.driver.leak();

@@ -631,6 +631,13 @@ fn g1_a_wakers_panic_with_what_panics_again_costs_nobody_behind_it_the_wake() {
         op_behind.await.unwrap();
         waits.await.unwrap();
         assert_eq!(heard.borrow().len(), 2, "{heard:?}");
+        // So with callbacks.
+        call_soon(|| std::panic::panic_any(DropBomb));
+        let called = Rc::new(Cell::new(false));
+        let behind = called.clone();
+        call_soon(move || behind.set(true));
+        yield_now().await;
+        assert!(called.get() && heard.borrow().len() == 3, "{heard:?}");
     });
 }
 

@@ -19,7 +19,7 @@ use corio_runtime::{
     Backend, ConcurrentError, Handle, Runner, TaskError, create_task, gather, handle, run,
     run_coroutine_threadsafe,
     time::{sleep, timeout},
-    to_thread,
+    to_thread, yield_now,
 };
 
 #[test]
@@ -162,6 +162,44 @@ fn thr_09_the_pool_is_bounded_and_serves_in_the_end() {
         });
         assert_eq!(gather(calls).await, (0..5 * most).collect::<Vec<_>>());
         assert_eq!(peak.load(Ordering::SeqCst), most);
+    });
+}
+
+/// A result that nobody takes, and whose destructor panics with what panics again.
+struct DoubleBomb;
+
+struct Again;
+
+impl Drop for DoubleBomb {
+    fn drop(&mut self) {
+        std::panic::panic_any(Again);
+    }
+}
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        panic!("and again");
+    }
+}
+
+#[test]
+fn thr_09_a_destructor_that_panics_again_and_again_costs_the_pool_no_thread() {
+    run(async {
+        for _ in 0..pool_size() {
+            let ((begun, begins), (go, goes)) = (mpsc::channel(), mpsc::channel::<()>());
+            let call = create_task(to_thread(move || {
+                begun.send(()).unwrap();
+                goes.recv().unwrap();
+                DoubleBomb
+            }));
+            while begins.try_recv().is_err() {
+                yield_now().await;
+            }
+            call.cancel();
+            assert!(call.await.is_err());
+            go.send(()).unwrap();
+        }
+        timeout(Duration::from_secs(20), to_thread(|| ())).await.expect("there are threads left");
     });
 }
 

@@ -328,7 +328,10 @@ impl Deref for Block {
 
 impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Block").field("len", &self.len()).field("of", &self.data.len()).finish()
+        f.debug_struct("Block")
+            .field("len", &self.len())
+            .field("of", &(self.data.len() - self.base()))
+            .finish()
     }
 }
 

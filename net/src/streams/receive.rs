@@ -8,7 +8,8 @@
 //!                   └── end of stream, error: Ended ◀─────────────────┘
 //! ```
 //! A multishot receive is armed on an idle stream, which so owns no memory; its completions are copied at
-//! once, and the pool's buffer goes back. A bulk receive fills a block of the stream's own. Above twice the
+//! once, and the pool's buffer goes back. A bulk receive fills a block of the stream's own, which one that is idle
+//! after a large message keeps, too, within a budget of the loop. Above twice the
 //! limit nothing is armed, unless a reader waits for more than that.
 //!
 //! A single receive is armed at the end of the turn, behind the sends: the kernel makes them first, so that their
@@ -36,6 +37,8 @@ const BULK_MAX: usize = 256 << 10;
 const SHORT: usize = 4 << 10;
 /// Memory that armed bulk receives of one loop may hold.
 pub(super) const BULK_BUDGET: usize = 16 << 20;
+/// The part of it that those behind a short receive may begin to use: they may be of streams that are idle now.
+const IDLE_BUDGET: usize = 4 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Armed {
@@ -60,7 +63,7 @@ pub(super) struct Receive {
     full_run: u8,
     /// Size of the next bulk receive; 0: multishot.
     bulk: usize,
-    /// The last bulk receive was short.
+    /// The last receive was a bulk one, and short.
     short: bool,
     /// The next receive is one-shot, because the pool was empty.
     starved: bool,
@@ -159,13 +162,14 @@ impl Receive {
 
     /// Notes what a receive brought, and what the next one should be.
     fn learn(&mut self, count: usize, asked: usize) {
-        let again = mem::replace(&mut self.short, count < SHORT);
+        let again = mem::take(&mut self.short);
         if count >= asked {
             self.bulk = (2 * asked).clamp(BULK_MIN, BULK_MAX);
-        } else if self.short {
-            if again {
+        } else if count < SHORT {
+            self.full_run = 0;
+            self.short = self.bulk > 0 && !again;
+            if !self.short {
                 self.bulk = 0;
-                self.full_run = 0;
             }
         } else if 4 * count < asked {
             self.bulk = (asked / 2).max(BULK_MIN);
@@ -231,7 +235,8 @@ impl Slot {
         if receive.bulk == 0 && receive.demand_is_large() {
             receive.bulk = BULK_START;
         }
-        let bulk = receive.bulk > 0 && common.bulk_armed + receive.bulk <= BULK_BUDGET;
+        let budget = if receive.short { IDLE_BUDGET } else { BULK_BUDGET };
+        let bulk = receive.bulk > 0 && common.bulk_armed + receive.bulk <= budget;
         if !bulk && !receive.starved && !self.pipe {
             let room = (2 * receive.limit).saturating_sub(receive.buf.len()).max(receive.wanted).max(SHORT);
             return Next::Multi { cap: u32::try_from(room).unwrap_or(u32::MAX) };
@@ -367,7 +372,9 @@ impl Streams {
             if let Ok(count @ 1..) = done.count() {
                 block.set_len(count);
                 slot.receive.learn(count, asked);
-                slot.deliver(block);
+                // A reader that keeps little keeps no large block.
+                let small = count < SHORT && asked > SHORT;
+                slot.deliver(if small { Chunk::from(&block[..]) } else { block });
             }
             slot.receive_ended(done, common);
             slot.receive.waker.take()
@@ -391,7 +398,12 @@ impl Streams {
 
 #[cfg(test)]
 mod tests {
+    use std::{io::Write, time::Duration};
+
+    use corio_runtime::time::timeout;
+
     use super::*;
+    use crate::open_connection;
 
     #[test]
     fn the_short_tail_of_a_large_message_does_not_end_bulk_receives() {
@@ -404,6 +416,34 @@ mod tests {
         }
         receive.learn(106, BULK_MAX);
         assert_eq!(receive.bulk, 0, "two short ones do");
+        // Of the next large one the multishot had all but the tail.
+        receive.bulk = BULK_START;
+        receive.learn(106, BULK_START);
+        assert_eq!(receive.bulk, BULK_START, "these are not in a row");
+    }
+
+    #[test]
+    fn a_short_bulk_receive_leaves_its_block_to_the_next() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        corio_runtime::run(async {
+            let (mut reader, _writer) = open_connection(listener.local_addr().unwrap()).await.unwrap();
+            let mut peer = listener.accept().unwrap().0;
+            let to_bulk = |_: &mut Common, slot: &mut Slot| {
+                slot.receive.bulk = BULK_MAX;
+                slot.receive.cancel();
+            };
+            reader.key.with(to_bulk).unwrap();
+            for part in [&b"short"[..], b"and short"] {
+                // Armed as the first read waits.
+                assert!(timeout(Duration::from_millis(1), reader.read(1)).await.is_err());
+                let single = reader.key.with(|_, slot| matches!(slot.receive.armed, Armed::Single(_)));
+                assert!(single.unwrap());
+                peer.write_all(part).unwrap();
+                let chunk = reader.read(100).await.unwrap();
+                assert!(chunk == part && chunk.into_block().unwrap().room() < SHORT);
+            }
+            assert_eq!(reader.key.with(|_, slot| slot.receive.bulk).unwrap(), 0);
+        });
     }
 
     #[test]

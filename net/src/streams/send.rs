@@ -6,7 +6,7 @@
 //!                                            └── partial ─────┘   error: broken, what is left is dropped
 //! ```
 //! A silent send, as nearly all are, counts as sent when it is handed over: its end is told only if that was wrong, and
-//! while one is in flight as a turn begins, no stream hands over anything (`Streams::flush`).
+//! while one is left of an earlier turn, the end of the turn hands over nothing (`Streams::flush`).
 
 use std::{io, net::Shutdown, task::Waker};
 
@@ -378,8 +378,7 @@ impl Send {
         }
     }
 
-    /// A send of `len` bytes tells that it was not all sent; `false` if it was of an earlier stream in this slot, which
-    /// was aborted.
+    /// A send of `len` bytes tells that it was not all sent; `false` if there is none on its way.
     fn reported(&mut self, len: usize) -> bool {
         if self.silent.take().is_none() {
             return self.in_flight.is_some();
@@ -422,7 +421,7 @@ mod tests {
     };
 
     #[test]
-    fn a_late_report_of_an_earlier_stream_in_its_slot_is_nobodys() {
+    fn a_report_of_a_send_that_is_not_on_its_way_is_nobodys() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         corio_runtime::run(async {
             let (_reader, mut writer) = open_connection(listener.local_addr().unwrap()).await.unwrap();

@@ -11,7 +11,7 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use crate::{ExceptionContext, call_exception_handler, current};
+use crate::{ExceptionContext, call_exception_handler, current, exception};
 
 /// Runs `future`; if it is dropped before its end (its task is cancelled, its time is up, its group failed)
 /// `cleanup` is called, and the loop runs the future that it returns.
@@ -127,7 +127,10 @@ where
 {
     let cleanup = match panic::catch_unwind(AssertUnwindSafe(cleanup)) {
         Ok(cleanup) => cleanup,
-        Err(_) => return call_exception_handler(&ExceptionContext::new("a cleanup panicked")),
+        Err(payload) => {
+            exception::discard(payload);
+            return call_exception_handler(&ExceptionContext::new("a cleanup panicked"));
+        }
     };
     let started = current::try_with(|lp| {
         if lp.closing.get() {

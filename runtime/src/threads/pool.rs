@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::Handle;
+use crate::{Handle, exception};
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
@@ -101,7 +101,9 @@ impl Shared {
             if let Some(job) = state.jobs.pop_front() {
                 drop(state);
                 // A job keeps its own panic; this is for destructors.
-                let _ = panic::catch_unwind(AssertUnwindSafe(job));
+                if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(job)) {
+                    exception::discard(payload);
+                }
                 state = self.lock();
                 continue;
             }
