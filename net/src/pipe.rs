@@ -8,7 +8,10 @@ use std::{
 
 use corio_runtime::fd::{Fd, require_kernel};
 
-use crate::streams::{DEFAULT_LIMIT, StreamReader, StreamWriter, TABLE};
+use crate::{
+    connect::check_limit,
+    streams::{DEFAULT_LIMIT, StreamReader, StreamWriter, TABLE},
+};
 
 /// A reader of a pipe's reading end, a terminal, or another character device (asyncio `connect_read_pipe`).
 /// It reads when somebody waits for data; `IORING_OP_READ`.
@@ -38,9 +41,7 @@ pub fn connect_read_pipe(fd: OwnedFd) -> io::Result<StreamReader> {
 /// # Errors
 /// As [`connect_read_pipe`]'s, and for a limit of 0.
 pub fn connect_read_pipe_with_limit(fd: OwnedFd, limit: usize) -> io::Result<StreamReader> {
-    if limit == 0 {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the limit of a stream must be at least 1"));
-    }
+    check_limit(limit)?;
     let (fd, pipe) = checked(fd)?;
     Ok(TABLE.with(|streams| streams.open_read_pipe(fd, limit, pipe)))
 }

@@ -104,9 +104,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Connections that are handled at once; more wait to be accepted. Default: no limit.
+    /// Connections that are handled at once, at least 1; more wait to be accepted. Default: no limit.
     pub fn max_connections(mut self, connections: usize) -> Self {
-        self.max_connections = connections.max(1);
+        self.max_connections = connections;
         self
     }
 
@@ -144,6 +144,10 @@ impl ServerBuilder {
         Fut: Future<Output = io::Result<()>> + 'static,
     {
         check_limit(self.limit)?;
+        if self.max_connections == 0 {
+            let text = "max_connections 0: must be at least 1";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let target = addr.target();
         let options = ListenOptions {
             backlog: self.backlog,

@@ -72,6 +72,9 @@ pub struct Command {
     current_dir: Option<PathBuf>,
     kill_on_drop: bool,
     limit: usize,
+    process_group: Option<i32>,
+    uid: Option<u32>,
+    gid: Option<u32>,
 }
 
 impl Command {
@@ -85,6 +88,9 @@ impl Command {
             current_dir: None,
             kill_on_drop: false,
             limit: 64 << 10,
+            process_group: None,
+            uid: None,
+            gid: None,
         }
     }
 
@@ -167,18 +173,21 @@ impl Command {
 
     /// The process group of the child: 0 for one of its own, so that a terminal's signals do not reach it.
     pub fn process_group(&mut self, group: i32) -> &mut Command {
+        self.process_group = Some(group);
         self.std.process_group(group);
         self
     }
 
     /// The user that the child runs as.
     pub fn uid(&mut self, uid: u32) -> &mut Command {
+        self.uid = Some(uid);
         self.std.uid(uid);
         self
     }
 
     /// The group that the child runs as.
     pub fn gid(&mut self, gid: u32) -> &mut Command {
+        self.gid = Some(gid);
         self.std.gid(gid);
         self
     }
@@ -190,7 +199,7 @@ impl Command {
         self
     }
 
-    /// The limit of `readline` and `readuntil` of the child's output, in bytes. Default: 65536.
+    /// The limit of `readline` and `readuntil` of the child's output, in bytes, at least 1. Default: 65536.
     pub fn limit(&mut self, limit: usize) -> &mut Command {
         self.limit = limit;
         self
@@ -209,21 +218,38 @@ impl Command {
     ///
     /// # Errors
     /// `NotFound` for a missing program or working directory, `PermissionDenied`, too many descriptors or
-    /// processes; the text says what failed. Under the simulator, and outside a running loop.
+    /// processes; `InvalidInput` for a limit of 0 and for numbers that no group or user has; the text says what
+    /// failed. Under the simulator, and outside a running loop.
     pub async fn spawn(&mut self) -> io::Result<Process> {
         let text = |what: String| move |e: io::Error| io::Error::new(e.kind(), format!("{what}: {e}"));
         let program = self.std.get_program().to_string_lossy().into_owned();
         require_kernel("processes")?;
+        self.check_numbers().map_err(text(format!("cannot run '{program}'")))?;
         let pipes = self.pipes().map_err(text(format!("the standard streams of '{program}'")))?;
         let spawned = self.spawn_std(pipes.theirs).map_err(|e| self.explain(e, &program))?;
         let child = Child::adopt(spawned).map_err(text(format!("cannot watch '{program}'")))?;
         Process::new(child, pipes.ours, self.limit, self.kill_on_drop)
     }
 
+    /// What the kernel would refuse without a word about which number it was.
+    fn check_numbers(&self) -> io::Result<()> {
+        // The kernel takes the largest for "no change".
+        let reserved = |id: Option<u32>| id.filter(|id| *id == u32::MAX);
+        let refused = if self.limit == 0 {
+            "limit 0: must be at least 1 byte".to_owned()
+        } else if let Some(group) = self.process_group.filter(|group| *group < 0) {
+            format!("process group {group}: must be 0 or the number of a group")
+        } else if let Some(uid) = reserved(self.uid) {
+            format!("uid {uid} is no user's")
+        } else if let Some(gid) = reserved(self.gid) {
+            format!("gid {gid} is no group's")
+        } else {
+            return Ok(());
+        };
+        Err(io::Error::new(io::ErrorKind::InvalidInput, refused))
+    }
+
     fn pipes(&self) -> io::Result<Pipes> {
-        if self.limit == 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the limit must be at least 1"));
-        }
         let stdin = self.stdin.input()?;
         let Outputs { stdout, stderr } = Outputs::new(&self.stdout, &self.stderr)?;
         Ok(Pipes { theirs: [stdin.0, stdout.0, stderr.0], ours: [stdin.1, stdout.1, stderr.1] })

@@ -40,6 +40,11 @@ impl Clock {
         }
     }
 
+    /// The deadline `duration` from now; beyond 584 years it never comes.
+    pub(crate) fn after(&self, duration: Duration) -> u64 {
+        self.now_ns().saturating_add(nanos(duration))
+    }
+
     /// Moves a virtual clock forward; a real one moves by itself.
     pub(crate) fn advance_to(&self, at_ns: u64) {
         if let Some(now) = &self.virtual_ns {

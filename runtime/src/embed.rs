@@ -100,7 +100,7 @@ impl Runner {
         let deadline = match max_wait {
             _ if lp.has_work() => 0,
             Some(wait) if wait.is_zero() => 0,
-            Some(wait) => lp.clock.now_ns().saturating_add(wait.as_nanos().try_into().unwrap_or(u64::MAX)),
+            Some(wait) => lp.clock.after(wait),
             None => u64::MAX,
         };
         let ran = lp.turn(&mut no_main, deadline);

@@ -46,6 +46,8 @@ use io_uring::types::BufRingEntry;
 
 /// The group id that receives name.
 pub(crate) const GROUP: u16 = 0;
+/// More would never be in a cache, and is a mistake.
+const TOTAL_MAX: usize = 1 << 30;
 /// The largest page of the architecture.
 const PAGE: usize = if cfg!(target_arch = "x86_64") { 4 << 10 } else { 64 << 10 };
 
@@ -232,6 +234,10 @@ fn check(count: u16, size: usize) -> io::Result<()> {
     }
     if size == 0 || size > 1 << 20 {
         return Err(bad(&format!("buffer size {size} is not within 1 B and 1 MiB")));
+    }
+    let total = usize::from(count) * size;
+    if total > TOTAL_MAX {
+        return Err(bad(&format!("{count} buffers of {size} B are {total} B: must be at most 1 GiB in all")));
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     current::{Entered, Loop},
     exception::{self, ExceptionContext},
-    ring::{Ring, Sizes, Uring, setup_error, sim},
+    ring::{Ring, Sizes, Uring, Wait, setup_error, sim},
     signals::{Interrupt, end_by_sigint},
     threads::cores,
     turn::no_main,
@@ -191,9 +191,9 @@ impl Runner {
         self.cancel_tasks()?;
         self.close_pool()?;
         // By the loop's own clock: a simulated one need not wait.
-        let deadline = lp.clock.now_ns() + LINGER.as_nanos() as u64;
+        let deadline = lp.clock.after(LINGER);
         while lp.services.any_busy() && lp.clock.now_ns() < deadline {
-            lp.turn(&mut no_main, lp.clock.now_ns() + 10_000_000)?;
+            lp.turn(&mut no_main, lp.clock.after(Duration::from_millis(10)))?;
         }
         lp.closing.set(true);
         lp.discard(lp.signal_handlers.take().into_values().collect());
@@ -211,7 +211,7 @@ impl Runner {
 
     fn cancel_tasks(&self) -> io::Result<()> {
         let (tasks, clock) = (&self.lp.tasks, &self.lp.clock);
-        let deadline = clock.now_ns() + CLEANUP.as_nanos() as u64;
+        let deadline = clock.after(CLEANUP);
         let mut rounds = 0;
         while tasks.live() > 0 && rounds < CANCEL_ROUNDS {
             let late = clock.now_ns() >= deadline;
@@ -231,8 +231,7 @@ impl Runner {
     /// Waits for blocking work while the loop turns: it may need the loop.
     fn close_pool(&self) -> io::Result<()> {
         let lp = &self.lp;
-        let limit_ns = u64::try_from(self.thread_join.as_nanos()).unwrap_or(u64::MAX);
-        let deadline = lp.clock.now_ns().saturating_add(limit_ns);
+        let deadline = lp.clock.after(self.thread_join);
         while lp.close_pool() > 0 {
             if lp.clock.now_ns() >= deadline {
                 let limit = self.thread_join;
@@ -260,7 +259,8 @@ impl Runner {
             }
             let before = driver.in_flight();
             driver.cancel_all();
-            driver.enter(crate::ring::Wait::Until(self.lp.clock.now_ns() + 50_000_000), &self.lp.tasks)?;
+            let wait = Wait::Until(self.lp.clock.after(Duration::from_millis(50)));
+            driver.enter(wait, &self.lp.tasks)?;
             rounds += 1;
             if driver.in_flight() < before {
                 (since, rounds) = (Instant::now(), 0);
@@ -365,15 +365,16 @@ impl Builder {
         self
     }
 
-    /// Entries of the completion queue. Default: four times [`Builder::entries`]. What does not fit waits in
-    /// the kernel.
+    /// Entries of the completion queue, at least as many as [`Builder::entries`], and at most the kernel's 65536; other
+    /// values mean the nearest of these. Default: four times [`Builder::entries`]. What does not fit waits in the
+    /// kernel.
     pub fn completion_entries(mut self, entries: u32) -> Builder {
         self.completions = Some(entries);
         self
     }
 
     /// Receive buffers that all idle streams of the loop share: `count` (a power of two to 32768) of `size`
-    /// bytes (to 1 MiB). Default: 128 of 4096, which stays in a core's cache.
+    /// bytes (to 1 MiB), 1 GiB in all. Default: 128 of 4096, which stays in a core's cache.
     pub fn buffers(mut self, count: u16, size: usize) -> Builder {
         self.buffer_count = count;
         self.buffer_size = size;
@@ -494,6 +495,7 @@ impl Builder {
         let sizes = self.sizes();
         match backend {
             Backend::Sim { seed } => {
+                self.faults.check()?;
                 let clock = Clock::simulated();
                 let sim = sim::Sim::new(seed, sizes, self.faults.clone(), clock.clone())?;
                 Ok((Ring::Sim(Box::new(sim)), clock))

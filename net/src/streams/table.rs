@@ -32,6 +32,8 @@ use crate::{
 
 /// asyncio's limit of a stream.
 pub(crate) const DEFAULT_LIMIT: usize = 64 << 10;
+/// No memory is larger, so a limit above it is none, and twice the limit is a number.
+const LIMIT_MAX: usize = usize::MAX / 2;
 
 static SERVICE: LoopLocal<Share> = LoopLocal::new(Share::new);
 
@@ -258,7 +260,7 @@ impl Streams {
         let slot = &mut slots[*free as usize];
         *free = slot.next_free;
         slot.home = home.number().get();
-        (slot.fd, slot.receive.limit) = (Some(fd), limit);
+        (slot.fd, slot.receive.limit) = (Some(fd), limit.min(LIMIT_MAX));
         (slot.reader, slot.writer) = (true, true);
         set_up(common, slot);
         self.open.set(self.open.get() + 1);

@@ -54,6 +54,9 @@ use crate::{
     pool::{self, Filled, Pool},
 };
 
+/// The longest sleep: a year, after which the loop looks at its timers again. The kernel adds it to its clock, which
+/// ends after 292 years.
+const WAIT_MAX_NS: u64 = 365 * 24 * 3600 * 1_000_000_000;
 /// The user data of entries whose completions nobody waits for.
 const IGNORED: u64 = u64::MAX;
 
@@ -232,7 +235,7 @@ impl Uring {
 
     #[inline(never)]
     fn enter_until(&mut self, at: u64) -> io::Result<()> {
-        let timeout = at.saturating_sub(self.clock.now_ns());
+        let timeout = at.saturating_sub(self.clock.now_ns()).min(WAIT_MAX_NS);
         let timespec = Timespec::from(Duration::from_nanos(timeout));
         self.enter_raw(timeout > 0, Some(&SubmitArgs::new().timespec(&timespec)))
     }

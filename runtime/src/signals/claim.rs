@@ -46,9 +46,13 @@ impl Claim {
     /// # Errors
     /// A signal that cannot be handled, and those of the system.
     pub(super) fn new(signal: i32) -> io::Result<(Claim, PipeReader)> {
+        let refused = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         if FORBIDDEN.contains(&signal) {
-            let text = format!("signal {signal} cannot be handled");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            return refused(format!("signal {signal} cannot be handled"));
+        }
+        // One without a name is a real-time signal, of which the default action is not known, or none at all.
+        if low_level::signal_name(signal).is_none() {
+            return refused(format!("{signal} is not the number of a signal that can be handled"));
         }
         let (reader, writer) = io::pipe()?;
         with_known(|known| {

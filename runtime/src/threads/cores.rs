@@ -28,6 +28,7 @@ use nix::{
 use super::latch::Latch;
 use crate::{
     Builder, Handle,
+    handle::MAX_LOOPS,
     task::{CancelHandle, PanicPayload, TaskError, create_task, with_cleanup},
 };
 
@@ -36,7 +37,7 @@ use crate::{
 pub enum Cores {
     /// Those that this process may use.
     All,
-    /// So many of them; more than there are share cores.
+    /// So many of them, at most 4096; more than there are share cores.
     Count(usize),
     /// These, by the kernel's numbers: also ones that are isolated from the scheduler.
     Ids(Vec<usize>),
@@ -446,6 +447,12 @@ pub(crate) fn allowed() -> &'static [usize] {
 
 impl Cores {
     fn ids(&self) -> io::Result<Vec<usize>> {
+        if let Cores::Count(count) = self
+            && *count > MAX_LOOPS
+        {
+            let text = format!("{self:?}: at most {MAX_LOOPS} loops can live at once");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let ids = match self {
             Cores::All => allowed().to_vec(),
             Cores::Count(count) => allowed().iter().copied().cycle().take(*count).collect(),

@@ -1,6 +1,6 @@
 //! What goes wrong in a simulation.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 /// Faults that the simulator injects, each by its probability from 0 (never, the default) to 1 (always; larger
 /// values mean 1). The seed decides when.
@@ -34,7 +34,8 @@ impl Faults {
         self
     }
 
-    /// The `n`-th operation of the loop (from 1) fails with this error number. May be used several times.
+    /// The `n`-th operation of the loop (from 1) fails with this error number (1 to 4095, as the kernel's are). May be
+    /// used several times.
     pub fn fail_nth(mut self, n: u64, errno: i32) -> Faults {
         self.fail.push((n, errno));
         self
@@ -70,10 +71,23 @@ impl Faults {
         self
     }
 
-    /// At most `entries` completions fit into the queue; the rest overflow, and come with the next turn.
+    /// At most `entries` completions (at least 1) fit into the queue; the rest overflow, and come with the next turn.
     pub fn cq_capacity(mut self, entries: usize) -> Faults {
         self.cq_capacity = Some(entries.max(1));
         self
+    }
+
+    /// # Errors
+    /// A failure that no operation can have.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        match self.fail.iter().find(|(n, errno)| *n == 0 || !(1..=4095).contains(errno)) {
+            None => Ok(()),
+            Some((n, errno)) => {
+                let text =
+                    format!("fail_nth({n}, {errno}): operations count from 1, error numbers from 1 to 4095");
+                Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+            }
+        }
     }
 
     /// A direction of a connection holds at most `bytes` (at least 1) before its sender waits. Default: 65536.

@@ -150,7 +150,7 @@ impl Sim {
     pub(crate) fn enter(&mut self, table: &mut Table, wait: Wait) -> io::Result<()> {
         self.counters.enters += 1;
         if wait == Wait::No {
-            self.clock.advance_to(self.clock.now_ns() + TURN_NS);
+            self.clock.advance_to(self.clock.now_ns().saturating_add(TURN_NS));
         }
         loop {
             self.execute(table);
@@ -215,7 +215,7 @@ impl Sim {
         // A silent send reports as it is submitted, or not at all.
         if !op.silent {
             let late = self.rng.below(self.faults.delay.as_nanos().try_into().unwrap_or(u64::MAX));
-            op.not_before = op.not_before.max(self.clock.now_ns() + late);
+            op.not_before = op.not_before.max(self.clock.now_ns().saturating_add(late));
         }
         self.done.push((op.not_before, Completion { key: op.key, done }));
     }
@@ -328,7 +328,7 @@ impl Sim {
         let silent = op.silent;
         let total: usize = bufs.iter().map(|buf| buf.len()).sum();
         let stop = self.transfer(total);
-        let at = self.clock.now_ns() + self.rng.below(LATENCY_NS);
+        let at = self.clock.now_ns().saturating_add(self.rng.below(LATENCY_NS));
         let mut skip = op.moved;
         op.sends = true;
         for buf in bufs {
