@@ -70,7 +70,7 @@ pub mod op {
             Arrivals, Done, Multishot, Op, OpKey, Operation, Payload, Receiver, Sends, SockAddr, Sqe,
             TurnEnd, cancel, is_in_flight, pipes_are_quiet, receive, send, start, start_multishot, submit,
         },
-        service::{LoopLocal, Service},
+        service::{LoopLocal, Service, want_round},
     };
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{echo, pattern};
+use common::{echo, every_fault, pattern};
 use corio_net::{ReadError, Server, StreamWriter, TcpListener, open_connection, start_server};
 use corio_runtime::{
     Backend, Faults, Runner, create_task, metrics, set_exception_handler,
@@ -29,18 +29,6 @@ fn on_both<F: AsyncFn() -> io::Result<()>>(program: F) {
         }
         assert_eq!(runner.run(async { metrics().ring.strays }), 0, "seed {seed}");
     }
-}
-
-/// Everything that may go wrong without being an error to the program.
-fn every_fault() -> Faults {
-    Faults::default()
-        .short_transfers(0.3)
-        .delay(Duration::from_millis(2))
-        .reorder(true)
-        .success_after_cancel(0.5)
-        .lose_more(0.2)
-        .enobufs(0.2)
-        .cq_capacity(3)
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub(crate) struct Loop {
     /// By the number of their signal.
     pub(crate) signal_handlers: RefCell<HashMap<i32, Listener>>,
     pub(crate) closing: Cell<bool>,
+    /// A round is on its way.
+    pub(crate) round: Cell<bool>,
     /// Who waits for the cleanups of what is polled or dropped now.
     pub(crate) scope: RefCell<Option<Rc<dyn CleanupScope>>>,
     /// Made when first used.
@@ -198,6 +200,7 @@ impl Loop {
             interrupt: Cell::new(None),
             signal_handlers: RefCell::default(),
             closing: Cell::new(false),
+            round: Cell::new(false),
             scope: RefCell::new(None),
             pool: OnceCell::new(),
             embedded: OnceCell::new(),

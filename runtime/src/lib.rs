@@ -43,6 +43,7 @@ mod metrics;
 pub mod op;
 mod pool;
 mod ring;
+mod round;
 mod run;
 pub mod service;
 pub mod signals;

@@ -32,7 +32,7 @@ pub struct Metrics {
     pub ring: RingCounters,
     /// Turns of the loop.
     pub turns: u64,
-    /// Operations that the kernel owns, the loop's own wake-up read included.
+    /// Operations that the kernel owns, the loop's own wake-up read included, the wait for its round not.
     pub operations: usize,
     /// Tasks that are not done, the main one included.
     pub tasks: usize,
@@ -97,7 +97,7 @@ impl Loop {
         Metrics {
             ring: self.driver.counters(),
             turns: self.watch.turns.get(),
-            operations: self.driver.in_flight(),
+            operations: self.operations(),
             tasks: self.tasks.live(),
             ready: self.tasks.ready.len(),
             timers: self.timers.borrow().armed(),

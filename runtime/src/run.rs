@@ -331,6 +331,7 @@ pub struct Builder {
     debug: Option<bool>,
     thread_join: Duration,
     faults: Faults,
+    old_kernel: bool,
 }
 
 impl Default for Builder {
@@ -346,6 +347,7 @@ impl Default for Builder {
             debug: None,
             thread_join: THREAD_JOIN,
             faults: Faults::default(),
+            old_kernel: false,
         }
     }
 }
@@ -429,6 +431,19 @@ impl Builder {
         self
     }
 
+    /// Uses nothing that the self-tests at start-up try and old kernels lack: so what a program does there can be
+    /// tested on a new one. Default: off.
+    ///
+    /// ```
+    /// let mut runner = corio_runtime::Runner::builder().old_kernel(true).build()?;
+    /// assert_eq!(runner.run(async { corio_runtime::op::pipes_are_quiet() }), false);
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn old_kernel(mut self, on: bool) -> Builder {
+        self.old_kernel = on;
+        self
+    }
+
     /// Makes the loop on this thread.
     ///
     /// # Errors
@@ -444,7 +459,10 @@ impl Builder {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let (backend, reason) = self.chosen()?;
-        let (ring, clock) = self.kernel(backend)?;
+        let (mut ring, clock) = self.kernel(backend)?;
+        if self.old_kernel {
+            ring.be_old();
+        }
         let sizes = self.sizes();
         let debug = self.is_debug();
         let slow_callback = self.slow_callback.or(debug.then_some(Duration::from_millis(100)));

@@ -8,9 +8,13 @@ use std::{
         OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use crate::{current, op::TurnEnd};
+use crate::{
+    current::{self, Loop},
+    op::TurnEnd,
+};
 
 /// A part of the loop that lives outside this crate.
 pub trait Service: Any {
@@ -37,6 +41,9 @@ pub trait Service: Any {
         false
     }
 
+    /// The round that [`want_round`] asked for: a [`ROUND`] has passed since. A panic goes to the exception handler.
+    fn round(&self) {}
+
     /// Connections that the service has open: for the loop's metrics.
     fn connections(&self) -> usize {
         0
@@ -44,6 +51,35 @@ pub trait Service: Any {
 
     /// The loop is closing: all tasks are gone, and whatever is still held must be let go.
     fn close(&self) {}
+}
+
+/// Time from [`want_round`] to [`Service::round`].
+pub const ROUND: Duration = Duration::from_secs(60);
+
+/// Asks for one [`Service::round`] of each service of the running loop in a [`ROUND`], unless that was asked for
+/// already. It costs nothing until then, neither a turn nor a message. (A simulated loop on which nothing happens makes
+/// no second round, so that it can wait for another thread.)
+///
+/// ```
+/// use corio_runtime::{Backend, Runner, service::{LoopLocal, ROUND, Service, want_round}, time::{now, sleep}};
+/// use std::cell::Cell;
+/// struct Rounds(Cell<u32>);
+/// impl Service for Rounds {
+///     fn round(&self) { self.0.set(self.0.get() + 1) }
+/// }
+/// static ROUNDS: LoopLocal<Rounds> = LoopLocal::new(|| Rounds(Cell::new(0)));
+/// Runner::builder().backend(Backend::Sim { seed: 1 }).build()?.run(async {
+///     ROUNDS.with(|_| want_round());
+///     sleep(ROUND * 3).await;
+///     assert_eq!(ROUNDS.with(|rounds| rounds.0.get()), 1);
+/// });
+/// # std::io::Result::Ok(())
+/// ```
+///
+/// # Panics
+/// Outside a running loop.
+pub fn want_round() {
+    current::with(Loop::want_round);
 }
 
 /// A static that has one value on each loop, made when first used there.

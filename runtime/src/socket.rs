@@ -3,12 +3,15 @@
 use std::{
     io,
     net::{Shutdown, SocketAddr},
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
-use nix::sys::socket::{
-    self as sys, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage,
-    sockopt::{self, Linger, ReuseAddr, ReusePort, TcpNoDelay},
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{
+        self as sys, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage,
+        sockopt::{self, Linger, ReuseAddr, ReusePort, TcpNoDelay},
+    },
 };
 
 use crate::{
@@ -61,6 +64,44 @@ fn listen_os(addr: SocketAddr, options: ListenOptions) -> io::Result<OwnedFd> {
     let backlog = options.backlog.min(libc::SOMAXCONN.cast_unsigned());
     sys::listen(&fd, Backlog::new(backlog.cast_signed())?)?;
     Ok(fd)
+}
+
+const RDHUP: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
+
+/// The places of those of `sockets` whose peer has ended or reset the connection, or that have another error to tell
+/// (one `poll` that does not wait).
+///
+/// ```
+/// use corio_runtime::{fd::Fd, socket::hung_up};
+/// use std::os::{fd::OwnedFd, unix::net::UnixStream};
+/// let (ours, theirs) = UnixStream::pair()?;
+/// let (other, _its_peer) = UnixStream::pair()?;
+/// let sockets = [other, ours].map(|socket| Fd::from(OwnedFd::from(socket)));
+/// assert_eq!(hung_up(&sockets), []);
+/// drop(theirs);
+/// assert_eq!(hung_up(&sockets), [1]);
+/// # std::io::Result::Ok(())
+/// ```
+pub fn hung_up(sockets: &[Fd]) -> Vec<usize> {
+    let (mut places, mut fds) = (Vec::new(), Vec::new());
+    let mut found = Vec::new();
+    for (place, socket) in sockets.iter().enumerate() {
+        match socket.inner() {
+            Inner::Os(fd) => {
+                places.push(place);
+                fds.push(PollFd::new(fd.as_fd(), RDHUP));
+            }
+            Inner::Sim(socket) if socket.hung_up() => found.push(place),
+            Inner::Sim(_) => {}
+        }
+    }
+    // One that fails has found nothing: the next may.
+    if !fds.is_empty() && poll(&mut fds, PollTimeout::ZERO).is_ok() {
+        // Flags that the binding does not know, it does not give.
+        let told = places.iter().zip(&fds).filter(|(_, fd)| fd.any().unwrap_or(true));
+        found.extend(told.map(|(place, _)| *place));
+    }
+    found
 }
 
 /// A stream socket to connect to `remote` with, bound to `local` if given.

@@ -7,6 +7,7 @@ mod io;
 mod news;
 mod reader;
 mod receive;
+mod round;
 mod send;
 mod stream;
 mod table;

@@ -28,6 +28,9 @@ use crate::ops::{RECV_MULTI, RecvInto, RecvOnce};
 
 /// Full pool buffers in a row that make a stream bulk.
 const FULL_RUN: u8 = 4;
+/// Full pool buffers after which a multishot receive should end, as it may not see what is behind them. Where the
+/// kernel knows caps it ends by itself before that.
+const FULL_MAX: u8 = 32;
 /// A reader that waits for this many bytes gets a bulk receive.
 const LARGE_DEMAND: usize = 16 << 10;
 const BULK_MIN: usize = 16 << 10;
@@ -61,6 +64,8 @@ pub(super) struct Receive {
     /// Bytes that a waiting reader still needs; 0 if nobody waits.
     pub(super) wanted: usize,
     full_run: u8,
+    /// Full pool buffers of this multishot receive.
+    full: u8,
     /// Size of the next bulk receive; 0: multishot.
     bulk: usize,
     /// The last receive was a bulk one, and short.
@@ -83,6 +88,7 @@ impl Receive {
             waker: None,
             wanted: 0,
             full_run: 0,
+            full: 0,
             bulk: 0,
             short: false,
             starved: false,
@@ -250,7 +256,7 @@ impl Slot {
 
     fn arm_multi(&mut self, cap: u32) {
         let Some(fd) = &self.fd else { return };
-        self.receive.cancelling = false;
+        (self.receive.cancelling, self.receive.full) = (false, 0);
         self.receive.armed = Armed::Multi(op::receive(fd, cap, self.index, &RECV_MULTI));
     }
 
@@ -269,18 +275,20 @@ impl Slot {
     fn add(&mut self, data: &[u8], full: bool) {
         let receive = &mut self.receive;
         receive.full_run = if full { receive.full_run.saturating_add(1) } else { 0 };
+        receive.full = receive.full.saturating_add(full.into());
         receive.append(data);
         if receive.full_run >= FULL_RUN && receive.bulk == 0 {
             receive.bulk = BULK_START;
         }
     }
 
-    /// Whether nothing more should come for now: where the kernel knows no cap, where the smallest cap is above the
-    /// limit, or once a large `readexactly` was given up.
+    /// Whether this receive should end: where the kernel knows no cap, where the smallest cap is above the limit, or
+    /// once a large `readexactly` was given up.
     #[inline(never)]
     fn add_more(&mut self, data: &[u8], full: bool) -> bool {
         self.add(data, full);
-        self.receive.buf.len() > 2 * self.receive.limit && self.receive.wanted == 0
+        let receive = &self.receive;
+        receive.full >= FULL_MAX || receive.buf.len() > 2 * receive.limit && receive.wanted == 0
     }
 
     fn receive_ended(&mut self, done: &Done, common: &mut Common) {

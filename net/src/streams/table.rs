@@ -13,7 +13,7 @@ use corio_runtime::{
     fd::Fd,
     handle,
     op::{self, Sends, TurnEnd},
-    service::{LoopLocal, Service},
+    service::{LoopLocal, Service, want_round},
     wake,
 };
 
@@ -184,6 +184,8 @@ pub(super) struct Common {
     /// What will not be sent, until nothing is borrowed.
     pub(super) unsent: Vec<Load>,
     pub(super) bulk_armed: usize,
+    /// A round has been asked for.
+    pub(super) round: bool,
 }
 
 /// The stream in this place, if there is one.
@@ -201,6 +203,7 @@ impl Streams {
             batches: Vec::new(),
             unsent: Vec::new(),
             bulk_armed: 0,
+            round: false,
         };
         let inner = Inner { home: None, slots: Vec::new(), free: NONE, common };
         Streams { inner: RefCell::new(inner), open: Cell::new(0) }
@@ -209,6 +212,10 @@ impl Streams {
     fn swap(&self, other: &Streams) {
         self.inner.swap(&other.inner);
         self.open.swap(&other.open);
+    }
+
+    pub(super) fn any_open(&self) -> bool {
+        self.open.get() > 0
     }
 
     fn exist(&self) -> bool {
@@ -264,6 +271,9 @@ impl Streams {
         (slot.reader, slot.writer) = (true, true);
         set_up(common, slot);
         self.open.set(self.open.get() + 1);
+        if !std::mem::replace(&mut common.round, true) {
+            want_round();
+        }
         StreamKey { home, slot: slot.index, generation: slot.generation }
     }
 
@@ -462,6 +472,7 @@ impl Streams {
             inner.common.due.clear();
             inner.common.closed.clear();
             inner.common.batches.clear();
+            inner.common.round = false;
             std::mem::take(&mut inner.slots)
         };
         drop(slots);
@@ -535,6 +546,10 @@ impl Service for Share {
 
     fn busy(&self) -> bool {
         RUNNING.with(|streams| streams.busy())
+    }
+
+    fn round(&self) {
+        RUNNING.with(|streams| streams.round(0));
     }
 
     fn connections(&self) -> usize {

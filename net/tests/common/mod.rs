@@ -14,7 +14,7 @@ use std::{
 };
 
 use corio_net::{StreamReader, StreamWriter, open_connection};
-use corio_runtime::time::timeout;
+use corio_runtime::{Faults, time::timeout};
 use nix::sys::socket::{setsockopt, sockopt};
 pub(crate) use shared::*;
 
@@ -189,4 +189,16 @@ pub(crate) fn reset(stream: TcpStream) {
 /// Makes partial sends likely.
 pub(crate) fn shrink_send_buffer(stream: &TcpStream) {
     setsockopt(stream, sockopt::SndBuf, &4096).unwrap();
+}
+
+/// Everything that may go wrong without being an error to the program.
+pub(crate) fn every_fault() -> Faults {
+    Faults::default()
+        .short_transfers(0.3)
+        .delay(Duration::from_millis(2))
+        .reorder(true)
+        .success_after_cancel(0.5)
+        .lose_more(0.2)
+        .enobufs(0.2)
+        .cq_capacity(3)
 }

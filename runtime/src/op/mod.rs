@@ -38,7 +38,7 @@ use std::io;
 pub use future::{Op, submit};
 pub use receive::{Arrivals, Receiver, receive};
 pub use send::{Payload, Sends, TurnEnd, send};
-pub(crate) use sqe::Kind;
+pub(crate) use sqe::{Kind, Pause};
 pub use sqe::{SockAddr, Sqe};
 
 use crate::{current, fd::Fd, handle::LoopId, pool::PoolBuf};

@@ -115,9 +115,10 @@ impl fmt::Debug for Arrivals<'_> {
     }
 }
 
-/// Receives (multishot `IORING_OP_RECV`) until told to stop, or after about `cap` bytes in total where the kernel knows
-/// such a limit (0 = none); [`Receiver`] has an example. After a [`cancel`](super::cancel) the last result is
-/// `ECANCELED`, unless something came first.
+/// Receives (multishot `IORING_OP_RECV`) until told to stop. Where the kernel knows such a limit it ends after about
+/// `cap` bytes in total, or after what fills 32 buffers if that is less, or if `cap` is 0. Where it does not, who has
+/// had 32 full buffers should cancel and begin anew: the kernel may not see a reset behind them. After a
+/// [`cancel`](super::cancel) the last result is `ECANCELED`, unless something came first. [`Receiver`] has an example.
 ///
 /// # Panics
 /// Outside a running loop.

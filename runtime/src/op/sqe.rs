@@ -1,7 +1,8 @@
 //! The submission queue entry as a value that borrows from its operation.
 
-use std::{fmt, net::Shutdown, os::fd::BorrowedFd};
+use std::{fmt, net::Shutdown, os::fd::BorrowedFd, time::Duration};
 
+use io_uring::types::Timespec;
 use nix::sys::socket::SockaddrStorage;
 
 use crate::fd::Fd;
@@ -24,6 +25,18 @@ impl SockAddr {
         }
         let v6 = self.0.as_sockaddr_in6()?;
         Some(std::net::SocketAddrV6::new(v6.ip(), v6.port(), v6.flowinfo(), v6.scope_id()).into())
+    }
+}
+
+/// A span of time in the form the kernel reads.
+pub(crate) struct Pause {
+    pub(crate) timespec: Timespec,
+    pub(crate) nanos: u64,
+}
+
+impl From<Duration> for Pause {
+    fn from(span: Duration) -> Self {
+        Pause { timespec: span.into(), nanos: u64::try_from(span.as_nanos()).unwrap_or(u64::MAX) }
     }
 }
 
@@ -102,6 +115,7 @@ pub(crate) enum Kind<'a> {
     Shutdown { fd: &'a Fd, how: Shutdown },
     PollReadable { fd: &'a Fd },
     WaitExit { pidfd: BorrowedFd<'a> },
+    Pause { pause: &'a Pause },
 }
 
 impl<'a> Sqe<'a> {
@@ -130,8 +144,8 @@ impl<'a> Sqe<'a> {
         Sqe::new(Kind::Recv { fd, buf })
     }
 
-    /// Multishot `IORING_OP_RECV` into buffers of the loop's pool. It ends after about `cap` bytes in total
-    /// where the kernel knows such a limit (0 = none).
+    /// Multishot `IORING_OP_RECV` into buffers of the loop's pool. Where the kernel knows such a limit it ends after
+    /// about `cap` bytes in total, or after what fills 32 buffers if that is less, or if `cap` is 0.
     pub fn recv_multi(fd: &'a Fd, cap: u32) -> Sqe<'a> {
         Sqe::new(Kind::RecvMulti { fd, cap })
     }
@@ -171,6 +185,11 @@ impl<'a> Sqe<'a> {
         Sqe::new(Kind::WaitExit { pidfd })
     }
 
+    /// `IORING_OP_TIMEOUT`: fails with `ETIME` when the time is over.
+    pub(crate) fn pause(pause: &'a Pause) -> Sqe<'a> {
+        Sqe::new(Kind::Pause { pause })
+    }
+
     /// # Panics
     /// If there may be more than one result.
     #[inline(always)]
@@ -196,6 +215,7 @@ impl fmt::Debug for Sqe<'_> {
             Kind::Shutdown { .. } => "shutdown",
             Kind::PollReadable { .. } => "poll_readable",
             Kind::WaitExit { .. } => "wait_exit",
+            Kind::Pause { .. } => "pause",
         };
         f.debug_struct("Sqe").field("op", &name).finish()
     }

@@ -36,8 +36,30 @@ pub(crate) enum Wait {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Abilities {
     pub(crate) silent_sends: bool,
-    pub(crate) capped_receives: bool,
+    /// The most bytes that a multishot receive is asked for; 0 if the kernel knows no cap.
+    pub(crate) receive_cap: u32,
     pub(crate) quiet_writes: bool,
+}
+
+/// A multishot receive that has filled more buffers than this without a wait does not look at the socket again: it
+/// takes the rest, and sleeps though a reset is behind that. (Linux 6.18: `MULTISHOT_MAX_RETRY`.)
+const BUFFERS_PER_RECEIVE: u32 = 32;
+
+impl Abilities {
+    /// Of a kernel that has nothing of what is tried.
+    pub(crate) const NONE: Abilities = Abilities { silent_sends: false, receive_cap: 0, quiet_writes: false };
+
+    /// Of one that has all of it.
+    fn all(sizes: Sizes) -> Abilities {
+        // Sizes are checked by the pool: a buffer has at most 1 MiB.
+        let receive_cap = BUFFERS_PER_RECEIVE.saturating_mul(sizes.buffer_size as u32);
+        Abilities { silent_sends: true, receive_cap, quiet_writes: true }
+    }
+
+    /// The cap of a multishot receive that should bring about `asked` bytes (0: any number).
+    pub(crate) fn cap(self, asked: u32) -> u32 {
+        if asked == 0 { self.receive_cap } else { asked.min(self.receive_cap) }
+    }
 }
 
 /// What the ring counted: plain numbers of one loop.
@@ -105,7 +127,15 @@ impl Ring {
     pub(crate) fn abilities(&self) -> Abilities {
         match self {
             Ring::Uring(ring) => ring.abilities,
-            Ring::Sim(_) => Abilities { silent_sends: true, capped_receives: true, quiet_writes: true },
+            Ring::Sim(sim) => sim.abilities,
+        }
+    }
+
+    /// Uses nothing from now on that old kernels lack.
+    pub(crate) fn be_old(&mut self) {
+        match self {
+            Ring::Uring(ring) => ring.abilities = Abilities::NONE,
+            Ring::Sim(sim) => sim.abilities = Abilities::NONE,
         }
     }
 

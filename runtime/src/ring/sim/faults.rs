@@ -25,6 +25,7 @@ pub struct Faults {
     pub(super) enobufs: f64,
     pub(super) cq_capacity: Option<usize>,
     pub(super) window: Option<usize>,
+    pub(super) lose_hang_ups: f64,
 }
 
 impl Faults {
@@ -68,6 +69,13 @@ impl Faults {
     /// A receive finds no provided buffer.
     pub fn enobufs(mut self, probability: f64) -> Faults {
         self.enobufs = probability;
+        self
+    }
+
+    /// A multishot receive that has taken all there was before the end of a connection, or before its reset, sleeps on
+    /// and does not tell of that, as kernels do that lose a hang-up which comes with data. A new receive finds it.
+    pub fn lose_hang_ups(mut self, probability: f64) -> Faults {
+        self.lose_hang_ups = probability;
         self
     }
 

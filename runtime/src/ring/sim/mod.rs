@@ -15,12 +15,12 @@ pub(crate) use net::Socket;
 use net::{Net, Outcome, SharedNet};
 use rng::Rng;
 
-use super::{Next, RingCounters, Sizes, Wait};
+use super::{Abilities, Next, RingCounters, Sizes, Wait};
 use crate::{
     clock::Clock,
     fd::{Fd, Inner},
     op::{
-        Brought, Done, Kind, Payload, Receiver, Sqe,
+        Brought, Done, Kind, Pause, Payload, Receiver, Sqe,
         inflight::{InFlight, Key, Table},
     },
     pool::{Filled, Pool},
@@ -43,6 +43,10 @@ struct Pending {
     silent: bool,
     /// Its completions arrive in order: none before this time.
     not_before: u64,
+    /// The end of a pause.
+    due: Option<u64>,
+    /// A receive that has lost a hang-up, with what was on its way then: it sleeps until there is more.
+    deaf: Option<usize>,
 }
 
 /// A completion that has not been taken.
@@ -67,6 +71,9 @@ pub(crate) struct Sim {
     submitted: u64,
     cq: usize,
     pool: Pool,
+    /// Something happened since the last pause was over.
+    news: bool,
+    pub(crate) abilities: Abilities,
     pub(crate) counters: RingCounters,
 }
 
@@ -94,6 +101,8 @@ impl Sim {
             submitted: 0,
             cq: sizes.cq as usize,
             pool: Pool::simulated(sizes.buffer_count, sizes.buffer_size)?,
+            news: true,
+            abilities: Abilities::all(sizes),
             counters: RingCounters::default(),
         })
     }
@@ -130,6 +139,8 @@ impl Sim {
                 sends: false,
                 silent: key.silent().is_some(),
                 not_before: 0,
+                due: None,
+                deaf: None,
             }),
         }
     }
@@ -159,7 +170,7 @@ impl Sim {
                 return Ok(());
             }
             let arrival = self.net.borrow().next_arrival(now);
-            let next = self.done.iter().map(|(at, _)| *at).chain(arrival).min();
+            let next = self.done.iter().map(|(at, _)| *at).chain(arrival).chain(self.next_due()).min();
             match (wait, next) {
                 (Wait::Until(deadline), next) if next.is_none_or(|at| at >= deadline) => {
                     self.clock.advance_to(deadline);
@@ -173,6 +184,11 @@ impl Sim {
                 }
             }
         }
+    }
+
+    /// When the next pause is over. Without news none is: it would only keep the loop from waiting for another thread.
+    fn next_due(&self) -> Option<u64> {
+        self.pending.iter().filter_map(|op| op.due).min().filter(|_| self.news)
     }
 
     /// Looks at every operation, in any order, until none can go on.
@@ -209,6 +225,7 @@ impl Sim {
 
     fn complete(&mut self, op: &mut Pending, mut done: Done, more: bool) {
         done.more = more;
+        self.news = op.due.is_none();
         if done.errno() == Some(libc::ENOBUFS) {
             self.counters.enobufs += 1;
         }
@@ -240,7 +257,7 @@ impl Sim {
                 None => refused(),
             },
             Kind::RecvMulti { fd, cap } => match id(fd) {
-                Some(id) => self.receive_multi(id, cap as usize, op),
+                Some(id) => self.receive_multi(id, self.abilities.cap(cap) as usize, op),
                 None => refused(),
             },
             Kind::Send { fd, buf } | Kind::Write { fd, buf } => match id(fd) {
@@ -267,6 +284,7 @@ impl Sim {
                 None => refused(),
             },
             Kind::WaitExit { .. } => refused(),
+            Kind::Pause { pause } => self.pause(pause, op),
             Kind::PollReadable { fd } => match id(fd) {
                 Some(id) if self.net.borrow_mut().readable(id, now) => {
                     Step::Last(Done::new(libc::POLLIN.into()))
@@ -275,6 +293,12 @@ impl Sim {
                 None => refused(),
             },
         }
+    }
+
+    fn pause(&self, pause: &Pause, op: &mut Pending) -> Step {
+        let now = self.clock.now_ns();
+        let due = *op.due.get_or_insert(now.saturating_add(pause.nanos));
+        if due <= now && self.news { Step::Last(Done::new(-libc::ETIME)) } else { Step::Blocked }
     }
 
     /// How much of `len` bytes a transfer moves at most.
@@ -303,6 +327,9 @@ impl Sim {
         if !self.net.borrow_mut().readable(id, now) {
             return Step::Blocked;
         }
+        if op.deaf.is_some() && op.deaf == self.net.borrow_mut().only_hang_up(id) {
+            return Step::Blocked;
+        }
         if self.pool.available() == 0 || self.rng.happens(self.faults.enobufs) {
             return Step::Last(Done::new(-libc::ENOBUFS));
         }
@@ -317,6 +344,8 @@ impl Sim {
                     None => Brought::Nothing,
                 };
                 done.sock_nonempty = more;
+                let hang_up = self.net.borrow_mut().only_hang_up(id);
+                op.deaf = hang_up.filter(|_| self.rng.happens(self.faults.lose_hang_ups));
                 if cap > 0 && op.moved >= cap { Step::Last(done) } else { Step::More(done) }
             }
             other => step(other),

@@ -229,6 +229,20 @@ impl Net {
         })
     }
 
+    /// How much is on its way to a socket, if the end or a reset is all of it.
+    pub(super) fn only_hang_up(&mut self, id: usize) -> Option<usize> {
+        let arriving = &self.get(id)?.arriving;
+        let data = arriving.iter().any(|(_, parcel)| matches!(parcel, Parcel::Data(_)));
+        (!data && !arriving.is_empty()).then_some(arriving.len())
+    }
+
+    fn hung_up(&mut self, id: usize) -> bool {
+        self.get(id).is_some_and(|sock| {
+            let ends = |(_, parcel): &(u64, Parcel)| matches!(parcel, Parcel::End | Parcel::Reset);
+            sock.ended || sock.reset || sock.arriving.iter().any(ends)
+        })
+    }
+
     /// The next time at which something becomes readable.
     pub(super) fn next_arrival(&self, now: u64) -> Option<u64> {
         let socks = self.socks.iter().flatten();
@@ -313,6 +327,11 @@ impl Socket {
 
     pub(crate) fn shutdown(&self, how: Shutdown) {
         self.net.borrow_mut().shutdown(self.id, how);
+    }
+
+    /// Whether the peer has ended or reset the connection.
+    pub(crate) fn hung_up(&self) -> bool {
+        self.net.borrow_mut().hung_up(self.id)
     }
 
     pub(crate) fn reset_on_close(&self) {

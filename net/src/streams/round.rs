@@ -1,0 +1,43 @@
+//! The round: once a minute each stream is asked whether its peer has hung up, as some kernels forget to tell if that
+//! comes together with data.
+
+use corio_runtime::{call_soon, fd::Fd, service::want_round, socket::hung_up};
+
+use super::{
+    receive::Armed,
+    table::{Streams, TABLE, taken},
+};
+
+/// Streams that are asked in one turn.
+const AT_ONCE: usize = 256;
+
+impl Streams {
+    /// Asks the streams from this place on.
+    #[cold]
+    pub(super) fn round(&self, from: usize) {
+        let next = self.with_slots(|slots| {
+            let mut waiting = Vec::new();
+            let end = slots.len().min(from + AT_ONCE);
+            for slot in &slots[from.min(end)..end] {
+                if let (Armed::Multi(_), Some(fd)) = (slot.receive.armed, &slot.fd) {
+                    waiting.push((slot.index, fd.clone()));
+                }
+            }
+            let (indices, fds): (Vec<u32>, Vec<Fd>) = waiting.into_iter().unzip();
+            for place in hung_up(&fds) {
+                // The next receive looks at the socket anew.
+                if let Some(slot) = taken(slots, indices[place]) {
+                    slot.receive.cancel();
+                }
+            }
+            (end < slots.len()).then_some(end)
+        });
+        match next {
+            Some(next) => drop(call_soon(move || {
+                TABLE.try_with(|streams| streams.round(next));
+            })),
+            None if self.any_open() => want_round(),
+            None => self.with_common(|common| common.round = false),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The round of a loop: once a minute its services look after what the kernel may have failed to tell.
+
+use crate::{
+    current::{self, Loop},
+    handle::LoopId,
+    op::{Done, Operation, Pause, Sqe},
+    service::ROUND,
+};
+
+/// Waits for the next round. An operation, as a timer would cost every turn a look at the clock.
+struct Round {
+    loop_id: LoopId,
+    pause: Pause,
+}
+
+impl Operation for Round {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        Sqe::pause(&self.pause)
+    }
+
+    /// Whatever ended the wait: a round too early does no harm.
+    fn complete(self: Box<Self>, _: Done) {
+        current::try_with(|lp| {
+            if lp.id() == self.loop_id {
+                lp.make_round();
+            }
+        });
+    }
+}
+
+impl Loop {
+    /// Has a round made, unless one is on its way.
+    pub(crate) fn want_round(&self) {
+        if !self.round.replace(true) {
+            let pause = Pause::from(ROUND);
+            self.driver.start(Box::new(Round { loop_id: self.id(), pause }));
+        }
+    }
+
+    #[cold]
+    fn make_round(&self) {
+        self.round.set(false);
+        if self.closing.get() {
+            return;
+        }
+        self.services.each(|service| self.guard(None, || service.round()));
+    }
+
+    /// Operations that the kernel owns, but for the wait for the next round.
+    pub(crate) fn operations(&self) -> usize {
+        self.driver.in_flight().saturating_sub(self.round.get().into())
+    }
+}
