@@ -253,6 +253,15 @@ fn unfinished(source: &str, code: &str) -> Vec<Finding> {
     found
 }
 
+/// Library code prints nothing by itself: these macros block, and panic when nobody reads.
+fn printing(code: &str) -> Vec<Finding> {
+    let macros = ["print", "println", "eprint", "eprintln"];
+    let prints = |line: &str| words(line).any(|(word, rest)| macros.contains(&word) && rest.starts_with('!'));
+    let lines = code.lines().enumerate().filter(|(_, line)| prints(line));
+    let text = "library code must not print: report it by `call_exception_handler`";
+    lines.map(|(n, _)| finding(n + 1, text)).collect()
+}
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -371,6 +380,14 @@ fn nothing_is_left_unfinished() {
 }
 
 #[test]
+fn library_code_does_not_print() {
+    check_sources(|path, source| {
+        let library = path.starts_with("src/") || (path.contains("/src/") && !path.starts_with("benches/"));
+        if library { printing(&code_only(source)) } else { Vec::new() }
+    });
+}
+
+#[test]
 fn crate_arrows_point_down() {
     let mut report = String::new();
     for (folder, allowed) in ARROWS {
@@ -458,6 +475,12 @@ fn scanner_finds_long_lines_and_unfinished_work() {
     let mark = ["TO", "DO"].concat();
     let source = format!("// {mark}: later\nfn f() {{ dbg!(1); }}\nlet s = \"todo!\";\nlet {mark}S = 1;\n");
     assert_eq!(lines_of(&unfinished(&source, &code_only(&source))), [1, 2]);
+}
+
+#[test]
+fn scanner_finds_prints_in_code() {
+    let source = "/// println!(\"here\");\nfn f() { eprintln!(\"x\") }\nlet eprint = 1;\nstd::print!(\"y\");\n";
+    assert_eq!(lines_of(&printing(&code_only(source))), [2, 4]);
 }
 
 #[test]

@@ -26,6 +26,10 @@ impl Clock {
         Clock { base: Instant::now(), virtual_ns: Some(Rc::new(Cell::new(0))) }
     }
 
+    pub(crate) fn is_real(&self) -> bool {
+        self.virtual_ns.is_none()
+    }
+
     pub(crate) fn now_ns(&self) -> u64 {
         match &self.virtual_ns {
             Some(now) => now.get(),

@@ -180,13 +180,13 @@ impl Loop {
         let real = matches!(ring, Ring::Uring(_));
         let lp = Rc::new(Loop {
             id,
+            exceptions: ExceptionHandler::new(clock.clone()),
             clock,
             tasks: TaskTable::new(id),
             calls: Calls::new(),
             timers: RefCell::new(Timers::new()),
             driver: Driver::new(ring),
             services: Services::default(),
-            exceptions: ExceptionHandler::default(),
             inbox,
             due: RefCell::new(Vec::new()),
             slow_callback,

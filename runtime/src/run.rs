@@ -287,7 +287,7 @@ impl Runner {
             })
         };
         if let Err(e) = caught(&mut || self.shut_down()) {
-            eprintln!("corio: closing the loop: {e}");
+            self.lp.exceptions.report(&ExceptionContext::new("closing the loop").with_error(e));
             // Whatever happens, the ring is not freed under an operation, and no sender waits for the loop.
             self.lp.inbox.close();
             self.lp.closing.set(true);
@@ -300,6 +300,7 @@ impl Runner {
                 self.lp.driver.leak();
             }
         }
+        self.lp.exceptions.finish();
     }
 }
 
