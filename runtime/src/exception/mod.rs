@@ -221,9 +221,9 @@ thread_local! {
 /// error that a task gives as its result is not among them: whoever drops the task drops it.
 ///
 /// Without a handler they are printed to standard error, of each kind (by the line of the source that reports, the
-/// place where the task was created, and the kind of error) ten at once and then one a second, with the number of those
-/// suppressed. That neither blocks the loop nor panics: what standard error does not take is lost, and how much that was
-/// is told. A handler gets every report.
+/// place where the task was created, and the kind of error) ten at once and then one a second, with the number of
+/// those suppressed. That neither blocks the loop nor panics: what standard error does not take is lost, and how much
+/// that was is told. A handler gets every report.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};
