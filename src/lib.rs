@@ -67,8 +67,9 @@ pub mod op {
         PoolBuf,
         fd::Fd,
         op::{
-            Arrivals, Done, Multishot, Op, OpKey, Operation, Payload, Receiver, Sends, SockAddr, Sqe,
-            TurnEnd, cancel, is_in_flight, pipes_are_quiet, receive, send, start, start_multishot, submit,
+            Arrivals, Done, Multishot, Op, OpKey, Operation, Payload, Prepared, Receiver, Sends, SockAddr,
+            Sqe, TurnEnd, cancel, is_in_flight, pipes_are_quiet, prepare, receive, send, start,
+            start_multishot, submit,
         },
         service::{LoopLocal, Service, want_round},
     };

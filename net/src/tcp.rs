@@ -9,7 +9,7 @@ use crate::{
     connect::Connection,
     listener::ListenerKey,
     server::listen_first,
-    streams::{DEFAULT_LIMIT, Origin, StreamReader, StreamWriter, TABLE},
+    streams::{DEFAULT_LIMIT, Origin, OwnedReceive, StreamReader, StreamWriter, TABLE},
 };
 
 /// A listening TCP socket. It owns one multishot accept, which fills a queue of up to 128 connections.
@@ -99,7 +99,9 @@ impl TcpStream {
     /// Reads up to the length of `buf` into it, straight from the kernel if nothing had arrived before; 0 at
     /// the end of the stream, or if `buf` is empty.
     ///
-    /// A dropped future loses the buffer, but no byte: what arrives goes to the next read.
+    /// A dropped future loses the buffer, but no byte: what arrives goes to the next read. (If the buffer then panics,
+    /// or gives a shorter slice than before, that read fails with `EIO`.) A panic of its `as_mut` before anything was
+    /// received leaves the connection as it was.
     ///
     /// ```
     /// use corio_net::{TcpListener, TcpStream};
@@ -115,9 +117,6 @@ impl TcpStream {
     /// }).unwrap();
     /// ```
     pub async fn read<B: AsMut<[u8]> + 'static>(&mut self, mut buf: B) -> (io::Result<usize>, B) {
-        if buf.as_mut().is_empty() {
-            return (Ok(0), buf);
-        }
         loop {
             let ready = poll_fn(|cx| self.reader.poll_owned(cx, buf.as_mut())).await;
             match ready {
@@ -126,8 +125,12 @@ impl TcpStream {
                 Ok(None) => {}
             }
             let receiving = match self.reader.receive_into(buf) {
-                Ok(op) => op,
-                Err((e, buf)) => return (Err(e), buf),
+                OwnedReceive::Started(op) => op,
+                OwnedReceive::Over(result, buf) => return (result, buf),
+                OwnedReceive::Changed(back) => {
+                    buf = back;
+                    continue;
+                }
             };
             let (done, back) = receiving.await;
             match done {

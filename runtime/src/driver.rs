@@ -89,13 +89,8 @@ impl Driver {
         self.submit(InFlight::Shots(op), encoded)
     }
 
-    /// An operation of a future.
-    ///
-    /// # Panics
-    /// If it has many results.
-    pub(crate) fn start_claimed<O: Operation>(&self, op: O) -> Key {
-        let mut op = Box::new(op);
-        let encoded = Encoded::new(op.prepare().single(), self.abilities);
+    /// An operation of a future; `encoded` was made from it.
+    pub(crate) fn start_claimed<O: Operation>(&self, op: Box<O>, encoded: Encoded) -> Key {
         self.submit(InFlight::Claimed(op), encoded)
     }
 
@@ -338,9 +333,10 @@ impl Sends<'_> {
         self.driver.submitted.set(true);
         let Inner { table, ring } = &mut *self.inner;
         let abilities = self.driver.abilities;
+        let bytes = payload.bytes();
         // Of a longer one the kernel would send a part, in silence.
-        if abilities.silent_sends && payload.bytes().len() <= LENGTH_MAX {
-            let outgoing = Outgoing::new(fd, payload.bytes());
+        if abilities.silent_sends && bytes.len() <= LENGTH_MAX {
+            let outgoing = Outgoing::new(fd, bytes);
             return ring.send_silently(table, payload, fd, token, outgoing);
         }
         let (op, encoded) = send_op(fd, payload, token, abilities);

@@ -15,12 +15,13 @@ use std::{
 
 use common::{Nop, pair, recv};
 use corio_runtime::{
-    Handle, Resolver, Runner, call_soon, create_future, create_task,
+    Backend, Handle, Resolver, Runner, call_soon, create_future, create_task,
     fd::Fd,
     handle, metrics,
     op::{self, Done, Multishot, Op, OpKey, Operation, Payload, Receiver, Sqe, TurnEnd, submit},
     run,
     service::{LoopLocal, Service},
+    socket::{self, ListenOptions},
     time::{Duration, sleep, timeout},
     yield_now,
 };
@@ -351,6 +352,41 @@ fn c3_a_panic_in_prepare_reaches_the_caller_and_drops_the_operation() {
         assert_eq!(thrown.downcast_ref(), Some(&"prepare panics"));
         submit(Nop).await.unwrap();
         assert_eq!(metrics().ring.cancels, 1, "of the operation that the other owned");
+    });
+}
+
+/// Describes itself once.
+struct Forgetful {
+    fd: Fd,
+    buf: [u8; 8],
+    described: bool,
+}
+
+impl Operation for Forgetful {
+    type Output = i32;
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        assert!(!std::mem::replace(&mut self.described, true), "once is enough");
+        Sqe::recv(&self.fd, &mut self.buf)
+    }
+
+    fn complete(self: Box<Self>, done: Done) -> i32 {
+        done.number()
+    }
+}
+
+/// As the simulator does while it executes an operation.
+#[test]
+fn a_panic_in_a_later_prepare_fails_the_operation_and_nothing_else() {
+    let mut runner = Runner::builder().backend(Backend::Sim { seed: 1 }).build().unwrap();
+    runner.run(async {
+        let options =
+            ListenOptions { backlog: 8, reuse_addr: true, reuse_port: false, nodelay: true, v6_only: false };
+        let fd = socket::listen(([127, 0, 0, 1], 0).into(), options).unwrap();
+        let described = submit(Forgetful { fd, buf: [0; 8], described: false });
+        assert_eq!(described.await, -nix::libc::EFAULT);
+        submit(Nop).await.unwrap();
+        assert_eq!(metrics().operations, 0);
     });
 }
 

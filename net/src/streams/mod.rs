@@ -16,6 +16,7 @@ mod writer;
 pub use chunk::Chunk;
 pub(crate) use chunk::{Block, recycle};
 pub use error::ReadError;
+pub(crate) use reader::OwnedReceive;
 pub use reader::StreamReader;
 pub(crate) use receive::errno;
 pub use stream::Stream;

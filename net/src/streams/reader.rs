@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use corio_runtime::op::Op;
+use corio_runtime::op::{self, Op};
 use memchr::memmem;
 
 use super::{
@@ -162,12 +162,15 @@ impl StreamReader {
     }
 
     /// The start of a read into a caller's buffer: copies what had arrived, or says (`None`) that a receive can
-    /// go straight into the buffer.
+    /// go straight into the buffer. One without room has all it takes.
     pub(crate) fn poll_owned(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<Option<usize>>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(Some(0)));
+        }
         let mut replaced = None;
         let polled = self.key.with(|_, slot| {
             if !slot.receive.buf.is_empty() {
@@ -187,17 +190,25 @@ impl StreamReader {
         polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
     }
 
-    /// Receives into `buf`; the stream must be idle.
-    pub(crate) fn receive_into<B: AsMut<[u8]> + 'static>(
-        &mut self,
-        buf: B,
-    ) -> Result<Op<RecvInto<B>>, (io::Error, B)> {
-        let mut buf = Some(buf);
-        let started = self.key.with(|_, slot| slot.receive_owned(&mut buf));
-        match (started, buf) {
-            (Ok(Some(op)), _) => Ok(op),
-            (Err(e), Some(buf)) => Err((e, buf)),
-            (_, Some(buf)) => Err((io::ErrorKind::NotConnected.into(), buf)),
+    /// Receives into `buf`, if the stream is idle. The slice is taken before anything is noted, and with nothing
+    /// borrowed: its code is foreign, and may panic.
+    pub(crate) fn receive_into<B: AsMut<[u8]> + 'static>(&mut self, buf: B) -> OwnedReceive<B> {
+        let place = self.key.with(|_, slot| slot.fd.clone().map(|fd| (fd, slot.index)));
+        let (fd, slot) = match place {
+            Ok(Some(place)) => place,
+            Ok(None) => return OwnedReceive::Over(Err(io::ErrorKind::NotConnected.into()), buf),
+            Err(e) => return OwnedReceive::Over(Err(e), buf),
+        };
+        let receive = op::prepare(RecvInto::new(fd, slot, buf));
+        if receive.moves_nothing() {
+            return OwnedReceive::Over(Ok(0), receive.into_inner().buf);
+        }
+        let mut receive = Some(receive);
+        let started = self.key.with(|_, slot| slot.receive_owned(&mut receive));
+        match (started, receive) {
+            (Ok(Some(op)), _) => OwnedReceive::Started(op),
+            (Err(e), Some(receive)) => OwnedReceive::Over(Err(e), receive.into_inner().buf),
+            (Ok(None), Some(receive)) => OwnedReceive::Changed(receive.into_inner().buf),
             (_, None) => unreachable!("the buffer is with the operation, which was started"),
         }
     }
@@ -239,6 +250,14 @@ impl StreamReader {
             }
         });
     }
+}
+
+/// What became of a receive into a caller's buffer.
+pub(crate) enum OwnedReceive<B: AsMut<[u8]> + 'static> {
+    Started(Op<RecvInto<B>>),
+    Over(io::Result<usize>, B),
+    /// The buffer's code has changed the stream: it must be looked at again.
+    Changed(B),
 }
 
 /// A read that waits, and does nothing before it is polled. Dropped while it waits, it takes its demand back, so that

@@ -17,7 +17,7 @@
 
 use std::{io, mem, task::Waker};
 
-use corio_runtime::op::{self, Arrivals, Done, Op, OpKey};
+use corio_runtime::op::{self, Arrivals, Done, Op, OpKey, Prepared};
 
 use super::{
     chunk::{Block, Chunk},
@@ -291,6 +291,14 @@ impl Slot {
         receive.full >= FULL_MAX || receive.buf.len() > 2 * receive.limit && receive.wanted == 0
     }
 
+    fn owned_ended(&mut self, done: &Done, empty: bool, common: &mut Common) {
+        if empty && done.errno().is_none() {
+            self.receive.armed = Armed::Idle;
+        } else {
+            self.receive_ended(done, common);
+        }
+    }
+
     fn receive_ended(&mut self, done: &Done, common: &mut Common) {
         let broken = self.send.broken;
         let receive = &mut self.receive;
@@ -309,6 +317,7 @@ impl Slot {
 /// The error numbers that receives and sends tell apart.
 pub(crate) mod errno {
     pub(crate) const EINTR: i32 = 4;
+    pub(crate) const EIO: i32 = 5;
     pub(crate) const EAGAIN: i32 = 11;
     pub(crate) const ECONNRESET: i32 = 104;
     pub(crate) const ENOBUFS: i32 = 105;
@@ -330,15 +339,17 @@ impl Slot {
 }
 
 impl Slot {
-    /// Receives into the caller's buffer, if the socket is open.
+    /// Receives into the caller's buffer, if the stream is still open and idle: the buffer's code has run since.
     pub(super) fn receive_owned<B: AsMut<[u8]> + 'static>(
         &mut self,
-        buf: &mut Option<B>,
+        receive: &mut Option<Prepared<RecvInto<B>>>,
     ) -> Option<Op<RecvInto<B>>> {
-        let fd = self.fd.clone()?;
-        let buf = buf.take()?;
+        if self.fd.is_none() || self.receive.armed != Armed::Idle {
+            return None;
+        }
+        let started = receive.take()?.submit();
         self.receive.armed = Armed::Owned;
-        Some(op::submit(RecvInto { fd, slot: self.index, buf }))
+        Some(started)
     }
 }
 
@@ -390,15 +401,23 @@ impl Streams {
         self.retire(index);
     }
 
-    /// A receive into a caller's buffer has ended; `unclaimed` is what the caller no longer waits for.
-    pub(crate) fn owned_ended(&self, index: u32, done: &Done, unclaimed: Option<Chunk>) {
+    /// A receive into a caller's buffer has ended, and the caller has what came. One without room has found nothing.
+    pub(crate) fn owned_ended(&self, index: u32, done: &Done, empty: bool) {
+        self.with_slot(index, |common, slot| slot.owned_ended(done, empty, common));
+        self.retire(index);
+    }
+
+    /// The same, but nobody waits any longer: what came goes to the stream. Without it the stream has a hole, and ends.
+    pub(crate) fn owned_abandoned(&self, index: u32, done: &Done, empty: bool, data: Option<Chunk>) {
         self.update(index, |common, slot| {
-            let wake = unclaimed.is_some();
-            if let Some(data) = unclaimed {
-                slot.deliver(data);
+            match data {
+                Some(data) => {
+                    slot.deliver(data);
+                    slot.owned_ended(done, empty, common);
+                }
+                None => slot.receive.end(errno::EIO),
             }
-            slot.receive_ended(done, common);
-            if wake { slot.receive.waker.take() } else { None }
+            slot.receive.waker.take()
         });
         self.retire(index);
     }

@@ -13,7 +13,7 @@ use super::{
     Operation,
     inflight::{Finished, Key},
 };
-use crate::{current, handle::LoopId};
+use crate::{current, handle::LoopId, ring::Encoded};
 
 /// Waits for an operation that [`submit`] gave to the kernel.
 ///
@@ -29,12 +29,83 @@ pub struct Op<O: Operation> {
 /// Hands `op` to the kernel with the next turn's `io_uring_enter`.
 ///
 /// # Panics
-/// Outside a running loop.
+/// Outside a running loop, with what `prepare` panics with, and if `op` has many results.
 pub fn submit<O: Operation>(op: O) -> Op<O> {
-    current::with(|lp| {
-        let key = lp.driver.start_claimed(op);
-        Op { loop_id: lp.id(), key: Some(key), _op: PhantomData }
-    })
+    prepare(op).submit()
+}
+
+/// An operation in its final place, with its entry written: `prepare` of the operation, which may be foreign code, is
+/// over, and nothing can fail any more. Made by [`prepare`].
+pub struct Prepared<O> {
+    op: Box<O>,
+    encoded: Encoded,
+    empty: bool,
+}
+
+/// Writes the entry of `op`, to be submitted or not.
+///
+/// ```
+/// use corio_runtime::{fd::Fd, op::{self, Done, Operation, Sqe}};
+/// use std::os::{fd::OwnedFd, unix::net::UnixStream};
+/// struct Recv { fd: Fd, buf: Vec<u8> }
+/// impl Operation for Recv {
+///     type Output = Vec<u8>;
+///     fn prepare(&mut self) -> Sqe<'_> { Sqe::recv(&self.fd, &mut self.buf) }
+///     fn complete(mut self: Box<Self>, done: Done) -> Vec<u8> {
+///         self.buf.truncate(done.count().unwrap());
+///         self.buf
+///     }
+/// }
+/// let (ours, theirs) = UnixStream::pair()?;
+/// let fd = Fd::from(OwnedFd::from(ours));
+/// std::io::Write::write_all(&mut &theirs, b"hello")?;
+/// let got = corio_runtime::run(async {
+///     let unused = op::prepare(Recv { fd: fd.clone(), buf: Vec::new() });
+///     assert!(unused.moves_nothing() && unused.into_inner().buf.is_empty());
+///     op::prepare(Recv { fd, buf: vec![0; 64] }).submit().await
+/// });
+/// assert_eq!(got, b"hello");
+/// # std::io::Result::Ok(())
+/// ```
+///
+/// # Panics
+/// As [`submit`].
+pub fn prepare<O: Operation>(op: O) -> Prepared<O> {
+    let abilities = current::with(|lp| lp.driver.abilities());
+    let mut op = Box::new(op);
+    let sqe = op.prepare().single();
+    let empty = sqe.is_empty();
+    let encoded = Encoded::new(sqe, abilities);
+    Prepared { op, encoded, empty }
+}
+
+impl<O: Operation> Prepared<O> {
+    /// Whether it asks for no byte at all: the kernel's answer, 0, would read as the end of a stream.
+    pub fn moves_nothing(&self) -> bool {
+        self.empty
+    }
+
+    /// As the function [`submit`].
+    ///
+    /// # Panics
+    /// Outside a running loop.
+    pub fn submit(self) -> Op<O> {
+        current::with(|lp| {
+            let key = lp.driver.start_claimed(self.op, self.encoded);
+            Op { loop_id: lp.id(), key: Some(key), _op: PhantomData }
+        })
+    }
+
+    /// Gives the operation back.
+    pub fn into_inner(self) -> O {
+        *self.op
+    }
+}
+
+impl<O> fmt::Debug for Prepared<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").field("empty", &self.empty).finish_non_exhaustive()
+    }
 }
 
 impl<O: Operation> Future for Op<O> {

@@ -35,7 +35,7 @@ mod sqe;
 
 use std::io;
 
-pub use future::{Op, submit};
+pub use future::{Op, Prepared, prepare, submit};
 pub use receive::{Arrivals, Receiver, receive};
 pub use send::{Payload, Sends, TurnEnd, send};
 pub(crate) use sqe::{Kind, Pause};
@@ -51,7 +51,8 @@ pub trait Operation: 'static {
     /// Describes the work. Every pointer of the entry borrows from `self`, so the compiler checks it.
     ///
     /// Called on the operation in its final place; may be called again while the simulator executes it,
-    /// so it must describe the same work each time, and must not call into the loop.
+    /// so it must describe the same work each time, and must not call into the loop. A panic goes to who submits; one
+    /// of a later call fails the operation with `EFAULT`.
     fn prepare(&mut self) -> Sqe<'_>;
 
     /// The kernel is finished with `self`.

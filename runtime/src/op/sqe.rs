@@ -190,6 +190,16 @@ impl<'a> Sqe<'a> {
         Sqe::new(Kind::Pause { pause })
     }
 
+    /// Whether it reads, receives, writes or sends, and has no byte for that.
+    pub(crate) fn is_empty(&self) -> bool {
+        match &self.kind {
+            Kind::Read { buf, .. } | Kind::Recv { buf, .. } => buf.is_empty(),
+            Kind::Write { buf, .. } | Kind::Send { buf, .. } => buf.is_empty(),
+            Kind::SendVectored { bufs, .. } => bufs.iter().all(|buf| buf.is_empty()),
+            _ => false,
+        }
+    }
+
     /// # Panics
     /// If there may be more than one result.
     #[inline(always)]

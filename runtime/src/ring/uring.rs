@@ -15,9 +15,9 @@
 //!
 //! # Rules
 //! 1. Every pointer of an SQE borrows from the operation (`Sqe<'_>` from `prepare`, the `bytes` of a payload), from
-//!    static memory, or from the `Scratch` that is stored with it. The operation is boxed before that, and the table
-//!    neither moves its contents, touches nor frees them before its final completion (a table that is dropped
-//!    earlier forgets them).
+//!    static memory, or from the `Scratch` that is stored with it. The operation is boxed before that, and neither a
+//!    `Prepared`, which is submitted or dropped as a whole, nor the table moves its contents, touches or frees them
+//!    before its final completion (a table that is dropped earlier forgets them).
 //! 2. From the push on an SQE counts as in flight, also if `enter` fails: nothing is taken back. (Except at
 //!    start-up: a ring whose first `enter` is refused has consumed nothing, and is dropped.)
 //! 3. A completion is final if it lacks F_MORE, or if it is the missing one of a silent send that the kernel

@@ -8,7 +8,16 @@ mod faults;
 mod net;
 mod rng;
 
-use std::{cell::RefCell, collections::VecDeque, io, net::SocketAddr, ptr, rc::Rc, thread};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    panic::{self, AssertUnwindSafe},
+    ptr,
+    rc::Rc,
+    thread,
+};
 
 pub use faults::Faults;
 pub(crate) use net::Socket;
@@ -18,6 +27,7 @@ use rng::Rng;
 use super::{Abilities, Next, RingCounters, Sizes, Wait};
 use crate::{
     clock::Clock,
+    exception,
     fd::{Fd, Inner},
     op::{
         Brought, Done, Kind, Pause, Payload, Receiver, Sqe,
@@ -241,7 +251,20 @@ impl Sim {
         if op.cancelled && !self.rng.happens(self.faults.success_after_cancel) {
             return Step::Last(op.cancelled());
         }
-        let Some(sqe) = table.sqe(op.key) else { return Step::Blocked };
+        // Foreign code, which was called once before.
+        let (key, table) = (op.key, AssertUnwindSafe(table));
+        let described = panic::catch_unwind(move || {
+            let whole = table;
+            whole.0.sqe(key)
+        });
+        let sqe = match described {
+            Ok(Some(sqe)) => sqe,
+            Ok(None) => return Step::Blocked,
+            Err(payload) => {
+                exception::discard(payload);
+                return Step::Last(Done::new(-libc::EFAULT));
+            }
+        };
         match self.perform(sqe, op) {
             Step::Blocked if op.cancelled => Step::Last(op.cancelled()),
             step => step,
