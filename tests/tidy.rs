@@ -479,7 +479,8 @@ fn scanner_finds_long_lines_and_unfinished_work() {
 
 #[test]
 fn scanner_finds_prints_in_code() {
-    let source = "/// println!(\"here\");\nfn f() { eprintln!(\"x\") }\nlet eprint = 1;\nstd::print!(\"y\");\n";
+    let source =
+        "/// println!(\"here\");\nfn f() { eprintln!(\"x\") }\nlet eprint = 1;\nstd::print!(\"y\");\n";
     assert_eq!(lines_of(&printing(&code_only(source))), [2, 4]);
 }
 
