@@ -56,7 +56,7 @@ pub struct Connection(());
 impl Connection {
     /// Options, then [`ConnectionBuilder::connect`].
     pub fn builder() -> ConnectionBuilder {
-        ConnectionBuilder { limit: DEFAULT_LIMIT, local: None, nodelay: true }
+        ConnectionBuilder { limit: DEFAULT_LIMIT, local: None, nodelay: true, linger: None }
     }
 }
 
@@ -67,6 +67,7 @@ pub struct ConnectionBuilder {
     limit: usize,
     local: Option<SocketAddr>,
     nodelay: bool,
+    linger: Option<(Duration, Duration)>,
 }
 
 impl ConnectionBuilder {
@@ -89,11 +90,23 @@ impl ConnectionBuilder {
         self
     }
 
+    /// How long the connection may take to close, in all and without a byte moving
+    /// ([`StreamWriter::linger`]). Default: 30 s and 5 s.
+    pub fn linger(mut self, total: Duration, idle: Duration) -> Self {
+        self.linger = Some((total, idle));
+        self
+    }
+
     /// As [`open_connection`], with these options.
     pub async fn connect(self, addr: impl ToSocketAddrs) -> io::Result<(StreamReader, StreamWriter)> {
         check_limit(self.limit)?;
         let fd = self.connect_fd(addr).await?;
-        Ok(TABLE.with(|streams| streams.open(fd, self.limit, true, Origin::Connected)))
+        let (reader, mut writer) =
+            TABLE.with(|streams| streams.open(fd, self.limit, true, Origin::Connected));
+        if let Some((total, idle)) = self.linger {
+            writer.linger(total, idle);
+        }
+        Ok((reader, writer))
     }
 
     pub(crate) async fn connect_fd(&self, addr: impl ToSocketAddrs) -> io::Result<Fd> {

@@ -76,6 +76,7 @@ pub struct ServerBuilder {
     nodelay: bool,
     max_connections: usize,
     balance: Option<Balance>,
+    linger: Option<(Duration, Duration)>,
 }
 
 impl ServerBuilder {
@@ -107,6 +108,13 @@ impl ServerBuilder {
     /// Connections that are handled at once, at least 1; more wait to be accepted. Default: no limit.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections;
+        self
+    }
+
+    /// How long a connection may take to close, in all and without a byte moving
+    /// ([`StreamWriter::linger`]). Default: 30 s and 5 s.
+    pub fn linger(mut self, total: Duration, idle: Duration) -> Self {
+        self.linger = Some((total, idle));
         self
     }
 
@@ -161,7 +169,7 @@ impl ServerBuilder {
             None => ListenerKey::new(listen_first(addrs, options)?),
             Some(balance) => listen_shared(addrs, options, balance)?,
         };
-        drop(create_task(serve(listener, self.limit, self.max_connections, handler)));
+        drop(create_task(serve(listener, self, handler)));
         Ok(Server { listener })
     }
 }
@@ -193,15 +201,15 @@ fn listen_shared(
 }
 
 /// Accepts until the listener closes.
-async fn serve<H, Fut>(listener: ListenerKey, limit: usize, max_connections: usize, handler: H)
+async fn serve<H, Fut>(listener: ListenerKey, options: ServerBuilder, handler: H)
 where
     H: Fn(StreamReader, StreamWriter) -> Fut + 'static,
     Fut: Future<Output = io::Result<()>> + 'static,
 {
     loop {
-        listener.wait_until(|open, active| !open || active < max_connections).await;
+        listener.wait_until(|open, active| !open || active < options.max_connections).await;
         match listener.accept().await {
-            Ok(fd) => handle(&handler, listener, fd, limit),
+            Ok(fd) => handle(&handler, listener, fd, &options),
             Err(_) if !listener.is_open() => return,
             Err(e) => {
                 let text = "a server can accept no more connections and closes";
@@ -212,13 +220,17 @@ where
     }
 }
 
-fn handle<H, Fut>(handler: &H, listener: ListenerKey, fd: Fd, limit: usize)
+fn handle<H, Fut>(handler: &H, listener: ListenerKey, fd: Fd, options: &ServerBuilder)
 where
     H: Fn(StreamReader, StreamWriter) -> Fut,
     Fut: Future<Output = io::Result<()>> + 'static,
 {
     listener.connection_came();
-    let (reader, writer) = TABLE.with(|streams| streams.open(fd, limit, true, Origin::Accepted(listener)));
+    let origin = Origin::Accepted(listener);
+    let (reader, mut writer) = TABLE.with(|streams| streams.open(fd, options.limit, true, origin));
+    if let Some((total, idle)) = options.linger {
+        writer.linger(total, idle);
+    }
     match panic::catch_unwind(AssertUnwindSafe(|| handler(reader, writer))) {
         Ok(connection) => drop(create_task(Reported { connection })),
         Err(payload) => {
@@ -275,6 +287,7 @@ impl Server {
             nodelay: true,
             max_connections: usize::MAX,
             balance: None,
+            linger: None,
         }
     }
 

@@ -22,8 +22,10 @@ use crate::{
     turn::no_main,
 };
 
-/// How long a closing loop waits for data that is still being sent.
-const LINGER: Duration = Duration::from_secs(5);
+/// How long an ending loop waits for connections that close, and for one on which no byte moves.
+const LINGER: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(500));
+/// The services keep the limits; a loop does not wait for one that fails to.
+const LINGER_GRACE: Duration = Duration::from_secs(1);
 /// How long a closing loop waits for the kernel to give anything of what was cancelled back.
 const QUIESCE: Duration = Duration::from_secs(1);
 /// How often it asks in that time, at least: a machine that is short of time is no kernel that refuses.
@@ -80,6 +82,7 @@ pub struct Runner {
     backend: BackendInfo,
     debug: bool,
     thread_join: Duration,
+    linger: (Duration, Duration),
     closed: bool,
 }
 
@@ -190,11 +193,7 @@ impl Runner {
         lp.slow_watch.start();
         self.cancel_tasks()?;
         self.close_pool()?;
-        // By the loop's own clock: a simulated one need not wait.
-        let deadline = lp.clock.after(LINGER);
-        while lp.services.any_busy() && lp.clock.now_ns() < deadline {
-            lp.turn(&mut no_main, lp.clock.after(Duration::from_millis(10)))?;
-        }
+        self.close_connections()?;
         lp.closing.set(true);
         lp.discard(lp.signal_handlers.take().into_values().collect());
         lp.discard(lp.calls.clear());
@@ -246,6 +245,17 @@ impl Runner {
             lp.turn(&mut no_main, if idle { deadline } else { 0 })?;
         }
         self.cancel_tasks()
+    }
+
+    /// By the loop's own clock: a simulated one need not wait.
+    fn close_connections(&self) -> io::Result<()> {
+        let (lp, (total, idle)) = (&self.lp, self.linger);
+        lp.services.each(|service| service.end(total, idle));
+        let deadline = lp.clock.after(total.saturating_add(LINGER_GRACE));
+        while lp.services.any_busy() && lp.clock.now_ns() < deadline {
+            lp.turn(&mut no_main, lp.clock.after(Duration::from_millis(10)))?;
+        }
+        Ok(())
     }
 
     /// Takes every operation back from the kernel; what it keeps though nothing else is left costs its memory.
@@ -331,6 +341,7 @@ pub struct Builder {
     slow_callback: Option<Duration>,
     debug: Option<bool>,
     thread_join: Duration,
+    linger: (Duration, Duration),
     faults: Faults,
     old_kernel: bool,
 }
@@ -347,6 +358,7 @@ impl Default for Builder {
             slow_callback: None,
             debug: None,
             thread_join: THREAD_JOIN,
+            linger: LINGER,
             faults: Faults::default(),
             old_kernel: false,
         }
@@ -426,6 +438,20 @@ impl Builder {
         self
     }
 
+    /// How long the end of the loop waits for connections that still send what was written, or whose peers still send: at most
+    /// `total`, and `idle` for one on which no byte moves. After that they are reset. Default: 5 s and 500 ms.
+    ///
+    /// ```
+    /// use corio_runtime::{Runner, time::Duration};
+    /// let at_once = Runner::builder().linger(Duration::ZERO, Duration::ZERO).build()?;
+    /// at_once.close();
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn linger(mut self, total: Duration, idle: Duration) -> Builder {
+        self.linger = (total, idle);
+        self
+    }
+
     /// Faults that the simulator injects. Without effect on a real kernel.
     pub fn faults(mut self, faults: Faults) -> Builder {
         self.faults = faults;
@@ -474,6 +500,7 @@ impl Builder {
             backend: BackendInfo { backend, reason },
             debug,
             thread_join: self.thread_join,
+            linger: self.linger,
             closed: false,
         })
     }

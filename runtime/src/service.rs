@@ -36,7 +36,13 @@ pub trait Service: Any {
         false
     }
 
-    /// Whether the closing loop should wait (up to 5 s) for work in flight, such as unsent data.
+    /// The loop ends, and all tasks are gone: what is open closes in order now. What takes longer than `total`, or stands
+    /// still for `idle`, is given up ([`Builder::linger`](crate::Builder::linger)).
+    fn end(&self, total: Duration, idle: Duration) {
+        let _ = (total, idle);
+    }
+
+    /// Whether the ending loop should wait for work in flight, such as unsent data.
     fn busy(&self) -> bool {
         false
     }

@@ -7,9 +7,11 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
+    getsockopt_impl,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{
-        self as sys, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage,
+        self as sys, AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrStorage,
         sockopt::{self, Linger, ReuseAddr, ReusePort, TcpNoDelay},
     },
 };
@@ -183,6 +185,61 @@ impl Fd {
         }
     }
 
+    /// What a receive would find at a connection now (`MSG_PEEK`).
+    ///
+    /// ```
+    /// use corio_runtime::{fd::Fd, socket::Unread};
+    /// use std::{io::Write, os::{fd::OwnedFd, unix::net::UnixStream}};
+    /// corio_runtime::run(async {
+    ///     let (ours, mut peer) = UnixStream::pair().unwrap();
+    ///     let fd = Fd::from(OwnedFd::from(ours));
+    ///     assert_eq!(fd.unread().unwrap(), Unread::Nothing);
+    ///     peer.write_all(b"x").unwrap();
+    ///     assert_eq!(fd.unread().unwrap(), Unread::Data);
+    /// });
+    /// ```
+    ///
+    /// # Errors
+    /// What a receive would fail with.
+    ///
+    /// # Panics
+    /// Under the simulator outside a running loop.
+    pub fn unread(&self) -> io::Result<Unread> {
+        match self.inner() {
+            Inner::Os(fd) => {
+                let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+                match sys::recv(fd.as_raw_fd(), &mut [0], flags) {
+                    Ok(0) => Ok(Unread::End),
+                    Ok(_) => Ok(Unread::Data),
+                    Err(Errno::EAGAIN) => Ok(Unread::Nothing),
+                    Err(e) => Err(e.into()),
+                }
+            }
+            Inner::Sim(socket) => Ok(socket.unread(now_ns())),
+        }
+    }
+
+    /// How far the peer's kernel has what was sent (`TCP_INFO`). A family without acknowledgements has none outstanding.
+    ///
+    /// # Errors
+    /// As the kernel's.
+    ///
+    /// # Panics
+    /// Under the simulator outside a running loop.
+    pub fn delivery(&self) -> io::Result<Delivery> {
+        match self.inner() {
+            Inner::Os(fd) => match sys::getsockopt(fd, GetTcpInfo) {
+                Ok(info) => Ok(Delivery {
+                    acknowledged: info.bytes_acked,
+                    outstanding: info.unacked > 0 || info.not_sent_bytes > 0,
+                }),
+                Err(Errno::EOPNOTSUPP | Errno::ENOPROTOOPT | Errno::ENOTSOCK) => Ok(Delivery::default()),
+                Err(e) => Err(e.into()),
+            },
+            Inner::Sim(socket) => Ok(socket.delivery(now_ns())),
+        }
+    }
+
     /// Makes the close of the socket a reset (`SO_LINGER` of 0 seconds).
     pub fn reset_on_close(&self) -> io::Result<()> {
         match self.inner() {
@@ -210,6 +267,55 @@ impl Fd {
         self.as_fd()
             .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "a simulated socket has no descriptor"))
     }
+}
+
+/// What waits at a connection to be received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// Nothing has arrived.
+    Nothing,
+    /// Bytes.
+    Data,
+    /// The peer has ended its direction, and all its bytes were received.
+    End,
+}
+
+/// How far the peer's kernel has what was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Bytes that were acknowledged since the connection was made.
+    pub acknowledged: u64,
+    /// Whether anything, the end of the stream included, was handed to the kernel and not acknowledged.
+    pub outstanding: bool,
+}
+
+/// The beginning of the kernel's `struct tcp_info`, as every kernel since 4.6 fills it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct TcpInfo {
+    _states: [u8; 8],
+    _times: [u32; 4],
+    /// Segments.
+    unacked: u32,
+    _counts: [u32; 19],
+    _rates: [u64; 2],
+    bytes_acked: u64,
+    _bytes_received: u64,
+    _segments: [u32; 2],
+    not_sent_bytes: u32,
+    _min_rtt: u32,
+}
+
+const _: () = assert!(size_of::<TcpInfo>() == 152);
+
+#[derive(Clone, Copy)]
+struct GetTcpInfo;
+
+getsockopt_impl!(GetTcpInfo, libc::IPPROTO_TCP, libc::TCP_INFO, TcpInfo, sockopt::GetStruct<TcpInfo>);
+
+/// The running loop's time.
+fn now_ns() -> u64 {
+    current::with(|lp| lp.clock.now_ns())
 }
 
 fn to_std(addr: SockaddrStorage) -> io::Result<SocketAddr> {

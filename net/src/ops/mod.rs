@@ -2,6 +2,7 @@
 
 mod accept;
 mod connect;
+mod hang_up;
 mod recv_into;
 mod recv_multi;
 mod recv_once;
@@ -9,6 +10,7 @@ mod send;
 
 pub(crate) use accept::Accept;
 pub(crate) use connect::Connect;
+pub(crate) use hang_up::HangUp;
 pub(crate) use recv_into::RecvInto;
 pub(crate) use recv_multi::RECV_MULTI;
 pub(crate) use recv_once::RecvOnce;

@@ -2,8 +2,10 @@
 
 mod chunk;
 mod error;
+mod hang_up;
 #[cfg(any(feature = "futures-io", feature = "hyper", feature = "tokio-io"))]
 mod io;
+mod linger;
 mod news;
 mod reader;
 mod receive;

@@ -22,6 +22,7 @@ use corio_runtime::op::{self, Arrivals, Done, Op, OpKey, Prepared};
 use super::{
     chunk::{Block, Chunk},
     news::News,
+    send::Phase,
     table::{Common, Slot, Streams, taken},
 };
 use crate::ops::{RECV_MULTI, RecvInto, RecvOnce};
@@ -75,8 +76,10 @@ pub(super) struct Receive {
     /// On the list of those that the end of the turn arms.
     due: bool,
     cancelling: bool,
-    /// Nobody reads any more.
+    /// Nobody reads any more: what comes is thrown away.
     pub(super) discarded: bool,
+    /// Bytes that were thrown away.
+    pub(super) thrown_away: u64,
 }
 
 impl Receive {
@@ -95,6 +98,7 @@ impl Receive {
             due: false,
             cancelling: false,
             discarded: false,
+            thrown_away: 0,
         }
     }
 
@@ -102,8 +106,14 @@ impl Receive {
         self.at_end() && self.buf.is_empty()
     }
 
-    /// Whether nothing more will come.
+    /// Whether nothing more will come for the reader.
     pub(super) fn at_end(&self) -> bool {
+        self.has_ended() || self.discarded
+    }
+
+    /// Whether the peer has ended, or the connection has failed.
+    #[inline(always)]
+    pub(super) fn has_ended(&self) -> bool {
         matches!(self.armed, Armed::Ended(_))
     }
 
@@ -148,7 +158,9 @@ impl Receive {
     }
 
     fn append(&mut self, data: &[u8]) {
-        if !self.discarded {
+        if self.discarded {
+            self.thrown_away += data.len() as u64;
+        } else {
             let more = if self.full_run > 0 { 3 * data.len() } else { 0 };
             self.buf.append(data, more);
         }
@@ -232,11 +244,15 @@ impl Slot {
     }
 
     fn next_receive(&mut self, waits: bool, common: &Common) -> Next {
+        let closing = self.send.closing();
         let receive = &mut self.receive;
         let room = waits || receive.buf.len() <= receive.limit;
-        let open = self.fd.is_some() && !receive.discarded && !self.send.closing();
-        if !room || !open || !self.ahead && !waits {
+        let wanted = room && !receive.discarded && (self.ahead || waits);
+        if self.fd.is_none() || !wanted && (!closing || self.one_way) {
             return Next::Nothing;
+        }
+        if closing {
+            (receive.bulk, receive.short) = (0, false);
         }
         if receive.bulk == 0 && receive.demand_is_large() {
             receive.bulk = BULK_START;
@@ -244,7 +260,8 @@ impl Slot {
         let budget = if receive.short { IDLE_BUDGET } else { BULK_BUDGET };
         let bulk = receive.bulk > 0 && common.bulk_armed + receive.bulk <= budget;
         if !bulk && !receive.starved && !self.pipe {
-            let room = (2 * receive.limit).saturating_sub(receive.buf.len()).max(receive.wanted).max(SHORT);
+            let kept = if closing { 0 } else { receive.buf.len() };
+            let room = (2 * receive.limit).saturating_sub(kept).max(receive.wanted).max(SHORT);
             return Next::Multi { cap: u32::try_from(room).unwrap_or(u32::MAX) };
         }
         if !waits && !receive.starved {
@@ -288,7 +305,8 @@ impl Slot {
     fn add_more(&mut self, data: &[u8], full: bool) -> bool {
         self.add(data, full);
         let receive = &self.receive;
-        receive.full >= FULL_MAX || receive.buf.len() > 2 * receive.limit && receive.wanted == 0
+        let crowded = receive.buf.len() > 2 * receive.limit && receive.wanted == 0 && !receive.discarded;
+        receive.full >= FULL_MAX || crowded
     }
 
     fn owned_ended(&mut self, done: &Done, empty: bool, common: &mut Common) {
@@ -310,7 +328,18 @@ impl Slot {
             Some(errno::ECANCELED | errno::EINTR | errno::EAGAIN) => {}
             Some(errno) => receive.end(errno),
         }
-        self.arm_receive(common);
+        self.go_on_receiving(common);
+    }
+}
+
+impl Slot {
+    /// A receive is over: arms the next, unless it was the last; then the connection may be over, too.
+    fn go_on_receiving(&mut self, common: &mut Common) {
+        match self.receive.armed {
+            Armed::Ended(errno) if errno != 0 && self.fd.is_some() => self.fail(common, errno),
+            Armed::Ended(_) if self.send.phase == Phase::Lingering => self.close_fd(),
+            _ => self.arm_receive(common),
+        }
     }
 }
 
@@ -319,8 +348,10 @@ pub(crate) mod errno {
     pub(crate) const EINTR: i32 = 4;
     pub(crate) const EIO: i32 = 5;
     pub(crate) const EAGAIN: i32 = 11;
+    pub(crate) const EPIPE: i32 = 32;
     pub(crate) const ECONNRESET: i32 = 104;
     pub(crate) const ENOBUFS: i32 = 105;
+    pub(crate) const ETIMEDOUT: i32 = 110;
     pub(crate) const ECANCELED: i32 = 125;
 }
 
@@ -328,6 +359,7 @@ impl Slot {
     fn deliver(&mut self, block: Chunk) {
         let receive = &mut self.receive;
         if receive.discarded || block.is_empty() {
+            receive.thrown_away += block.len() as u64;
             return;
         }
         if receive.buf.is_empty() {

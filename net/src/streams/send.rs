@@ -18,6 +18,7 @@ use corio_runtime::{
 use super::{
     chunk::{Chunk, recycle},
     errno,
+    linger::gave_up,
     news::News,
     table::{Common, Slot, Streams},
 };
@@ -46,7 +47,7 @@ pub(super) struct Send {
     /// Who waits for the low-water mark. One at most: waiting takes the writer by `&mut`.
     pub(super) drainer: Option<Waker>,
     pub(super) phase: Phase,
-    shut_down: bool,
+    pub(super) shut_down: bool,
     pub(super) broken: i32,
     /// An abort dropped data.
     pub(super) cut: bool,
@@ -60,6 +61,8 @@ pub(super) enum Phase {
     Eof,
     /// `close`: everything is closed once everything is sent.
     Closing,
+    /// Everything is sent, and what the peer sends is thrown away until its end.
+    Lingering,
     Closed,
 }
 
@@ -85,18 +88,17 @@ impl Send {
         self.phase >= Phase::Closing
     }
 
-    /// Whether data is still on its way.
-    pub(super) fn busy(&self) -> bool {
-        (self.queued > 0 || self.is_silent()) && self.phase < Phase::Closed && self.broken == 0
-    }
-
     /// Whether a silent send is not over yet.
     pub(super) fn is_silent(&self) -> bool {
         self.silent.is_some_and(op::is_in_flight)
     }
 
     pub(super) fn error(&self) -> Option<io::Error> {
-        (self.broken != 0).then(|| io::Error::from_raw_os_error(self.broken))
+        match self.broken {
+            0 => None,
+            errno::ETIMEDOUT if self.cut => Some(gave_up()),
+            errno => Some(io::Error::from_raw_os_error(errno)),
+        }
     }
 }
 
@@ -202,35 +204,31 @@ impl Slot {
             return;
         }
         if send.phase != Phase::Open {
-            self.go_on_closing();
+            self.go_on_closing(common);
         }
     }
 
     /// Everything is sent: takes the next step of the end that was asked for.
     #[inline(never)]
-    fn go_on_closing(&mut self) {
+    fn go_on_closing(&mut self, common: &mut Common) {
         match self.send.phase {
             // Its one direction is all there is.
             Phase::Eof if self.one_way => self.close_fd(),
-            Phase::Eof if !self.send.shut_down => {
-                self.send.shut_down = true;
-                if let Some(fd) = &self.fd {
-                    // One that is gone already needs no end.
-                    let _ = fd.shutdown(Shutdown::Write);
-                }
-            }
-            Phase::Closing => self.close_fd(),
-            Phase::Open | Phase::Eof | Phase::Closed => {}
+            Phase::Eof => self.shut_down_writing(),
+            Phase::Closing => self.finish(common),
+            Phase::Open | Phase::Lingering | Phase::Closed => {}
         }
     }
 
-    /// Everything is sent: lets go of the socket. A receive in flight would hold the FIN back, so the
+    /// Lets go of the socket. A receive in flight would hold the FIN back, so the
     /// connection is shut down first, which also ends the receive.
     pub(super) fn close_fd(&mut self) {
         self.send.phase = Phase::Closed;
         News::happened();
+        self.stop_watching();
+        self.stop_polling();
         if let Some(fd) = self.fd.take()
-            && (self.receive.in_flight() || self.send.in_flight.is_some())
+            && self.in_flight()
         {
             let _ = fd.shutdown(Shutdown::Both);
             self.receive.cancel();
@@ -239,16 +237,30 @@ impl Slot {
 
     /// The connection cannot send any more: what is left is dropped, and every `drain` and `write` says so. The
     /// reader gets what has arrived, then the same error: nobody waits for answers to what was not sent.
-    fn break_send(&mut self, common: &mut Common, errno: i32) {
+    pub(super) fn break_send(&mut self, common: &mut Common, errno: i32) {
+        // One that was closed meanwhile has its own end.
+        let Some(fd) = &self.fd else { return };
+        let _ = fd.shutdown(Shutdown::Both);
         self.send.broken = errno;
         News::happened();
-        if let Some(fd) = &self.fd {
-            let _ = fd.shutdown(Shutdown::Both);
-        }
         self.send.drop_unsent(common);
-        if self.send.phase == Phase::Closing || self.one_way && self.send.phase == Phase::Eof {
+        let more_to_read = !self.receive.at_end() && !self.send.closing();
+        if !more_to_read {
             self.close_fd();
         }
+    }
+
+    /// The connection has failed in both directions: what is left is dropped, and the socket closes.
+    pub(super) fn fail(&mut self, common: &mut Common, errno: i32) {
+        if self.send.broken == 0 {
+            self.send.broken = errno;
+        }
+        self.send.drop_unsent(common);
+        // The kernel may not know of the error yet: it would wait for the peer.
+        if let Some(key) = self.send.in_flight {
+            op::cancel(key);
+        }
+        self.close_fd();
     }
 }
 
@@ -269,11 +281,11 @@ impl Streams {
             if slot.send.next.is_some() || slot.send.phase != Phase::Open {
                 slot.flush(common, None);
             }
-            (slot.fd.is_none(), slot.send.take_drainer())
+            (slot.send.closing(), slot.send.take_drainer())
         });
-        if let Some((closed, drainer)) = after {
+        if let Some((closing, drainer)) = after {
             drainer.into_iter().for_each(wake);
-            if closed {
+            if closing {
                 self.retire(index);
             }
         }
@@ -323,12 +335,12 @@ impl Streams {
     }
 
     fn send_failed(&self, index: u32, load: Load, errno: i32) {
-        let drainer = self.with_slot(index, |common, slot| {
+        let waiters = self.with_slot(index, |common, slot| {
             slot.send.in_flight = None;
             slot.break_send(common, errno);
-            slot.send.drainer.take()
+            [slot.send.drainer.take(), slot.close_waiter.take()]
         });
-        drainer.flatten().into_iter().for_each(wake);
+        waiters.into_iter().flatten().flatten().for_each(wake);
         self.retire(index);
         drop(load);
     }

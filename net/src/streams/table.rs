@@ -6,6 +6,7 @@ use std::{
     io,
     mem::ManuallyDrop,
     task::Waker,
+    time::Duration,
 };
 
 use corio_runtime::{
@@ -19,6 +20,8 @@ use corio_runtime::{
 
 use super::{
     chunk::KeepBlocks,
+    hang_up::HangUpPoll,
+    linger::Linger,
     news::News,
     reader::StreamReader,
     receive::{Armed, Receive},
@@ -107,7 +110,7 @@ pub(crate) struct Slot {
     /// The number of its loop; 0 in a free place.
     home: u64,
     pub(super) index: u32,
-    generation: u32,
+    pub(super) generation: u32,
     next_free: u32,
     pub(super) fd: Option<Fd>,
     pub(super) receive: Receive,
@@ -125,6 +128,8 @@ pub(crate) struct Slot {
     pub(super) close_waiter: Option<Waker>,
     /// Everybody who waits for its end has been told.
     gone: bool,
+    pub(super) linger: Option<Box<Linger>>,
+    pub(super) hang_up: HangUpPoll,
 }
 
 impl Slot {
@@ -145,6 +150,8 @@ impl Slot {
             origin: Origin::Connected,
             close_waiter: None,
             gone: false,
+            linger: None,
+            hang_up: HangUpPoll::NotYet,
         }
     }
 
@@ -309,11 +316,14 @@ impl Streams {
     pub(super) fn retire(&self, index: u32) {
         // Goes last: its destructors are foreign code.
         let _unsent = self.with_common(|common| std::mem::take(&mut common.unsent));
+        // Nothing more comes for the reader of a stream that closes.
+        let reader = self.with_slot(index, |_, slot| slot.receive.waker.take_if(|_| slot.receive.discarded));
+        reader.flatten().into_iter().for_each(wake);
         let ended = {
             let inner = &mut *self.inner.borrow_mut();
             let free = inner.free;
             let Some(slot) = taken(&mut inner.slots, index) else { return };
-            if slot.fd.is_some() || slot.receive.in_flight() || slot.send.in_flight.is_some() {
+            if slot.fd.is_some() || slot.in_flight() {
                 return;
             }
             // Of an aborted stream. Its end tells nobody, so the end of a turn looks again.
@@ -347,13 +357,18 @@ impl Streams {
         }
     }
 
-    fn each_of(&self, listener: ListenerKey, mut f: impl FnMut(&mut Common, &mut Slot)) {
+    /// Runs `f` with each stream.
+    pub(super) fn each(&self, mut f: impl FnMut(&mut Common, &mut Slot)) {
         let Inner { slots, common, .. } = &mut *self.inner.borrow_mut();
-        for slot in slots {
-            if !slot.is_free() && slot.origin == Origin::Accepted(listener) && !slot.gone {
+        slots.iter_mut().filter(|slot| !slot.is_free()).for_each(|slot| f(common, slot));
+    }
+
+    fn each_of(&self, listener: ListenerKey, mut f: impl FnMut(&mut Common, &mut Slot)) {
+        self.each(|common, slot| {
+            if slot.origin == Origin::Accepted(listener) && !slot.gone {
                 f(common, slot);
             }
-        }
+        });
     }
 
     /// Closes the connections of a listener.
@@ -385,6 +400,9 @@ impl Slot {
     pub(super) fn close(&mut self, common: &mut Common) {
         if self.send.phase < Phase::Closing {
             self.send.phase = Phase::Closing;
+            self.receive.discarded = true;
+            self.receive.thrown_away = 0;
+            self.stop_polling();
             News::happened();
             self.mark_dirty(common);
         }
@@ -392,6 +410,8 @@ impl Slot {
 
     /// `abort`: nothing more goes out, and the peer sees a reset.
     pub(super) fn abort(&mut self, common: &mut Common) {
+        self.stop_watching();
+        self.stop_polling();
         if let Some(fd) = &self.fd {
             let _ = fd.reset_on_close();
             self.receive.cancel();
@@ -459,7 +479,7 @@ impl Streams {
     }
 
     fn busy(&self) -> bool {
-        self.inner.borrow().slots.iter().any(|slot| slot.fd.is_some() && slot.send.busy())
+        self.inner.borrow().slots.iter().any(|slot| !slot.is_free() && slot.fd.is_some())
     }
 
     fn clear(&self) {
@@ -497,7 +517,10 @@ fn flush_blocks(slots: &mut [Slot], dirty: &[u32], flushed: &mut usize, mut send
 fn flush_other(slots: &mut [Slot], common: &mut Common, index: u32, end: TurnEnd<'_>) {
     let Some(slot) = taken(slots, index) else { return };
     slot.flush(common, Some(end));
-    if slot.fd.is_none() {
+    if slot.send.closing() {
+        if slot.fd.is_some() {
+            slot.stay_closing(common);
+        }
         common.closed.push_back(index);
     }
 }
@@ -542,6 +565,10 @@ impl Service for Share {
     fn wants_turn(&self) -> bool {
         // Only one of the two is this loop's.
         if self.0.exist() { self.0.wants_turn() } else { RUNNING.with(|streams| streams.wants_turn()) }
+    }
+
+    fn end(&self, total: Duration, idle: Duration) {
+        RUNNING.with(|streams| streams.end(total, idle));
     }
 
     fn busy(&self) -> bool {
@@ -613,7 +640,10 @@ impl StreamKey {
             }
             slot.receive.discarded = true;
             slot.receive.buf = Default::default();
-            slot.receive.cancel();
+            // One that closes takes in and throws away what comes.
+            if !slot.send.closing() {
+                slot.receive.cancel();
+            }
             slot.receive.waker.take()
         });
     }

@@ -6,6 +6,7 @@ use std::{
     io,
     net::SocketAddr,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -262,28 +263,55 @@ impl StreamWriter {
         true
     }
 
-    /// Closes the connection once everything written is sent (asyncio `close`). The peer sees the end of the
-    /// stream within a turn; the reader gives what has arrived, then the end. A second call changes nothing.
+    /// Closes the connection once everything written has arrived (asyncio `close`). The peer sees the end of the stream
+    /// behind it; the reader gives what has arrived, then the end. A second call changes nothing.
+    ///
+    /// What the peer goes on to send is thrown away, so that it cannot cut short what was written. The connection is closed
+    /// at once where nothing is unacknowledged and nothing unread, else at the peer's end, or after the limits of
+    /// [`linger`](StreamWriter::linger).
     pub fn close(&mut self) {
         let _ = self.key.with(|common, slot| slot.close(common));
     }
 
-    /// Whether the connection is closed or closing.
+    /// Whether the connection is closed or closing, or has failed.
     pub fn is_closing(&self) -> bool {
-        self.key.with(|_, slot| slot.send.closing()).unwrap_or(true)
+        self.key.with(|_, slot| slot.send.closing() || slot.send.broken != 0).unwrap_or(true)
     }
 
-    /// Waits until the connection is closed and its descriptor free (asyncio `wait_closed`).
+    /// Limits how long the connection may take to [`close`](StreamWriter::close): `total` in all, and `idle` without a byte
+    /// moving in either direction. After that it is reset, and [`wait_closed`](StreamWriter::wait_closed) gives
+    /// `TimedOut`; one whose peer has acknowledged everything just closes. Default: 30 s and 5 s. The end of the loop has
+    /// [limits of its own](corio_runtime::Builder::linger). A pipe has none by default.
+    ///
+    /// ```
+    /// # corio_net::doc_pair(async |_reader, mut writer| {
+    /// use std::{io::ErrorKind, time::Duration};
+    /// // More than the sockets' buffers hold, and the peer does not read.
+    /// writer.write(vec![0; 64 << 20])?;
+    /// writer.linger(Duration::from_secs(5), Duration::from_millis(50));
+    /// writer.close();
+    /// assert_eq!(writer.wait_closed().await.unwrap_err().kind(), ErrorKind::TimedOut);
+    /// # Ok(()) });
+    /// ```
+    pub fn linger(&mut self, total: Duration, idle: Duration) {
+        let _ = self.key.with(|_, slot| slot.set_linger(total, idle));
+    }
+
+    /// Waits until the connection is closed and its descriptor free (asyncio `wait_closed`). Dropped, it changes nothing.
     ///
     /// # Errors
-    /// What a send failed with: not everything written went out.
+    /// What the connection failed with, also before it was closed; `TimedOut` if the peer took nothing for as long as
+    /// [`linger`](StreamWriter::linger) allows. Not everything written has arrived then.
     pub async fn wait_closed(&mut self) -> io::Result<()> {
         poll_fn(|cx| {
             let mut replaced = None;
             let polled = self.key.with(|_, slot| {
-                if slot.is_gone() {
+                // One that has failed may have more to read: the writer need not wait for that.
+                let failed = slot.send.broken != 0 && !slot.send.closing();
+                if slot.is_gone() || failed {
                     return Poll::Ready(slot.send.error().map_or(Ok(()), Err));
                 }
+                slot.poll_hang_up();
                 replaced = slot.close_waiter.replace(cx.waker().clone());
                 Poll::Pending
             });
@@ -340,7 +368,7 @@ impl Slot {
 
     #[inline(always)]
     pub(super) fn writable(&self) -> io::Result<()> {
-        if self.send.phase == Phase::Open && self.send.broken == 0 && !self.receive.at_end() {
+        if self.send.phase == Phase::Open && self.send.broken == 0 && !self.receive.has_ended() {
             return Ok(());
         }
         self.still_writable()
@@ -354,7 +382,7 @@ impl Slot {
         match self.send.phase {
             Phase::Open => Ok(()),
             Phase::Eof => Err(io::Error::new(io::ErrorKind::BrokenPipe, "write after write_eof")),
-            Phase::Closing | Phase::Closed => {
+            Phase::Closing | Phase::Lingering | Phase::Closed => {
                 Err(io::Error::new(io::ErrorKind::BrokenPipe, "write on a closed connection"))
             }
         }

@@ -114,6 +114,7 @@ pub(crate) enum Kind<'a> {
     Connect { fd: &'a Fd, addr: &'a SockAddr },
     Shutdown { fd: &'a Fd, how: Shutdown },
     PollReadable { fd: &'a Fd },
+    PollMulti { fd: &'a Fd },
     WaitExit { pidfd: BorrowedFd<'a> },
     Pause { pause: &'a Pause },
 }
@@ -180,6 +181,12 @@ impl<'a> Sqe<'a> {
         Sqe::new(Kind::PollReadable { fd })
     }
 
+    /// Multishot `IORING_OP_POLL_ADD` for what ends a connection: each result is the `POLLERR`, `POLLHUP` and `POLLRDHUP` that
+    /// hold, at the start and after each change.
+    pub fn poll_multi(fd: &'a Fd) -> Sqe<'a> {
+        Sqe::new(Kind::PollMulti { fd })
+    }
+
     /// `IORING_OP_WAITID` (Linux 6.7) for the exit of the process that `pidfd` names, which stays to be reaped.
     pub fn wait_exit(pidfd: BorrowedFd<'a>) -> Sqe<'a> {
         Sqe::new(Kind::WaitExit { pidfd })
@@ -204,7 +211,8 @@ impl<'a> Sqe<'a> {
     /// If there may be more than one result.
     #[inline(always)]
     pub(crate) fn single(self) -> Sqe<'a> {
-        let many = matches!(self.kind, Kind::RecvMulti { .. } | Kind::AcceptMulti { .. });
+        let many =
+            matches!(self.kind, Kind::RecvMulti { .. } | Kind::AcceptMulti { .. } | Kind::PollMulti { .. });
         assert!(!many, "{self:?} has many results: it needs start_multishot");
         self
     }
@@ -224,6 +232,7 @@ impl fmt::Debug for Sqe<'_> {
             Kind::Connect { .. } => "connect",
             Kind::Shutdown { .. } => "shutdown",
             Kind::PollReadable { .. } => "poll_readable",
+            Kind::PollMulti { .. } => "poll_multi",
             Kind::WaitExit { .. } => "wait_exit",
             Kind::Pause { .. } => "pause",
         };

@@ -420,6 +420,8 @@ impl Encoded {
             }
             Kind::PollReadable { fd } => opcode::PollAdd::new(raw(fd), libc::POLLIN as u32).build(),
             Kind::Pause { pause } => opcode::Timeout::new(&raw const pause.timespec).build(),
+            // The kernel adds POLLERR, POLLHUP and POLLRDHUP.
+            Kind::PollMulti { fd } => opcode::PollAdd::new(raw(fd), 0).multi(true).build(),
         };
         Encoded { entry, scratch, makes_fd }
     }

@@ -308,6 +308,10 @@ impl Sim {
             },
             Kind::WaitExit { .. } => refused(),
             Kind::Pause { pause } => self.pause(pause, op),
+            Kind::PollMulti { fd } => match id(fd) {
+                Some(id) => self.poll_multi(id, op),
+                None => refused(),
+            },
             Kind::PollReadable { fd } => match id(fd) {
                 Some(id) if self.net.borrow_mut().readable(id, now) => {
                     Step::Last(Done::new(libc::POLLIN.into()))
@@ -373,6 +377,16 @@ impl Sim {
             }
             other => step(other),
         }
+    }
+
+    /// Tells of each change once.
+    fn poll_multi(&mut self, id: usize, op: &mut Pending) -> Step {
+        let events = self.net.borrow_mut().hang_ups(id, self.clock.now_ns());
+        if events == 0 || op.moved == events as usize {
+            return Step::Blocked;
+        }
+        op.moved = events as usize;
+        Step::More(Done::new(events.into()))
     }
 
     /// As `MSG_WAITALL`: ends when everything is sent. A silent send does not wait.

@@ -8,7 +8,10 @@ use std::{
     rc::Rc,
 };
 
-use crate::{fd::Fd, socket::ListenOptions};
+use crate::{
+    fd::Fd,
+    socket::{Delivery, ListenOptions, Unread},
+};
 
 /// Bytes that one direction of a stream holds before its sender waits.
 const WINDOW: usize = 64 << 10;
@@ -45,6 +48,8 @@ struct Sock {
     reset: bool,
     read_shut: bool,
     write_shut: bool,
+    /// Bytes that were sent.
+    sent: u64,
     reset_on_close: bool,
 }
 
@@ -216,6 +221,9 @@ impl Net {
         }
         peer.push(at, Parcel::Data(data[..n].iter().copied().collect()));
         peer.arriving_bytes += n;
+        if let Some(sock) = self.get(id) {
+            sock.sent += n as u64;
+        }
         Outcome::Ready(n)
     }
 
@@ -241,6 +249,39 @@ impl Net {
             let ends = |(_, parcel): &(u64, Parcel)| matches!(parcel, Parcel::End | Parcel::Reset);
             sock.ended || sock.reset || sock.arriving.iter().any(ends)
         })
+    }
+
+    /// What of `POLLERR`, `POLLHUP` and `POLLRDHUP` holds at `now`, also while data is still to be read.
+    pub(super) fn hang_ups(&mut self, id: usize, now: u64) -> i16 {
+        let Some(sock) = self.get(id) else { return libc::POLLHUP };
+        let arrived = |which: fn(&Parcel) -> bool| sock.arriving.iter().any(|(at, p)| *at <= now && which(p));
+        if sock.reset || arrived(|parcel| matches!(parcel, Parcel::Reset)) {
+            return libc::POLLERR | libc::POLLHUP | libc::POLLRDHUP;
+        }
+        match sock.ended || sock.read_shut || arrived(|parcel| matches!(parcel, Parcel::End)) {
+            true if sock.write_shut => libc::POLLHUP | libc::POLLRDHUP,
+            true => libc::POLLRDHUP,
+            false => 0,
+        }
+    }
+
+    /// What a receive would find at `now`.
+    pub(super) fn unread(&mut self, id: usize, now: u64) -> Unread {
+        let Some(sock) = self.get(id) else { return Unread::End };
+        match sock.arriving.front().filter(|(at, _)| *at <= now) {
+            Some((_, Parcel::Data(_))) => Unread::Data,
+            Some(_) => Unread::End,
+            None if sock.ended || sock.reset || sock.read_shut => Unread::End,
+            None => Unread::Nothing,
+        }
+    }
+
+    /// What has arrived at the peer by `now`.
+    pub(super) fn delivery(&mut self, id: usize, now: u64) -> Delivery {
+        let Some(sock) = self.get(id) else { return Delivery::default() };
+        let (sent, peer) = (sock.sent, sock.peer);
+        let under_way = peer.and_then(|peer| self.get(peer)).map_or(0, |peer| peer.under_way(now));
+        Delivery { acknowledged: sent.saturating_sub(under_way), outstanding: under_way > 0 }
     }
 
     /// The next time at which something becomes readable.
@@ -290,6 +331,12 @@ impl Net {
 }
 
 impl Sock {
+    /// Bytes that cannot be read before a time after `now`.
+    fn under_way(&self, now: u64) -> u64 {
+        let later = self.arriving.iter().rev().take_while(|(at, _)| *at > now);
+        later.map(|(_, parcel)| if let Parcel::Data(data) = parcel { data.len() as u64 } else { 0 }).sum()
+    }
+
     /// Parcels arrive in the order in which they were sent.
     fn push(&mut self, at: u64, parcel: Parcel) {
         let at = self.arriving.back().map_or(at, |(last, _)| at.max(*last));
@@ -332,6 +379,14 @@ impl Socket {
     /// Whether the peer has ended or reset the connection.
     pub(crate) fn hung_up(&self) -> bool {
         self.net.borrow_mut().hung_up(self.id)
+    }
+
+    pub(crate) fn unread(&self, now: u64) -> Unread {
+        self.net.borrow_mut().unread(self.id, now)
+    }
+
+    pub(crate) fn delivery(&self, now: u64) -> Delivery {
+        self.net.borrow_mut().delivery(self.id, now)
     }
 
     pub(crate) fn reset_on_close(&self) {

@@ -1,0 +1,77 @@
+//! The poll by which a stream hears of its connection's failure while somebody waits for its end and nothing is received:
+//! the reader is gone, has ended, or reads no further for now.
+
+use corio_runtime::{
+    fd::Fd,
+    op::{self, Done, OpKey},
+    wake,
+};
+
+use super::{
+    errno,
+    table::{Slot, Streams},
+};
+use crate::ops::HangUp;
+
+/// The kernel's `POLLERR`.
+const POLLERR: usize = 8;
+
+/// Once in the life of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HangUpPoll {
+    NotYet,
+    InFlight(OpKey),
+    Over,
+}
+
+impl Slot {
+    /// Somebody waits for the end: has it told where no receive would tell it.
+    pub(super) fn poll_hang_up(&mut self) {
+        if let Some(fd) = &self.fd
+            && self.hang_up == HangUpPoll::NotYet
+            && !self.receive.in_flight()
+            && !self.send.closing()
+        {
+            let op = HangUp { fd: fd.clone(), slot: self.index };
+            self.hang_up = HangUpPoll::InFlight(op::start_multishot(op));
+        }
+    }
+
+    /// The stream closes: its descriptor is to be free.
+    pub(super) fn stop_polling(&mut self) {
+        if let HangUpPoll::InFlight(key) = self.hang_up {
+            op::cancel(key);
+        }
+    }
+
+    /// Whether the kernel still refers to the stream.
+    pub(super) fn in_flight(&self) -> bool {
+        self.receive.in_flight()
+            || self.send.in_flight.is_some()
+            || matches!(self.hang_up, HangUpPoll::InFlight(_))
+    }
+}
+
+impl Streams {
+    /// Something has ended: the peer's direction, both, or the connection by a failure, which alone counts.
+    pub(crate) fn hung_up(&self, index: u32, done: &Done, fd: &Fd) {
+        if !done.count().is_ok_and(|events| events & POLLERR > 0) {
+            return;
+        }
+        let errno = fd.take_error().ok().flatten().and_then(|e| e.raw_os_error());
+        let waiters = self.with_slot(index, |common, slot| {
+            let otherwise = if slot.pipe { errno::EPIPE } else { errno::ECONNRESET };
+            slot.break_send(common, errno.unwrap_or(otherwise));
+            slot.stop_polling();
+            [slot.send.drainer.take(), slot.close_waiter.take()]
+        });
+        waiters.into_iter().flatten().flatten().for_each(wake);
+        self.retire(index);
+    }
+
+    /// The poll is over.
+    pub(crate) fn hang_up_ended(&self, index: u32) {
+        self.with_slot(index, |_, slot| slot.hang_up = HangUpPoll::Over);
+        self.retire(index);
+    }
+}

@@ -1,0 +1,210 @@
+//! The end of a connection: what was written arrives, whatever the peer goes on sending, and no peer keeps it for ever.
+//!
+//! ```text
+//!            all is with the kernel            the peer's end, or its kernel has everything and it sends nothing
+//!   Closing ───────────────────────▶ Lingering ─────────────────────────────────────────────────────────────▶ Closed
+//!      │ shuts the sending side down     │
+//!      └──────── a limit has passed ─────┴──▶ Closed, by a reset if something was not acknowledged
+//! ```
+//! A socket that is closed with something unread, or that gets something afterwards, answers by a reset, which takes what
+//! was not delivered with it. So from `close` on, what arrives is received and thrown away. Nothing tells when the peer
+//! has acknowledged everything: a timer looks, in growing intervals, only while a connection is on its way out.
+
+use std::{io, net::Shutdown, time::Duration};
+
+use corio_runtime::{
+    TimerHandle, call_later,
+    socket::Unread,
+    time::{Instant, now},
+};
+
+use super::{
+    errno,
+    send::Phase,
+    table::{Common, Slot, Streams, TABLE},
+};
+
+/// How long a connection lingers, and how long one on which no byte moves.
+const TOTAL: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(5);
+/// The first look is this long after the close; the next ones have twice the time each.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+/// An idle time is noticed a sixteenth of it late, at most.
+const LOOKS_PER_IDLE: u32 = 16;
+
+/// Limits of one connection's end. Made only for one that needs it.
+#[derive(Debug)]
+pub(super) struct Linger {
+    total: Duration,
+    idle: Duration,
+    /// Since the close.
+    watch: Option<Watch>,
+}
+
+#[derive(Debug)]
+struct Watch {
+    since: Instant,
+    /// When a byte moved last, as far as was seen.
+    moved: Instant,
+    seen: Progress,
+    pause: Duration,
+    timer: TimerHandle,
+}
+
+/// What changes as bytes move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Progress {
+    queued: usize,
+    acknowledged: u64,
+    thrown_away: u64,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.timer.cancel();
+    }
+}
+
+impl Slot {
+    /// Sets the limits, also of an end that has begun.
+    pub(super) fn set_linger(&mut self, total: Duration, idle: Duration) {
+        let watched = self.linger.take().is_some_and(|linger| linger.watch.is_some());
+        self.linger = Some(Box::new(Linger { total, idle, watch: None }));
+        if watched {
+            self.watch_end();
+        }
+    }
+
+    /// Everything is with the kernel: closes at once where that loses nothing, else lingers.
+    pub(super) fn finish(&mut self, common: &mut Common) {
+        if self.one_way || self.receive.has_ended() || self.send.broken != 0 || self.is_settled() {
+            return self.close_fd();
+        }
+        self.send.phase = Phase::Lingering;
+        self.shut_down_writing();
+        self.arm_receive(common);
+    }
+
+    /// Whether the peer's kernel has everything, and nothing of the peer's is unread.
+    fn is_settled(&self) -> bool {
+        let Some(fd) = &self.fd else { return true };
+        match fd.unread() {
+            Ok(Unread::End) | Err(_) => true,
+            Ok(Unread::Data) => false,
+            Ok(Unread::Nothing) => !fd.delivery().is_ok_and(|delivery| delivery.outstanding),
+        }
+    }
+
+    pub(super) fn shut_down_writing(&mut self) {
+        if let Some(fd) = &self.fd
+            && !std::mem::replace(&mut self.send.shut_down, true)
+        {
+            // One that is gone already needs no end.
+            let _ = fd.shutdown(Shutdown::Write);
+        }
+    }
+
+    /// A turn has ended, and the stream is closing but not closed: it takes in what comes, and is looked after.
+    pub(super) fn stay_closing(&mut self, common: &mut Common) {
+        self.arm_receive(common);
+        self.watch_end();
+    }
+
+    /// Begins to look. A pipe has no limits but those it was given: who reads it may take its time.
+    fn watch_end(&mut self) {
+        if self.fd.is_none() || self.one_way && self.linger.is_none() {
+            return;
+        }
+        let seen = self.progress();
+        let linger =
+            self.linger.get_or_insert_with(|| Box::new(Linger { total: TOTAL, idle: IDLE, watch: None }));
+        if linger.watch.is_none() {
+            let pause = FIRST_LOOK.min(linger.total).min(linger.idle);
+            let timer = look_later(pause, self.index, self.generation);
+            linger.watch = Some(Watch { since: now(), moved: now(), seen, pause, timer });
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        let delivery = self.fd.as_ref().and_then(|fd| fd.delivery().ok()).unwrap_or_default();
+        let (queued, thrown_away) = (self.send.queued, self.receive.thrown_away);
+        Progress { queued, acknowledged: delivery.acknowledged, thrown_away }
+    }
+
+    pub(super) fn stop_watching(&mut self) {
+        if let Some(linger) = &mut self.linger {
+            linger.watch = None;
+        }
+    }
+
+    /// One look at a stream on its way out: closes it if it is settled, gives it up if a limit has passed.
+    fn look(&mut self, common: &mut Common) {
+        let seen = self.progress();
+        let lingers = self.send.phase == Phase::Lingering;
+        // One that sends is waited for: a close would answer what it sends by a reset.
+        if lingers && seen.thrown_away == 0 && self.is_settled() {
+            return self.close_fd();
+        }
+        let Some(linger) = &mut self.linger else { return };
+        let Some(watch) = &mut linger.watch else { return };
+        let now = now();
+        if seen != watch.seen {
+            (watch.seen, watch.moved) = (seen, now);
+        }
+        let (age, still) =
+            (now.saturating_duration_since(watch.since), now.saturating_duration_since(watch.moved));
+        if age >= linger.total || still >= linger.idle {
+            return self.give_up(common);
+        }
+        let left = (linger.total - age).min(linger.idle - still);
+        watch.pause = (watch.pause * 2).min(linger.idle / LOOKS_PER_IDLE).max(FIRST_LOOK);
+        watch.timer = look_later(watch.pause.min(left), self.index, self.generation);
+    }
+
+    /// A limit has passed. A peer whose kernel has everything has lost nothing; any other is told by a reset.
+    fn give_up(&mut self, common: &mut Common) {
+        let delivered = self.fd.as_ref().and_then(|fd| fd.delivery().ok()).is_some_and(|d| !d.outstanding);
+        if self.send.phase == Phase::Lingering && delivered {
+            return self.close_fd();
+        }
+        if self.send.broken == 0 {
+            self.send.broken = errno::ETIMEDOUT;
+        }
+        self.abort(common);
+    }
+}
+
+/// The loop that calls is the stream's own.
+fn look_later(pause: Duration, index: u32, generation: u32) -> TimerHandle {
+    call_later(pause, move || TABLE.existing(|streams| streams.look(index, generation)))
+}
+
+impl Streams {
+    /// The time for a look has come.
+    fn look(&self, index: u32, generation: u32) {
+        let closed = self.with_slot(index, |common, slot| {
+            let same = slot.generation == generation;
+            if same {
+                slot.look(common);
+            }
+            same && slot.fd.is_none()
+        });
+        if closed == Some(true) {
+            self.retire(index);
+        }
+    }
+
+    /// The loop ends: every stream closes, within these limits.
+    pub(super) fn end(&self, total: Duration, idle: Duration) {
+        self.each(|common, slot| {
+            slot.set_linger(total, idle);
+            slot.close(common);
+        });
+    }
+}
+
+/// Why nothing more can be sent to a peer that took nothing.
+pub(super) fn gave_up() -> io::Error {
+    let text = "the peer took nothing for the time that `linger` allows: the connection was reset";
+    io::Error::new(io::ErrorKind::TimedOut, text)
+}
