@@ -44,7 +44,11 @@ impl Target {
 }
 
 /// Looks `host` up (asyncio `loop.getaddrinfo`). A numeric address needs no lookup; a name is given to
-/// `getaddrinfo` on a thread, which a dropped future does not stop.
+/// `getaddrinfo` on a thread.
+///
+/// All loops of the process share these threads. There are as many as lookups run, up to 32, and each ends after 10 s
+/// without work. Dropping the future takes a lookup back that has not begun. One that runs cannot be stopped: it keeps
+/// its thread, beside which others are made, up to 32 more.
 ///
 /// ```
 /// corio_runtime::run(async {

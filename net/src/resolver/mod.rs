@@ -1,0 +1,29 @@
+//! `getaddrinfo` on threads of its own: a slow name server holds up the lookups that ask it, and nothing else.
+
+mod pool;
+
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    time::Duration,
+};
+
+use pool::Pool;
+
+/// A thread that finds no work for so long ends.
+const IDLE: Duration = Duration::from_secs(10);
+/// What is given up together is given up within this time.
+const GRACE: Duration = Duration::from_millis(10);
+
+static POOL: Pool<io::Result<Vec<SocketAddr>>> = Pool::new(IDLE, GRACE);
+
+/// Looks `host` up on a thread.
+pub(crate) async fn lookup(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    POOL.ask(Box::new(move || {
+        let found = (host.as_str(), port).to_socket_addrs();
+        found
+            .map(Iterator::collect)
+            .map_err(|e| io::Error::new(e.kind(), format!("cannot resolve {host:?}: {e}")))
+    }))?
+    .await
+}
