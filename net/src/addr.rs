@@ -22,24 +22,25 @@ pub trait ToSocketAddrs {
 pub enum Target {
     Known(Vec<SocketAddr>),
     Name(String, u16),
+    /// The text of the error.
     Invalid(String),
 }
 
 impl Target {
     /// The addresses, in the order to try them; at least one.
     pub(crate) async fn addresses(self) -> io::Result<Vec<SocketAddr>> {
-        let (found, name) = match self {
-            Target::Known(addrs) => (addrs, String::from("the list of addresses")),
-            Target::Name(host, port) => (resolve(&host, port).await?, host),
-            Target::Invalid(text) => {
-                let text = format!("invalid socket address {text:?}: expected HOST:PORT");
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-            }
-        };
-        if found.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is empty")));
+        let invalid = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        match self {
+            Target::Known(addrs) if addrs.is_empty() => invalid("the list of addresses is empty".to_owned()),
+            Target::Known(addrs) => Ok(addrs),
+            Target::Invalid(text) => invalid(text),
+            Target::Name(host, port) => match resolve(&host, port).await? {
+                none if none.is_empty() => {
+                    Err(io::Error::new(io::ErrorKind::NotFound, format!("{host:?} has no address")))
+                }
+                found => Ok(found),
+            },
         }
-        Ok(found)
     }
 }
 
@@ -141,10 +142,41 @@ impl ToSocketAddrs for str {
         if let Ok(addr) = self.parse::<SocketAddr>() {
             return Target::Known(vec![addr]);
         }
-        match self.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
-            Some((host, Ok(port))) if !host.is_empty() => Target::Name(host.to_owned(), port),
-            _ => Target::Invalid(self.to_owned()),
+        match host_and_port(self) {
+            Ok((host, port)) => Target::Name(host.to_owned(), port),
+            Err(why) => {
+                Target::Invalid(format!("invalid socket address {self:?}: expected HOST:PORT, but {why}"))
+            }
         }
+    }
+}
+
+/// The parts of "HOST:PORT", or what is wrong with it.
+fn host_and_port(text: &str) -> Result<(&str, u16), String> {
+    let is_v6 = |host: &str| host.split('%').next().is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok());
+    let Some((host, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) else {
+        return Err("the port is missing".to_owned());
+    };
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host = match bracketed {
+        Some(host) if is_v6(host) => host,
+        Some(host) => return Err(format!("{host:?} is no IPv6 address")),
+        None if host.contains(':') && !is_v6(host) => {
+            return Err("an IPv6 address with a port is written [ADDRESS]:PORT".to_owned());
+        }
+        None => host,
+    };
+    if host.is_empty() {
+        return Err("the host is missing (0.0.0.0 stands for all addresses)".to_owned());
+    }
+    let digits = port.strip_prefix('-').unwrap_or(port);
+    let is_number = !digits.is_empty() && digits.bytes().all(|c| c.is_ascii_digit());
+    match port.parse() {
+        Ok(number) if is_number => Ok((host, number)),
+        _ if port.is_empty() => Err("the port is missing".to_owned()),
+        _ if !is_number => Err(format!("the port {port:?} is no number: it must be 0 to 65535")),
+        _ if digits.len() < port.len() => Err(format!("the port {port} is negative: it must be 0 to 65535")),
+        _ => Err(format!("the port {port} is too large: it must be 0 to 65535")),
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use corio_runtime::{
+    error,
     fd::Fd,
     op::{self, Op},
     socket,
@@ -44,7 +45,8 @@ const HAPPY_EYEBALLS_DELAY: Duration = Duration::from_millis(250);
 /// ```
 ///
 /// # Errors
-/// With the address in the text; if several failed for different reasons, "Multiple exceptions: …".
+/// With the address in the text and the kernel's error as its source; if several failed for different reasons,
+/// "Multiple exceptions: …", and the first of them.
 pub async fn open_connection(addr: impl ToSocketAddrs) -> io::Result<(StreamReader, StreamWriter)> {
     Connection::builder().connect(addr).await
 }
@@ -191,7 +193,8 @@ impl Race {
             match Pin::new(attempt).poll(cx) {
                 Poll::Ready(Ok(fd)) => return Some(fd),
                 Poll::Ready(Err(e)) => {
-                    self.errors.push(io::Error::new(e.kind(), format!("cannot connect to {addr}: {e}")));
+                    let text = format!("cannot connect to {addr}: {e}");
+                    self.errors.push(error::explain(e, text));
                     drop(self.attempts.remove(index));
                 }
                 Poll::Pending => index += 1,
@@ -200,6 +203,7 @@ impl Race {
         None
     }
 }
+
 /// One error of many, as asyncio puts it.
 fn summary(errors: &mut Vec<io::Error>) -> io::Error {
     let first = errors.remove(0);
@@ -207,5 +211,5 @@ fn summary(errors: &mut Vec<io::Error>) -> io::Error {
         return first;
     }
     let texts: Vec<String> = std::iter::once(&first).chain(errors.iter()).map(ToString::to_string).collect();
-    io::Error::new(first.kind(), format!("Multiple exceptions: {}", texts.join(", ")))
+    error::explain(first, format!("Multiple exceptions: {}", texts.join(", ")))
 }

@@ -3,14 +3,16 @@
 mod common;
 
 use std::{
-    io::ErrorKind,
+    error::Error,
+    io::{self, ErrorKind},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
-use common::{in_own_process, open_fds, run, until};
+use common::{echo, in_own_process, open_fds, run, until};
 use corio_net::{Connection, TcpListener, TcpStream, ToSocketAddrs, open_connection, resolve, start_server};
 use corio_runtime::time::timeout;
+use nix::sys::resource::{Resource, setrlimit};
 
 /// An address of this machine that nobody listens on.
 fn refusing() -> SocketAddr {
@@ -168,18 +170,106 @@ fn con_19_an_abandoned_lookup_harms_nobody() {
 #[test]
 fn con_04_invalid_addresses() {
     run(async {
-        for text in ["", "nonsense", "127.0.0.1", ":80", "host:", "host:99999", "host:-1"] {
+        let wrong = [
+            ("", "the port is missing"),
+            ("nonsense", "the port is missing"),
+            ("127.0.0.1", "the port is missing"),
+            ("[::1]", "the port is missing"),
+            ("host:", "the port is missing"),
+            (":80", "the host is missing (0.0.0.0 stands for all addresses)"),
+            ("localhost:99999", "the port 99999 is too large: it must be 0 to 65535"),
+            ("127.0.0.1:65536", "the port 65536 is too large: it must be 0 to 65535"),
+            (
+                "[::1]:99999999999999999999",
+                "the port 99999999999999999999 is too large: it must be 0 to 65535",
+            ),
+            ("host:-1", "the port -1 is negative: it must be 0 to 65535"),
+            ("host:http", "the port \"http\" is no number: it must be 0 to 65535"),
+            ("host:+80", "the port \"+80\" is no number: it must be 0 to 65535"),
+            ("host:8 ", "the port \"8 \" is no number: it must be 0 to 65535"),
+            ("::1", "an IPv6 address with a port is written [ADDRESS]:PORT"),
+            ("http://host:80", "an IPv6 address with a port is written [ADDRESS]:PORT"),
+            ("[localhost]:80", "\"localhost\" is no IPv6 address"),
+        ];
+        for (text, why) in wrong {
             let error = open_connection(text).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}: {error}");
-            let expected = format!("invalid socket address {text:?}: expected HOST:PORT");
+            let expected = format!("invalid socket address {text:?}: expected HOST:PORT, but {why}");
             assert_eq!(error.to_string(), expected);
         }
+        let refused = open_connection("[::1%1]:1").await.unwrap_err();
+        assert_ne!(refused.kind(), ErrorKind::InvalidInput, "an address with a scope: {refused}");
         let none: Vec<SocketAddr> = Vec::new();
         let error = open_connection(none).await.unwrap_err();
         assert_eq!(error.to_string(), "the list of addresses is empty");
         let nul = open_connection(("no\0body", 1)).await.unwrap_err();
         assert_eq!(nul.kind(), ErrorKind::InvalidInput, "{nul}");
         assert!(nul.to_string().contains("cannot resolve"), "{nul}");
+    });
+}
+
+/// The error number of the kernel, wherever it stands among the sources.
+fn os_error(error: &io::Error) -> Option<i32> {
+    let mut next = error.source();
+    let mut found = error.raw_os_error();
+    while let (None, Some(source)) = (found, next) {
+        found = source.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        next = source.source();
+    }
+    found
+}
+
+#[test]
+fn an_error_with_a_text_has_the_kernels_as_its_source() {
+    run(async {
+        let free = refusing();
+        let refused = open_connection(free).await.unwrap_err();
+        assert!(refused.to_string().starts_with(&format!("cannot connect to {free}: ")), "{refused}");
+        assert_eq!(
+            (refused.kind(), os_error(&refused)),
+            (ErrorKind::ConnectionRefused, Some(libc::ECONNREFUSED))
+        );
+        // `main` that returns it prints the text.
+        assert!(format!("{refused:?}").contains(&format!("\"cannot connect to {free}: ")), "{refused:?}");
+
+        let several = open_connection([free, refusing()]).await.unwrap_err();
+        assert!(several.to_string().starts_with("Multiple exceptions: "), "{several}");
+        assert_eq!(
+            (several.kind(), os_error(&several)),
+            (ErrorKind::ConnectionRefused, Some(libc::ECONNREFUSED))
+        );
+
+        let connection = Connection::builder().local_addr("192.0.2.1:0".parse().unwrap());
+        let local = connection.connect(free).await.unwrap_err();
+        let text = format!("cannot connect to {free}: cannot bind to 192.0.2.1:0: ");
+        assert!(local.to_string().starts_with(&text), "{local}");
+        assert_eq!(
+            (local.kind(), os_error(&local)),
+            (ErrorKind::AddrNotAvailable, Some(libc::EADDRNOTAVAIL))
+        );
+
+        let server = start_server("127.0.0.1:0", echo).await.unwrap();
+        let taken = start_server(server.local_addr().unwrap(), echo).await.unwrap_err();
+        assert_eq!((taken.kind(), os_error(&taken)), (ErrorKind::AddrInUse, Some(libc::EADDRINUSE)));
+
+        let unknown = resolve("no.such.name.invalid", 1).await.unwrap_err();
+        assert!(unknown.to_string().starts_with("cannot resolve \"no.such.name.invalid\": "), "{unknown}");
+        let cause = unknown.source().unwrap();
+        assert!(unknown.to_string().ends_with(&cause.to_string()), "{cause}");
+    });
+}
+
+#[test]
+fn a_connect_without_descriptors_names_the_address() {
+    if !in_own_process("a_connect_without_descriptors_names_the_address") {
+        return;
+    }
+    run(async {
+        let free = refusing();
+        setrlimit(Resource::RLIMIT_NOFILE, 3, 3).unwrap();
+        let error = open_connection(free).await.unwrap_err();
+        assert!(error.to_string().starts_with(&format!("cannot connect to {free}: ")), "{error}");
+        assert_eq!(os_error(&error), Some(libc::EMFILE));
     });
 }
 

@@ -18,7 +18,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use corio_runtime::{fd::Fd, op, wake};
+use corio_runtime::{error, fd::Fd, op, wake};
 use rustix::{
     io::Errno,
     process::{self as sys, PidfdFlags, Signal, WaitId, WaitIdOptions},
@@ -64,7 +64,9 @@ impl Child {
                 // Nothing could watch it.
                 let _ = spawned.kill();
                 let _ = spawned.wait();
-                return Err(io::Error::new(io::Error::from(e).kind(), format!("no pidfd for it: {e}")));
+                let e = io::Error::from(e);
+                let text = format!("no pidfd for it: {e}");
+                return Err(error::explain(e, text));
             }
         };
         let (state, next_waiter) = (Mutex::new(State::Running(Vec::new())), AtomicU64::new(0));

@@ -8,7 +8,7 @@ use std::{
     process,
 };
 
-use corio_runtime::fd::require_kernel;
+use corio_runtime::{error, fd::require_kernel};
 
 use crate::{
     Process, Stdio,
@@ -221,7 +221,12 @@ impl Command {
     /// processes; `InvalidInput` for a limit of 0 and for numbers that no group or user has; the text says what
     /// failed. Under the simulator, and outside a running loop.
     pub async fn spawn(&mut self) -> io::Result<Process> {
-        let text = |what: String| move |e: io::Error| io::Error::new(e.kind(), format!("{what}: {e}"));
+        let text = |what: String| {
+            move |e: io::Error| {
+                let text = format!("{what}: {e}");
+                error::explain(e, text)
+            }
+        };
         let program = self.std.get_program().to_string_lossy().into_owned();
         require_kernel("processes")?;
         self.check_numbers().map_err(text(format!("cannot run '{program}'")))?;
@@ -271,7 +276,7 @@ impl Command {
             }
             _ => format!("cannot run '{program}': {e}"),
         };
-        io::Error::new(e.kind(), text)
+        error::explain(e, text)
     }
 }
 

@@ -304,6 +304,8 @@ fn sub_24_k1_what_cannot_be_run_is_named() {
         let error = create_subprocess_exec("/no/such/program", ["x"]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(error.to_string().contains("'/no/such/program'"), "{error}");
+        let cause = std::error::Error::source(&error).unwrap().downcast_ref::<std::io::Error>().unwrap();
+        assert_eq!(cause.raw_os_error(), Some(2), "the kernel's error is the source");
         let error = Command::new("true").current_dir("/no/such/place").spawn().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(error.to_string().contains("working directory '/no/such/place'"), "{error}");

@@ -16,6 +16,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::{
     current::{self, Loop},
     inbox::{Inbox, Notify},
+    ring::setup_error::beside,
     task::waker::WakeKey,
 };
 
@@ -47,7 +48,8 @@ impl Unpark {
     }
 
     pub(crate) fn eventfd() -> io::Result<Unpark> {
-        Ok(Unpark::EventFd(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?))
+        let fd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(|e| beside("eventfd2")(e.into()))?;
+        Ok(Unpark::EventFd(fd))
     }
 
     pub(crate) fn thread() -> Unpark {
@@ -57,7 +59,9 @@ impl Unpark {
     /// A share of the eventfd for the loop's read.
     pub(crate) fn try_clone_fd(&self) -> io::Result<Option<OwnedFd>> {
         match self {
-            Unpark::EventFd(fd) | Unpark::Embedded(fd, _) => fd.as_fd().try_clone_to_owned().map(Some),
+            Unpark::EventFd(fd) | Unpark::Embedded(fd, _) => {
+                fd.as_fd().try_clone_to_owned().map(Some).map_err(beside("fcntl"))
+            }
             Unpark::Thread(_) => Ok(None),
         }
     }

@@ -19,6 +19,7 @@
 //! | `signals/` | signals of the process, and Ctrl-C during `run` |
 //! | `inbox`, `handle` | work from other threads, and loops as they see them |
 //! | `service` | state that other crates keep on a loop |
+//! | `error` | errors that keep their cause |
 //! | `slow` | steps that keep the loop for long |
 //! | `exception`, `metrics` | what nobody awaits, and what is counted |
 //!
@@ -34,6 +35,7 @@ mod clock;
 mod current;
 mod driver;
 mod embed;
+pub mod error;
 mod exception;
 pub mod fd;
 mod future;

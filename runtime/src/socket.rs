@@ -17,7 +17,7 @@ use nix::{
 };
 
 use crate::{
-    current,
+    current, error,
     fd::{Fd, Inner},
     op::SockAddr,
 };
@@ -109,14 +109,19 @@ pub fn hung_up(sockets: &[Fd]) -> Vec<usize> {
 /// A stream socket to connect to `remote` with, bound to `local` if given.
 ///
 /// # Errors
-/// As the kernel's.
+/// As the kernel's, with the addresses in the text.
 ///
 /// # Panics
 /// Outside a running loop.
 pub fn connector(remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<Fd> {
-    if let Some(simulated) = current::with(|lp| lp.driver.with_sim(|sim| sim.connector(local))) {
-        return simulated;
-    }
+    let made = match current::with(|lp| lp.driver.with_sim(|sim| sim.connector(local))) {
+        Some(simulated) => simulated,
+        None => connector_os(remote, local),
+    };
+    made.map_err(|e| with_address(e, "connect to", remote))
+}
+
+fn connector_os(remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<Fd> {
     let fd = stream_socket(remote)?;
     if let Some(local) = local {
         sys::setsockopt(&fd, ReuseAddr, &true)?;
@@ -133,7 +138,8 @@ fn stream_socket(addr: SocketAddr) -> io::Result<OwnedFd> {
 
 /// An error of `addr` that says so.
 fn with_address(e: io::Error, what: &str, addr: SocketAddr) -> io::Error {
-    io::Error::new(e.kind(), format!("cannot {what} {addr}: {e}"))
+    let text = format!("cannot {what} {addr}: {e}");
+    error::explain(e, text)
 }
 
 impl Fd {

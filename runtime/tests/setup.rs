@@ -2,10 +2,10 @@
 
 mod common;
 
-use std::{fs::File, io, os::unix::fs::MetadataExt};
+use std::{error::Error, fs::File, io, os::unix::fs::MetadataExt, sync::mpsc, thread};
 
-use common::{in_own_process, open_fds};
-use corio_runtime::{Runner, run};
+use common::{assert_passed, child, in_own_process, is_child, open_fds};
+use corio_runtime::{Runner, TaskError, create_task, run, to_thread, yield_now};
 use nix::sys::resource::{Resource, setrlimit};
 
 /// Makes the system call `number` fail with `errno` on this thread.
@@ -98,6 +98,95 @@ fn i3_enter_refused_by_seccomp_names_it() {
     let text = refusal();
     assert!(text.contains("seccomp") && text.contains("io_uring_enter"), "{text}");
     assert_eq!(open_fds(), fds, "the ring that was made is closed");
+}
+
+/// The kernel's error, as the source of the one with the text.
+fn cause(error: &io::Error) -> Option<i32> {
+    let mut source = error.source();
+    while let Some(found) = source {
+        if let Some(number) = found.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Some(number);
+        }
+        source = found.source();
+    }
+    None
+}
+
+#[test]
+fn i3_another_call_that_is_refused_is_named_and_not_taken_for_io_uring() {
+    let refused =
+        [("eventfd2", libc::SYS_eventfd2), ("socketpair", libc::SYS_socketpair), ("pipe2", libc::SYS_pipe2)];
+    for (name, _) in refused {
+        let test = "i3_another_call_that_is_refused_is_named_and_not_taken_for_io_uring";
+        if !is_child(test) {
+            assert_passed(test, &child(test).env("REFUSED", name).output().unwrap());
+        }
+    }
+    let Ok(chosen) = std::env::var("REFUSED") else { return };
+    let (name, number) = refused.into_iter().find(|(name, _)| *name == chosen).unwrap();
+    let fds = open_fds();
+    refuse(number, libc::EPERM);
+    let error = Runner::new().unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(&format!("{name}: ")) && text.contains("seccomp"), "{text}");
+    assert!(!text.contains("io_uring was refused"), "{text}");
+    assert_eq!((error.kind(), cause(&error)), (io::ErrorKind::PermissionDenied, Some(libc::EPERM)));
+    assert_eq!(open_fds(), fds);
+}
+
+#[test]
+fn i3_a_refusal_has_the_kernels_error_as_its_source() {
+    let test = "i3_a_refusal_has_the_kernels_error_as_its_source";
+    if !in_own_process(test) {
+        return;
+    }
+    refuse(libc::SYS_io_uring_setup, libc::EACCES);
+    let error = Runner::new().unwrap_err();
+    assert_eq!((error.kind(), cause(&error)), (io::ErrorKind::PermissionDenied, Some(libc::EACCES)));
+    assert!(error.to_string().starts_with("io_uring was refused (EACCES)"), "{error}");
+}
+
+#[test]
+fn to_thread_without_any_thread_is_an_error_and_never_runs_on_the_loop() {
+    if !in_own_process("to_thread_without_any_thread_is_an_error_and_never_runs_on_the_loop") {
+        return;
+    }
+    run(async {
+        refuse(libc::SYS_clone, libc::EAGAIN);
+        refuse(libc::SYS_clone3, libc::EAGAIN);
+        let failed = create_task(to_thread(|| unreachable!("on the loop")));
+        let Err(TaskError::Panicked(panic)) = failed.await else { panic!("there was a thread") };
+        let text = panic.message();
+        assert!(
+            text.starts_with("to_thread: the system gives no thread") && text.contains("os error 11"),
+            "{text}"
+        );
+    });
+}
+
+#[test]
+fn to_thread_without_another_thread_waits_for_those_there_are() {
+    if !in_own_process("to_thread_without_another_thread_waits_for_those_there_are") {
+        return;
+    }
+    run(async {
+        let here = thread::current().id();
+        let (end, ends) = mpsc::channel::<()>();
+        let first = create_task(to_thread(move || {
+            let _ = ends.recv();
+            thread::current().id()
+        }));
+        yield_now().await;
+        refuse(libc::SYS_clone, libc::EAGAIN);
+        refuse(libc::SYS_clone3, libc::EAGAIN);
+        let second = create_task(to_thread(|| thread::current().id()));
+        yield_now().await;
+        assert!(!second.done());
+        drop(end);
+        let only = first.await.unwrap();
+        assert_ne!(only, here);
+        assert_eq!(second.await.unwrap(), only);
+    });
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use corio_runtime::error;
 use pool::Pool;
 
 /// A thread that finds no work for so long ends.
@@ -21,9 +22,10 @@ static POOL: Pool<io::Result<Vec<SocketAddr>>> = Pool::new(IDLE, GRACE);
 pub(crate) async fn lookup(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     POOL.ask(Box::new(move || {
         let found = (host.as_str(), port).to_socket_addrs();
-        found
-            .map(Iterator::collect)
-            .map_err(|e| io::Error::new(e.kind(), format!("cannot resolve {host:?}: {e}")))
+        found.map(Iterator::collect).map_err(|e| {
+            let text = format!("cannot resolve {host:?}: {e}");
+            error::explain(e, text)
+        })
     }))?
     .await
 }

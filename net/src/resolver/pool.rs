@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use corio_runtime::wake;
+use corio_runtime::{error, wake};
 
 /// Threads for questions that somebody waits for; more of those wait their turn.
 const THREADS_MAX: usize = 32;
@@ -159,7 +159,7 @@ impl<T: Send> Pool<T> {
             Err(_) if useful > 0 => {}
             Err(e) => {
                 let text = format!("cannot start a thread to look names up: {e}");
-                return Err(io::Error::new(e.kind(), text));
+                return Err(error::explain(e, text));
             }
         }
         Ok(())

@@ -33,7 +33,12 @@ impl fmt::Display for ReadError {
                 write!(f, "{} bytes read on a total of undefined expected bytes", partial.len())
             }
             ReadError::LimitOverrun { consumed } => {
-                write!(f, "no separator within the limit of the stream; {consumed} bytes come before it")
+                write!(
+                    f,
+                    "no separator within the limit of the stream: {consumed} bytes come before it. The limit is \
+                    65536 bytes, or what was set: raise it by `limit(bytes)` of `Server::builder()`, \
+                    `Connection::builder()` or `Command`"
+                )
             }
         }
     }
@@ -61,5 +66,19 @@ impl From<ReadError> for io::Error {
             ReadError::IncompleteRead { .. } => io::Error::new(io::ErrorKind::UnexpectedEof, e),
             ReadError::LimitOverrun { .. } => io::Error::new(io::ErrorKind::InvalidData, e),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overrun_names_the_limit_and_how_to_raise_it() {
+        let text = ReadError::LimitOverrun { consumed: 70_000 }.to_string();
+        for word in ["70000 bytes", "limit is 65536 bytes", "limit(bytes)", "Server::builder()"] {
+            assert!(text.contains(word), "{text}");
+        }
+        assert_eq!(crate::streams::DEFAULT_LIMIT, 65536);
     }
 }

@@ -6,6 +6,7 @@ mod stderr;
 use std::{
     any::Any,
     cell::{Cell, RefCell},
+    error::Error,
     fmt, io, mem,
     panic::{self, AssertUnwindSafe, Location},
     ptr,
@@ -91,7 +92,18 @@ impl fmt::Display for ExceptionContext {
         if let Some(task) = &self.task {
             write!(f, " [{} created at {}]", task.name(), task.location())?;
         }
-        self.error.as_ref().map_or(Ok(()), |e| write!(f, ": {e}"))
+        let mut next = self.error().map(|e| -> &dyn Error { e });
+        let mut told = String::new();
+        while let Some(error) = next {
+            let text = error.to_string();
+            // Many texts hold the one of their source.
+            if !told.contains(&text) {
+                write!(f, ": {text}")?;
+                told = text;
+            }
+            next = error.source();
+        }
+        Ok(())
     }
 }
 

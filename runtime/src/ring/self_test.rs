@@ -2,7 +2,7 @@
 
 use std::{io, io::Read, io::Write, os::unix::net::UnixStream, rc::Rc};
 
-use super::{Encoded, Next, Outgoing, Uring, Wait};
+use super::{Encoded, Next, Outgoing, Uring, Wait, setup_error::beside};
 use crate::{
     fd::Fd,
     op::{
@@ -16,8 +16,8 @@ const BLOCK: usize = 64 * 1024;
 /// Fills a socket pair by silent sends: those that report nothing must have sent everything, and what the
 /// kernel reports must add up to what arrives.
 pub(super) fn silent_send(ring: &mut Uring) -> io::Result<bool> {
-    let (ours, mut theirs) = UnixStream::pair()?;
-    theirs.set_nonblocking(true)?;
+    let (ours, mut theirs) = UnixStream::pair().map_err(beside("socketpair"))?;
+    theirs.set_nonblocking(true).map_err(beside("ioctl"))?;
     let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
     let mut table = Table::new();
     let (mut sent, mut full) = (0, false);
@@ -46,9 +46,9 @@ pub(super) fn silent_send(ring: &mut Uring) -> io::Result<bool> {
 
 /// A multishot receive with a cap of 16 bytes must end by itself once 16 have come.
 pub(super) fn capped_receive(ring: &mut Uring) -> io::Result<bool> {
-    let (ours, mut theirs) = UnixStream::pair()?;
+    let (ours, mut theirs) = UnixStream::pair().map_err(beside("socketpair"))?;
     let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
-    theirs.write_all(&[0; 32])?;
+    theirs.write_all(&[0; 32]).map_err(beside("write"))?;
     let mut table = Table::new();
     let op = Rc::new(CappedRecv(fd));
     let encoded = Encoded::new(op.prepare(), ring.abilities);
@@ -60,7 +60,7 @@ pub(super) fn capped_receive(ring: &mut Uring) -> io::Result<bool> {
 
 /// Whether a write may ask for no SIGPIPE: an unknown flag is refused before anything is written.
 pub(super) fn quiet_write(ring: &mut Uring) -> io::Result<bool> {
-    let (_read, write) = io::pipe()?;
+    let (_read, write) = io::pipe().map_err(beside("pipe2"))?;
     let mut table = Table::new();
     let mut op = Box::new(EmptyWrite { fd: Fd::from(std::os::fd::OwnedFd::from(write)) });
     let encoded = Encoded::new(op.prepare(), ring.abilities);

@@ -46,6 +46,7 @@ use io_uring::{
 use super::{Abilities, Next, RingCounters, Wait, self_test, setup_error};
 use crate::{
     clock::Clock,
+    error,
     fd::{Fd, Inner},
     op::{
         Brought, Done, Kind, Payload, Receiver, Sqe,
@@ -363,10 +364,14 @@ fn not_entered(e: io::Error) -> io::Result<()> {
             thread::sleep(Duration::from_millis(1));
             Ok(())
         }
-        Some(libc::EBADR) => Err(io::Error::other(
+        Some(libc::EBADR) => Err(error::explain(
+            e,
             "the kernel dropped completions (EBADR): it had no memory to keep them; the loop cannot go on",
         )),
-        _ => Err(io::Error::new(e.kind(), format!("io_uring_enter failed: {e}"))),
+        _ => {
+            let text = format!("io_uring_enter failed: {e}");
+            Err(error::explain(e, text))
+        }
     }
 }
 

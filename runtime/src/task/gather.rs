@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{Task, TaskError, many::Many};
+use crate::error;
 
 /// Runs `futures` side by side inside the calling task, and gives their outputs in the order of the arguments
 /// (asyncio `gather`). Tasks can be gathered too: their results are their outputs.
@@ -257,7 +258,7 @@ impl<E: fmt::Debug + fmt::Display> std::error::Error for TryGatherError<E> {}
 impl<E: std::error::Error + Send + Sync + 'static> From<TryGatherError<E>> for io::Error {
     fn from(e: TryGatherError<E>) -> io::Error {
         match e {
-            TryGatherError::Failed(e) => io::Error::other(e),
+            TryGatherError::Failed(e) => error::into_io(e),
             TryGatherError::Task(e) => e.into(),
         }
     }

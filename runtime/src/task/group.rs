@@ -505,7 +505,17 @@ impl<E: fmt::Debug> fmt::Debug for TaskGroupError<E> {
     }
 }
 
-impl<E: fmt::Debug> std::error::Error for TaskGroupError<E> {}
+impl<E: fmt::Debug + 'static> std::error::Error for TaskGroupError<E> {
+    /// The first error, if it is an `io::Error` or a boxed one.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let first: &dyn Any = self.errors.first()?;
+        if let Some(e) = first.downcast_ref::<io::Error>() {
+            return Some(e);
+        }
+        let boxed = first.downcast_ref::<Box<dyn std::error::Error + Send + Sync>>()?;
+        Some(&**boxed)
+    }
+}
 
 impl<E: fmt::Debug + Send + Sync + 'static> From<TaskGroupError<E>> for io::Error {
     fn from(e: TaskGroupError<E>) -> io::Error {

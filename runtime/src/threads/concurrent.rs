@@ -193,6 +193,8 @@ impl From<ConcurrentError> for io::Error {
     fn from(e: ConcurrentError) -> io::Error {
         let kind = match e {
             ConcurrentError::TimedOut => io::ErrorKind::TimedOut,
+            // As that of `LoopClosed`.
+            ConcurrentError::LoopClosed => io::ErrorKind::NotConnected,
             _ => io::ErrorKind::Other,
         };
         io::Error::new(kind, e)

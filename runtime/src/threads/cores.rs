@@ -27,7 +27,7 @@ use nix::{
 
 use super::latch::Latch;
 use crate::{
-    Builder, Handle,
+    Builder, Handle, error,
     handle::MAX_LOOPS,
     task::{CancelHandle, PanicPayload, TaskError, create_task, with_cleanup},
 };
@@ -202,11 +202,11 @@ where
                     let _closed = Closed(shared);
                     shared.run_core(index, main)
                 });
-                if let Err(e) = &spawned {
-                    shared.started(index, Err(io::Error::new(e.kind(), format!("no thread for it: {e}"))));
+                spawned.map_err(|e| {
+                    let text = format!("no thread for it: {e}");
+                    shared.started(index, Err(error::explain(e, text)));
                     drop(Closed(shared));
-                }
-                spawned
+                })
             })
             .collect();
         let value = shared.run_core(0, first);

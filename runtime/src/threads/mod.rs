@@ -24,9 +24,9 @@ use crate::{current, yield_now};
 /// Runs `f`, which may block, on a thread of the loop's pool (asyncio `to_thread`), and gives what it returns.
 /// A panic of `f` goes on here.
 ///
-/// The pool has up to min(32, cores + 4) threads, started as they are needed; more calls wait in order. Dropping
-/// this leaves `f` running if it has begun, and its result is dropped; one that has not begun never does. The end of
-/// the loop waits for those that have begun, as long as
+/// The pool has up to min(32, cores + 4) threads, started as they are needed; more calls wait in order, also if the
+/// system gives no more threads. Dropping this leaves `f` running if it has begun, and its result is dropped; one that
+/// has not begun never does. The end of the loop waits for those that have begun, as long as
 /// [`Builder::thread_join_timeout`](crate::Builder::thread_join_timeout) says. Task-locals are not carried over. In
 /// the simulator `f` runs on the loop itself, in the next turn.
 ///
@@ -39,7 +39,8 @@ use crate::{current, yield_now};
 /// ```
 ///
 /// # Panics
-/// Outside a running loop; and with what `f` panics with.
+/// Outside a running loop; with what `f` panics with; and if the system gives no thread while the pool has none, as
+/// asyncio's raises `RuntimeError`: `f` never runs on the loop.
 #[doc(alias = "spawn_blocking")]
 pub async fn to_thread<F, T>(f: F) -> T
 where
@@ -52,13 +53,16 @@ where
     }
     let answer = Arc::new(Answer { state: Mutex::new(State::Waiting(None)) });
     let theirs = Arc::clone(&answer);
-    current::with(|lp| {
+    let submitted = current::with(|lp| {
         lp.pool().submit(Box::new(move || {
             if theirs.is_wanted() {
                 theirs.give(panic::catch_unwind(AssertUnwindSafe(f)));
             }
-        }));
+        }))
     });
+    if let Err(e) = submitted {
+        panic!("to_thread: the system gives no thread, and the pool has none: {e}");
+    }
     match (Await { answer }).await {
         Ok(value) => value,
         Err(payload) => panic::resume_unwind(payload),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -43,38 +44,42 @@ impl Pool {
         Pool { shared: Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), most, home }) }
     }
 
-    /// Queues `job`, and starts a thread if none is free and there may be another one. Without any thread, because
-    /// the system gives none, it runs here.
-    pub(crate) fn submit(&self, job: Job) {
+    /// Queues `job`, and starts a thread if none is free and there may be another one. If the system gives none, the
+    /// job waits for those that there are.
+    ///
+    /// # Errors
+    /// There is no thread at all: the job is dropped.
+    pub(crate) fn submit(&self, job: Job) -> io::Result<()> {
         let mut state = self.shared.lock();
         state.jobs.push_back(job);
         if state.idle >= state.jobs.len() {
-            return self.shared.work.notify_one();
-        }
-        if state.threads < self.shared.most {
+            self.shared.work.notify_one();
+        } else if state.threads < self.shared.most {
             state.threads += 1;
             drop(state);
-            if self.start_thread().is_err() {
-                self.without_a_thread();
+            if let Err(e) = self.start_thread() {
+                return self.without_another(e);
             }
         }
+        Ok(())
     }
 
-    fn start_thread(&self) -> std::io::Result<()> {
+    fn start_thread(&self) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new().name("corio-blocking".to_owned()).spawn(move || shared.work());
         thread.map(drop)
     }
 
-    fn without_a_thread(&self) {
+    /// No thread ends while a job waits, so without one the last job is alone.
+    #[cold]
+    fn without_another(&self, e: io::Error) -> io::Result<()> {
         let job = {
             let mut state = self.shared.lock();
             state.threads -= 1;
             if state.threads == 0 { state.jobs.pop_back() } else { None }
         };
-        if let Some(job) = job {
-            job();
-        }
+        // Its destructor is foreign code: it runs without the lock.
+        if job.is_some() { Err(e) } else { Ok(()) }
     }
 
     /// Takes no more work. Gives back the jobs that have not begun, to be dropped, and how many threads still work.
