@@ -22,7 +22,7 @@ use std::{
 };
 
 use corio_runtime::{
-    ExceptionContext, Handle, TimerHandle, call_exception_handler, call_later,
+    ExceptionContext, Handle, TimerHandle, budget, call_exception_handler, call_later,
     fd::Fd,
     handle,
     op::{self, Done, OpKey},
@@ -549,6 +549,9 @@ impl Future for NextConnection {
     type Output = io::Result<Fd>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Fd>> {
+        if budget::is_used_up(cx) {
+            return Poll::Pending;
+        }
         let key = self.key;
         let id = match self.waiter {
             Some(id) => id,
@@ -558,6 +561,7 @@ impl Future for NextConnection {
         let mut waker = Some(cx.waker().clone());
         let polled = key.with(|listener| {
             if let Some(queued) = listener.queue.pop_front() {
+                budget::spend(1);
                 listener.arm(key);
                 return Poll::Ready(Ok(queued));
             }

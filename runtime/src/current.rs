@@ -14,6 +14,7 @@ use std::{
 use nix::sys::eventfd::EventFd;
 
 use crate::{
+    budget::Suspended,
     calls::{CallKey, Calls},
     clock::Clock,
     driver::Driver,
@@ -131,7 +132,10 @@ pub(crate) fn on_loop(id: LoopId, f: impl FnOnce(&Loop) + Send + 'static) {
 }
 
 /// Makes a loop the running one of this thread until it is dropped; then the one before is it again.
-pub(crate) struct Entered(Option<Rc<Loop>>);
+pub(crate) struct Entered {
+    outer: Option<Rc<Loop>>,
+    _budget: Suspended,
+}
 
 impl Entered {
     #[track_caller]
@@ -142,7 +146,7 @@ impl Entered {
             *current.borrow_mut() = Some(Rc::clone(lp));
         });
         lp.enter_services();
-        Entered(None)
+        Entered { outer: None, _budget: Suspended::new() }
     }
 
     /// As `new`, also inside another loop's run: for a loop that closes there.
@@ -152,13 +156,13 @@ impl Entered {
             outer.leave_services();
         }
         lp.enter_services();
-        Entered(outer)
+        Entered { outer, _budget: Suspended::new() }
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let outer = self.0.take();
+        let outer = self.outer.take();
         let left = CURRENT.with(|current| std::mem::replace(&mut *current.borrow_mut(), outer.clone()));
         if let Some(left) = left {
             left.leave_services();

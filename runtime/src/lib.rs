@@ -6,6 +6,7 @@
 //! | `turn` | one turn of the loop: the order in which everything happens |
 //! | `current` | the loop itself, and the one of this thread |
 //! | `task/` | the task table, the waker, `Task`, groups and gathering |
+//! | `budget` | how many ready results a step of a task takes at most |
 //! | `calls` | `call_soon`, `call_later`, `call_at` |
 //! | `future` | a result to come, as its two ends |
 //! | `threads/` | blocking work on other threads, work from other threads, a loop per core, the channel |
@@ -30,6 +31,7 @@ compile_error!("corio runs on Linux only: it is built on io_uring (6.1 or newer)
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("corio needs a 64-bit target: a waker packs its loop, task and generation into 64 bits");
 
+pub mod budget;
 mod calls;
 mod clock;
 mod current;

@@ -134,6 +134,11 @@ impl Watch {
         turns.is_multiple_of(TURNS_PER_NOTE)
     }
 
+    /// Those that were counted.
+    pub(crate) fn turns(&self) -> u64 {
+        self.turns.get()
+    }
+
     fn timed(&self, metrics: Metrics) -> Metrics {
         self.notes.timed(metrics)
     }

@@ -26,6 +26,8 @@ const POLLS_PER_ENTER: u32 = 256;
 const POLLS_PER_LOOK: u32 = 4;
 /// How often a loop that stays awake looks into its inbox before it looks at the ring and the clock again.
 const LOOKS_PER_CLOCK: u32 = 8;
+/// Messages of other threads that a turn takes in at most: a flood of them must not keep the loop from its timers.
+const MESSAGES_PER_TURN: usize = 256;
 
 /// Why a loop does not sleep after all.
 enum News {
@@ -249,7 +251,7 @@ impl Loop {
         *self.due.borrow_mut() = due;
     }
 
-    /// Takes in what other threads sent, as much as was there when it began.
+    /// Takes in what other threads sent: of what was there when it began, as much as a turn may have.
     #[inline(always)]
     fn take_in(&self) {
         if !self.inbox.is_empty() {
@@ -259,7 +261,7 @@ impl Loop {
 
     #[inline(never)]
     fn take_in_some(&self) {
-        for _ in 0..self.inbox.len() {
+        for _ in 0..self.inbox.len().min(MESSAGES_PER_TURN) {
             // Foreign code: the call itself, and the destructors of calls to an earlier loop.
             let next = panic::catch_unwind(AssertUnwindSafe(|| self.take_in_one()));
             match next {

@@ -6,7 +6,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use corio_runtime::op::{self, Op};
+use corio_runtime::{
+    budget,
+    op::{self, Op},
+};
 use memchr::memmem;
 
 use super::{
@@ -171,9 +174,13 @@ impl StreamReader {
         if buf.is_empty() {
             return Poll::Ready(Ok(Some(0)));
         }
+        if budget::is_used_up(cx) {
+            return Poll::Pending;
+        }
         let mut replaced = None;
         let polled = self.key.with(|_, slot| {
             if !slot.receive.buf.is_empty() {
+                budget::spend(1);
                 return Poll::Ready(Ok(Some(slot.copy_to(buf))));
             }
             if slot.receive.at_end() {
@@ -232,16 +239,24 @@ impl StreamReader {
         cx: &mut Context<'_>,
         mut ready: impl FnMut(&mut Slot) -> Option<T>,
     ) -> Poll<io::Result<T>> {
-        if !self.lent.is_empty() {
-            self.put_back();
+        if (budget::count() || !self.lent.is_empty()) && self.pause(cx).is_pending() {
+            return Poll::Pending;
         }
         self.key.poll_ready(cx, 1, false, &mut ready)
     }
 
-    /// Gives back to the stream what was lent.
+    /// Before a read: is pending if the running step has taken its share of ready results; else what was lent goes
+    /// back to the stream.
     #[cold]
-    fn put_back(&mut self) {
+    #[inline(never)]
+    fn pause(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if budget::is_over(cx) {
+            return Poll::Pending;
+        }
         let lent = &mut self.lent;
+        if lent.is_empty() {
+            return Poll::Ready(());
+        }
         // On another loop nothing is read, and nothing given back.
         let _ = self.key.with(|_, slot| {
             let later = std::mem::replace(&mut slot.receive.buf, std::mem::take(lent));
@@ -249,6 +264,7 @@ impl StreamReader {
                 slot.receive.buf.append(&later, 0);
             }
         });
+        Poll::Ready(())
     }
 }
 
@@ -299,8 +315,11 @@ impl<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin> Future for Wait<'_, F
             return wait.nothing();
         }
         // Nothing is lent while it waits.
-        if wait.state == State::New && !wait.reader.lent.is_empty() {
-            wait.reader.put_back();
+        if wait.state == State::New
+            && (budget::count() || !wait.reader.lent.is_empty())
+            && wait.reader.pause(cx).is_pending()
+        {
+            return Poll::Pending;
         }
         let polled = wait.reader.key.poll_ready(cx, wait.wanted, true, &mut wait.ready);
         wait.state = if polled.is_pending() { State::Waiting } else { State::Over };

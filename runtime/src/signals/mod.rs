@@ -19,6 +19,7 @@ use nix::libc;
 use read::{Heard, ReadSignal};
 
 use crate::{
+    budget,
     current::{self, Loop},
     exception,
     op::inflight::Key,
@@ -127,7 +128,11 @@ impl Signal {
     pub async fn recv(&mut self) {
         let shared = &self.listener.shared;
         poll_fn(|cx| {
+            if budget::is_used_up(cx) {
+                return Poll::Pending;
+            }
             if shared.pending.take() {
+                budget::spend(1);
                 return Poll::Ready(());
             }
             let waker = cx.waker().clone();

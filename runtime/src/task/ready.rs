@@ -35,6 +35,11 @@ impl ReadyQueue {
         self.next.borrow_mut()
     }
 
+    /// How much is left to the turn.
+    pub(crate) fn left(&self) -> usize {
+        self.left.get()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.next.borrow().len() + self.left.get()
     }

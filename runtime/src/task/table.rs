@@ -403,6 +403,11 @@ impl TaskTable {
         self.with(key, |slot| (slot.state == State::Done).then_some(slot.outcome)).flatten()
     }
 
+    /// Whether a step of a task is running.
+    pub(crate) fn in_step(&self) -> bool {
+        self.current.get() != NONE
+    }
+
     pub(crate) fn is_current(&self, key: TaskKey) -> bool {
         self.current.get() == key.slot && self.current() == Some(key)
     }

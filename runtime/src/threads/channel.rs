@@ -17,6 +17,8 @@ mod shim {
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering, fence},
     };
+
+    pub(super) use crate::budget;
 }
 
 #[cfg(all(loom, test))]
@@ -25,6 +27,15 @@ mod shim {
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering, fence},
     };
+
+    /// The models run outside any loop, where there is none.
+    pub(super) mod budget {
+        pub(in super::super) fn is_used_up(_: &std::task::Context<'_>) -> bool {
+            false
+        }
+
+        pub(in super::super) fn spend(_: usize) {}
+    }
 }
 
 use std::{
@@ -37,7 +48,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use shim::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, fence};
+use shim::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, budget, fence};
 
 /// A channel for up to `capacity` messages that were not received yet.
 ///
@@ -192,49 +203,63 @@ impl<T: Send> Sender<T> {
 
     /// Sends at least one of `source`, waiting for room first.
     async fn send_some<S: Source<T>>(&self, source: &mut S) -> Result<(), ()> {
-        if self.push_now(source)? {
-            return Ok(());
-        }
-        let mut ticket = Ticket { shared: &self.shared, number: None };
-        poll_fn(|cx| ticket.poll(source, cx)).await
+        let mut ticket = None;
+        poll_fn(|cx| {
+            if ticket.is_none() {
+                if budget::is_used_up(cx) {
+                    return Poll::Pending;
+                }
+                let pushed = self.push_now(source)?;
+                if pushed > 0 {
+                    budget::spend(pushed);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            let ticket = ticket.get_or_insert_with(|| Ticket { shared: &self.shared, number: None });
+            let Poll::Ready(pushed) = ticket.poll(source, cx)? else { return Poll::Pending };
+            budget::spend(pushed);
+            Poll::Ready(Ok(()))
+        })
+        .await
     }
 
-    /// `false` if there is no room, or others wait for it.
-    fn push_now<S: Source<T>>(&self, source: &mut S) -> Result<bool, ()> {
+    /// How many it has pushed: none if there is no room, or others wait for it.
+    fn push_now<S: Source<T>>(&self, source: &mut S) -> Result<usize, ()> {
         let mut state = self.shared.state();
         if state.closed {
             return Err(());
         }
         let room = if state.waiting.is_empty() { self.shared.room(&state) } else { 0 };
         if room == 0 {
-            return Ok(false);
+            return Ok(0);
         }
-        state.sent += source.move_into(&mut state.queue, room);
+        let pushed = source.move_into(&mut state.queue, room);
+        state.sent += pushed as u64;
         let receiver = state.receiver.take();
         drop(state);
         receiver.into_iter().for_each(Waker::wake);
-        Ok(true)
+        Ok(pushed)
     }
 }
 
 /// What is to be sent.
 trait Source<T> {
     /// Moves up to `room` messages into `queue`; how many.
-    fn move_into(&mut self, queue: &mut VecDeque<T>, room: u64) -> u64;
+    fn move_into(&mut self, queue: &mut VecDeque<T>, room: u64) -> usize;
 }
 
 impl<T> Source<T> for Option<T> {
-    fn move_into(&mut self, queue: &mut VecDeque<T>, _: u64) -> u64 {
+    fn move_into(&mut self, queue: &mut VecDeque<T>, _: u64) -> usize {
         queue.extend(self.take());
         1
     }
 }
 
 impl<T> Source<T> for VecDeque<T> {
-    fn move_into(&mut self, queue: &mut VecDeque<T>, room: u64) -> u64 {
+    fn move_into(&mut self, queue: &mut VecDeque<T>, room: u64) -> usize {
         let count = self.len().min(usize::try_from(room).unwrap_or(usize::MAX));
         queue.extend(self.drain(..count));
-        count as u64
+        count
     }
 }
 
@@ -245,7 +270,8 @@ struct Ticket<'a, T> {
 }
 
 impl<T> Ticket<'_, T> {
-    fn poll<S: Source<T>>(&mut self, source: &mut S, cx: &Context<'_>) -> Poll<Result<(), ()>> {
+    /// How many it has sent.
+    fn poll<S: Source<T>>(&mut self, source: &mut S, cx: &Context<'_>) -> Poll<Result<usize, ()>> {
         // Cloned and dropped outside: foreign code.
         let waker = cx.waker().clone();
         let mut state = self.shared.state();
@@ -287,15 +313,16 @@ impl<T> Ticket<'_, T> {
         &mut self,
         source: &mut S,
         mut state: MutexGuard<'_, State<T>>,
-    ) -> Poll<Result<(), ()>> {
+    ) -> Poll<Result<usize, ()>> {
         self.number = None;
         // More than the one only if nobody else waits for it.
         let room = if state.waiting.is_empty() { self.shared.room(&state).max(1) } else { 1 };
-        state.sent += source.move_into(&mut state.queue, room);
+        let pushed = source.move_into(&mut state.queue, room);
+        state.sent += pushed as u64;
         let receiver = state.receiver.take();
         drop(state);
         receiver.into_iter().for_each(Waker::wake);
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(pushed))
     }
 }
 
@@ -353,10 +380,11 @@ impl<T: Send> Receiver<T> {
             return 0;
         }
         poll_fn(|cx| {
-            if self.batch.is_empty() && self.refill(Some(cx)).is_pending() {
+            if budget::is_used_up(cx) || self.batch.is_empty() && self.refill(Some(cx)).is_pending() {
                 return Poll::Pending;
             }
             let count = self.batch.len().min(limit);
+            budget::spend(count.max(1));
             messages.extend(self.batch.drain(..count));
             self.read_on(count as u64);
             Poll::Ready(count)
@@ -378,9 +406,10 @@ impl<T: Send> Receiver<T> {
     /// As [`recv`](Receiver::recv), for a future of one's own.
     #[inline]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        if self.batch.is_empty() && self.refill(Some(cx)).is_pending() {
+        if budget::is_used_up(cx) || self.batch.is_empty() && self.refill(Some(cx)).is_pending() {
             return Poll::Pending;
         }
+        budget::spend(1);
         Poll::Ready(self.pop())
     }
 

@@ -14,7 +14,7 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::answer::{self, Awaited, answer};
-use crate::{CancelHandle, ExceptionContext, Handle, PanicPayload, current::Loop};
+use crate::{CancelHandle, ExceptionContext, Handle, PanicPayload, budget, current::Loop};
 
 /// Runs the future that `f` makes as a task of the loop `handle`, from any thread (asyncio
 /// `run_coroutine_threadsafe`). `f` goes to the loop, the future is made there: it need not be `Send`.
@@ -118,7 +118,12 @@ impl<T> Future for ConcurrentFuture<T> {
     type Output = Result<T, ConcurrentError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.answer.poll(cx.waker()).map_or(Poll::Pending, Poll::Ready)
+        if budget::is_used_up(cx) {
+            return Poll::Pending;
+        }
+        let Some(outcome) = self.answer.poll(cx.waker()) else { return Poll::Pending };
+        budget::spend(1);
+        Poll::Ready(outcome)
     }
 }
 

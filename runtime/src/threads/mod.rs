@@ -19,7 +19,7 @@ use std::{
 pub use concurrent::{ConcurrentError, ConcurrentFuture, run_coroutine_threadsafe};
 pub use cores::{Core, Cores, current_core, run_on_cores, run_per_core};
 
-use crate::{current, yield_now};
+use crate::{budget, current, yield_now};
 
 /// Runs `f`, which may block, on a thread of the loop's pool (asyncio `to_thread`), and gives what it returns.
 /// A panic of `f` goes on here.
@@ -108,10 +108,16 @@ impl<T> Future for Await<T> {
     type Output = thread::Result<T>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if budget::is_used_up(cx) {
+            return Poll::Pending;
+        }
         let new = cx.waker().clone();
         let mut state = self.answer.state.lock().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *state, State::Unwanted) {
-            State::Given(result) => Poll::Ready(result),
+            State::Given(result) => {
+                budget::spend(1);
+                Poll::Ready(result)
+            }
             old => {
                 *state = State::Waiting(Some(new));
                 drop(state);

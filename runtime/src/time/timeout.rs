@@ -11,6 +11,7 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::{Duration, Instant, Sleep, now, sleep_until};
+use crate::budget;
 
 /// Gives `future` until `duration` from now (asyncio `timeout`).
 ///
@@ -57,6 +58,8 @@ enum Deadline {
     /// No timer yet: most futures under a timeout are ready when first polled.
     In(Duration, Instant),
     At(Sleep),
+    /// It has passed, and the future gets the one look that the task's budget had refused it.
+    LastLook,
     Never,
 }
 
@@ -72,11 +75,21 @@ impl<F: Future> Future for Timeout<F> {
             *this.deadline =
                 from.checked_add(duration).map_or(Deadline::Never, |at| Deadline::At(sleep_until(at)));
         }
-        match this.deadline {
-            Deadline::Passed => Poll::Ready(Err(TimeoutError(()))),
-            Deadline::At(sleep) => Pin::new(sleep).poll(cx).map(|()| Err(TimeoutError(()))),
-            Deadline::In(..) | Deadline::Never => Poll::Pending,
+        let passed = match this.deadline {
+            Deadline::Passed | Deadline::LastLook => true,
+            Deadline::At(sleep) => Pin::new(sleep).poll(cx).is_ready(),
+            Deadline::In(..) | Deadline::Never => false,
+        };
+        if !passed {
+            return Poll::Pending;
         }
+        // What is ready may be pending only because this step has taken its share.
+        if budget::is_spent() && !matches!(this.deadline, Deadline::LastLook) {
+            *this.deadline = Deadline::LastLook;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Err(TimeoutError(())))
     }
 }
 

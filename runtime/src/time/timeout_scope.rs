@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{Duration, Instant, Sleep, TimeoutError, now, sleep_until};
+use crate::budget;
 
 /// Runs `body` with a deadline that it can see and move (asyncio `timeout` with `reschedule`).
 ///
@@ -35,6 +36,7 @@ pub async fn timeout_scope<T>(
     let deadline = Deadline { at: Cell::new(now().checked_add(duration)), expired: Cell::new(false) };
     let mut body = pin!(body(&deadline));
     let mut timer: Option<(Instant, Sleep)> = None;
+    let mut last_look = false;
     poll_fn(|cx| {
         if let Poll::Ready(value) = body.as_mut().poll(cx) {
             return Poll::Ready(Ok(value));
@@ -52,6 +54,12 @@ pub async fn timeout_scope<T>(
             timer.as_mut().is_some_and(|(_, sleep)| Pin::new(sleep).poll(cx).is_ready())
         };
         if !up {
+            last_look = false;
+            return Poll::Pending;
+        }
+        // What is ready may be pending only because this step has taken its share.
+        if budget::is_spent() && !std::mem::replace(&mut last_look, true) {
+            cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         deadline.expired.set(true);

@@ -15,6 +15,9 @@ use std::{
     task::{Context, Poll},
 };
 
+#[cfg(any(feature = "futures-io", feature = "tokio-io"))]
+use corio_runtime::budget;
+
 use super::{
     reader::StreamReader,
     send::{Phase, Send},
@@ -50,7 +53,12 @@ impl StreamReader {
 impl StreamReader {
     /// Waits for data and lends all that has arrived; nothing at the end of the stream.
     fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        if self.lent.is_empty() {
+        if !self.lent.is_empty() {
+            if budget::is_used_up(cx) {
+                return Poll::Pending;
+            }
+            budget::spend(1);
+        } else {
             let all = |slot: &mut Slot| (!slot.receive.buf.is_empty()).then(|| slot.take(usize::MAX));
             match self.poll_wait(cx, all) {
                 Poll::Ready(Ok(data)) => self.lent = data,
