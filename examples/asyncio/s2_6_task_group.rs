@@ -15,8 +15,8 @@ async fn worker(delay: u64) -> Result<(), String> {
 #[corio::main]
 async fn main() -> Result<(), TaskGroupError<String>> {
     task_group(async |group| {
-        drop(group.create_task(worker(1)));
-        drop(group.create_task(worker(2)));
+        group.create_task(worker(1));
+        group.create_task(worker(2));
         Ok(())
     })
     .await

@@ -107,7 +107,7 @@ impl<T> fmt::Debug for Resolver<T> {
 ///
 /// # Panics
 /// When it is polled after it was ready.
-#[must_use = "futures do nothing unless awaited"]
+#[must_use = "a result is dropped with its future; await it"]
 pub struct LoopFuture<T> {
     shared: Rc<Shared<T>>,
 }

@@ -166,6 +166,7 @@ impl Runner {
 
     /// Creates a task that runs with the next [`Runner::run`].
     #[track_caller]
+    #[must_use = "a dropped Task goes on running; await it for its result"]
     pub fn create_task<F: Future + 'static>(&self, future: F) -> Task<F::Output> {
         self.lp.create_task(future, Location::caller())
     }

@@ -83,7 +83,7 @@ impl<T> fmt::Debug for Sender<T> {
 }
 
 /// Waits for the value. Dropping it drops a value that was sent.
-#[must_use = "futures do nothing unless awaited"]
+#[must_use = "a value that is sent is dropped with its receiver; await it"]
 pub struct Receiver<T> {
     shared: Rc<Shared<T>>,
 }

@@ -118,6 +118,7 @@ pub fn remove_signal_handler(kind: SignalKind) -> bool {
 }
 
 /// Made by [`signal`]. Dropping it stops listening.
+#[must_use = "a dropped Signal stops listening"]
 pub struct Signal {
     listener: Listener,
 }

@@ -41,7 +41,7 @@ where
 }
 
 /// The outputs of [`as_completed`]. Dropping it drops the futures that are not over.
-#[must_use = "nothing runs unless `next` is awaited"]
+#[must_use = "outputs come only from `next`, which is to be awaited"]
 pub struct AsCompleted<F: Future> {
     many: Many<F>,
     ready: VecDeque<F::Output>,

@@ -58,6 +58,7 @@ pub use wait::{ReturnWhen, wait, wait_try};
 /// Outside a running loop: "no running event loop".
 #[track_caller]
 #[doc(alias = "spawn")]
+#[must_use = "a dropped Task goes on running; await it for its result"]
 pub fn create_task<F: Future + 'static>(future: F) -> Task<F::Output> {
     let location = Location::caller();
     current::with(|lp| lp.create_task(future, location))
@@ -72,6 +73,7 @@ pub fn create_task<F: Future + 'static>(future: F) -> Task<F::Output> {
 /// });
 /// ```
 #[track_caller]
+#[must_use = "a dropped Task goes on running; await it for its result"]
 pub fn create_task_named<F: Future + 'static>(name: impl Into<String>, future: F) -> Task<F::Output> {
     let task = create_task(future);
     task.set_name(name);
@@ -89,6 +91,7 @@ pub fn create_task_named<F: Future + 'static>(name: impl Into<String>, future: F
 /// });
 /// ```
 #[track_caller]
+#[must_use = "a dropped Task goes on running; await it for its result"]
 pub fn create_eager_task<F: Future + 'static>(future: F) -> Task<F::Output>
 where
     F::Output: 'static,
@@ -100,7 +103,6 @@ where
 /// The handle of a task: await it for the result. Dropping it detaches the task.
 ///
 /// It is plain data and `Send`. On another loop it can cancel, but awaiting it gives [`TaskError::WrongLoop`].
-#[must_use = "a dropped Task goes on running; await it for its result"]
 pub struct Task<T> {
     loop_id: LoopId,
     key: TaskKey,

@@ -41,7 +41,7 @@ where
 }
 
 /// The future of [`shield`].
-#[must_use = "futures do nothing unless awaited"]
+#[must_use = "the task inside goes on by itself; await this for its result"]
 pub struct Shield<T> {
     task: Task<T>,
 }
