@@ -53,7 +53,8 @@ fn app() -> Router {
         .route("/time/{host}/{port}", get(line_of))
 }
 
-/// Handlers must be `Send`. corio's futures are: they are numbers, not pointers.
+/// Handlers must be `Send`. The futures of corio's handles are, as they are numbers, not pointers. What is not `Send`
+/// goes into a task: `create_task(future).cancel_on_drop().await`.
 async fn sleep(Path(millis): Path<u64>) -> String {
     corio::sleep(Duration::from_millis(millis)).await;
     format!("slept {millis} ms\n")

@@ -44,7 +44,7 @@ pub mod time {
     };
 }
 
-/// The event loop (asyncio "Event Loop"): running it, callbacks, other threads, errors nobody awaits.
+/// The event loop (asyncio "Event Loop"): running it, callbacks, other threads, what nobody would hear of.
 pub mod event_loop {
     pub use corio_runtime::{
         Backend, BackendInfo, Builder, CallHandle, Cancelled, ExceptionContext, Faults, Handle, InvalidState,

@@ -22,7 +22,7 @@
 //! | `service` | state that other crates keep on a loop |
 //! | `error` | errors that keep their cause |
 //! | `slow` | steps that keep the loop for long |
-//! | `exception`, `metrics` | what nobody awaits, and what is counted |
+//! | `exception/`, `metrics` | what nobody would hear of, and what is counted |
 //!
 //! Users take the facade crate `corio`; this one is for crates that add operations.
 

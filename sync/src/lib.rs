@@ -2,8 +2,8 @@
 //!
 //! Everything here belongs to one core: no atomics, `!Send`; tasks of different cores send each other messages
 //! instead. All of it is fair (first come, first served, and nobody who comes later overtakes) and correct
-//! under cancellation: whatever was granted to a waiter that is then dropped goes to the next one. Nothing
-//! depends on a runtime, so it works under any executor.
+//! under cancellation: whatever was granted to a waiter that is then dropped goes to the next one. It works under
+//! any executor; `ConditionGuard::wait_timeout` alone, behind the feature `timeout`, needs corio's loop.
 #![forbid(unsafe_code)]
 
 mod barrier;

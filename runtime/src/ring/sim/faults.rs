@@ -2,8 +2,8 @@
 
 use std::{io, time::Duration};
 
-/// Faults that the simulator injects, each by its probability from 0 (never, the default) to 1 (always; larger
-/// values mean 1). The seed decides when.
+/// Faults that the simulator injects. A probability is from 0 (never, the default) to 1 (always; larger values mean
+/// 1); the seed decides when.
 ///
 /// ```
 /// use corio_runtime::{Backend, Faults, Runner};
