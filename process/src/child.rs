@@ -18,13 +18,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use corio_runtime::{error, fd::Fd, op, wake};
+use corio_runtime::{error, wake};
 use rustix::{
     io::Errno,
     process::{self as sys, PidfdFlags, Signal, WaitId, WaitIdOptions},
 };
-
-use crate::{ops::WaitExit, reaper};
 
 /// See the head of the file.
 #[derive(Debug)]
@@ -46,14 +44,8 @@ enum State {
 }
 
 impl Child {
-    /// Takes charge of a process that was spawned just now, and that nobody else reaps.
-    pub(crate) fn adopt(spawned: std::process::Child) -> io::Result<Arc<Child>> {
-        let child = Child::open(spawned)?;
-        op::start(Box::new(WaitExit::WaitId(Arc::clone(&child))));
-        Ok(child)
-    }
-
-    fn open(mut spawned: std::process::Child) -> io::Result<Arc<Child>> {
+    /// A process that was spawned just now, and that nobody else reaps. It must be watched.
+    pub(crate) fn open(mut spawned: std::process::Child) -> io::Result<Arc<Child>> {
         let pid = spawned.id();
         let opened = sys::Pid::from_raw(pid.cast_signed())
             .ok_or(Errno::SRCH)
@@ -110,23 +102,6 @@ impl Child {
         match sys::pidfd_send_signal(&self.pidfd, signal) {
             Err(Errno::SRCH) => Err(gone()),
             other => Ok(other?),
-        }
-    }
-
-    /// For kernels without the WAITID operation.
-    pub(crate) fn poll_exit(self: Arc<Child>) {
-        match self.pidfd.try_clone() {
-            Ok(pidfd) => {
-                op::start(Box::new(WaitExit::Poll(self, Fd::from(pidfd))));
-            }
-            Err(_) => reaper::take(self),
-        }
-    }
-
-    /// The operation has ended: because the child has, or because the loop closes.
-    pub(crate) fn reap_or_hand_over(self: &Arc<Child>) {
-        if !self.reap() {
-            reaper::take(Arc::clone(self));
         }
     }
 
@@ -217,26 +192,6 @@ mod tests {
 
     fn sleeper() -> std::process::Child {
         std::process::Command::new("sleep").arg("0.02").spawn().unwrap()
-    }
-
-    /// As before Linux 6.7.
-    #[test]
-    fn an_exit_is_seen_by_polling_the_pidfd() {
-        corio_runtime::run(async {
-            let child = Child::open(sleeper()).unwrap();
-            Arc::clone(&child).poll_exit();
-            assert_eq!(child.wait().await.unwrap(), 0);
-        });
-    }
-
-    #[test]
-    fn a_poll_that_outlives_its_loop_is_the_reapers() {
-        let child = corio_runtime::run(async {
-            let child = Child::open(sleeper()).unwrap();
-            Arc::clone(&child).poll_exit();
-            child
-        });
-        assert_eq!(corio_runtime::run(child.wait()).unwrap(), 0);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use corio_runtime::{error, fd::require_kernel};
 
 use crate::{
     Process, Stdio,
-    child::Child,
+    ops::adopt,
     stdio::{Ours, Outputs},
 };
 
@@ -232,7 +232,7 @@ impl Command {
         self.check_numbers().map_err(text(format!("cannot run '{program}'")))?;
         let pipes = self.pipes().map_err(text(format!("the standard streams of '{program}'")))?;
         let spawned = self.spawn_std(pipes.theirs).map_err(|e| self.explain(e, &program))?;
-        let child = Child::adopt(spawned).map_err(text(format!("cannot watch '{program}'")))?;
+        let child = adopt(spawned).map_err(text(format!("cannot watch '{program}'")))?;
         Process::new(child, pipes.ours, self.limit, self.kill_on_drop)
     }
 

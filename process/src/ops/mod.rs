@@ -2,4 +2,4 @@
 
 mod wait_exit;
 
-pub(crate) use wait_exit::WaitExit;
+pub(crate) use wait_exit::adopt;

@@ -1,16 +1,23 @@
 //! Waits for the exit of a child: by its pidfd, so that no other process can be meant.
 
-use std::{os::fd::AsFd, sync::Arc};
+use std::{io, os::fd::AsFd, sync::Arc};
 
 use corio_runtime::{
     fd::Fd,
-    op::{Done, Operation, Sqe},
+    op::{self, Done, Operation, Sqe},
 };
 use rustix::io::Errno;
 
-use crate::child::Child;
+use crate::{child::Child, reaper};
 
-pub(crate) enum WaitExit {
+/// Takes charge of a process that was spawned just now, and that nobody else reaps.
+pub(crate) fn adopt(spawned: std::process::Child) -> io::Result<Arc<Child>> {
+    let child = Child::open(spawned)?;
+    op::start(Box::new(WaitExit::WaitId(Arc::clone(&child))));
+    Ok(child)
+}
+
+enum WaitExit {
     /// `IORING_OP_WAITID`.
     WaitId(Arc<Child>),
     /// Before Linux 6.7: the pidfd, which is readable from the exit on.
@@ -38,8 +45,54 @@ impl Operation for WaitExit {
     fn complete(self: Box<Self>, done: Done) {
         let unknown = done.errno() == Some(Errno::INVAL.raw_os_error());
         match *self {
-            WaitExit::WaitId(child) if unknown => child.poll_exit(),
-            op => op.child().reap_or_hand_over(),
+            WaitExit::WaitId(child) if unknown => poll_exit(child),
+            op => reap_or_hand_over(op.child()),
         }
+    }
+}
+
+/// For kernels without the WAITID operation.
+fn poll_exit(child: Arc<Child>) {
+    match child.pidfd().try_clone() {
+        Ok(pidfd) => {
+            op::start(Box::new(WaitExit::Poll(child, Fd::from(pidfd))));
+        }
+        Err(_) => reaper::take(child),
+    }
+}
+
+/// The operation has ended: because the child has, or because the loop closes.
+fn reap_or_hand_over(child: &Arc<Child>) {
+    if !child.reap() {
+        reaper::take(Arc::clone(child));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sleeper() -> std::process::Child {
+        std::process::Command::new("sleep").arg("0.02").spawn().unwrap()
+    }
+
+    /// As before Linux 6.7.
+    #[test]
+    fn an_exit_is_seen_by_polling_the_pidfd() {
+        corio_runtime::run(async {
+            let child = Child::open(sleeper()).unwrap();
+            poll_exit(Arc::clone(&child));
+            assert_eq!(child.wait().await.unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn a_poll_that_outlives_its_loop_is_the_reapers() {
+        let child = corio_runtime::run(async {
+            let child = Child::open(sleeper()).unwrap();
+            poll_exit(Arc::clone(&child));
+            child
+        });
+        assert_eq!(corio_runtime::run(child.wait()).unwrap(), 0);
     }
 }
