@@ -271,7 +271,10 @@ impl Command {
     /// The kernel says "no such file" of a missing directory, too.
     fn explain(&self, e: io::Error, program: &str) -> io::Error {
         let text = match &self.current_dir {
-            Some(dir) if std::fs::metadata(dir).map_or(true, |dir| !dir.is_dir()) => {
+            Some(dir)
+                if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+                    && !dir.is_dir() =>
+            {
                 format!("cannot run '{program}': the working directory '{}': {e}", dir.display())
             }
             _ => format!("cannot run '{program}': {e}"),
@@ -294,5 +297,19 @@ impl fmt::Debug for Command {
             .field("stdout", &self.stdout)
             .field("stderr", &self.stderr)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_working_directory_is_blamed_only_for_what_it_can_cause() {
+        let mut command = Command::new("true");
+        command.current_dir("/no/such/place");
+        let text = |errno| command.explain(io::Error::from_raw_os_error(errno), "true").to_string();
+        assert!(text(2).contains("the working directory '/no/such/place'"), "{}", text(2));
+        assert!(text(24).starts_with("cannot run 'true': Too many open files"), "{}", text(24));
     }
 }

@@ -1,11 +1,16 @@
-//! Errors of several tasks keep the one that they came from.
+//! Errors with a better text keep the one that they came from.
+
+mod common;
 
 use std::{error::Error, io};
 
+use common::in_own_process;
 use corio_runtime::{
-    ConcurrentError, ExceptionContext, TaskGroupError, TryGatherError, create_task, run, task_group,
-    try_gather_tasks,
+    ConcurrentError, ExceptionContext, Runner, TaskGroupError, TryGatherError, create_task, run,
+    signals::{SignalKind, signal},
+    task_group, try_gather_tasks,
 };
+use nix::sys::resource::{Resource, setrlimit};
 
 fn reset() -> io::Error {
     io::Error::from_raw_os_error(libc::ECONNRESET)
@@ -59,4 +64,17 @@ fn a_closed_loop_is_of_one_kind_of_error() {
     });
     let called = io::Error::from(handle.call_soon_threadsafe(|| ()).unwrap_err());
     assert_eq!((called.kind(), closed), (io::ErrorKind::NotConnected, io::ErrorKind::NotConnected));
+}
+
+#[test]
+fn without_descriptors_a_signal_is_named() {
+    if !in_own_process("without_descriptors_a_signal_is_named") {
+        return;
+    }
+    let mut runner = Runner::new().unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 3, 3).unwrap();
+    let error = runner.run(async { signal(SignalKind::TERMINATE).unwrap_err() });
+    assert!(error.to_string().starts_with("cannot listen to signal 15: "), "{error}");
+    let source = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
+    assert_eq!(source.raw_os_error(), Some(libc::EMFILE));
 }

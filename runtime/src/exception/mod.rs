@@ -235,7 +235,8 @@ thread_local! {
 /// Without a handler they are printed to standard error, of each kind (by the line of the source that reports, the
 /// place where the task was created, and the kind of error) ten at once and then one a second, with the number of
 /// those suppressed. That neither blocks the loop nor panics: what standard error does not take is lost, and how much
-/// that was is told. A handler gets every report.
+/// that was is told. A handler gets every report. (A panic is also printed by the panic hook, which is not corio's and
+/// does wait for standard error: `std::panic::set_hook` sets another.)
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};

@@ -16,6 +16,8 @@ use std::{
 
 use signal_hook::{SigId, consts::FORBIDDEN, flag, low_level};
 
+use crate::error;
+
 /// The signals of this process that were ever claimed.
 static KNOWN: Mutex<Option<HashMap<i32, Known>>> = Mutex::new(None);
 
@@ -54,6 +56,13 @@ impl Claim {
         if low_level::signal_name(signal).is_none() {
             return refused(format!("{signal} is not the number of a signal that can be handled"));
         }
+        Claim::register(signal).map_err(|e| {
+            let text = format!("cannot listen to signal {signal}: {e}");
+            error::explain(e, text)
+        })
+    }
+
+    fn register(signal: i32) -> io::Result<(Claim, PipeReader)> {
         let (reader, writer) = io::pipe()?;
         with_known(|known| {
             let known = match known.entry(signal) {
