@@ -12,7 +12,7 @@
 //!     ▲                                                                 │ the end of lend(), PoolBuf::drop
 //!     └─────────────────────────────────────────────────────────────────┘ (publish at once)
 //! ```
-//! In the simulator `receive()` stands for the CQE.
+//! Where no kernel takes buffers (the simulator), `fill()` stands for the CQE.
 //!
 //! # Rules
 //! 1. The region is allocated once, zeroed, and freed only by `Region::drop`, which runs when the last share
@@ -25,8 +25,8 @@
 //!    `Sync`). Entries between the kernel's head and our tail are never written: at most `count` buffers
 //!    exist, so at most `count` entries are live, and `count` is a power of two.
 //! 5. The tail is the only word that both sides use; it is stored with release order after the entry.
-//! 6. A simulated pool is never registered (`ring_address` asserts it): what would be the kernel's is ours, and
-//!    `receive` writes to it, while no `Filled` of that buffer exists.
+//! 6. A pool of ours is never registered (`ring_address` asserts it): what would be the kernel's is ours, and `fill` lends
+//!    it to be written, once it is marked as lent out and before a `Filled` of it is given away.
 //! 7. A `Filled` is lent or shared by the pool that it came from: a loop has one, the ring's, which `driver.rs` has a
 //!    share of.
 //!
@@ -55,7 +55,14 @@ const PAGE: usize = if cfg!(target_arch = "x86_64") { 4 << 10 } else { 64 << 10 
 #[derive(Clone)]
 pub(crate) struct Pool {
     region: Rc<Region>,
-    simulated: bool,
+    owner: Owner,
+}
+
+/// Who takes the free buffers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Kernel,
+    Us,
 }
 
 struct Region {
@@ -104,26 +111,22 @@ impl Pool {
         for id in 0..count {
             region.publish(id);
         }
-        Ok(Pool { region, simulated: false })
+        Ok(Pool { region, owner: Owner::Kernel })
     }
 
-    /// As `new`, for the simulator.
-    pub(crate) fn simulated(count: u16, size: usize) -> io::Result<Pool> {
-        Ok(Pool { simulated: true, ..Pool::new(count, size)? })
+    /// As `new`, for a kernel that receives by system calls of ours, or none.
+    pub(crate) fn ours(count: u16, size: usize) -> io::Result<Pool> {
+        Ok(Pool { owner: Owner::Us, ..Pool::new(count, size)? })
     }
 
     /// Where the ring begins, for its registration.
     pub(crate) fn ring_address(&self) -> u64 {
-        assert!(!self.simulated, "a simulated pool has no kernel");
+        assert!(self.owner == Owner::Kernel, "these buffers are not for the kernel to take");
         self.region.base.as_ptr() as u64
     }
 
     pub(crate) fn count(&self) -> u16 {
         self.region.count
-    }
-
-    pub(crate) fn buffer_size(&self) -> usize {
-        self.region.size as usize
     }
 
     /// Buffers that the kernel can take now.
@@ -154,19 +157,22 @@ impl Pool {
         PoolBuf { region: Rc::clone(&self.region), filled: Some(filled) }
     }
 
-    /// Does the kernel's part in a receive: puts `bytes` into a free buffer, as many as it takes. `None` if there is
-    /// none.
+    /// Does the kernel's part in a receive: `f` writes to a free buffer and says how many bytes. `None` if there is no free
+    /// one, or if that is 0. `f` must not receive from this pool.
     ///
     /// # Panics
-    /// If the pool is not a simulated one.
-    pub(crate) fn receive(&self, bytes: &[u8]) -> Option<Filled> {
-        assert!(self.simulated, "the buffers are the kernel's");
-        let region = &self.region;
+    /// If the buffers are the kernel's.
+    pub(crate) fn fill(&self, f: impl FnOnce(&mut [u8]) -> usize) -> Option<Filled> {
+        assert!(self.owner == Owner::Us, "the buffers are the kernel's");
+        let region = &*self.region;
         let id = region.lent.iter().position(|lent| !lent.get())? as u16;
-        let len = bytes.len().min(region.size as usize);
-        // SAFETY: rule 6: the buffer is not lent out, so `bytes` cannot lie in it; it has room for `len` of them.
-        unsafe { region.buffer(id).copy_from_nonoverlapping(NonNull::from(bytes).cast(), len) };
-        self.take(id, len as i32)
+        let mut lent = Lent { region, filled: self.take(id, 0)? };
+        let len = f(region.bytes_mut(&mut lent.filled)).min(region.size as usize);
+        if len == 0 {
+            lent.end();
+            return None;
+        }
+        Some(lent.keep(len as u32))
     }
 
     /// Never frees the memory: the kernel may still write to it.
@@ -208,6 +214,12 @@ impl Region {
         debug_assert!(self.lent[usize::from(filled.id)].get(), "a buffer of this pool, and lent out");
         // SAFETY: rules 2, 3 and 7; the memory is initialised (rule 1).
         unsafe { std::slice::from_raw_parts(self.buffer(filled.id).as_ptr(), filled.len as usize) }
+    }
+
+    /// All of a buffer of ours.
+    fn bytes_mut<'a>(&'a self, filled: &'a mut Filled) -> &'a mut [u8] {
+        // SAFETY: rules 2, 3, 6 and 7: nobody else refers to the buffer; the memory is initialised (rule 1).
+        unsafe { std::slice::from_raw_parts_mut(self.buffer(filled.id).as_ptr(), self.size as usize) }
     }
 
     #[inline(always)]
@@ -265,6 +277,13 @@ impl Lent<'_> {
     fn end(self) {
         self.region.publish(self.filled.id);
         mem::forget(self);
+    }
+
+    /// Stays lent out, with `len` bytes.
+    fn keep(self, len: u32) -> Filled {
+        let filled = Filled { id: self.filled.id, len };
+        mem::forget(self);
+        filled
     }
 }
 
@@ -337,9 +356,16 @@ mod tests {
 
     #[test]
     fn b4_a_lent_buffer_comes_back_also_after_a_panic() {
-        let pool = Pool::simulated(2, 4).unwrap();
+        let pool = Pool::ours(2, 4).unwrap();
+        let receive = |bytes: &[u8]| {
+            pool.fill(|buf| {
+                let len = bytes.len().min(buf.len());
+                buf[..len].copy_from_slice(&bytes[..len]);
+                len
+            })
+        };
         let lengths = |bytes: &[u8]| {
-            let filled = pool.receive(bytes).unwrap();
+            let filled = receive(bytes).unwrap();
             pool.lend(filled, |data, full| {
                 assert_eq!((data, pool.available()), (&bytes[..data.len()], 1));
                 (data.len(), full)
@@ -349,16 +375,31 @@ mod tests {
             [lengths(b"abc"), lengths(b"abcd"), lengths(b"abcde")],
             [(3, false), (4, true), (4, true)]
         );
-        let filled = pool.receive(b"abc").unwrap();
+        let filled = receive(b"abc").unwrap();
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             pool.lend(filled, |_, _| panic!("a receiver panics"));
         }));
         assert!(panicked.is_err());
         assert_eq!(pool.available(), 2);
-        let again = pool.share(pool.receive(b"x").unwrap()).unshare();
+        let again = pool.share(receive(b"x").unwrap()).unshare();
         assert_eq!(pool.available(), 1);
         assert_eq!(pool.lend(again, |data, _| data.to_vec()), b"x");
         assert_eq!(pool.available(), 2);
+    }
+
+    #[test]
+    fn a_buffer_that_nothing_was_written_to_is_free_again() {
+        let pool = Pool::ours(1, 4).unwrap();
+        assert!(pool.fill(|_| 0).is_none());
+        let panicked =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pool.fill(|_| panic!("amid it"))));
+        assert!(panicked.is_err() && pool.available() == 1);
+        let filled = pool.fill(|buf| {
+            assert!(pool.fill(|_| 1).is_none(), "the only one is lent");
+            buf.fill(7);
+            99
+        });
+        assert_eq!(pool.lend(filled.unwrap(), |data, full| (data.to_vec(), full)), (vec![7; 4], true));
     }
 
     #[test]

@@ -81,7 +81,6 @@ pub trait Multishot: 'static {
 pub struct Done {
     pub(crate) res: i32,
     pub(crate) more: bool,
-    pub(crate) sock_nonempty: bool,
     pub(crate) brought: Brought,
 }
 
@@ -95,7 +94,7 @@ pub(crate) enum Brought {
 
 impl Done {
     pub(crate) fn new(res: i32) -> Done {
-        Done { res, more: false, sock_nonempty: false, brought: Brought::Nothing }
+        Done { res, more: false, brought: Brought::Nothing }
     }
 
     /// The count the kernel returned, or its error.
@@ -144,11 +143,6 @@ impl Done {
             Brought::Buf(buf) => Some(buf),
             _ => None,
         }
-    }
-
-    /// Whether the socket still had unread bytes after this receive (`IORING_CQE_F_SOCK_NONEMPTY`).
-    pub fn sock_nonempty(&self) -> bool {
-        self.sock_nonempty
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Two kernels stand behind it: io_uring and the simulator. Nothing above this file knows which one runs.
 
+mod perform;
 mod self_test;
 pub(crate) mod setup_error;
 pub(crate) mod sim;

@@ -330,7 +330,7 @@ impl Uring {
         } else {
             Brought::Nothing
         };
-        Done { res, more: cqueue::more(flags), sock_nonempty: cqueue::sock_nonempty(flags), brought }
+        Done { res, more: cqueue::more(flags), brought }
     }
 
     /// How many SQEs the kernel has taken.

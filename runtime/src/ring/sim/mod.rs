@@ -12,7 +12,8 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     io,
-    net::SocketAddr,
+    net::{Shutdown, SocketAddr},
+    os::fd::BorrowedFd,
     panic::{self, AssertUnwindSafe},
     ptr,
     rc::Rc,
@@ -21,16 +22,19 @@ use std::{
 
 pub use faults::Faults;
 pub(crate) use net::Socket;
-use net::{Net, Outcome, SharedNet};
+use net::{Net, SharedNet};
 use rng::Rng;
 
-use super::{Abilities, Next, RingCounters, Sizes, Wait};
+use super::{
+    Abilities, Next, RingCounters, Sizes, Wait,
+    perform::{Outcome, Progress, Step, World, perform},
+};
 use crate::{
     clock::Clock,
     exception,
     fd::{Fd, Inner},
     op::{
-        Brought, Done, Kind, Pause, Payload, Receiver, Sqe,
+        Brought, Done, Kind, Payload, Receiver, SockAddr,
         inflight::{InFlight, Key, Table},
     },
     pool::{Filled, Pool},
@@ -46,15 +50,9 @@ const TURN_NS: u64 = 1_000;
 struct Pending {
     key: Key,
     cancelled: bool,
-    /// Bytes moved so far by a send, or by a capped receive.
-    moved: usize,
-    sends: bool,
-    /// A send that reports nothing if it sends everything.
-    silent: bool,
+    progress: Progress,
     /// Its completions arrive in order: none before this time.
     not_before: u64,
-    /// The end of a pause.
-    due: Option<u64>,
     /// A receive that has lost a hang-up, with what was on its way then: it sleeps until there is more.
     deaf: Option<usize>,
 }
@@ -87,16 +85,6 @@ pub(crate) struct Sim {
     pub(crate) counters: RingCounters,
 }
 
-/// What one look at an operation came to.
-enum Step {
-    Blocked,
-    /// A result, with more to come.
-    More(Done),
-    Last(Done),
-    /// The end of a silent send that sent everything.
-    Silence,
-}
-
 impl Sim {
     pub(crate) fn new(seed: u64, sizes: Sizes, faults: Faults, clock: Clock) -> io::Result<Sim> {
         Ok(Sim {
@@ -110,7 +98,7 @@ impl Sim {
             last: None,
             submitted: 0,
             cq: sizes.cq as usize,
-            pool: Pool::simulated(sizes.buffer_count, sizes.buffer_size)?,
+            pool: Pool::ours(sizes.buffer_count, sizes.buffer_size)?,
             news: true,
             abilities: Abilities::all(sizes),
             counters: RingCounters::default(),
@@ -145,11 +133,8 @@ impl Sim {
             None => self.pending.push(Pending {
                 key,
                 cancelled: false,
-                moved: 0,
-                sends: false,
-                silent: key.silent().is_some(),
+                progress: Progress::new(key.silent().is_some()),
                 not_before: 0,
-                due: None,
                 deaf: None,
             }),
         }
@@ -198,7 +183,7 @@ impl Sim {
 
     /// When the next pause is over. Without news none is: it would only keep the loop from waiting for another thread.
     fn next_due(&self) -> Option<u64> {
-        self.pending.iter().filter_map(|op| op.due).min().filter(|_| self.news)
+        self.pending.iter().filter_map(|op| op.progress.due).min().filter(|_| self.news)
     }
 
     /// Looks at every operation, in any order, until none can go on.
@@ -235,12 +220,12 @@ impl Sim {
 
     fn complete(&mut self, op: &mut Pending, mut done: Done, more: bool) {
         done.more = more;
-        self.news = op.due.is_none();
+        self.news = op.progress.due.is_none();
         if done.errno() == Some(libc::ENOBUFS) {
             self.counters.enobufs += 1;
         }
         // A silent send reports as it is submitted, or not at all.
-        if !op.silent {
+        if !op.progress.silent {
             let late = self.rng.below(self.faults.delay.as_nanos().try_into().unwrap_or(u64::MAX));
             op.not_before = op.not_before.max(self.clock.now_ns().saturating_add(late));
         }
@@ -249,7 +234,7 @@ impl Sim {
 
     fn look(&mut self, table: &mut Table, op: &mut Pending) -> Step {
         if op.cancelled && !self.rng.happens(self.faults.success_after_cancel) {
-            return Step::Last(op.cancelled());
+            return Step::Last(op.progress.cancelled());
         }
         // Foreign code, which was called once before.
         let (key, table) = (op.key, AssertUnwindSafe(table));
@@ -265,170 +250,32 @@ impl Sim {
                 return Step::Last(Done::new(-libc::EFAULT));
             }
         };
-        match self.perform(sqe, op) {
-            Step::Blocked if op.cancelled => Step::Last(op.cancelled()),
-            step => step,
+        let receives = if let Kind::RecvMulti { fd, .. } = &sqe.kind { id(fd) } else { None };
+        if let Some(receives) = receives
+            && (self.is_deaf(receives, op.deaf)
+                || !self.net.borrow_mut().readable(receives, self.clock.now_ns()))
+        {
+            return if op.cancelled { Step::Last(op.progress.cancelled()) } else { Step::Blocked };
         }
-    }
-
-    fn perform(&mut self, sqe: Sqe<'_>, op: &mut Pending) -> Step {
-        let now = self.clock.now_ns();
-        match sqe.kind {
-            Kind::Nop => Step::Last(Done::new(0)),
-            Kind::Recv { fd, buf } | Kind::Read { fd, buf } => match id(fd) {
-                Some(id) => self.receive(id, buf),
-                None => refused(),
-            },
-            Kind::RecvMulti { fd, cap } => match id(fd) {
-                Some(id) => self.receive_multi(id, self.abilities.cap(cap) as usize, op),
-                None => refused(),
-            },
-            Kind::Send { fd, buf } | Kind::Write { fd, buf } => match id(fd) {
-                Some(id) => self.send(id, &[buf], op),
-                None => refused(),
-            },
-            Kind::SendVectored { fd, bufs } => match id(fd) {
-                Some(id) => self.send(id, &bufs, op),
-                None => refused(),
-            },
-            Kind::AcceptMulti { fd } => match id(fd) {
-                Some(id) => self.accept(id),
-                None => refused(),
-            },
-            Kind::Connect { fd, addr } => match (id(fd), addr.to_std()) {
-                (Some(id), Some(addr)) => step(self.net.borrow_mut().connect(id, addr)),
-                _ => refused(),
-            },
-            Kind::Shutdown { fd, how } => match id(fd) {
-                Some(id) => {
-                    self.net.borrow_mut().shutdown(id, how);
-                    Step::Last(Done::new(0))
-                }
-                None => refused(),
-            },
-            Kind::WaitExit { .. } => refused(),
-            Kind::Pause { pause } => self.pause(pause, op),
-            Kind::PollMulti { fd } => match id(fd) {
-                Some(id) => self.poll_multi(id, op),
-                None => refused(),
-            },
-            Kind::PollReadable { fd } => match id(fd) {
-                Some(id) if self.net.borrow_mut().readable(id, now) => {
-                    Step::Last(Done::new(libc::POLLIN.into()))
-                }
-                Some(_) => Step::Blocked,
-                None => refused(),
-            },
-        }
-    }
-
-    fn pause(&self, pause: &Pause, op: &mut Pending) -> Step {
-        let now = self.clock.now_ns();
-        let due = *op.due.get_or_insert(now.saturating_add(pause.nanos));
-        if due <= now && self.news { Step::Last(Done::new(-libc::ETIME)) } else { Step::Blocked }
-    }
-
-    /// How much of `len` bytes a transfer moves at most.
-    fn transfer(&mut self, len: usize) -> usize {
-        if len > 1 && self.rng.happens(self.faults.short_transfers) {
-            1 + self.rng.below(len as u64 - 1) as usize
-        } else {
-            len
-        }
-    }
-
-    fn receive(&mut self, id: usize, buf: &mut [u8]) -> Step {
-        let most = self.transfer(buf.len());
-        let (outcome, more) = self.net.borrow_mut().receive(id, &mut buf[..most], self.clock.now_ns());
-        match step(outcome) {
-            Step::Last(mut done) => {
-                done.sock_nonempty = more;
-                Step::Last(done)
-            }
-            other => other,
-        }
-    }
-
-    fn receive_multi(&mut self, id: usize, cap: usize, op: &mut Pending) -> Step {
-        let now = self.clock.now_ns();
-        if !self.net.borrow_mut().readable(id, now) {
-            return Step::Blocked;
-        }
-        if op.deaf.is_some() && op.deaf == self.net.borrow_mut().only_hang_up(id) {
-            return Step::Blocked;
-        }
-        if self.pool.available() == 0 || self.rng.happens(self.faults.enobufs) {
+        if receives.is_some() && self.rng.happens(self.faults.enobufs) {
             return Step::Last(Done::new(-libc::ENOBUFS));
         }
-        let mut bytes = vec![0; self.transfer(self.pool.buffer_size())];
-        let (outcome, more) = self.net.borrow_mut().receive(id, &mut bytes, now);
-        match outcome {
-            Outcome::Ready(n @ 1..) => {
-                op.moved += n;
-                let mut done = Done::new(n as i32);
-                done.brought = match self.pool.receive(&bytes[..n]) {
-                    Some(filled) => Brought::Buf(self.pool.share(filled)),
-                    None => Brought::Nothing,
-                };
-                done.sock_nonempty = more;
-                let hang_up = self.net.borrow_mut().only_hang_up(id);
-                op.deaf = hang_up.filter(|_| self.rng.happens(self.faults.lose_hang_ups));
-                if cap > 0 && op.moved >= cap { Step::Last(done) } else { Step::More(done) }
+        match perform(self, sqe, &mut op.progress) {
+            Step::Blocked if op.cancelled => Step::Last(op.progress.cancelled()),
+            Step::Last(done) if done.errno() == Some(libc::ETIME) && !self.news => Step::Blocked,
+            step => {
+                if let (Some(id), Step::More(_)) = (receives, &step) {
+                    let hang_up = self.net.borrow_mut().only_hang_up(id);
+                    op.deaf = hang_up.filter(|_| self.rng.happens(self.faults.lose_hang_ups));
+                }
+                step
             }
-            other => step(other),
         }
     }
 
-    /// Tells of each change once.
-    fn poll_multi(&mut self, id: usize, op: &mut Pending) -> Step {
-        let events = self.net.borrow_mut().hang_ups(id, self.clock.now_ns());
-        if events == 0 || op.moved == events as usize {
-            return Step::Blocked;
-        }
-        op.moved = events as usize;
-        Step::More(Done::new(events.into()))
-    }
-
-    /// As `MSG_WAITALL`: ends when everything is sent. A silent send does not wait.
-    fn send(&mut self, id: usize, bufs: &[&[u8]], op: &mut Pending) -> Step {
-        let silent = op.silent;
-        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
-        let stop = self.transfer(total);
-        let at = self.clock.now_ns().saturating_add(self.rng.below(LATENCY_NS));
-        let mut skip = op.moved;
-        op.sends = true;
-        for buf in bufs {
-            let rest = &buf[skip.min(buf.len())..];
-            skip = skip.saturating_sub(buf.len());
-            let rest = &rest[..rest.len().min(stop.saturating_sub(op.moved))];
-            if rest.is_empty() {
-                continue;
-            }
-            match self.net.borrow_mut().send(id, rest, at) {
-                Outcome::Ready(n) => op.moved += n,
-                Outcome::Failed(errno) if op.moved == 0 => return Step::Last(Done::new(-errno)),
-                Outcome::Failed(_) => return Step::Last(Done::new(op.moved as i32)),
-                Outcome::Blocked if !silent => return Step::Blocked,
-                Outcome::Blocked if op.moved == 0 => return Step::Last(Done::new(-libc::EAGAIN)),
-                Outcome::Blocked => break,
-            }
-            if op.moved < total && op.moved < stop && !silent {
-                return Step::Blocked;
-            }
-        }
-        if silent && op.moved == total { Step::Silence } else { Step::Last(Done::new(op.moved as i32)) }
-    }
-
-    fn accept(&mut self, id: usize) -> Step {
-        let outcome = self.net.borrow_mut().accept(id);
-        match outcome {
-            Outcome::Ready(accepted) => {
-                let mut done = Done::new(accepted as i32);
-                done.brought = Brought::Fd(Socket::open(accepted, &self.net));
-                Step::More(done)
-            }
-            other => step(other),
-        }
+    /// Whether a receive sleeps, having lost the hang-up that is all there is.
+    fn is_deaf(&self, id: usize, deaf: Option<usize>) -> bool {
+        deaf.is_some() && deaf == self.net.borrow_mut().only_hang_up(id)
     }
 
     /// Hands over what has arrived, as much as the completion queue holds.
@@ -503,12 +350,84 @@ impl Sim {
     }
 }
 
-impl Pending {
-    /// The last word of a cancelled operation. A send tells how far it came, as the kernel does.
-    fn cancelled(&self) -> Done {
-        match self.sends {
-            true if self.moved > 0 => Done::new(self.moved as i32),
-            _ => Done::new(-libc::ECANCELED),
+/// Descriptors of the real kernel do not exist here.
+impl World for Sim {
+    fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
+    fn pool(&self) -> Pool {
+        self.pool.clone()
+    }
+
+    fn cap(&self, asked: u32) -> u32 {
+        self.abilities.cap(asked)
+    }
+
+    fn most(&mut self, len: usize) -> usize {
+        if len > 1 && self.rng.happens(self.faults.short_transfers) {
+            1 + self.rng.below(len as u64 - 1) as usize
+        } else {
+            len
+        }
+    }
+
+    fn receive(&mut self, fd: &Fd, buf: &mut [u8]) -> Outcome {
+        let now = self.clock.now_ns();
+        self.on(fd, |net, id| net.receive(id, buf, now))
+    }
+
+    fn send(&mut self, fd: &Fd, data: &[u8]) -> Outcome {
+        let at = self.clock.now_ns().saturating_add(self.rng.below(LATENCY_NS));
+        self.on(fd, |net, id| net.send(id, data, at))
+    }
+
+    fn accept(&mut self, fd: &Fd) -> Outcome<Fd> {
+        match self.on(fd, |net, id| net.accept(id)) {
+            Outcome::Ready(accepted) => Outcome::Ready(Socket::open(accepted, &self.net)),
+            Outcome::Blocked => Outcome::Blocked,
+            Outcome::Failed(errno) => Outcome::Failed(errno),
+        }
+    }
+
+    fn connect(&mut self, fd: &Fd, addr: &SockAddr) -> Outcome<()> {
+        let Some(addr) = addr.to_std() else { return Outcome::Failed(libc::EAFNOSUPPORT) };
+        self.on(fd, |net, id| net.connect(id, addr))
+    }
+
+    fn shutdown(&mut self, fd: &Fd, how: Shutdown) -> Outcome<()> {
+        self.on(fd, |net, id| {
+            net.shutdown(id, how);
+            Outcome::Ready(())
+        })
+    }
+
+    fn poll_readable(&mut self, fd: &Fd) -> Outcome<i16> {
+        let now = self.clock.now_ns();
+        self.on(
+            fd,
+            |net, id| if net.readable(id, now) { Outcome::Ready(libc::POLLIN) } else { Outcome::Blocked },
+        )
+    }
+
+    fn poll_hang_ups(&mut self, fd: &Fd) -> Outcome<i16> {
+        let now = self.clock.now_ns();
+        self.on(fd, |net, id| match net.hang_ups(id, now) {
+            0 => Outcome::Blocked,
+            events => Outcome::Ready(events),
+        })
+    }
+
+    fn wait_exit(&mut self, _: BorrowedFd<'_>) -> Outcome<()> {
+        Outcome::Failed(libc::EOPNOTSUPP)
+    }
+}
+
+impl Sim {
+    fn on<T>(&self, fd: &Fd, f: impl FnOnce(&mut Net, usize) -> Outcome<T>) -> Outcome<T> {
+        match id(fd) {
+            Some(id) => f(&mut self.net.borrow_mut(), id),
+            None => Outcome::Failed(libc::EOPNOTSUPP),
         }
     }
 }
@@ -518,18 +437,5 @@ fn id(fd: &Fd) -> Option<usize> {
     match fd.inner() {
         Inner::Sim(socket) => Some(socket.id()),
         Inner::Os(_) => None,
-    }
-}
-
-/// The kernel's own descriptors do not exist in the simulation.
-fn refused() -> Step {
-    Step::Last(Done::new(-libc::EOPNOTSUPP))
-}
-
-fn step(outcome: Outcome) -> Step {
-    match outcome {
-        Outcome::Blocked => Step::Blocked,
-        Outcome::Ready(n) => Step::Last(Done::new(n as i32)),
-        Outcome::Failed(errno) => Step::Last(Done::new(-errno)),
     }
 }

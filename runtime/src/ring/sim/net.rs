@@ -8,6 +8,7 @@ use std::{
     rc::Rc,
 };
 
+use super::super::perform::Outcome;
 use crate::{
     fd::Fd,
     socket::{Delivery, ListenOptions, Unread},
@@ -16,14 +17,6 @@ use crate::{
 /// Bytes that one direction of a stream holds before its sender waits.
 const WINDOW: usize = 64 << 10;
 const FIRST_PORT: u16 = 49152;
-
-/// What an operation finds at a socket.
-pub(super) enum Outcome {
-    /// Nothing yet.
-    Blocked,
-    Ready(usize),
-    Failed(i32),
-}
 
 /// Bytes, or the end, on their way to a socket.
 enum Parcel {
@@ -118,7 +111,7 @@ impl Net {
         self.insert(Sock { local, ..Sock::default() })
     }
 
-    pub(super) fn connect(&mut self, id: usize, addr: SocketAddr) -> Outcome {
+    pub(super) fn connect(&mut self, id: usize, addr: SocketAddr) -> Outcome<()> {
         let Some(listener) = self.listener_at(addr) else { return Outcome::Failed(libc::ECONNREFUSED) };
         let port = self.port();
         let Some(Sock { backlog: Some(backlog), backlog_max, .. }) = self.get(listener) else {
@@ -148,7 +141,7 @@ impl Net {
         if let Some(Sock { backlog: Some(backlog), .. }) = self.get(listener) {
             backlog.push_back(server);
         }
-        Outcome::Ready(0)
+        Outcome::Ready(())
     }
 
     pub(super) fn accept(&mut self, id: usize) -> Outcome {
@@ -161,11 +154,11 @@ impl Net {
         }
     }
 
-    /// What `buf` can be filled with at `now`; whether more is there.
-    pub(super) fn receive(&mut self, id: usize, buf: &mut [u8], now: u64) -> (Outcome, bool) {
-        let Some(sock) = self.get(id) else { return (Outcome::Failed(libc::EBADF), false) };
+    /// What `buf` can be filled with at `now`.
+    pub(super) fn receive(&mut self, id: usize, buf: &mut [u8], now: u64) -> Outcome {
+        let Some(sock) = self.get(id) else { return Outcome::Failed(libc::EBADF) };
         if !sock.connected {
-            return (Outcome::Failed(libc::ENOTCONN), false);
+            return Outcome::Failed(libc::ENOTCONN);
         }
         let mut filled = 0;
         while let Some((at, parcel)) = sock.arriving.front_mut()
@@ -189,14 +182,12 @@ impl Net {
             sock.arriving.pop_front();
         }
         sock.arriving_bytes -= filled;
-        let more = sock.arriving.front().is_some_and(|(at, _)| *at <= now);
-        let outcome = match filled {
+        match filled {
             0 if sock.reset => Outcome::Failed(libc::ECONNRESET),
             0 if sock.ended || sock.read_shut || buf.is_empty() => Outcome::Ready(0),
             0 => Outcome::Blocked,
             n => Outcome::Ready(n),
-        };
-        (outcome, more)
+        }
     }
 
     /// Sends what fits of `data`, to arrive at `at`.
