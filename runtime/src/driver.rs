@@ -94,6 +94,12 @@ impl Driver {
         self.submit(InFlight::Claimed(op), encoded)
     }
 
+    /// Fails once somebody has forgotten a `Sends`, which has the ring for ever.
+    #[inline(always)]
+    pub(crate) fn check(&self) -> io::Result<()> {
+        if self.inner.try_borrow().is_err() { Err(forgotten()) } else { Ok(()) }
+    }
+
     #[inline(never)]
     fn submit(&self, op: InFlight, encoded: Encoded) -> Key {
         self.submitted.set(true);
@@ -105,8 +111,10 @@ impl Driver {
         self.abilities
     }
 
+    /// In destructors, too: so this and `abandon` have nothing to do where a `Sends` was forgotten.
     pub(crate) fn cancel(&self, key: Key) {
-        let Inner { table, ring } = &mut *self.inner.borrow_mut();
+        let Ok(mut inner) = self.inner.try_borrow_mut() else { return };
+        let Inner { table, ring } = &mut *inner;
         if table.is_in_flight(key) {
             self.submitted.set(true);
             ring.cancel(key);
@@ -126,7 +134,8 @@ impl Driver {
     /// The future of an operation is gone.
     pub(crate) fn abandon(&self, key: Key) {
         let left = {
-            let Inner { table, ring } = &mut *self.inner.borrow_mut();
+            let Ok(mut inner) = self.inner.try_borrow_mut() else { return };
+            let Inner { table, ring } = &mut *inner;
             let left = table.abandon(key);
             if left.cancel {
                 self.submitted.set(true);
@@ -139,8 +148,9 @@ impl Driver {
         }
     }
 
+    /// 0 where a `Sends` was forgotten.
     pub(crate) fn in_flight(&self) -> usize {
-        self.inner.borrow().table.in_flight()
+        self.inner.try_borrow().map_or(0, |inner| inner.table.in_flight())
     }
 
     pub(crate) fn cancel_all(&self) {
@@ -299,11 +309,15 @@ impl Driver {
 
     /// The kernel does not give everything back: what it may still write to is never freed.
     pub(crate) fn leak(&self) {
-        self.inner.borrow_mut().ring.leak();
+        // The driver's own end leaks what a forgotten `Sends` has.
+        if let Ok(mut inner) = self.inner.try_borrow_mut() {
+            inner.ring.leak();
+        }
     }
 
     pub(crate) fn counters(&self) -> RingCounters {
-        let Inner { table, ring } = &mut *self.inner.borrow_mut();
+        let Ok(mut inner) = self.inner.try_borrow_mut() else { return RingCounters::default() };
+        let Inner { table, ring } = &mut *inner;
         // The one that the table counts: to the ring a silent success is nothing.
         RingCounters { silent: table.silent.succeeded, ..*ring.counters() }
     }
@@ -344,6 +358,14 @@ impl Sends<'_> {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn forgotten() -> io::Error {
+    io::Error::other(
+        "a Sends was forgotten (mem::forget): the ring is out of reach, and what is in it is leaked",
+    )
+}
+
 /// A send that has its completion entry in any case.
 fn send_op<P: Payload>(fd: &Fd, payload: Box<P>, token: u32, abilities: Abilities) -> (InFlight, Encoded) {
     let encoded = Encoded::new(Sqe::send(fd, payload.bytes()), abilities);
@@ -351,10 +373,11 @@ fn send_op<P: Payload>(fd: &Fd, payload: Box<P>, token: u32, abilities: Abilitie
 }
 
 impl Drop for Driver {
-    /// A loop whose close was cut short by a panic still has operations in flight.
+    /// A loop whose close was cut short by a panic, or by a forgotten `Sends`, still has operations in flight.
     fn drop(&mut self) {
-        if self.in_flight() > 0 {
-            self.leak();
+        let Inner { table, ring } = self.inner.get_mut();
+        if table.in_flight() > 0 {
+            ring.leak();
         }
     }
 }

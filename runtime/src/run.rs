@@ -137,6 +137,7 @@ impl Runner {
         let key = self.lp.tasks.create_main(location);
         self.lp.slow_watch.start();
         let mut result = None;
+        let mut lost = None;
         while result.is_none() && !self.lp.interrupted.get() {
             let mut poll_main = |cx: &mut Context<'_>| {
                 let Some(main) = main.as_mut().as_pin_mut() else { return };
@@ -148,13 +149,22 @@ impl Runner {
                 };
                 self.lp.stopping.set(result.is_some());
             };
-            if let Err(e) = self.lp.turn(&mut poll_main, u64::MAX) {
-                panic!("the event loop failed: {e}");
+            // A service that panics ends the run, whose main future ends like any other.
+            let turned = panic::catch_unwind(AssertUnwindSafe(|| {
+                if let Err(e) = self.lp.turn(&mut poll_main, u64::MAX) {
+                    panic!("the event loop failed: {e}");
+                }
+            }));
+            if let Err(payload) = turned {
+                lost = result.replace(Err(payload));
             }
         }
         self.lp.stopping.set(false);
         // Its destructors may still use the loop.
-        let dropped = panic::catch_unwind(AssertUnwindSafe(|| main.set(None)));
+        let dropped = panic::catch_unwind(AssertUnwindSafe(|| {
+            main.set(None);
+            drop(lost);
+        }));
         self.lp.tasks.end_main(key);
         dropped.map_or_else(|payload| Some(Err(payload)), |()| result)
     }
@@ -263,6 +273,7 @@ impl Runner {
     fn quiesce(&self) -> io::Result<()> {
         let driver = &self.lp.driver;
         let (mut since, mut rounds) = (Instant::now(), 0);
+        driver.check()?;
         while driver.in_flight() > 0 {
             if rounds >= QUIESCE_ROUNDS && since.elapsed() >= QUIESCE {
                 driver.leak();

@@ -45,8 +45,10 @@ impl Loop {
             self.note_numbers();
         }
         let ran = self.run_ready(main);
+        self.driver.check()?;
         let cut_short = CutShort(self);
         self.services.each(|service| service.before_submit(TurnEnd::new(self)));
+        self.driver.check()?;
         self.enter(deadline)?;
         mem::forget(cut_short);
         self.fire_timers();

@@ -583,3 +583,65 @@ fn a_silent_send_is_in_flight_until_the_kernel_has_taken_it() {
         assert!(!op::is_in_flight(key));
     });
 }
+
+/// Does at the next end of a turn what it was told to.
+struct Told;
+
+thread_local!(static ORDER: Cell<Option<fn(TurnEnd<'_>)>> = const { Cell::new(None) });
+
+impl Service for Told {
+    fn before_submit(&self, end: TurnEnd<'_>) {
+        if let Some(f) = ORDER.take() {
+            f(end);
+        }
+    }
+}
+
+static TOLD: LoopLocal<Told> = LoopLocal::new(|| Told);
+
+/// Runs a loop that has operations in flight and tasks that hold some, and does `f` at the end of a turn: what the run
+/// panics with, and what the loop reports.
+fn run_with(backend: Backend, f: fn(TurnEnd<'_>)) -> (String, Vec<String>, usize) {
+    let said = Rc::new(RefCell::new(Vec::new()));
+    let heard = said.clone();
+    let mut runner = Runner::builder().backend(backend).build().unwrap();
+    let payload = catch_unwind(AssertUnwindSafe(|| {
+        runner.run(async move {
+            corio_runtime::set_exception_handler(move |context| heard.borrow_mut().push(context.to_string()));
+            TOLD.with(|_| ());
+            let _held = [submit(Nop), submit(Nop)];
+            drop(create_task(async { submit(Nop).await }));
+            ORDER.set(Some(f));
+            pending::<()>().await;
+        });
+    }));
+    let text = text_of(payload.unwrap_err());
+    let left = runner.enter(corio_runtime::all_tasks).len();
+    drop(runner);
+    (text, said.take(), left)
+}
+
+fn text_of(payload: Box<dyn std::any::Any + Send>) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap()
+}
+
+#[test]
+fn sends_that_somebody_forgets_cost_the_loop_its_ring_and_not_the_process() {
+    for backend in [Backend::Sim { seed: 7 }, Backend::Uring] {
+        let (text, said, _) = run_with(backend, |end| std::mem::forget(end.sends()));
+        assert!(text.contains("the event loop failed: a Sends was forgotten"), "{text}");
+        assert!(said.iter().any(|said| said.contains("a Sends was forgotten")), "{said:?}");
+        // The thread can have another loop.
+        assert_eq!(run(async { 7 }), 7);
+    }
+}
+
+#[test]
+fn a_run_that_a_services_panic_ends_ends_its_main_task_too() {
+    for backend in [Backend::Sim { seed: 7 }, Backend::Uring] {
+        let (text, said, left) = run_with(backend, |_| panic!("a service panics"));
+        assert_eq!((text.as_str(), said), ("a service panics", Vec::new()));
+        assert_eq!(left, 1, "only the task that was left behind");
+    }
+}
