@@ -43,6 +43,12 @@ struct Finding {
     text: String,
 }
 
+/// Keys of the tables of a loop, of tasks, timers, callbacks and operations.
+const KEYS: [&str; 4] = ["TaskKey", "TimerKey", "CallKey", "Key"];
+
+/// Where such keys are made and looked up.
+const KEY_TABLES: [&str; 2] = ["runtime/src/op/inflight.rs", "runtime/src/op/silent.rs"];
+
 fn finding(line: usize, text: impl Into<String>) -> Finding {
     Finding { line, text: text.into() }
 }
@@ -262,6 +268,26 @@ fn printing(code: &str) -> Vec<Finding> {
     lines.map(|(n, _)| finding(n + 1, text)).collect()
 }
 
+/// Fields of types that keep a key of a loop's table without its loop.
+fn loose_keys(code: &str) -> Vec<Finding> {
+    let (mut found, mut depth) = (Vec::new(), 0);
+    for (number, line) in (1..).zip(code.lines()) {
+        let begins = words(line).any(|(word, _)| matches!(word, "struct" | "enum"));
+        if (depth > 0 || begins)
+            && !line.contains("Homed<")
+            && let Some((key, _)) = words(line).find(|(word, _)| KEYS.contains(word))
+            && !line.contains(&format!("struct {key}"))
+        {
+            found.push(finding(number, format!("{key} is kept without its loop: keep a Homed<{key}>")));
+        }
+        if depth > 0 || begins {
+            depth += line.matches('{').count();
+            depth -= line.matches('}').count().min(depth);
+        }
+    }
+    found
+}
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -380,6 +406,15 @@ fn nothing_is_left_unfinished() {
 }
 
 #[test]
+fn handles_keep_keys_with_their_loop() {
+    check_sources(|path, source| {
+        let tables = path.starts_with("runtime/src/ring/") || KEY_TABLES.contains(&path);
+        let runtime = path.starts_with("runtime/src/") && !tables;
+        if runtime { loose_keys(&code_only(source)) } else { Vec::new() }
+    });
+}
+
+#[test]
 fn library_code_does_not_print() {
     check_sources(|path, source| {
         let library = path.starts_with("src/") || (path.contains("/src/") && !path.starts_with("benches/"));
@@ -475,6 +510,14 @@ fn scanner_finds_long_lines_and_unfinished_work() {
     let mark = ["TO", "DO"].concat();
     let source = format!("// {mark}: later\nfn f() {{ dbg!(1); }}\nlet s = \"todo!\";\nlet {mark}S = 1;\n");
     assert_eq!(lines_of(&unfinished(&source, &code_only(&source))), [1, 2]);
+}
+
+#[test]
+fn scanner_finds_keys_without_a_loop() {
+    let code = "struct A {\n    key: Homed<TaskKey>,\n    timer: Option<TimerKey>,\n}\n\
+                fn f(key: TaskKey) {}\nstruct B(CallKey);\n\
+                enum C {\n    D { key: Key },\n    E,\n}\nfn g(key: Key) {}\n";
+    assert_eq!(lines_of(&loose_keys(code)), [3, 6, 8]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     current,
-    handle::LoopId,
+    home::Homed,
     time::{
         Duration, Instant, now,
         timers::{Due, NEVER, TimerKey},
@@ -98,7 +98,7 @@ impl Calls {
 pub fn call_soon(f: impl FnOnce() + 'static) -> CallHandle {
     current::with(|lp| {
         let key = lp.call_now(Box::new(f));
-        CallHandle { loop_id: lp.id(), key, cancelled: Cell::new(false) }
+        CallHandle { key: lp.homed(key), cancelled: Cell::new(false) }
     })
 }
 
@@ -124,15 +124,14 @@ fn timer(at: Option<Instant>, f: impl FnOnce() + 'static) -> TimerHandle {
         let key = lp.calls.insert(Box::new(f));
         let deadline = at.map_or(NEVER, |at| lp.clock.to_ns(at));
         let timer = lp.timers.borrow_mut().insert(deadline, Due::Call(key.slot));
-        let call = CallHandle { loop_id: lp.id(), key, cancelled: Cell::new(false) };
-        TimerHandle { call, timer, at }
+        let call = CallHandle { key: lp.homed(key), cancelled: Cell::new(false) };
+        TimerHandle { call, timer: lp.homed(timer), at }
     })
 }
 
 /// A callback that was scheduled. Dropping it does not cancel.
 pub struct CallHandle {
-    loop_id: LoopId,
-    key: CallKey,
+    key: Homed<CallKey>,
     cancelled: Cell<bool>,
 }
 
@@ -140,8 +139,7 @@ impl CallHandle {
     /// Keeps the callback from being called, if it has not been.
     pub fn cancel(&self) {
         if !self.cancelled.replace(true) {
-            let key = self.key;
-            current::on_loop(self.loop_id, move |lp| drop(lp.calls.cancel(key)));
+            self.key.on_loop(|lp, key| drop(lp.calls.cancel(key)));
         }
     }
 
@@ -160,7 +158,7 @@ impl fmt::Debug for CallHandle {
 /// A callback that waits for its time. Dropping it does not cancel.
 pub struct TimerHandle {
     call: CallHandle,
-    timer: TimerKey,
+    timer: Homed<TimerKey>,
     at: Option<Instant>,
 }
 
@@ -171,10 +169,9 @@ impl TimerHandle {
             return;
         }
         self.call.cancel();
-        let (timer, slot) = (self.timer, self.call.key.slot);
-        current::on_loop(self.call.loop_id, move |lp| {
+        self.timer.on_loop(|lp, timer| {
             // Only a timer that had not fired still refers to the callback's slot.
-            if lp.remove_timer(timer).is_some() {
+            if let Some(Due::Call(slot)) = lp.remove_timer(timer) {
                 lp.calls.take(slot);
             }
         });

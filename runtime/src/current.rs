@@ -7,7 +7,7 @@ use std::{
     io,
     mem::ManuallyDrop,
     panic::{self, AssertUnwindSafe, Location},
-    rc::Rc,
+    rc::{Rc, Weak},
     time::Duration,
 };
 
@@ -74,13 +74,18 @@ pub(crate) struct Loop {
     pool: OnceCell<Pool>,
     /// Signalled at every completion, once another loop drives this one.
     pub(crate) embedded: OnceCell<EventFd>,
+    _listed: Listed,
     // Last: the index is free for another loop once everything above is gone.
     _registration: Registration,
 }
 
+type Known = (LoopId, Weak<Loop>);
+
 thread_local! {
     /// Without a destructor, so that no access asks whether it has run: outside any run there is nothing in it.
     static CURRENT: ManuallyDrop<RefCell<Option<Rc<Loop>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
+    /// The loops of this thread. Likewise: it is empty when they are gone.
+    static LOOPS: ManuallyDrop<RefCell<Vec<Known>>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
 /// Runs `f` with this thread's running loop.
@@ -101,6 +106,13 @@ pub(crate) fn absent() -> ! {
     panic!("no running event loop: call this from inside corio::run")
 }
 
+/// What is attached to a loop is used on another, or on none.
+#[cold]
+#[track_caller]
+pub(crate) fn away(what: &str) -> ! {
+    with(|_| panic!("{what} is attached to a different loop"))
+}
+
 /// As `with`; `None` outside a running loop. No borrow is held while `f` runs: it may drop another loop, which
 /// closes as the running one.
 #[inline]
@@ -115,19 +127,39 @@ pub(crate) fn peek<R>(f: impl FnOnce(&Loop) -> R) -> Option<R> {
     CURRENT.with(|current| Some(f(current.borrow().as_deref()?)))
 }
 
-/// Runs `f` on the loop `id`: here and now if that is the running one, else through its inbox. A loop that has
-/// closed has nothing left to do it to.
+/// Runs `f` on the loop `id`, here and now and as the running one, if it is of this thread.
+pub(crate) fn at_home<R>(id: LoopId, f: impl FnOnce(&Loop) -> R) -> Option<R> {
+    let mut f = Some(f);
+    let done = try_with(|lp| if lp.id == id { f.take().map(|f| f(lp)) } else { None }).flatten();
+    let Some(f) = f else { return done };
+    let lp = LOOPS.with(|loops| loops.borrow().iter().find(|(known, _)| *known == id)?.1.upgrade())?;
+    let entered = Entered::over(&lp);
+    let done = f(&lp);
+    drop(entered);
+    lp.tell_host();
+    Some(done)
+}
+
+/// As `at_home`, or through the loop's inbox if it is of another thread. A loop that has closed has nothing left to
+/// do it to.
 pub(crate) fn on_loop(id: LoopId, f: impl FnOnce(&Loop) + Send + 'static) {
     let mut f = Some(f);
-    try_with(|lp| {
-        if lp.id == id
-            && let Some(f) = f.take()
-        {
+    at_home(id, |lp| {
+        if let Some(f) = f.take() {
             f(lp);
         }
     });
     if let Some(f) = f {
         let _ = Handle { loop_id: id }.post(Box::new(f));
+    }
+}
+
+/// The loop is among those of its thread until this is dropped.
+struct Listed(LoopId);
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        LOOPS.with(|loops| loops.borrow_mut().retain(|(id, _)| *id != self.0));
     }
 }
 
@@ -208,8 +240,10 @@ impl Loop {
             scope: RefCell::new(None),
             pool: OnceCell::new(),
             embedded: OnceCell::new(),
+            _listed: Listed(id),
             _registration: registration,
         });
+        LOOPS.with(|loops| loops.borrow_mut().push((id, Rc::downgrade(&lp))));
         if let Some(fd) = wake_fd {
             let read = ReadWakes { loop_id: id, fd: fd.into(), count: [0; 8] };
             lp.driver.start(Box::new(read));
@@ -253,7 +287,7 @@ impl Loop {
         location: &'static Location<'static>,
     ) -> Task<F::Output> {
         let (key, id) = self.tasks.create::<Plain, F>(future, location);
-        Task::new(self.handle(), key, id)
+        Task::new(self.homed(key), id)
     }
 
     /// As `create_task`, with the first step made here and now.
@@ -267,7 +301,7 @@ impl Loop {
     {
         let (key, id) = self.tasks.create_eager(future, location);
         self.step_task(key.slot, &mut no_main);
-        Task::new(self.handle(), key, id)
+        Task::new(self.homed(key), id)
     }
 
     pub(crate) fn detach(&self, key: TaskKey) {

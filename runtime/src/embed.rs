@@ -136,6 +136,13 @@ impl Loop {
         Ok(self.embedded.get_or_init(|| fd))
     }
 
+    /// Something was done to the loop from outside its turns: a host that waits for it has to know.
+    pub(crate) fn tell_host(&self) {
+        if self.embedded.get().is_some() && self.has_work() {
+            let _ = self.handle().post(Box::new(|_| ()));
+        }
+    }
+
     /// Whether a turn has something to do at once.
     fn has_work(&self) -> bool {
         !self.tasks.ready.is_empty()

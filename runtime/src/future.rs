@@ -11,7 +11,12 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::{call_soon, current, exception};
+use crate::{
+    call_soon,
+    current::{self, Loop},
+    exception,
+    handle::LoopId,
+};
 
 /// A result to come (asyncio `loop.create_future`): one end sets it, the other awaits it.
 ///
@@ -28,10 +33,13 @@ pub fn create_future<T>() -> (Resolver<T>, LoopFuture<T>) {
     (Resolver { shared: Rc::clone(&shared) }, LoopFuture { shared })
 }
 
+/// A callback, and the loop that it was added on.
+type Callback = (Option<LoopId>, Box<dyn FnOnce()>);
+
 enum State<T> {
     Pending {
         waker: Option<Waker>,
-        callbacks: Vec<Box<dyn FnOnce()>>,
+        callbacks: Vec<Callback>,
     },
     /// `None` once it was given.
     Done(Option<Result<T, Cancelled>>),
@@ -56,10 +64,14 @@ impl<T> Shared<T> {
         if let State::Pending { waker, callbacks } = self.state.replace(State::Done(Some(outcome))) {
             waker.into_iter().for_each(exception::wake);
             // After the loop's end there is nobody to call them.
-            if current::try_with(|_| ()).is_some() {
-                for callback in callbacks {
-                    call_soon(callback);
-                }
+            for (home, callback) in callbacks {
+                let call = |lp: &Loop| {
+                    lp.call_now(callback);
+                };
+                match home {
+                    Some(home) => current::at_home(home, call),
+                    None => current::try_with(call),
+                };
             }
         }
         Ok(())
@@ -128,13 +140,14 @@ impl<T> LoopFuture<T> {
         self.shared.cancelled.get()
     }
 
-    /// Calls `f` in the turn after it is done, in the order of these calls (asyncio `add_done_callback`).
+    /// Calls `f` in the turn after it is done, on the loop that runs now, in the order of these calls (asyncio
+    /// `add_done_callback`).
     ///
     /// # Panics
     /// Outside a running loop, if it is done.
     pub fn add_done_callback(&self, f: impl FnOnce() + 'static) {
         if let State::Pending { callbacks, .. } = &mut *self.shared.state.borrow_mut() {
-            return callbacks.push(Box::new(f));
+            return callbacks.push((current::try_with(Loop::id), Box::new(f)));
         }
         call_soon(f);
     }

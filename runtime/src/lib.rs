@@ -19,6 +19,7 @@
 //! | `embed` | a loop that another one drives |
 //! | `signals/` | signals of the process, and Ctrl-C during `run` |
 //! | `inbox`, `handle` | work from other threads, and loops as they see them |
+//! | `home` | keys as handles keep them: with their loop |
 //! | `service` | state that other crates keep on a loop |
 //! | `error` | errors that keep their cause |
 //! | `slow` | steps that keep the loop for long |
@@ -42,6 +43,7 @@ mod exception;
 pub mod fd;
 mod future;
 mod handle;
+mod home;
 mod inbox;
 mod metrics;
 pub mod op;

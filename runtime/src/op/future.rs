@@ -13,7 +13,7 @@ use super::{
     Operation,
     inflight::{Finished, Key},
 };
-use crate::{current, handle::LoopId, ring::Encoded};
+use crate::{current, home::Homed, ring::Encoded};
 
 /// Waits for an operation that [`submit`] gave to the kernel.
 ///
@@ -21,8 +21,7 @@ use crate::{current, handle::LoopId, ring::Encoded};
 /// `Send`; awaited on another loop it panics with "attached to a different loop".
 #[must_use = "dropping an Op cancels its operation"]
 pub struct Op<O: Operation> {
-    loop_id: LoopId,
-    key: Option<Key>,
+    key: Option<Homed<Key>>,
     _op: PhantomData<fn() -> O>,
 }
 
@@ -92,7 +91,7 @@ impl<O: Operation> Prepared<O> {
     pub fn submit(self) -> Op<O> {
         current::with(|lp| {
             let key = lp.driver.start_claimed(self.op, self.encoded);
-            Op { loop_id: lp.id(), key: Some(key), _op: PhantomData }
+            Op { key: Some(lp.homed(key)), _op: PhantomData }
         })
     }
 
@@ -113,11 +112,8 @@ impl<O: Operation> Future for Op<O> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<O::Output> {
         let key = self.key.expect("an Op was polled after it ended");
-        let id = self.loop_id;
-        let result = current::with(|lp| {
-            assert!(lp.id() == id, "an operation is attached to a different loop");
-            lp.driver.claim(key, cx.waker())
-        });
+        let claimed = key.here(|lp, key| lp.driver.claim(key, cx.waker()));
+        let Some(result) = claimed else { current::away("an operation") };
         let Some(result) = result else { return Poll::Pending };
         self.key = None;
         let finished: Box<Finished<O>> = downcast(result);
@@ -132,7 +128,7 @@ fn downcast<T: 'static>(result: Box<dyn Any>) -> Box<T> {
 impl<O: Operation> Drop for Op<O> {
     fn drop(&mut self) {
         let Some(key) = self.key.take() else { return };
-        current::on_loop(self.loop_id, move |lp| lp.driver.abandon(key));
+        key.on_loop(|lp, key| lp.driver.abandon(key));
     }
 }
 

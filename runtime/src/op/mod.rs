@@ -41,7 +41,7 @@ pub use send::{Payload, Sends, TurnEnd, send};
 pub(crate) use sqe::{Kind, Pause};
 pub use sqe::{SockAddr, Sqe};
 
-use crate::{current, fd::Fd, handle::LoopId, pool::PoolBuf};
+use crate::{current, fd::Fd, home::Homed, pool::PoolBuf};
 
 /// One operation of the kernel with one result.
 pub trait Operation: 'static {
@@ -148,17 +148,14 @@ impl Done {
 
 /// Names an operation that a handle gave to the kernel, by [`start`] and the like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct OpKey {
-    loop_id: LoopId,
-    key: inflight::Key,
-}
+pub struct OpKey(Homed<inflight::Key>);
 
 impl OpKey {
     /// Whether it is a send of which the kernel tells only if it does not send everything ([`Sends::send`]); for an
     /// example see [`is_in_flight`].
     #[inline(always)]
     pub fn is_silent(self) -> bool {
-        self.key.silent().is_some()
+        self.0.about(inflight::Key::silent).is_some()
     }
 }
 
@@ -168,7 +165,7 @@ impl OpKey {
 /// Outside a running loop, and if `op` has many results.
 #[inline]
 pub fn start<O: Operation<Output = ()>>(op: Box<O>) -> OpKey {
-    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.start(op) })
+    current::with(|lp| OpKey(lp.homed(lp.driver.start(op))))
 }
 
 /// As [`start`], for an operation with many results.
@@ -176,7 +173,7 @@ pub fn start<O: Operation<Output = ()>>(op: Box<O>) -> OpKey {
 /// # Panics
 /// Outside a running loop.
 pub fn start_multishot<M: Multishot>(op: M) -> OpKey {
-    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.start_multishot(op) })
+    current::with(|lp| OpKey(lp.homed(lp.driver.start_multishot(op))))
 }
 
 /// Whether writes of the running loop into a pipe that nobody reads fail with EPIPE alone, without a SIGPIPE to
@@ -211,11 +208,11 @@ pub fn pipes_are_quiet() -> bool {
 /// # Panics
 /// Outside a running loop.
 pub fn is_in_flight(key: OpKey) -> bool {
-    current::with(|lp| lp.id() == key.loop_id && lp.driver.is_in_flight(key.key))
+    current::with(|_| key.0.here(|lp, key| lp.driver.is_in_flight(key))).unwrap_or(false)
 }
 
 /// Asks the kernel to end an operation of a handle. Its final completion still arrives, with whatever happened first. A
 /// key of an ended operation is ignored. On another loop or thread the operation's own loop is told.
 pub fn cancel(key: OpKey) {
-    current::on_loop(key.loop_id, move |lp| lp.driver.cancel(key.key));
+    key.0.on_loop(|lp, key| lp.driver.cancel(key));
 }

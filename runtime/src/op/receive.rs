@@ -123,5 +123,5 @@ impl fmt::Debug for Arrivals<'_> {
 /// # Panics
 /// Outside a running loop.
 pub fn receive(fd: &Fd, cap: u32, token: u32, to: &'static Receiver) -> OpKey {
-    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.receive(fd, cap, token, to) })
+    current::with(|lp| OpKey(lp.homed(lp.driver.receive(fd, cap, token, to))))
 }

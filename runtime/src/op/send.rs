@@ -8,6 +8,7 @@ use crate::{
     driver,
     fd::Fd,
     handle::LoopId,
+    home::Homed,
 };
 
 /// What one send sends. The in-flight table owns it, neither moved, touched nor freed, until the kernel is finished.
@@ -53,7 +54,7 @@ pub trait Payload: 'static {
 /// # Panics
 /// Outside a running loop.
 pub fn send<P: Payload>(fd: &Fd, payload: Box<P>, token: u32) -> OpKey {
-    current::with(|lp| OpKey { loop_id: lp.id(), key: lp.driver.send(fd, payload, token) })
+    current::with(|lp| OpKey(lp.homed(lp.driver.send(fd, payload, token))))
 }
 
 /// The end of a turn, as a service sees it: the next thing that happens is the `enter`.
@@ -157,7 +158,7 @@ impl Sends<'_> {
     /// [`OpKey::is_silent`] tells whether it is one of these.
     #[inline(always)]
     pub fn send<P: Payload>(&mut self, fd: &Fd, payload: Box<P>, token: u32) -> OpKey {
-        OpKey { loop_id: self.loop_id, key: self.sends.send(fd, payload, token) }
+        OpKey(Homed::new(self.loop_id, self.sends.send(fd, payload, token)))
     }
 }
 

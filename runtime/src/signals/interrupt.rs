@@ -12,15 +12,12 @@ use super::{
     claim::{self, Claim},
     read::{Heard, ReadSignal},
 };
-use crate::{
-    current::{self, Loop},
-    op::inflight::Key,
-};
+use crate::{current::Loop, home::Homed, op::inflight::Key};
 
 /// SIGINT is the running loop's until this is dropped.
 pub(crate) struct Interrupt {
     next_by_default: SigId,
-    read: Key,
+    read: Homed<Key>,
     _claim: Claim,
 }
 
@@ -47,7 +44,7 @@ pub(crate) fn end_by_sigint() {
 impl Drop for Interrupt {
     fn drop(&mut self) {
         low_level::unregister(self.next_by_default);
-        current::try_with(|lp| lp.driver.cancel(self.read));
+        self.read.on_loop(|lp, key| lp.driver.cancel(key));
     }
 }
 

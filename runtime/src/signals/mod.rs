@@ -22,6 +22,7 @@ use crate::{
     budget,
     current::{self, Loop},
     exception,
+    home::Homed,
     op::inflight::Key,
 };
 
@@ -158,7 +159,7 @@ pub(crate) struct Shared {
     pending: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     callback: Option<Callback>,
-    read: Cell<Option<Key>>,
+    read: Cell<Option<Homed<Key>>>,
 }
 
 impl Shared {
@@ -206,7 +207,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Some(read) = self.shared.read.take() {
-            current::try_with(|lp| lp.driver.cancel(read));
+            read.on_loop(|lp, key| lp.driver.cancel(key));
         }
     }
 }

@@ -6,6 +6,7 @@ use super::Shared;
 use crate::{
     current::{self, Loop},
     fd::Fd,
+    home::Homed,
     op::{Done, Operation, Sqe, inflight::Key},
 };
 
@@ -25,9 +26,9 @@ pub(super) struct ReadSignal {
 }
 
 impl ReadSignal {
-    pub(super) fn start(lp: &Loop, reader: PipeReader, heard: Heard) -> Key {
+    pub(super) fn start(lp: &Loop, reader: PipeReader, heard: Heard) -> Homed<Key> {
         let op = ReadSignal { fd: OwnedFd::from(reader).into(), bytes: [0; 64], heard };
-        lp.driver.start(Box::new(op))
+        lp.homed(lp.driver.start(Box::new(op)))
     }
 }
 
@@ -50,7 +51,7 @@ impl Operation for ReadSignal {
                 let shared = Rc::clone(shared);
                 current::try_with(|lp| {
                     if !lp.closing.get() {
-                        shared.read.set(Some(lp.driver.start(self)));
+                        shared.read.set(Some(lp.homed(lp.driver.start(self))));
                     }
                 });
                 shared.arrived();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Task, TaskError, table::TaskKey};
-use crate::{Handle, current, handle::LoopId};
+use crate::{current::Loop, home::Homed};
 
 /// Cancels one task, from any thread; clones name the same task.
 ///
@@ -23,13 +23,12 @@ use crate::{Handle, current, handle::LoopId};
 /// ```
 #[derive(Clone, Copy)]
 pub struct CancelHandle {
-    home: LoopId,
-    key: TaskKey,
+    key: Homed<TaskKey>,
 }
 
 impl CancelHandle {
-    pub(crate) fn new(home: LoopId, key: TaskKey) -> CancelHandle {
-        CancelHandle { home, key }
+    pub(crate) fn new(key: Homed<TaskKey>) -> CancelHandle {
+        CancelHandle { key }
     }
 
     /// As [`Task::cancel`]. From another thread the answer is whether the loop is still there to do it.
@@ -44,20 +43,19 @@ impl CancelHandle {
     /// });
     /// ```
     pub fn cancel(&self) -> bool {
-        let CancelHandle { home, key } = *self;
-        let here = current::try_with(|lp| (lp.id() == home).then(|| lp.tasks.cancel(key))).flatten();
-        here.unwrap_or_else(|| {
-            let cancel = move |lp: &current::Loop| {
-                lp.tasks.cancel(key);
+        let key = self.key;
+        key.at_home(|lp, key| lp.tasks.cancel(key)).unwrap_or_else(|| {
+            let cancel = move |_: &Loop| {
+                key.here(|lp, key| lp.tasks.cancel(key));
             };
-            Handle { loop_id: home }.post(Box::new(cancel)).is_ok()
+            key.handle().post(Box::new(cancel)).is_ok()
         })
     }
 }
 
 impl fmt::Debug for CancelHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CancelHandle").field("task", &self.key.slot).finish_non_exhaustive()
+        f.debug_struct("CancelHandle").field("task", &self.key.about(|key| key.slot)).finish_non_exhaustive()
     }
 }
 

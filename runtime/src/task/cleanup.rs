@@ -11,7 +11,12 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use crate::{ExceptionContext, call_exception_handler, current, exception};
+use crate::{
+    ExceptionContext, call_exception_handler,
+    current::{self, Loop},
+    exception,
+    handle::LoopId,
+};
 
 /// Runs `future`; if it is dropped before its end (its task is cancelled, its time is up, its group failed)
 /// `cleanup` is called, and the loop runs the future that it returns.
@@ -41,7 +46,7 @@ where
     C: FnOnce() -> Fut,
     Fut: Future<Output = ()> + 'static,
 {
-    WithCleanup { future: Some(future), cleanup: Some(cleanup), started: false, location: Location::caller() }
+    WithCleanup { future: Some(future), cleanup: Some(cleanup), started: None, location: Location::caller() }
 }
 
 pin_project! {
@@ -56,7 +61,8 @@ pin_project! {
         #[pin]
         future: Option<F>,
         cleanup: Option<C>,
-        started: bool,
+        // Where it was first polled: on no loop, if that is `None`.
+        started: Option<Option<LoopId>>,
         location: &'static Location<'static>,
     }
 
@@ -71,8 +77,8 @@ pin_project! {
             let cleanup = this.cleanup.take();
             // The future's own destructors first, as `finally` comes after the inner blocks.
             let dropped = panic::catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
-            if *this.started && let Some(cleanup) = cleanup {
-                start(cleanup, this.location);
+            if let Some(home) = *this.started && let Some(cleanup) = cleanup {
+                start(home, cleanup, this.location);
             }
             if let Err(payload) = dropped {
                 panic::resume_unwind(payload);
@@ -90,7 +96,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        *this.started = true;
+        if this.started.is_none() {
+            *this.started = Some(current::try_with(Loop::id));
+        }
         let future = this.future.as_pin_mut().expect("the future is there until it is dropped");
         let polled = future.poll(cx);
         if polled.is_ready() {
@@ -120,19 +128,21 @@ pub(crate) trait CleanupScope {
     );
 }
 
-fn start<C, Fut>(cleanup: C, location: &'static Location<'static>)
+/// Runs the cleanup on the loop of what it cleans up, whichever of the thread runs now.
+fn start<C, Fut>(home: Option<LoopId>, cleanup: C, location: &'static Location<'static>)
 where
     C: FnOnce() -> Fut,
     Fut: Future<Output = ()> + 'static,
 {
-    let cleanup = match panic::catch_unwind(AssertUnwindSafe(cleanup)) {
-        Ok(cleanup) => cleanup,
-        Err(payload) => {
-            exception::discard(payload);
-            return call_exception_handler(&ExceptionContext::new("a cleanup panicked"));
-        }
-    };
-    let started = current::try_with(|lp| {
+    let start = |lp: &Loop| {
+        let cleanup = match panic::catch_unwind(AssertUnwindSafe(cleanup)) {
+            Ok(cleanup) => cleanup,
+            Err(payload) => {
+                exception::discard(payload);
+                lp.exceptions.report(&ExceptionContext::new("a cleanup panicked"));
+                return true;
+            }
+        };
         if lp.closing.get() {
             return false;
         }
@@ -145,7 +155,11 @@ where
             }
         }
         true
-    });
+    };
+    let started = match home {
+        Some(home) => current::at_home(home, start),
+        None => current::try_with(start),
+    };
     if started != Some(true) {
         let context = ExceptionContext::new("a cleanup was dropped: its loop is closing or closed");
         call_exception_handler(&context);
@@ -154,16 +168,17 @@ where
 
 /// Makes `scope` the one for cleanups until the returned guard is dropped.
 pub(crate) fn enter_scope(scope: Rc<dyn CleanupScope>) -> EnteredScope {
-    EnteredScope(current::try_with(|lp| lp.scope.replace(Some(scope))).flatten())
+    EnteredScope(current::try_with(|lp| (lp.id(), lp.scope.replace(Some(scope)))))
 }
 
 /// See [`enter_scope`].
-pub(crate) struct EnteredScope(Option<Rc<dyn CleanupScope>>);
+pub(crate) struct EnteredScope(Option<(LoopId, Option<Rc<dyn CleanupScope>>)>);
 
 impl Drop for EnteredScope {
     fn drop(&mut self) {
-        let outer = self.0.take();
-        let inner = current::try_with(|lp| lp.scope.replace(outer)).flatten();
-        drop(inner);
+        if let Some((home, outer)) = self.0.take() {
+            let inner = current::at_home(home, |lp| lp.scope.replace(outer));
+            drop(inner);
+        }
     }
 }

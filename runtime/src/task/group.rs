@@ -26,7 +26,13 @@ use super::{
     CleanupScope, PanicPayload, Task, TaskError, enter_scope,
     table::{Fallible, Plain, TaskKey},
 };
-use crate::{ExceptionContext, call_exception_handler, current, exception};
+use crate::{
+    ExceptionContext, call_exception_handler,
+    current::{self, Loop},
+    exception,
+    handle::LoopId,
+    home::Homed,
+};
 
 /// Runs `body` with a group, and waits for every task that was created in it (asyncio `TaskGroup`).
 ///
@@ -96,6 +102,7 @@ impl<E> Clone for TaskGroup<E> {
 impl<E: 'static> TaskGroup<E> {
     fn new() -> TaskGroup<E> {
         let inner = Inner {
+            home: current::try_with(Loop::id),
             phase: Cell::new(Phase::Open),
             children: RefCell::new(Children { places: Vec::new(), free: NONE }),
             live: Cell::new(0),
@@ -118,15 +125,16 @@ impl<E: 'static> TaskGroup<E> {
                 drop(future);
                 std::future::pending().await
             };
-            let task = current::with(|lp| lp.create_task(refused, location));
+            let task = self.inner.on_loop(|lp| lp.create_task(refused, location));
             task.cancel();
             return task;
         }
         let place = self.inner.reserve();
         let child = Child { future: Some(future), member: Member { group: Rc::clone(&self.inner), place } };
-        let (task, key) = current::with(|lp| {
+        let (task, key) = self.inner.on_loop(|lp| {
             let (key, id) = lp.tasks.create::<Fallible, _>(child, location);
-            (Task::new(lp.handle(), key, id), key)
+            let key = lp.homed(key);
+            (Task::new(key, id), key)
         });
         self.inner.children.borrow_mut().places[place as usize] = Place::Task(key);
         task
@@ -178,6 +186,8 @@ enum Phase {
 }
 
 struct Inner<E> {
+    /// The loop that it was made on, whose its tasks are; `None` outside any.
+    home: Option<LoopId>,
     phase: Cell<Phase>,
     children: RefCell<Children>,
     live: Cell<usize>,
@@ -198,7 +208,7 @@ enum Place {
     Free {
         next: u32,
     },
-    Task(TaskKey),
+    Task(Homed<TaskKey>),
     /// Of a cleanup, which is waited for, and not cancelled.
     Cleanup,
 }
@@ -218,7 +228,7 @@ impl Children {
         place
     }
 
-    fn tasks(&self) -> Vec<TaskKey> {
+    fn tasks(&self) -> Vec<Homed<TaskKey>> {
         let task = |place: &Place| match place {
             Place::Task(key) => Some(*key),
             Place::Free { .. } | Place::Cleanup => None,
@@ -228,6 +238,19 @@ impl Children {
 }
 
 impl<E> Inner<E> {
+    /// Runs `f` on the group's loop, also while another one of the thread runs.
+    #[track_caller]
+    fn on_loop<R>(&self, f: impl FnOnce(&Loop) -> R) -> R {
+        let mut f = Some(f);
+        let done = self.home.and_then(|home| current::at_home(home, |lp| f.take().map(|f| f(lp)))).flatten();
+        match (done, f) {
+            (Some(done), _) => done,
+            // Its loop has closed, and so has the group.
+            (None, Some(f)) => current::with(f),
+            (None, None) => unreachable!("what was run has given something"),
+        }
+    }
+
     fn reserve(&self) -> u32 {
         self.live.set(self.live.get() + 1);
         self.children.borrow_mut().take_place()
@@ -266,11 +289,9 @@ impl<E> Inner<E> {
 
     fn cancel_children(&self) {
         let keys = self.children.borrow().tasks();
-        current::try_with(|lp| {
-            for key in keys {
-                lp.tasks.cancel(key);
-            }
-        });
+        for key in keys {
+            key.at_home(|lp, key| lp.tasks.cancel(key));
+        }
     }
 
     fn wait(&self, cx: &Context<'_>) {
@@ -312,12 +333,13 @@ impl<E: 'static> CleanupScope for Inner<E> {
         location: &'static Location<'static>,
     ) {
         let place = self.reserve();
+        let group = Rc::clone(&self);
         let member = Member { group: self, place };
         let cleanup = async move {
             let _member = member;
             cleanup.await;
         };
-        current::with(|lp| {
+        group.on_loop(|lp| {
             let (key, _) = lp.tasks.create::<Plain, _>(cleanup, location);
             lp.detach(key);
         });
@@ -343,7 +365,9 @@ impl<E> Drop for DropChildren<'_, E> {
     fn drop(&mut self) {
         self.0.phase.set(Phase::Closed);
         let keys = self.0.children.borrow().tasks();
-        current::try_with(|lp| keys.iter().for_each(|key| lp.tasks.drop_future(*key)));
+        for key in keys {
+            key.at_home(|lp, key| lp.tasks.drop_future(key));
+        }
         if self.1.get() {
             self.0.take_error().report("it was cancelled");
         }

@@ -3,7 +3,7 @@
 use std::{fmt, panic::Location};
 
 use super::{CancelHandle, table::TaskKey};
-use crate::{current, handle::LoopId};
+use crate::{current, home::Homed};
 
 /// The number of a task, unique in the process. Displays as asyncio's default name, "Task-N".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,7 +55,7 @@ pub struct TaskInfo {
     pub(crate) parent: Option<TaskId>,
     pub(crate) state: TaskState,
     /// `None` if the task is long gone.
-    pub(crate) task: Option<(LoopId, TaskKey)>,
+    pub(crate) task: Option<Homed<TaskKey>>,
 }
 
 impl TaskInfo {
@@ -139,7 +139,7 @@ impl TaskInfo {
     /// });
     /// ```
     pub fn cancel(&self) -> bool {
-        self.task.is_some_and(|(home, key)| CancelHandle::new(home, key).cancel())
+        self.task.is_some_and(|key| CancelHandle::new(key).cancel())
     }
 }
 

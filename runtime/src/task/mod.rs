@@ -27,7 +27,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::{current, handle::LoopId};
+use crate::{current, home::Homed};
 pub use as_completed::{AsCompleted, as_completed};
 pub use cancel::{CancelHandle, OwnedTask};
 pub(crate) use cleanup::{CleanupScope, enter_scope};
@@ -104,8 +104,7 @@ where
 ///
 /// It is plain data and `Send`. On another loop it can cancel, but awaiting it gives [`TaskError::WrongLoop`].
 pub struct Task<T> {
-    loop_id: LoopId,
-    key: TaskKey,
+    key: Homed<TaskKey>,
     id: TaskId,
     /// Set once the result was taken.
     taken: Option<Outcome>,
@@ -113,8 +112,8 @@ pub struct Task<T> {
 }
 
 impl<T> Task<T> {
-    pub(crate) fn new(handle: crate::Handle, key: TaskKey, id: TaskId) -> Task<T> {
-        Task { loop_id: handle.loop_id, key, id, taken: None, _result: PhantomData }
+    pub(crate) fn new(key: Homed<TaskKey>, id: TaskId) -> Task<T> {
+        Task { key, id, taken: None, _result: PhantomData }
     }
 
     /// Asks the task to end: on the loop's next turn its future is dropped where it is suspended, and its
@@ -138,7 +137,7 @@ impl<T> Task<T> {
 
     /// Cancels the task from anywhere, also from another thread.
     pub fn cancel_handle(&self) -> CancelHandle {
-        CancelHandle::new(self.loop_id, self.key)
+        CancelHandle::new(self.key)
     }
 
     /// A handle whose drop cancels the task.
@@ -164,22 +163,21 @@ impl<T> Task<T> {
 
     /// The name given, or "Task-N" by the task's id. Elsewhere than on its loop, always the latter.
     pub fn name(&self) -> String {
-        let key = self.key;
-        let given = self.local(|lp| lp.tasks.info(key)).flatten().and_then(|info| info.name);
+        let given = self.key.here(|lp, key| lp.tasks.info(key)).flatten().and_then(|info| info.name);
         given.unwrap_or_else(|| self.id.to_string())
     }
 
     /// Names the task. Without effect away from its loop and once it is done and awaited.
     pub fn set_name(&self, name: impl Into<String>) {
-        let (key, name) = (self.key, name.into());
-        self.local(|lp| lp.tasks.set_name(key, name));
+        let name = name.into();
+        self.key.here(|lp, key| lp.tasks.set_name(key, name));
     }
 
     /// Calls `f` when the task is done (at once if it is): in the turn in which it ends, on its loop.
     /// Without effect away from its loop.
     pub fn add_done_callback(&self, f: impl FnOnce(&TaskInfo) + 'static) {
-        let (key, id) = (self.key, self.id);
-        self.local(|lp| {
+        let id = self.id;
+        self.key.here(|lp, key| {
             if let Err(f) = lp.tasks.add_done_callback(key, Box::new(f)) {
                 let info = lp.tasks.info(key).unwrap_or(TaskInfo::anonymous(id));
                 lp.call_now(Box::new(move || f(&info)));
@@ -188,15 +186,9 @@ impl<T> Task<T> {
     }
 
     fn outcome(&self) -> Option<Outcome> {
-        self.taken.or_else(|| self.local(|lp| lp.tasks.outcome(self.key)).flatten()).or_else(|| {
-            let handle = crate::Handle { loop_id: self.loop_id };
-            handle.is_closed().then_some(Outcome::Cancelled)
-        })
-    }
-
-    /// Runs `f` with the task's loop if that is the one of this thread.
-    fn local<R>(&self, f: impl FnOnce(&current::Loop) -> R) -> Option<R> {
-        current::try_with(|lp| (lp.id() == self.loop_id).then(|| f(lp))).flatten()
+        self.taken
+            .or_else(|| self.key.here(|lp, key| lp.tasks.outcome(key)).flatten())
+            .or_else(|| self.key.handle().is_closed().then_some(Outcome::Cancelled))
     }
 }
 
@@ -205,9 +197,8 @@ impl<T: 'static> Future for Task<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(self.taken.is_none(), "a Task was polled after it gave its result");
-        let key = self.key;
         let mut result: Poll<Result<T, TaskError>> = Poll::Pending;
-        let joined = self.local(|lp| {
+        let joined = self.key.here(|lp, key| {
             assert!(!lp.tasks.is_current(key), "Task cannot await on itself: {}", self.name());
             lp.tasks.join(key, cx.waker(), &mut result)
         });
@@ -225,8 +216,7 @@ impl<T: 'static> Future for Task<T> {
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         if self.taken.is_none() {
-            let key = self.key;
-            current::on_loop(self.loop_id, move |lp| lp.detach(key));
+            self.key.on_loop(|lp, key| lp.detach(key));
         }
     }
 }

@@ -30,7 +30,7 @@ use super::{
     ready::{Ready, ReadyQueue},
     waker::{MAX_TASKS, WakeKey},
 };
-use crate::{exception, handle::LoopId};
+use crate::{exception, handle::LoopId, home::Homed};
 
 pin_project! {
     /// A task's memory: first its future, then its result.
@@ -699,7 +699,7 @@ impl Slot {
             location: self.location,
             parent: (self.parent != 0).then_some(TaskId(self.parent)),
             state: self.task_state(),
-            task: Some((home, TaskKey { slot: index, generation: self.generation })),
+            task: Some(Homed::new(home, TaskKey { slot: index, generation: self.generation })),
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Task, TaskError, many::Many, table::Outcome};
-use crate::{current, time};
+use crate::time;
 
 /// When [`wait`] returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +67,7 @@ pub async fn wait_try<T: 'static, E: 'static>(
 }
 
 fn failed<T: 'static, E: 'static>(task: &Task<Result<T, E>>) -> bool {
-    let key = task.key;
-    let error = task.local(|lp| {
+    let error = task.key.here(|lp, key| {
         lp.tasks.peek(key, |result| {
             let result = result.downcast_ref::<Option<Result<Result<T, E>, TaskError>>>();
             matches!(result, Some(Some(Ok(Err(_)) | Err(TaskError::Panicked(_) | TaskError::Failed))))
@@ -119,9 +118,7 @@ async fn wait_for_ends(
 impl<T> Task<T> {
     /// Whether the task is done; if not, its end wakes `cx`. One of another loop is not waited for.
     fn watch(&self, cx: &mut Context<'_>) -> bool {
-        self.taken.is_some()
-            || current::try_with(|lp| lp.id() != self.loop_id || lp.tasks.watch(self.key, cx.waker()))
-                .unwrap_or(true)
+        self.taken.is_some() || self.key.here(|lp, key| lp.tasks.watch(key, cx.waker())).unwrap_or(true)
     }
 }
 

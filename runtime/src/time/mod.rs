@@ -19,7 +19,7 @@ pub use timeout_scope::{Deadline, timeout_scope};
 
 use crate::{
     current::{self, Loop},
-    handle::LoopId,
+    home::Homed,
     time::timers::{Due, TimerKey},
 };
 
@@ -64,7 +64,7 @@ pub fn sleep_until(at: Instant) -> Sleep {
 pub struct Sleep {
     /// `None`: never.
     at: Option<Instant>,
-    armed: Option<(LoopId, TimerKey)>,
+    armed: Option<Homed<TimerKey>>,
 }
 
 impl Sleep {
@@ -80,15 +80,15 @@ impl Sleep {
     }
 
     fn disarm(&mut self) {
-        if let Some((loop_id, key)) = self.armed.take() {
-            current::on_loop(loop_id, move |lp| drop(lp.remove_timer(key)));
+        if let Some(key) = self.armed.take() {
+            key.on_loop(|lp, key| drop(lp.remove_timer(key)));
         }
     }
 
     fn arm(&mut self, lp: &Loop, cx: &mut Context<'_>) {
         let deadline = self.at.map_or(timers::NEVER, |at| lp.clock.to_ns(at));
         let key = lp.timers.borrow_mut().insert(deadline, Due::Wake(cx.waker().clone()));
-        self.armed = Some((lp.id(), key));
+        self.armed = Some(lp.homed(key));
     }
 }
 
@@ -96,16 +96,14 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        current::with(|lp| {
-            let Some((loop_id, key)) = self.armed else {
-                self.arm(lp, cx);
-                return Poll::Pending;
-            };
-            assert!(loop_id == lp.id(), "a Sleep is attached to a different loop");
-            let (polled, old) = lp.timers.borrow_mut().poll(key, cx.waker());
-            drop(old);
-            polled
-        })
+        let Some(key) = self.armed else {
+            current::with(|lp| self.arm(lp, cx));
+            return Poll::Pending;
+        };
+        let polled = key.here(|lp, key| lp.timers.borrow_mut().poll(key, cx.waker()));
+        let Some((polled, old)) = polled else { current::away("a Sleep") };
+        drop(old);
+        polled
     }
 }
 

@@ -1,0 +1,67 @@
+//! Streams and listeners of two loops that take turns on one thread: a drop acts on its own loop.
+
+mod common;
+
+use std::{io, time::Duration};
+
+use corio_net::{StreamReader, StreamWriter, TcpListener, open_connection, start_server};
+use corio_runtime::{Backend, Runner, metrics, time::sleep};
+
+/// Operations and open streams of a loop at rest.
+fn numbers(runner: &mut Runner) -> (usize, usize) {
+    runner.run(sleep(Duration::from_millis(5)));
+    runner.enter(|| (metrics().operations, metrics().connections))
+}
+
+/// Two ends of a connection, in the first slots of the loop.
+async fn connection() -> io::Result<[(StreamReader, StreamWriter); 2]> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let ours = open_connection(listener.local_addr()?).await?;
+    Ok([ours, listener.accept().await?.0.into_streams()])
+}
+
+fn on_both(test: impl Fn(Runner, Runner)) {
+    for backend in [Backend::Sim { seed: 5 }, Backend::Uring] {
+        let runner = || Runner::builder().backend(backend).build().unwrap();
+        test(runner(), runner());
+    }
+}
+
+#[test]
+fn streams_dropped_beside_another_loop_close_on_their_own() {
+    on_both(|mut a, mut b| {
+        let (a0, b0) = (numbers(&mut a), numbers(&mut b));
+        let of_a = a.run(connection()).unwrap();
+        let [mut one, mut other] = b.run(connection()).unwrap();
+        let b1 = numbers(&mut b);
+        b.run(async {
+            drop(of_a);
+            one.1.write_all(b"hello").await.unwrap();
+            assert_eq!(other.0.read(9).await.unwrap(), b"hello");
+        });
+        assert_eq!((numbers(&mut a), numbers(&mut b)), (a0, b1));
+        a.run(async { drop((one, other)) });
+        assert_eq!((numbers(&mut a), numbers(&mut b)), (a0, b0));
+    });
+}
+
+#[test]
+fn a_server_closed_beside_another_loop_closes_on_its_own() {
+    on_both(|mut a, mut b| {
+        let (a0, b0) = (numbers(&mut a), numbers(&mut b));
+        let start = || start_server("127.0.0.1:0", async |_, _| Ok(()));
+        let of_a = a.run(start()).unwrap();
+        let of_b = b.run(start()).unwrap();
+        let b1 = numbers(&mut b);
+        let addr = of_b.local_addr().unwrap_or_else(|_| b.enter(|| of_b.local_addr().unwrap()));
+        b.run(async {
+            of_a.close();
+            drop(of_a);
+            let (mut reader, _writer) = open_connection(addr).await.unwrap();
+            assert!(reader.read(1).await.unwrap().is_empty(), "it serves on");
+        });
+        assert_eq!((numbers(&mut a), numbers(&mut b)), (a0, b1));
+        drop(of_b);
+        assert_eq!(numbers(&mut b), b0);
+    });
+}

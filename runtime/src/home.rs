@@ -1,0 +1,60 @@
+//! Keys at home: what a handle keeps of its place in a table of its loop.
+//!
+//! A key alone names a slot of whatever loop runs, and two loops of one thread take turns. So no handle keeps one: it
+//! keeps a [`Homed`], which gives the key out only together with its own loop.
+
+use crate::{
+    Handle,
+    current::{self, Loop},
+    handle::LoopId,
+};
+
+/// A key, and the loop that it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Homed<K> {
+    home: LoopId,
+    key: K,
+}
+
+impl<K: Copy> Homed<K> {
+    #[inline(always)]
+    pub(crate) fn new(home: LoopId, key: K) -> Homed<K> {
+        Homed { home, key }
+    }
+
+    pub(crate) fn handle(self) -> Handle {
+        Handle { loop_id: self.home }
+    }
+
+    /// What the key says by itself.
+    #[inline(always)]
+    pub(crate) fn about<R>(self, f: fn(K) -> R) -> R {
+        f(self.key)
+    }
+
+    /// Runs `f` if the loop is the running one.
+    #[inline(always)]
+    pub(crate) fn here<R>(self, f: impl FnOnce(&Loop, K) -> R) -> Option<R> {
+        current::try_with(|lp| (lp.id() == self.home).then(|| f(lp, self.key))).flatten()
+    }
+
+    /// Runs `f` here and now if the loop is of this thread, as the running one.
+    pub(crate) fn at_home<R>(self, f: impl FnOnce(&Loop, K) -> R) -> Option<R> {
+        current::at_home(self.home, |lp| f(lp, self.key))
+    }
+
+    /// As `at_home`, or through the inbox of a loop of another thread: for drops.
+    pub(crate) fn on_loop(self, f: impl FnOnce(&Loop, K) + Send + 'static)
+    where
+        K: Send + 'static,
+    {
+        current::on_loop(self.home, move |lp| f(lp, self.key));
+    }
+}
+
+impl Loop {
+    #[inline(always)]
+    pub(crate) fn homed<K: Copy>(&self, key: K) -> Homed<K> {
+        Homed::new(self.id(), key)
+    }
+}
