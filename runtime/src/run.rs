@@ -379,7 +379,7 @@ impl Default for Builder {
 
 impl Builder {
     /// Which kernel to run on. Default: [`Backend::Auto`], for which the environment can name one:
-    /// `CORIO_BACKEND=uring`, or `CORIO_BACKEND=sim:SEED` to run any program in the simulator.
+    /// `CORIO_BACKEND=uring`, or `CORIO_BACKEND=sim:SEED` to run a program in the simulator.
     pub fn backend(mut self, backend: Backend) -> Builder {
         self.backend = backend;
         self
