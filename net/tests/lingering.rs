@@ -1,5 +1,5 @@
-//! What was written before `close` arrives whatever the peer goes on to send; no peer keeps a connection for ever; a reset is
-//! told to who waits.
+//! What was written before `close` arrives whatever the peer goes on to send; no peer keeps a connection for ever; a
+//! reset is told to who waits.
 
 mod common;
 

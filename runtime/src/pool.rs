@@ -25,8 +25,8 @@
 //!    `Sync`). Entries between the kernel's head and our tail are never written: at most `count` buffers
 //!    exist, so at most `count` entries are live, and `count` is a power of two.
 //! 5. The tail is the only word that both sides use; it is stored with release order after the entry.
-//! 6. A pool of ours is never registered (`ring_address` asserts it): what would be the kernel's is ours, and `fill` lends
-//!    it to be written, once it is marked as lent out and before a `Filled` of it is given away.
+//! 6. A pool of ours is never registered (`ring_address` asserts it): what would be the kernel's is ours, and `fill`
+//!    lends it to be written, once it is marked as lent out and before a `Filled` of it is given away.
 //! 7. A `Filled` is lent or shared by the pool that it came from: a loop has one, the ring's, which `driver.rs` has a
 //!    share of.
 //!
@@ -157,8 +157,8 @@ impl Pool {
         PoolBuf { region: Rc::clone(&self.region), filled: Some(filled) }
     }
 
-    /// Does the kernel's part in a receive: `f` writes to a free buffer and says how many bytes. `None` if there is no free
-    /// one, or if that is 0. `f` must not receive from this pool.
+    /// Does the kernel's part in a receive: `f` writes to a free buffer and says how many bytes. `None` if there is no
+    /// free one, or if that is 0. `f` must not receive from this pool.
     ///
     /// # Panics
     /// If the buffers are the kernel's.

@@ -450,8 +450,8 @@ impl Builder {
         self
     }
 
-    /// How long the end of the loop waits for connections that still send what was written, or whose peers still send: at most
-    /// `total`, and `idle` for one on which no byte moves. After that they are reset. Default: 5 s and 500 ms.
+    /// How long the end of the loop waits for connections that still send what was written, or whose peers still send:
+    /// at most `total`, and `idle` for one on which no byte moves. After that they are reset. Default: 5 s and 500 ms.
     ///
     /// ```
     /// use corio_runtime::{Runner, time::Duration};

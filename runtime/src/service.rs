@@ -36,8 +36,8 @@ pub trait Service: Any {
         false
     }
 
-    /// The loop ends, and all tasks are gone: what is open closes in order now. What takes longer than `total`, or stands
-    /// still for `idle`, is given up ([`Builder::linger`](crate::Builder::linger)).
+    /// The loop ends, and all tasks are gone: what is open closes in order now. What takes longer than `total`, or
+    /// stands still for `idle`, is given up ([`Builder::linger`](crate::Builder::linger)).
     fn end(&self, total: Duration, idle: Duration) {
         let _ = (total, idle);
     }

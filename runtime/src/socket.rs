@@ -225,7 +225,8 @@ impl Fd {
         }
     }
 
-    /// How far the peer's kernel has what was sent (`TCP_INFO`). A family without acknowledgements has none outstanding.
+    /// How far the peer's kernel has what was sent (`TCP_INFO`). A family without acknowledgements has none
+    /// outstanding.
     ///
     /// # Errors
     /// As the kernel's.

@@ -1,5 +1,5 @@
-//! The poll by which a stream hears of its connection's failure while somebody waits for its end and nothing is received:
-//! the reader is gone, has ended, or reads no further for now.
+//! The poll by which a stream hears of its connection's failure while somebody waits for its end and nothing is
+//! received: the reader is gone, has ended, or reads no further for now.
 
 use corio_runtime::{
     fd::Fd,

@@ -6,9 +6,9 @@
 //!      │ shuts the sending side down     │
 //!      └──────── a limit has passed ─────┴──▶ Closed, by a reset if something was not acknowledged
 //! ```
-//! A socket that is closed with something unread, or that gets something afterwards, answers by a reset, which takes what
-//! was not delivered with it. So from `close` on, what arrives is received and thrown away. Nothing tells when the peer
-//! has acknowledged everything: a timer looks, in growing intervals, only while a connection is on its way out.
+//! A socket that is closed with something unread, or that gets something afterwards, answers by a reset, which takes
+//! what was not delivered with it. So from `close` on, what arrives is received and thrown away. Nothing tells when the
+//! peer has acknowledged everything: a timer looks, in growing intervals, only while a connection is on its way out.
 
 use std::{io, net::Shutdown, time::Duration};
 

@@ -266,9 +266,9 @@ impl StreamWriter {
     /// Closes the connection once everything written has arrived (asyncio `close`). The peer sees the end of the stream
     /// behind it; the reader gives what has arrived, then the end. A second call changes nothing.
     ///
-    /// What the peer goes on to send is thrown away, so that it cannot cut short what was written. The connection is closed
-    /// at once where nothing is unacknowledged and nothing unread, else at the peer's end, or after the limits of
-    /// [`linger`](StreamWriter::linger).
+    /// What the peer goes on to send is thrown away, so that it cannot cut short what was written. The connection is
+    /// closed at once where nothing is unacknowledged and nothing unread, else at the peer's end, or after the limits
+    /// of [`linger`](StreamWriter::linger).
     pub fn close(&mut self) {
         let _ = self.key.with(|common, slot| slot.close(common));
     }
@@ -278,10 +278,10 @@ impl StreamWriter {
         self.key.with(|_, slot| slot.send.closing() || slot.send.broken != 0).unwrap_or(true)
     }
 
-    /// Limits how long the connection may take to [`close`](StreamWriter::close): `total` in all, and `idle` without a byte
-    /// moving in either direction. After that it is reset, and [`wait_closed`](StreamWriter::wait_closed) gives
-    /// `TimedOut`; one whose peer has acknowledged everything just closes. Default: 30 s and 5 s. The end of the loop has
-    /// [limits of its own](corio_runtime::Builder::linger). A pipe has none by default.
+    /// Limits how long the connection may take to [`close`](StreamWriter::close): `total` in all, and `idle` without a
+    /// byte moving in either direction. After that it is reset, and [`wait_closed`](StreamWriter::wait_closed) gives
+    /// `TimedOut`; one whose peer has acknowledged everything just closes. Default: 30 s and 5 s. The end of the loop
+    /// has [limits of its own](corio_runtime::Builder::linger). A pipe has none by default.
     ///
     /// ```
     /// # corio_net::doc_pair(async |_reader, mut writer| {
@@ -297,7 +297,8 @@ impl StreamWriter {
         let _ = self.key.with(|_, slot| slot.set_linger(total, idle));
     }
 
-    /// Waits until the connection is closed and its descriptor free (asyncio `wait_closed`). Dropped, it changes nothing.
+    /// Waits until the connection is closed and its descriptor free (asyncio `wait_closed`). Dropped, it changes
+    /// nothing.
     ///
     /// # Errors
     /// What the connection failed with, also before it was closed; `TimedOut` if the peer took nothing for as long as

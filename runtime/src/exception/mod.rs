@@ -229,9 +229,9 @@ thread_local! {
 }
 
 /// Sets who hears of what would be lost on this loop (asyncio `loop.set_exception_handler`): panics of tasks that
-/// nobody awaits, of callbacks, wakers and cleanups; errors and panics of a server's handlers, and why it cannot accept;
-/// errors that a cancelled group had collected; steps that keep the loop. The error that a task gives as its result is
-/// not among them: whoever drops the task drops it.
+/// nobody awaits, of callbacks, wakers and cleanups; errors and panics of a server's handlers, and why it cannot
+/// accept; errors that a cancelled group had collected; steps that keep the loop. The error that a task gives as its
+/// result is not among them: whoever drops the task drops it.
 ///
 /// Without a handler they are printed to standard error, of each kind (by the line of the source that reports, the
 /// place where the task was created, and the kind of error) ten at once and then one a second, with the number of

@@ -181,8 +181,8 @@ impl<'a> Sqe<'a> {
         Sqe::new(Kind::PollReadable { fd })
     }
 
-    /// Multishot `IORING_OP_POLL_ADD` for what ends a connection: each result is the `POLLERR`, `POLLHUP` and `POLLRDHUP` that
-    /// hold, at the start and after each change.
+    /// Multishot `IORING_OP_POLL_ADD` for what ends a connection: each result is the `POLLERR`, `POLLHUP` and
+    /// `POLLRDHUP` that hold, at the start and after each change.
     pub fn poll_multi(fd: &'a Fd) -> Sqe<'a> {
         Sqe::new(Kind::PollMulti { fd })
     }

@@ -1,5 +1,6 @@
-//! One step of an operation, for a kernel that executes operations by calls of its own: how much a transfer has moved, when it
-//! ends, and what its last word is. Such a kernel says what its calls do ([`World`]); when it tries again is its own affair.
+//! One step of an operation, for a kernel that executes operations by calls of its own: how much a transfer has moved,
+//! when it ends, and what its last word is. Such a kernel says what its calls do ([`World`]); when it tries again is
+//! its own affair.
 
 use std::{net::Shutdown, os::fd::BorrowedFd};
 
