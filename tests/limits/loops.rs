@@ -59,6 +59,13 @@ fn builders() -> Vec<Row> {
         row("Builder::buffers", |LargeBuffers(count, size)| runs(builder().buffers(count, size))),
         row("Builder::pin", |core: usize| runs(builder().pin(core))),
         row("Builder::slow_callback", |limit: Duration| runs(builder().slow_callback(limit))),
+        row2("Builder::linger", |total: Duration, idle: Duration| runs(builder().linger(total, idle))),
+        row("budget::spend", |n: usize| {
+            corio::run(async move {
+                corio_runtime::budget::spend(n);
+                super::net::echo_once().await
+            })
+        }),
         row("Builder::thread_join_timeout", |limit: Duration| {
             let mut runner = builder().thread_join_timeout(limit).build()?;
             assert_eq!(runner.run(corio::to_thread(|| 7)), 7);
@@ -169,6 +176,7 @@ fn faults() -> Vec<Row> {
         row("Faults::short_transfers", |p: f64| survives(Faults::default().short_transfers(p))),
         row("Faults::success_after_cancel", |p: f64| survives(Faults::default().success_after_cancel(p))),
         row("Faults::lose_more", |p: f64| survives(Faults::default().lose_more(p))),
+        row("Faults::lose_hang_ups", |p: f64| survives(Faults::default().lose_hang_ups(p))),
         row("Faults::enobufs", |p: f64| survives(Faults::default().enobufs(p))),
         row("Faults::delay", |most: Duration| survives(Faults::default().delay(most))),
         row("Faults::cq_capacity", |n: usize| survives(Faults::default().cq_capacity(n))),

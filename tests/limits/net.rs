@@ -5,7 +5,7 @@ use std::{io, net::Ipv4Addr, time::Duration};
 use corio::{
     net::resolve,
     streams::{
-        Chunk, Connection, ReadError, Server, ServerBuilder, StreamReader, StreamWriter,
+        Chunk, Connection, ConnectionBuilder, ReadError, Server, ServerBuilder, StreamReader, StreamWriter,
         connect_read_pipe_with_limit, open_connection, start_server,
     },
     timeout,
@@ -53,6 +53,27 @@ fn serves(builder: ServerBuilder) -> io::Result<()> {
             io::Result::Ok(())
         });
         corio::try_gather(clients).await?;
+        Ok(())
+    })
+}
+
+/// Both sides of a connection close with data that nobody has read: it arrives, or is given up.
+fn closes(
+    server: ServerBuilder,
+    client: ConnectionBuilder,
+    set: impl Fn(&mut StreamWriter),
+) -> io::Result<()> {
+    corio::run(async move {
+        let server = server.start(ANY, |_reader, mut writer| async move { writer.write(vec![7; LARGE]) });
+        let server = server.await?;
+        let (mut reader, mut writer) = client.connect(server.local_addr()?).await?;
+        set(&mut writer);
+        let _ = writer.write(vec![7; LARGE]);
+        writer.close();
+        let _ = reader.read_to_end().await;
+        let _ = writer.wait_closed().await;
+        server.close();
+        server.wait_closed().await;
         Ok(())
     })
 }
@@ -111,6 +132,15 @@ fn builders() -> Vec<Row> {
                 }
                 Ok(())
             })
+        }),
+        row2("ServerBuilder::linger", |total: Duration, idle: Duration| {
+            closes(Server::builder().linger(total, idle), Connection::builder(), |_| ())
+        }),
+        row2("ConnectionBuilder::linger", |total: Duration, idle: Duration| {
+            closes(Server::builder(), Connection::builder().linger(total, idle), |_| ())
+        }),
+        row2("StreamWriter::linger", |total: Duration, idle: Duration| {
+            closes(Server::builder(), Connection::builder(), |writer| writer.linger(total, idle))
         }),
         row("Server::shutdown", |grace: Duration| {
             corio::run(async move {
