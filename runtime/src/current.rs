@@ -6,6 +6,7 @@ use std::{
     future::Future,
     io,
     mem::ManuallyDrop,
+    os::fd::OwnedFd,
     panic::{self, AssertUnwindSafe, Location},
     rc::{Rc, Weak},
     time::Duration,
@@ -22,7 +23,7 @@ use crate::{
     handle::{Handle, LoopId, LoopInbox, Registration},
     metrics::Watch,
     op::{Done, Operation, Sqe},
-    ring::Ring,
+    ring::{Ring, Unpark},
     service::Services,
     signals::{Interrupt, Listener},
     slow::SlowWatch,
@@ -206,14 +207,19 @@ impl Drop for Entered {
 }
 
 impl Loop {
-    pub(crate) fn new(ring: Ring, clock: Clock, slow_callback: Option<Duration>) -> io::Result<Rc<Loop>> {
+    /// `wakes` are of the ring's `unpark`.
+    pub(crate) fn new(
+        ring: Ring,
+        wakes: (Unpark, Option<OwnedFd>),
+        clock: Clock,
+        slow_callback: Option<Duration>,
+    ) -> io::Result<Rc<Loop>> {
+        let (unpark, wake_fd) = wakes;
         let registration = Registration::new()?;
         let id = registration.loop_id();
         let inbox = registration.inbox();
-        let unpark = ring.unpark()?;
-        let wake_fd = unpark.try_clone_fd()?;
         inbox.open(id.number(), unpark);
-        let real = matches!(ring, Ring::Uring(_));
+        let real = !ring.is_simulated();
         let lp = Rc::new(Loop {
             id,
             exceptions: ExceptionHandler::new(clock.clone()),

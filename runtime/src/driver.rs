@@ -4,11 +4,12 @@ use std::{
     any::Any,
     cell::{Cell, RefCell, RefMut},
     io,
-    os::fd::BorrowedFd,
     panic::{self, AssertUnwindSafe},
     rc::Rc,
     task::Waker,
 };
+
+use nix::sys::eventfd::EventFd;
 
 use crate::{
     exception,
@@ -30,6 +31,7 @@ pub(crate) struct Driver {
     /// The ring's.
     pool: Pool,
     abilities: Abilities,
+    polls_per_enter: u32,
     /// Whether something was queued since the last `enter`.
     submitted: Cell<bool>,
     /// See its getter.
@@ -48,6 +50,7 @@ impl Driver {
         Driver {
             pool: ring.pool().clone(),
             abilities: ring.abilities(),
+            polls_per_enter: ring.polls_per_enter(),
             inner: RefCell::new(Inner { table: Table::new(), ring }),
             submitted: Cell::new(false),
             silent_left: Cell::new(false),
@@ -107,6 +110,11 @@ impl Driver {
         ring.submit(table, op, encoded)
     }
 
+    #[inline(always)]
+    pub(crate) fn polls_per_enter(&self) -> u32 {
+        self.polls_per_enter
+    }
+
     pub(crate) fn abilities(&self) -> Abilities {
         self.abilities
     }
@@ -162,8 +170,8 @@ impl Driver {
     }
 
     /// Has the kernel signal `fd` at every completion.
-    pub(crate) fn register_eventfd(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.inner.borrow_mut().ring.register_eventfd(fd)
+    pub(crate) fn embed(&self) -> io::Result<EventFd> {
+        self.inner.borrow_mut().ring.embed()
     }
 
     /// Whether silent sends are left of the last `enter`, or of a turn that a panic cut short: they may be waited for,

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::eventfd::EventFd;
 
 use crate::{
     Runner,
@@ -128,9 +128,8 @@ impl Loop {
         if let Some(fd) = self.embedded.get() {
             return Ok(fd);
         }
-        let fd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let fd = self.driver.embed()?;
         let host = fd.as_fd().try_clone_to_owned()?;
-        self.driver.register_eventfd(fd.as_fd())?;
         self.inbox.change_notifier(|unpark| unpark.embedded(host));
         self.inbox.prepare_sleep();
         Ok(self.embedded.get_or_init(|| fd))

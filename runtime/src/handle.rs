@@ -3,20 +3,16 @@
 use std::{
     fmt, io,
     num::NonZeroU64,
-    os::fd::{AsFd, OwnedFd},
     sync::{
         Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
-    thread::Thread,
 };
-
-use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::{
     current::{self, Loop},
-    inbox::{Inbox, Notify},
-    ring::setup_error::beside,
+    inbox::Inbox,
+    ring::Unpark,
     task::waker::WakeKey,
 };
 
@@ -28,57 +24,6 @@ pub(crate) enum Message {
     Wake(WakeKey),
     /// To be called on the loop.
     Call(Box<dyn FnOnce(&Loop) + Send>),
-}
-
-/// How a sleeping loop is woken.
-pub(crate) enum Unpark {
-    EventFd(EventFd),
-    /// Of a loop that another one drives: its own sleep, and the host's. The kernel would pass the one on to the other,
-    /// but milliseconds later.
-    Embedded(EventFd, OwnedFd),
-    Thread(Thread),
-}
-
-impl Unpark {
-    pub(crate) fn embedded(self, host: OwnedFd) -> Unpark {
-        match self {
-            Unpark::EventFd(fd) => Unpark::Embedded(fd, host),
-            other => other,
-        }
-    }
-
-    pub(crate) fn eventfd() -> io::Result<Unpark> {
-        let fd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(|e| beside("eventfd2")(e.into()))?;
-        Ok(Unpark::EventFd(fd))
-    }
-
-    pub(crate) fn thread() -> Unpark {
-        Unpark::Thread(std::thread::current())
-    }
-
-    /// A share of the eventfd for the loop's read.
-    pub(crate) fn try_clone_fd(&self) -> io::Result<Option<OwnedFd>> {
-        match self {
-            Unpark::EventFd(fd) | Unpark::Embedded(fd, _) => {
-                fd.as_fd().try_clone_to_owned().map(Some).map_err(beside("fcntl"))
-            }
-            Unpark::Thread(_) => Ok(None),
-        }
-    }
-}
-
-impl Notify for Unpark {
-    fn notify(&self) {
-        match self {
-            // Fails only if the counter is full, and then the loop is awake.
-            Unpark::EventFd(fd) => drop(fd.write(1)),
-            Unpark::Embedded(fd, host) => {
-                let _ = fd.write(1);
-                let _ = nix::unistd::write(host, &1u64.to_ne_bytes());
-            }
-            Unpark::Thread(thread) => thread.unpark(),
-        }
-    }
 }
 
 pub(crate) type LoopInbox = Inbox<Message, Unpark>;

@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::Future,
     io,
+    os::fd::OwnedFd,
     panic::{self, AssertUnwindSafe, Location},
     pin::{Pin, pin},
     rc::Rc,
@@ -16,7 +17,8 @@ use crate::{
     clock::Clock,
     current::{Entered, Loop},
     exception::{self, ExceptionContext},
-    ring::{Ring, Sizes, Uring, Wait, setup_error, sim},
+    pool::Pool,
+    ring::{Ring, Sizes, Unpark, Uring, Wait, sim},
     signals::{Interrupt, end_by_sigint},
     threads::cores,
     turn::no_main,
@@ -498,15 +500,13 @@ impl Builder {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let (backend, reason) = self.chosen()?;
-        let (mut ring, clock) = self.kernel(backend)?;
+        let (mut ring, wakes, clock) = self.kernel(backend)?;
         if self.old_kernel {
             ring.be_old();
         }
-        let sizes = self.sizes();
         let debug = self.is_debug();
         let slow_callback = self.slow_callback.or(debug.then_some(Duration::from_millis(100)));
-        let lp = Loop::new(ring, clock, slow_callback)
-            .map_err(|e| setup_error::explain(e, sizes.sq, sizes.cq, sizes.buffer_count))?;
+        let lp = Loop::new(ring, wakes, clock, slow_callback)?;
         Ok(Runner {
             lp,
             backend: BackendInfo { backend, reason },
@@ -545,24 +545,28 @@ impl Builder {
         Ok((backend, "named by CORIO_BACKEND"))
     }
 
-    fn kernel(&self, backend: Backend) -> io::Result<(Ring, Clock)> {
+    fn kernel(&self, backend: Backend) -> io::Result<(Ring, (Unpark, Option<OwnedFd>), Clock)> {
         if !(1..=32768).contains(&self.entries) {
             let text = format!("{} submission entries: must be 1 to 32768", self.entries);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let sizes = self.sizes();
-        match backend {
+        let (ring, clock) = match backend {
             Backend::Sim { seed } => {
                 self.faults.check()?;
-                let clock = Clock::simulated();
-                let sim = sim::Sim::new(seed, sizes, self.faults.clone(), clock.clone())?;
-                Ok((Ring::Sim(Box::new(sim)), clock))
+                let (pool, clock) = (Pool::ours(sizes.buffer_count, sizes.buffer_size)?, Clock::simulated());
+                let sim = sim::Sim::new(seed, sizes, pool, self.faults.clone(), clock.clone());
+                (Ring::Sim(Box::new(sim)), clock)
             }
             Backend::Auto | Backend::Uring => {
-                let clock = Clock::real();
-                Ok((Ring::Uring(Box::new(Uring::new(sizes, clock.clone())?)), clock))
+                let (pool, clock) = (Pool::new(sizes.buffer_count, sizes.buffer_size)?, Clock::real());
+                let uring =
+                    Uring::new(sizes, pool, clock.clone()).map_err(|refusal| refusal.explain(sizes))?;
+                (Ring::Uring(Box::new(uring)), clock)
             }
-        }
+        };
+        let wakes = ring.unpark().map_err(|refusal| refusal.explain(sizes))?;
+        Ok((ring, wakes, clock))
     }
 }
 

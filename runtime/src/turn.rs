@@ -20,8 +20,6 @@ use crate::{
     time::timers::Due,
 };
 
-/// An `enter` is made at least once in this many polls, so that a busy queue cannot put I/O off.
-const POLLS_PER_ENTER: u32 = 256;
 /// The ring's flags are looked at once in this many polls of a busy loop, or in each turn of more.
 const POLLS_PER_LOOK: u32 = 4;
 /// How often a loop that stays awake looks into its inbox before it looks at the ring and the clock again.
@@ -205,7 +203,7 @@ impl Loop {
     /// so, which it is asked every few polls.
     fn enter_is_due(&self) -> bool {
         let polls = self.polls.get();
-        if polls >= POLLS_PER_ENTER || self.driver.submitted() {
+        if polls >= self.driver.polls_per_enter() || self.driver.submitted() {
             return true;
         }
         if polls < self.next_look.get() {
@@ -217,7 +215,7 @@ impl Loop {
 
     /// The next turn makes an `enter`.
     pub(crate) fn look_at_kernel(&self) {
-        self.polls.set(POLLS_PER_ENTER);
+        self.polls.set(self.driver.polls_per_enter());
     }
 
     /// How long the kernel may keep us.

@@ -3,18 +3,21 @@
 //! Two kernels stand behind it: io_uring and the simulator. Nothing above this file knows which one runs.
 
 mod perform;
+mod refusal;
 mod self_test;
-pub(crate) mod setup_error;
 pub(crate) mod sim;
+mod unpark;
 mod uring;
 
-use std::{io, os::fd::BorrowedFd};
+use std::{io, os::fd::OwnedFd};
 
+use nix::sys::eventfd::EventFd;
+pub(crate) use refusal::Refusal;
+pub(crate) use unpark::Unpark;
 pub(crate) use uring::{Encoded, LENGTH_MAX, Outgoing, Scratch, Sizes, Uring};
 
 use crate::{
     fd::Fd,
-    handle::Unpark,
     op::{
         Done, Payload, Receiver,
         inflight::{InFlight, Key, Table},
@@ -67,7 +70,7 @@ impl Abilities {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RingCounters {
-    /// `io_uring_enter` calls.
+    /// Times that the kernel was entered, to submit, to wait, or both.
     pub enters: u64,
     /// Entries submitted.
     pub sqes: u64,
@@ -174,7 +177,7 @@ impl Ring {
 
     /// Takes the next completion, which must be delivered before the next is asked for.
     #[inline(always)]
-    pub(crate) fn next(&mut self, table: &Table) -> Next {
+    pub(crate) fn next(&mut self, table: &mut Table) -> Next {
         match self {
             Ring::Uring(ring) => ring.next(table),
             Ring::Sim(sim) => sim.next(table),
@@ -183,7 +186,7 @@ impl Ring {
 
     /// Takes the next completion, if it is data for `to`.
     #[inline(always)]
-    pub(crate) fn next_data(&mut self, table: &Table, to: &'static Receiver) -> Option<(u32, Filled)> {
+    pub(crate) fn next_data(&mut self, table: &mut Table, to: &'static Receiver) -> Option<(u32, Filled)> {
         match self {
             Ring::Uring(ring) => ring.next_data(table, to),
             Ring::Sim(sim) => sim.next_data(table, to),
@@ -191,7 +194,7 @@ impl Ring {
     }
 
     /// What the completion brought that `next` gave last, as `Next::Other`.
-    pub(crate) fn done(&mut self, table: &Table) -> Done {
+    pub(crate) fn done(&mut self, table: &mut Table) -> Done {
         match self {
             Ring::Uring(ring) => ring.done(table),
             Ring::Sim(sim) => sim.done(),
@@ -206,20 +209,33 @@ impl Ring {
         }
     }
 
-    pub(crate) fn register_eventfd(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+    /// What becomes readable at every completion, for a host that waits itself.
+    pub(crate) fn embed(&mut self) -> io::Result<EventFd> {
         match self {
-            Ring::Uring(ring) => ring.register_eventfd(fd),
+            Ring::Uring(ring) => ring.embed(),
             Ring::Sim(_) => {
                 Err(io::Error::new(io::ErrorKind::Unsupported, "the simulator's time is its own"))
             }
         }
     }
 
-    /// How another thread ends the sleep of `enter`. An eventfd is read by an operation of the loop.
-    pub(crate) fn unpark(&self) -> io::Result<Unpark> {
+    /// How another thread ends the sleep of `enter`, and what an operation of the loop has to read for that, if anything.
+    pub(crate) fn unpark(&self) -> Result<(Unpark, Option<OwnedFd>), Refusal> {
         match self {
-            Ring::Uring(_) => Unpark::eventfd(),
-            Ring::Sim(_) => Ok(Unpark::thread()),
+            Ring::Uring(_) => Unpark::eventfd().map(|(unpark, read)| (unpark, Some(read))),
+            Ring::Sim(_) => Ok((Unpark::thread(), None)),
+        }
+    }
+
+    pub(crate) fn is_simulated(&self) -> bool {
+        matches!(self, Ring::Sim(_))
+    }
+
+    /// How many polls of tasks a busy loop makes before it enters the kernel in any case.
+    pub(crate) fn polls_per_enter(&self) -> u32 {
+        match self {
+            // The flags of io_uring's rings tell meanwhile whether something is there; the simulator's time is its own.
+            Ring::Uring(_) | Ring::Sim(_) => 256,
         }
     }
 

@@ -1,8 +1,12 @@
 //! Tries at start-up what no version number tells. Runs on the fresh ring, with operations of its own.
 
-use std::{io, io::Read, io::Write, os::unix::net::UnixStream, rc::Rc};
+use std::{
+    io::{self, Read, Write},
+    os::unix::net::UnixStream,
+    rc::Rc,
+};
 
-use super::{Encoded, Next, Outgoing, Uring, Wait, setup_error::beside};
+use super::{Encoded, Next, Outgoing, Uring, Wait, refusal::Refusal};
 use crate::{
     fd::Fd,
     op::{
@@ -11,13 +15,14 @@ use crate::{
     },
 };
 
+const ENTER: &str = "io_uring_enter";
 const BLOCK: usize = 64 * 1024;
 
 /// Fills a socket pair by silent sends: those that report nothing must have sent everything, and what the
 /// kernel reports must add up to what arrives.
-pub(super) fn silent_send(ring: &mut Uring) -> io::Result<bool> {
-    let (ours, mut theirs) = UnixStream::pair().map_err(beside("socketpair"))?;
-    theirs.set_nonblocking(true).map_err(beside("ioctl"))?;
+pub(super) fn silent_send(ring: &mut Uring) -> Result<bool, Refusal> {
+    let (ours, mut theirs) = UnixStream::pair().map_err(Refusal::of("socketpair"))?;
+    theirs.set_nonblocking(true).map_err(Refusal::of("ioctl"))?;
     let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
     let mut table = Table::new();
     let (mut sent, mut full) = (0, false);
@@ -45,10 +50,10 @@ pub(super) fn silent_send(ring: &mut Uring) -> io::Result<bool> {
 }
 
 /// A multishot receive with a cap of 16 bytes must end by itself once 16 have come.
-pub(super) fn capped_receive(ring: &mut Uring) -> io::Result<bool> {
-    let (ours, mut theirs) = UnixStream::pair().map_err(beside("socketpair"))?;
+pub(super) fn capped_receive(ring: &mut Uring) -> Result<bool, Refusal> {
+    let (ours, mut theirs) = UnixStream::pair().map_err(Refusal::of("socketpair"))?;
     let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
-    theirs.write_all(&[0; 32]).map_err(beside("write"))?;
+    theirs.write_all(&[0; 32]).map_err(Refusal::of("write"))?;
     let mut table = Table::new();
     let op = Rc::new(CappedRecv(fd));
     let encoded = Encoded::new(op.prepare(), ring.abilities);
@@ -59,8 +64,8 @@ pub(super) fn capped_receive(ring: &mut Uring) -> io::Result<bool> {
 }
 
 /// Whether a write may ask for no SIGPIPE: an unknown flag is refused before anything is written.
-pub(super) fn quiet_write(ring: &mut Uring) -> io::Result<bool> {
-    let (_read, write) = io::pipe().map_err(beside("pipe2"))?;
+pub(super) fn quiet_write(ring: &mut Uring) -> Result<bool, Refusal> {
+    let (_read, write) = io::pipe().map_err(Refusal::of("pipe2"))?;
     let mut table = Table::new();
     let mut op = Box::new(EmptyWrite { fd: Fd::from(std::os::fd::OwnedFd::from(write)) });
     let encoded = Encoded::new(op.prepare(), ring.abilities);
@@ -70,13 +75,13 @@ pub(super) fn quiet_write(ring: &mut Uring) -> io::Result<bool> {
 }
 
 /// Collects what an operation reports at once: (more to come, result).
-fn run(ring: &mut Uring, table: &mut Table, key: Key) -> io::Result<Vec<(bool, i32)>> {
+fn run(ring: &mut Uring, table: &mut Table, key: Key) -> Result<Vec<(bool, i32)>, Refusal> {
     if let Err(e) = ring.enter(Wait::No) {
         // A kernel that refuses to be entered has no share in the operation; the ring is dropped next.
         if ring.consumed() == 0 {
             table.take_back();
         }
-        return Err(e);
+        return Err(Refusal::of(ENTER)(e));
     }
     ring.arrived(table);
     let mut reports = Vec::new();
@@ -93,12 +98,12 @@ fn run(ring: &mut Uring, table: &mut Table, key: Key) -> io::Result<Vec<(bool, i
 }
 
 /// Ends whatever the test left in flight.
-fn finish(ring: &mut Uring, table: &mut Table, passed: bool) -> io::Result<bool> {
+fn finish(ring: &mut Uring, table: &mut Table, passed: bool) -> Result<bool, Refusal> {
     for key in table.keys() {
         ring.cancel(key);
     }
     while table.in_flight() > 0 {
-        ring.enter(Wait::Forever)?;
+        ring.enter(Wait::Forever).map_err(Refusal::of(ENTER))?;
         ring.arrived(table);
         while let Some((key, done)) = next(ring, table) {
             take(table, key, done.more);
@@ -109,7 +114,7 @@ fn finish(ring: &mut Uring, table: &mut Table, passed: bool) -> io::Result<bool>
 }
 
 /// No test has a receive that the table knows as one: all are `Next::Other`.
-fn next(ring: &mut Uring, table: &Table) -> Option<(Key, Done)> {
+fn next(ring: &mut Uring, table: &mut Table) -> Option<(Key, Done)> {
     match ring.next(table) {
         Next::Other(key) => Some((key, ring.done(table))),
         Next::None | Next::Data(..) => None,

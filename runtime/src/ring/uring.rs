@@ -32,7 +32,7 @@
 use std::{
     collections::VecDeque,
     fmt, io, mem,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
     ptr, thread,
     time::Duration,
 };
@@ -42,8 +42,9 @@ use io_uring::{
     squeue::{Entry, Flags},
     types::{self, SubmitArgs, Timespec},
 };
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::{Abilities, Next, RingCounters, Wait, self_test, setup_error};
+use super::{Abilities, Next, RingCounters, Wait, refusal::Refusal, self_test};
 use crate::{
     clock::Clock,
     error,
@@ -93,8 +94,7 @@ pub(crate) struct Uring {
 
 impl Uring {
     /// Sets the ring up, shrinking it if locked memory is short, and tries what the kernel can do.
-    pub(crate) fn new(sizes: Sizes, clock: Clock) -> io::Result<Uring> {
-        let pool = Pool::new(sizes.buffer_count, sizes.buffer_size)?;
+    pub(crate) fn new(sizes: Sizes, pool: Pool, clock: Clock) -> Result<Uring, Refusal> {
         let ring = set_up(sizes, &pool)?;
         let flags = if ring.params().is_feature_no_iowait() { ENTER_NO_IOWAIT } else { 0 };
         let mut uring = Uring {
@@ -110,12 +110,12 @@ impl Uring {
             clock,
             counters: RingCounters::default(),
         };
-        uring.test().map_err(|e| setup_error::explain(e, sizes.sq, sizes.cq, sizes.buffer_count))?;
+        uring.test()?;
         uring.counters = RingCounters::default();
         Ok(uring)
     }
 
-    fn test(&mut self) -> io::Result<()> {
+    fn test(&mut self) -> Result<(), Refusal> {
         self.abilities.silent_sends = self_test::silent_send(self)?;
         if !self_test::capped_receive(self)? {
             self.abilities.receive_cap = 0;
@@ -181,8 +181,11 @@ impl Uring {
         unsafe { ring.submission().push(entry) }.is_ok()
     }
 
-    pub(crate) fn register_eventfd(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.ring().submitter().register_eventfd(fd.as_raw_fd())
+    /// An eventfd that is signalled at every completion.
+    pub(crate) fn embed(&mut self) -> io::Result<EventFd> {
+        let fd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        self.ring().submitter().register_eventfd(fd.as_fd().as_raw_fd())?;
+        Ok(fd)
     }
 
     pub(crate) fn wants_enter(&mut self) -> bool {
@@ -277,7 +280,7 @@ impl Uring {
 
     /// Takes the next completion, which must be delivered before the next is asked for.
     #[inline(always)]
-    pub(crate) fn next(&mut self, table: &Table) -> Next {
+    pub(crate) fn next(&mut self, table: &mut Table) -> Next {
         let Some(cqe) = self.last.take().or_else(|| self.take_cqe()) else { return Next::None };
         if let Some((to, token)) = receiver(table, &cqe)
             && let Some(filled) = self.filled(&cqe)
@@ -291,7 +294,7 @@ impl Uring {
 
     /// The same, if it is data for `to`; else `next` takes it. To be called only after data, by `next` or by this.
     #[inline(always)]
-    pub(crate) fn next_data(&mut self, table: &Table, to: &'static Receiver) -> Option<(u32, Filled)> {
+    pub(crate) fn next_data(&mut self, table: &mut Table, to: &'static Receiver) -> Option<(u32, Filled)> {
         debug_assert!(self.last.is_none(), "a completion would be lost");
         let cqe = self.take_cqe()?;
         if let Some((whose, token)) = receiver(table, &cqe)
@@ -317,7 +320,7 @@ impl Uring {
     }
 
     /// What the completion brought that `next` gave last, as owned values. To be asked for once.
-    pub(crate) fn done(&mut self, table: &Table) -> Done {
+    pub(crate) fn done(&mut self, table: &mut Table) -> Done {
         let cqe = self.last.take().expect("a completion is asked for once, after `next`");
         let (key, res, flags) = (Key::from_user_data(cqe.user_data()), cqe.result(), cqe.flags());
         self.counters.enobufs += u64::from(res == -libc::ENOBUFS);
@@ -548,23 +551,25 @@ const UNREGISTER_RING_FDS: u32 = 21;
 
 /// Builds the ring and registers the pool. Locked memory is freed late by the kernel, so ENOMEM is retried
 /// before the ring is made smaller.
-fn set_up(sizes: Sizes, pool: &Pool) -> io::Result<IoUring> {
-    let mut last = io::Error::from_raw_os_error(libc::ENOMEM);
+fn set_up(sizes: Sizes, pool: &Pool) -> Result<IoUring, Refusal> {
+    let mut last = Refusal::of(SETUP)(io::Error::from_raw_os_error(libc::ENOMEM));
     for shrink in [1, 2, 4] {
         let (sq, cq) = ((sizes.sq / shrink).max(1), (sizes.cq / shrink).max(2));
         for pause_ms in [0, 10, 20, 50] {
             thread::sleep(Duration::from_millis(pause_ms));
             match build(sq, cq).and_then(|ring| register_pool(ring, pool)) {
                 Ok(ring) => return Ok(ring),
-                Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => last = e,
-                Err(e) => return Err(setup_error::explain(e, sizes.sq, sizes.cq, sizes.buffer_count)),
+                Err(refusal) if refusal.errno() == Some(libc::ENOMEM) => last = refusal,
+                Err(refusal) => return Err(refusal),
             }
         }
     }
-    Err(setup_error::explain(last, sizes.sq, sizes.cq, sizes.buffer_count))
+    Err(last)
 }
 
-fn build(sq: u32, cq: u32) -> io::Result<IoUring> {
+const SETUP: &str = "io_uring_setup";
+
+fn build(sq: u32, cq: u32) -> Result<IoUring, Refusal> {
     let base = |no_sqarray: bool| {
         let mut builder = IoUring::builder();
         builder
@@ -585,14 +590,15 @@ fn build(sq: u32, cq: u32) -> io::Result<IoUring> {
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => base(false),
         other => other,
     }
+    .map_err(Refusal::of(SETUP))
 }
 
-fn register_pool(ring: IoUring, pool: &Pool) -> io::Result<IoUring> {
+fn register_pool(ring: IoUring, pool: &Pool) -> Result<IoUring, Refusal> {
     // SAFETY: rule 5.
     let registered = unsafe {
         ring.submitter().register_buf_ring_with_flags(pool.ring_address(), pool.count(), pool::GROUP, 0)
     };
-    registered.map(|()| ring)
+    registered.map(|()| ring).map_err(Refusal::of("io_uring_register"))
 }
 
 /// Spares the kernel a file lookup in every `enter`. Without it the descriptor itself is used.

@@ -86,8 +86,8 @@ pub(crate) struct Sim {
 }
 
 impl Sim {
-    pub(crate) fn new(seed: u64, sizes: Sizes, faults: Faults, clock: Clock) -> io::Result<Sim> {
-        Ok(Sim {
+    pub(crate) fn new(seed: u64, sizes: Sizes, pool: Pool, faults: Faults, clock: Clock) -> Sim {
+        Sim {
             clock,
             rng: Rng::new(seed),
             net: Rc::new(RefCell::new(Net::new(faults.window))),
@@ -98,11 +98,11 @@ impl Sim {
             last: None,
             submitted: 0,
             cq: sizes.cq as usize,
-            pool: Pool::ours(sizes.buffer_count, sizes.buffer_size)?,
+            pool,
             news: true,
             abilities: Abilities::all(sizes),
             counters: RingCounters::default(),
-        })
+        }
     }
 
     pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight) -> Key {
@@ -300,7 +300,7 @@ impl Sim {
     }
 
     #[inline(never)]
-    pub(crate) fn next(&mut self, table: &Table) -> Next {
+    pub(crate) fn next(&mut self, table: &mut Table) -> Next {
         let Some(Completion { key, done }) = self.ready.pop_front() else { return Next::None };
         if done.more
             && let Some((to, token)) = table.receiver(key)
@@ -313,7 +313,7 @@ impl Sim {
     }
 
     #[inline(never)]
-    pub(crate) fn next_data(&mut self, table: &Table, to: &'static Receiver) -> Option<(u32, Filled)> {
+    pub(crate) fn next_data(&mut self, table: &mut Table, to: &'static Receiver) -> Option<(u32, Filled)> {
         let Completion { key, done } = self.ready.front()?;
         let (whose, _) = table.receiver(*key)?;
         if !done.more || !ptr::eq(whose, to) || done.buffer().is_none() {
