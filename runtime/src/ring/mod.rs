@@ -219,7 +219,8 @@ impl Ring {
         }
     }
 
-    /// How another thread ends the sleep of `enter`, and what an operation of the loop has to read for that, if anything.
+    /// How another thread ends the sleep of `enter`, and what an operation of the loop has to read for that, if
+    /// anything.
     pub(crate) fn unpark(&self) -> Result<(Unpark, Option<OwnedFd>), Refusal> {
         match self {
             Ring::Uring(_) => Unpark::eventfd().map(|(unpark, read)| (unpark, Some(read))),
@@ -234,7 +235,7 @@ impl Ring {
     /// How many polls of tasks a busy loop makes before it enters the kernel in any case.
     pub(crate) fn polls_per_enter(&self) -> u32 {
         match self {
-            // The flags of io_uring's rings tell meanwhile whether something is there; the simulator's time is its own.
+            // io_uring's flags tell meanwhile whether something is there; the simulator's time is its own.
             Ring::Uring(_) | Ring::Sim(_) => 256,
         }
     }
