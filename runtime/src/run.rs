@@ -162,6 +162,7 @@ impl Runner {
             }
         }
         self.lp.stopping.set(false);
+        self.lp.look_before_enter();
         // Its destructors may still use the loop.
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| {
             main.set(None);
@@ -426,7 +427,8 @@ impl Builder {
     /// [`slow_callback`](Builder::slow_callback), are reported with their task. Default: on if the environment
     /// has `CORIO_DEBUG` set to something else than 0.
     ///
-    /// Without it only steps of a second or more are noticed.
+    /// Without it only steps of a second or more are reported: with their task too, or in a turn of many with all of that
+    /// turn, and from then on for a minute each by itself.
     pub fn debug(mut self, on: bool) -> Builder {
         self.debug = Some(on);
         self

@@ -14,7 +14,7 @@ use crate::{
     op::TurnEnd,
     ring::Wait,
     task::{
-        ready::Ready,
+        ready::{Ready, Turn},
         table::{Outcome, PollMain, TaskKey},
     },
     time::timers::Due,
@@ -55,17 +55,39 @@ impl Loop {
     }
 
     /// What becomes ready meanwhile runs in the next turn.
+    #[expect(clippy::while_let_on_iterator, reason = "through a borrow each step would load the list anew")]
     fn run_ready(&self, main: PollMain<'_>) -> usize {
-        let turn = self.tasks.ready.begin_turn();
+        let mut turn = self.tasks.ready.begin_turn();
         let count = turn.len();
-        for next in turn {
-            match next {
-                Ready::Task(slot) => self.run_task(slot, main),
-                Ready::Call(slot) => self.run_call(slot),
+        if self.slow_watch.is_close(count, self.polls.get()) {
+            self.run_closely(turn, main);
+        } else {
+            while let Some(next) = turn.next() {
+                self.run_next(next, main);
             }
+            self.look_at_turn(turn.list());
         }
         self.polls.set(self.polls.get().saturating_add(count as u32));
         count
+    }
+
+    #[inline(always)]
+    fn run_next(&self, next: Ready, main: PollMain<'_>) {
+        match next {
+            Ready::Task(slot) => self.run_task(slot, main),
+            Ready::Call(slot) => self.run_call(slot),
+        }
+    }
+
+    /// With a look at the clock after each step.
+    #[inline(never)]
+    fn run_closely(&self, turn: Turn<'_>, main: PollMain<'_>) {
+        for next in turn {
+            // Another task may be in its place when it is over.
+            let task = self.id_of_step(next);
+            self.run_next(next, main);
+            self.look_at_step(next, task);
+        }
     }
 
     #[inline(never)]
@@ -94,6 +116,7 @@ impl Loop {
     #[inline(never)]
     fn end_task(&self, key: TaskKey, outcome: Outcome) {
         if let Some(ended) = self.tasks.end(key, outcome) {
+            self.note_ended(&ended.info);
             self.announce(ended);
         }
     }
@@ -129,9 +152,7 @@ impl Loop {
         if !due {
             return Ok(());
         }
-        if let Some(kept) = self.slow_watch.check() {
-            self.report_slow(kept);
-            // The handler may have made something ready, or written something.
+        if self.look_before_enter() {
             wait = Wait::No;
         }
         self.polls.set(0);
@@ -187,16 +208,6 @@ impl Loop {
                 return None;
             }
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn report_slow(&self, kept: Duration) {
-        let (steps, seconds) = (self.polls.get(), kept.as_secs_f64());
-        let text = format!(
-            "{steps} step(s) of tasks kept the loop for {seconds:.1} seconds: debug mode tells which"
-        );
-        self.exceptions.report(&ExceptionContext::new(text));
     }
 
     /// Whether a busy loop should look at the kernel: at once if it submitted something, else if the ring says
@@ -274,6 +285,7 @@ impl Loop {
                 }
             }
         }
+        self.look_at_messages();
     }
 
     /// `false` if the inbox is empty.

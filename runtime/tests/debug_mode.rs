@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     cell::Cell,
+    future::Future,
     thread,
     time::{Duration, Instant},
 };
@@ -44,7 +45,88 @@ fn a_step_of_a_second_is_noticed_without_debug_mode() {
     assert!(!runner.is_debug());
     assert!(reports(&mut runner, ms(10)).is_empty());
     let said = reports(&mut runner, ms(1100));
-    assert!(said[0].contains("kept the loop for "), "{said:?}");
+    let named = |said: &String| {
+        said.contains("kept the loop for ") && said.contains("[slow created at runtime/tests/debug_mode.rs:")
+    };
+    assert!(said.iter().any(named), "{said:?}");
+}
+
+/// The reports of a run of `main`, which itself may be what is slow.
+fn heard(main: impl Future<Output = ()>) -> Vec<String> {
+    let log = Log::new();
+    let heard = log.clone();
+    Runner::builder().debug(false).build().unwrap().run(async move {
+        set_exception_handler(move |context| heard.push(context.to_string()));
+        main.await;
+    });
+    log.get()
+}
+
+fn block() {
+    thread::sleep(ms(1100));
+}
+
+#[test]
+fn the_step_that_ends_a_run_is_noticed_too() {
+    let said = heard(async { block() });
+    assert!(
+        said.iter().any(|said| said.contains("kept the loop for ") && said.contains("[Task-")),
+        "{said:?}"
+    );
+    // Nobody waits for it, and the run ends in the same turn.
+    let said = heard(async {
+        drop(create_task_named("last", async { block() }));
+        yield_now().await;
+    });
+    assert!(
+        said.iter().any(|said| said.contains("[last created at runtime/tests/debug_mode.rs:")),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_slow_step_amid_many_is_named_with_the_others_and_alone_the_next_time() {
+    let said = heard(async {
+        let tasks: Vec<_> = (0..40)
+            .map(|n| {
+                create_task_named(format!("of-many-{n}"), async move {
+                    for _ in 0..2 {
+                        if n == 7 {
+                            block();
+                        }
+                        yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    let named = said
+        .iter()
+        .position(|said| said.contains("steps kept the loop for ") && said.contains("of-many-7 created at"));
+    let alone = said.iter().position(|said| said.contains("[of-many-7 created at"));
+    assert!(named.is_some_and(|named| alone.is_some_and(|alone| named < alone)), "{said:?}");
+}
+
+#[test]
+fn what_is_no_step_of_a_task_is_told_apart() {
+    let said = heard(async {
+        corio_runtime::call_soon(block);
+        time::sleep(ms(1)).await;
+    });
+    assert!(said.iter().any(|said| said.contains("a callback kept the loop for ")), "{said:?}");
+    let said = heard(async {
+        let home = corio_runtime::handle();
+        let call = corio_runtime::run_coroutine_threadsafe(&home, || {
+            block();
+            async {}
+        });
+        call.await.unwrap();
+    });
+    assert!(said.iter().any(|said| said.contains("calls from other threads kept the loop for ")), "{said:?}");
+    assert!(!said.iter().any(|said| said.contains("[Task-")), "{said:?}");
 }
 
 #[test]

@@ -72,6 +72,11 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// All of it, run or not.
+    pub(crate) fn list(&self) -> &[Ready] {
+        &self.list
+    }
+
     /// How much, in all.
     pub(crate) fn len(&self) -> usize {
         self.list.len()

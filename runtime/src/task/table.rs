@@ -426,6 +426,11 @@ impl TaskTable {
         self.slots.borrow().get(slot as usize).map(|place| place.info(self.home, slot))
     }
 
+    /// The task in this place; of a free one the last.
+    pub(crate) fn id_of(&self, slot: u32) -> Option<TaskId> {
+        self.slots.borrow().get(slot as usize).map(|place| place.id)
+    }
+
     /// The tasks that are not done.
     pub(crate) fn infos(&self) -> Vec<super::TaskInfo> {
         let slots = self.slots.borrow();
