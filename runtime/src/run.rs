@@ -427,8 +427,8 @@ impl Builder {
     /// [`slow_callback`](Builder::slow_callback), are reported with their task. Default: on if the environment
     /// has `CORIO_DEBUG` set to something else than 0.
     ///
-    /// Without it only steps of a second or more are reported: with their task too, or in a turn of many with all of that
-    /// turn, and from then on for a minute each by itself.
+    /// Without it only steps of a second or more are reported: with their task too, or in a turn of many with all of
+    /// that turn, and from then on for a minute each by itself.
     pub fn debug(mut self, on: bool) -> Builder {
         self.debug = Some(on);
         self

@@ -1,9 +1,9 @@
 //! Notices steps that keep the loop for long, at the cost of a few nanoseconds per turn.
 //!
-//! A look at the clock after each step would cost a busy loop more than it is worth. So a turn of few steps is looked at
-//! after each of them, and a step that was long is known; a longer turn once, at its end, and then its tasks are named
-//! together. After that, for a minute, each step is looked at, so that the next time it is one that is named. Turns of a
-//! phase that never enters the kernel are looked at as it does.
+//! A look at the clock after each step would cost a busy loop more than it is worth. So a turn of few steps is looked
+//! at after each of them, and a step that was long is known; a longer turn once, at its end, and then its tasks are
+//! named together. After that, for a minute, each step is looked at, so that the next time it is one that is named.
+//! Turns of a phase that never enters the kernel are looked at as it does.
 
 use std::{cell::Cell, time::Duration};
 
@@ -136,8 +136,8 @@ impl Loop {
         }
     }
 
-    /// Before the loop enters the kernel, and at the end of a run. Whether there was a report, whose handler may have made
-    /// something ready, or written something.
+    /// Before the loop enters the kernel, and at the end of a run. Whether there was a report, whose handler may have
+    /// made something ready, or written something.
     #[inline(always)]
     pub(crate) fn look_before_enter(&self) -> bool {
         let kept = if self.slow_watch.pending.get() { self.slow_watch.look() } else { None };
