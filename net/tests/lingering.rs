@@ -304,6 +304,61 @@ fn a_reset_is_told_to_who_waits_though_nothing_is_written() {
 }
 
 #[test]
+fn a_reset_is_told_to_who_waited_before_the_reader_stopped() {
+    for reader_is in [ReaderIs::Dropped, ReaderIs::OverItsLimit, ReaderIs::AtTheEnd] {
+        run(async move {
+            let (listener, addr) = std_listener().unwrap();
+            let (reader, mut writer) = Connection::builder().limit(1).connect(addr).await.unwrap();
+            let mut peer = listener.accept().unwrap().0;
+            let waiting = create_task(async move { writer.wait_closed().await });
+            sleep(MOMENT / 5).await;
+            let mut reader = Some(reader);
+            match reader_is {
+                ReaderIs::Dropped => drop(reader.take()),
+                ReaderIs::OverItsLimit => peer.write_all(&[1; 40_000]).unwrap(),
+                _ => peer.shutdown(Shutdown::Write).unwrap(),
+            }
+            sleep(MOMENT / 5).await;
+            reset(peer);
+            let told = timeout(Duration::from_secs(10), waiting).await;
+            told.unwrap_or_else(|_| panic!("{reader_is:?}: hangs")).unwrap().unwrap_err();
+        });
+    }
+}
+
+#[test]
+fn a_writer_whose_reader_is_gone_hears_of_a_reset() {
+    run(async {
+        let (reader, mut writer, peer) = with_peer().await;
+        drop(reader);
+        sleep(MOMENT / 5).await;
+        reset(peer);
+        until(|| writer.is_closing()).await;
+        assert!(writer.drain().await.is_err() && writer.write("more").is_err());
+    });
+}
+
+#[test]
+fn a_reset_is_told_also_if_the_kernel_gives_the_poll_for_it_up() {
+    for seed in 0..100 {
+        let faults = Faults::default().lose_more(0.7).delay(Duration::from_millis(2)).reorder(true);
+        let builder = Runner::builder().backend(Backend::Sim { seed }).faults(faults);
+        let told = builder.build().unwrap().run(async {
+            let server = start_server("127.0.0.1:0", |_, mut writer| async move {
+                sleep(MOMENT).await;
+                writer.abort();
+                Ok(())
+            });
+            let server = server.await.unwrap();
+            let (reader, mut writer) = open_connection(server.local_addr().unwrap()).await.unwrap();
+            drop(reader);
+            timeout(Duration::from_secs(60), writer.wait_closed()).await
+        });
+        assert!(told.unwrap_or_else(|_| panic!("seed {seed}: hangs")).is_err(), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_reset_ends_a_drain_and_a_flush() {
     run(async {
         for flushes in [false, true] {

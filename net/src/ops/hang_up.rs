@@ -24,7 +24,7 @@ impl Multishot for HangUp {
     fn end(&self, done: Done) {
         TABLE.existing(|streams| {
             streams.hung_up(self.slot, &done, &self.fd);
-            streams.hang_up_ended(self.slot);
+            streams.hang_up_ended(self.slot, &done);
         });
     }
 }

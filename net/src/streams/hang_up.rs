@@ -1,5 +1,5 @@
-//! The poll by which a stream hears of its connection's failure while somebody waits for its end and nothing is
-//! received: the reader is gone, has ended, or reads no further for now.
+//! The poll by which a stream hears of its connection's failure where no receive would tell: the reader is gone, or it
+//! has ended or reads no further for now while somebody waits for the end.
 
 use corio_runtime::{
     fd::Fd,
@@ -16,7 +16,6 @@ use crate::ops::HangUp;
 /// The kernel's `POLLERR`.
 const POLLERR: usize = 8;
 
-/// Once in the life of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HangUpPoll {
     NotYet,
@@ -25,7 +24,15 @@ pub(super) enum HangUpPoll {
 }
 
 impl Slot {
-    /// Somebody waits for the end: has it told where no receive would tell it.
+    /// A receive is over, and no other has taken its place: who waits for the end, or goes on writing alone, is to hear
+    /// of a failure all the same.
+    pub(super) fn watch_without_receive(&mut self) {
+        if self.close_waiter.is_some() || !self.has_reader() && !self.receive.has_ended() {
+            self.poll_hang_up();
+        }
+    }
+
+    /// Has a failure told where no receive would tell it.
     pub(super) fn poll_hang_up(&mut self) {
         if let Some(fd) = &self.fd
             && self.hang_up == HangUpPoll::NotYet
@@ -69,9 +76,15 @@ impl Streams {
         self.retire(index);
     }
 
-    /// The poll is over.
-    pub(crate) fn hang_up_ended(&self, index: u32) {
-        self.with_slot(index, |_, slot| slot.hang_up = HangUpPoll::Over);
+    /// The poll is over. One that the kernel gave up between two events begins again if it is still needed.
+    pub(crate) fn hang_up_ended(&self, index: u32, done: &Done) {
+        self.with_slot(index, |_, slot| {
+            slot.hang_up = HangUpPoll::Over;
+            if done.errno().is_none() && slot.send.broken == 0 {
+                slot.hang_up = HangUpPoll::NotYet;
+                slot.watch_without_receive();
+            }
+        });
         self.retire(index);
     }
 }

@@ -338,7 +338,12 @@ impl Slot {
         match self.receive.armed {
             Armed::Ended(errno) if errno != 0 && self.fd.is_some() => self.fail(common, errno),
             Armed::Ended(_) if self.send.phase == Phase::Lingering => self.close_fd(),
-            _ => self.arm_receive(common),
+            _ => {
+                self.arm_receive(common);
+                if !self.receive.in_flight() {
+                    self.watch_without_receive();
+                }
+            }
         }
     }
 }

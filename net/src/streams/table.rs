@@ -391,6 +391,10 @@ impl Streams {
 }
 
 impl Slot {
+    pub(super) fn has_reader(&self) -> bool {
+        self.reader
+    }
+
     /// Whether the descriptor is closed and nothing is in flight.
     pub(super) fn is_gone(&self) -> bool {
         self.gone
