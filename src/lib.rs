@@ -48,7 +48,7 @@ pub mod time {
 pub mod event_loop {
     pub use corio_runtime::{
         Backend, BackendInfo, Builder, CallHandle, Cancelled, ExceptionContext, Faults, Handle, InvalidState,
-        LoopClosed, LoopFuture, Metrics, Resolver, RingCounters, Runner, TimerHandle, call_at,
+        LoopClosed, LoopFuture, Memory, Metrics, Resolver, RingCounters, Runner, TimerHandle, call_at,
         call_exception_handler, call_later, call_soon, create_future, handle, metrics, run,
         set_exception_handler,
     };

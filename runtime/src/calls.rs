@@ -8,6 +8,7 @@ use std::{
 use crate::{
     current,
     home::Homed,
+    slab::{NONE, Place, Slab},
     time::{
         Duration, Instant, now,
         timers::{Due, NEVER, TimerKey},
@@ -15,7 +16,6 @@ use crate::{
 };
 
 type Callback = Box<dyn FnOnce()>;
-const NONE: u32 = u32::MAX;
 
 /// Names one callback of a loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,40 +28,64 @@ struct Slot {
     generation: u32,
     next_free: u32,
     callback: Option<Callback>,
+    /// Also once its callback was cancelled.
+    used: bool,
+}
+
+impl Place for Slot {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    fn is_free(&self) -> bool {
+        !self.used
+    }
+
+    fn next_free(&self) -> u32 {
+        self.next_free
+    }
+
+    fn set_next_free(&mut self, next: u32) {
+        self.next_free = next;
+    }
 }
 
 /// The callbacks that have not run.
 pub(crate) struct Calls {
-    slots: RefCell<Vec<Slot>>,
-    free: Cell<u32>,
+    slots: RefCell<Slab<Slot>>,
 }
 
 impl Calls {
     pub(crate) fn new() -> Calls {
-        Calls { slots: RefCell::new(Vec::new()), free: Cell::new(NONE) }
+        Calls { slots: RefCell::new(Slab::new()) }
     }
 
     pub(crate) fn insert(&self, callback: Callback) -> CallKey {
         let mut slots = self.slots.borrow_mut();
-        let slot = self.free.get();
-        if slot == NONE {
-            slots.push(Slot { generation: 0, next_free: NONE, callback: Some(callback) });
-            return CallKey { slot: slots.len() as u32 - 1, generation: 0 };
-        }
-        let place = &mut slots[slot as usize];
-        self.free.set(place.next_free);
-        place.callback = Some(callback);
+        let (slot, place) =
+            slots.take(|_, generation| Slot { generation, next_free: NONE, callback: None, used: false });
+        (place.callback, place.used) = (Some(callback), true);
         CallKey { slot, generation: place.generation }
     }
 
     /// The callback's turn has come: its slot is free again. `None` if it was cancelled.
     pub(crate) fn take(&self, slot: u32) -> Option<Callback> {
         let mut slots = self.slots.borrow_mut();
-        let place = slots.get_mut(slot as usize)?;
-        place.generation = place.generation.wrapping_add(1);
-        place.next_free = self.free.get();
-        self.free.set(slot);
-        place.callback.take()
+        slots.give_back(slot as usize, |place, next| {
+            place.generation = place.generation.wrapping_add(1);
+            (place.next_free, place.used) = (next, false);
+            Some(place.callback.take())
+        })?
+    }
+
+    /// Gives the memory of a peak back.
+    pub(crate) fn tidy(&self) {
+        self.slots.borrow_mut().shrink();
+    }
+
+    /// Memory of the slots.
+    pub(crate) fn bytes(&self) -> usize {
+        self.slots.borrow().bytes()
     }
 
     /// Takes the function away; the slot is freed when its turn comes.
@@ -72,8 +96,7 @@ impl Calls {
 
     /// Everything, to be dropped by the closing loop.
     pub(crate) fn clear(&self) -> Vec<Option<Callback>> {
-        self.free.set(NONE);
-        std::mem::take(&mut *self.slots.borrow_mut()).into_iter().map(|slot| slot.callback).collect()
+        std::mem::take(&mut *self.slots.borrow_mut()).into_places().map(|slot| slot.callback).collect()
     }
 }
 

@@ -61,6 +61,9 @@ pub(crate) struct Loop {
     pub(crate) next_look: Cell<u32>,
     /// The main future is done: this turn does not sleep.
     pub(crate) stopping: Cell<bool>,
+    /// Something holds far more memory than it uses: looked at again at this time.
+    pub(crate) untidy: Cell<bool>,
+    pub(crate) tidy_at: Cell<u64>,
     /// SIGINT arrived.
     pub(crate) interrupted: Cell<bool>,
     pub(crate) interrupt: Cell<Option<Interrupt>>,
@@ -238,6 +241,8 @@ impl Loop {
             polls: Cell::new(0),
             next_look: Cell::new(0),
             stopping: Cell::new(false),
+            untidy: Cell::new(false),
+            tidy_at: Cell::new(0),
             interrupted: Cell::new(false),
             interrupt: Cell::new(None),
             signal_handlers: RefCell::default(),
@@ -323,6 +328,7 @@ impl Loop {
         key
     }
 
+    #[inline(always)]
     pub(crate) fn remove_timer(&self, key: TimerKey) -> Option<Due> {
         self.timers.borrow_mut().remove(key)
     }

@@ -161,6 +161,18 @@ impl Driver {
         self.inner.try_borrow().map_or(0, |inner| inner.table.in_flight())
     }
 
+    /// Gives the memory of a peak back.
+    pub(crate) fn tidy(&self) {
+        let Inner { table, ring } = &mut *self.inner.borrow_mut();
+        table.tidy();
+        ring.tidy();
+    }
+
+    /// Memory of the operations' entries.
+    pub(crate) fn bytes(&self) -> usize {
+        self.inner.borrow().table.bytes()
+    }
+
     pub(crate) fn cancel_all(&self) {
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         for key in table.keys() {

@@ -117,8 +117,9 @@ impl Runner {
         if self.lp.has_work() {
             return Some(self.lp.clock.now());
         }
-        let timer = self.lp.timers.borrow_mut().next_deadline()?;
-        self.lp.clock.to_instant(timer)
+        let timer = self.lp.timers.borrow_mut().next_deadline();
+        let tidy = self.lp.untidy.get().then(|| self.lp.tidy_at.get());
+        self.lp.clock.to_instant(timer.into_iter().chain(tidy).min()?)
     }
 }
 

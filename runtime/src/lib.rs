@@ -22,6 +22,7 @@
 //! | `home` | keys as handles keep them: with their loop |
 //! | `service` | state that other crates keep on a loop |
 //! | `error` | errors that keep their cause |
+//! | `slab`, `tidy` | the table that the others stand on; the memory of a peak goes back |
 //! | `slow` | steps that keep the loop for long |
 //! | `exception/`, `metrics` | what nobody would hear of, and what is counted |
 //!
@@ -53,11 +54,13 @@ mod round;
 mod run;
 pub mod service;
 pub mod signals;
+pub mod slab;
 mod slow;
 pub mod socket;
 mod spin;
 mod task;
 mod threads;
+mod tidy;
 pub mod time;
 mod turn;
 
@@ -66,7 +69,7 @@ pub use embed::Turn;
 pub use exception::{ExceptionContext, call_exception_handler, set_exception_handler, wake};
 pub use future::{Cancelled, InvalidState, LoopFuture, Resolver, create_future};
 pub use handle::{Handle, LoopClosed, handle};
-pub use metrics::{Metrics, metrics};
+pub use metrics::{Memory, Metrics, metrics};
 pub use pool::PoolBuf;
 pub use ring::RingCounters;
 pub use run::{Backend, BackendInfo, Builder, Faults, Runner, run};

@@ -19,6 +19,7 @@ use crate::{
     current::{self, Loop},
     handle::{LoopId, MAX_LOOPS},
     ring::RingCounters,
+    time::timers::Due,
 };
 
 /// A busy loop writes its numbers down once in this many turns.
@@ -44,11 +45,62 @@ pub struct Metrics {
     pub buffers_available: usize,
     /// Streams that are open.
     pub connections: usize,
+    /// Memory that the loop holds.
+    pub memory: Memory,
     /// Processor time of the loop's thread since the loop was made; zero where the kernel does not tell
     /// (`/proc/self/task/*/schedstat`).
     pub busy: Duration,
     /// The rest of the time since then: asleep, or waiting for a processor.
     pub idle: Duration,
+}
+
+/// Memory that a loop's tables, lists and pools hold, in bytes: what they have room for, in use or not. What has grown
+/// in a peak goes back a moment (100 ms) after that is over: a table is then at most twice what is in use, or 64 KiB.
+///
+/// What a task or an operation itself owns, such as its future or buffer, is not in it: that is freed at its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Memory {
+    /// The table of tasks.
+    pub tasks_bytes: usize,
+    /// The ready queue.
+    pub ready_bytes: usize,
+    /// The timers and their heap.
+    pub timers_bytes: usize,
+    /// The table of callbacks (`call_soon`, `call_later`).
+    pub calls_bytes: usize,
+    /// The table of operations in flight.
+    pub operations_bytes: usize,
+    /// What services hold: the table and lists of the streams, the listeners, and the free blocks that received data
+    /// goes to, which all loops of a thread share.
+    pub services_bytes: usize,
+}
+
+impl Memory {
+    /// All of it.
+    ///
+    /// ```
+    /// corio_runtime::run(async {
+    ///     let memory = corio_runtime::metrics().memory;
+    ///     assert!(memory.total_bytes() >= memory.tasks_bytes && memory.tasks_bytes > 0);
+    /// });
+    /// ```
+    pub fn total_bytes(&self) -> usize {
+        self.words().iter().sum::<u64>() as usize
+    }
+
+    fn words(&self) -> [u64; MEMORY_WORDS] {
+        let Memory { tasks_bytes, ready_bytes, timers_bytes, .. } = *self;
+        let Memory { calls_bytes, operations_bytes, services_bytes, .. } = *self;
+        let bytes = [tasks_bytes, ready_bytes, timers_bytes, calls_bytes, operations_bytes, services_bytes];
+        bytes.map(|bytes| bytes as u64)
+    }
+
+    fn from_words(words: [u64; MEMORY_WORDS]) -> Memory {
+        let [tasks_bytes, ready_bytes, timers_bytes, calls_bytes, operations_bytes, services_bytes] =
+            words.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        Memory { tasks_bytes, ready_bytes, timers_bytes, calls_bytes, operations_bytes, services_bytes }
+    }
 }
 
 /// The running loop's numbers.
@@ -63,12 +115,13 @@ pub struct Metrics {
 /// # Panics
 /// Outside a running loop.
 pub fn metrics() -> Metrics {
-    current::with(|lp| lp.watch.timed(lp.numbers()))
+    current::with(|lp| lp.watch.timed(Metrics { memory: lp.memory(), ..lp.numbers() }))
 }
 
 impl Handle {
     /// The loop's numbers, from any thread: as of now for the running loop, as it last went to sleep for another (a
-    /// busy one: at most 1024 turns ago). All zero for a loop that has ended, or has not run yet.
+    /// busy one: at most 1024 turns ago); its memory as of up to 1024 turns ago. All zero for a loop that has ended, or
+    /// has not run yet.
     ///
     /// ```
     /// let (handle, turns) = corio_runtime::run(async {
@@ -103,9 +156,29 @@ impl Loop {
             timers: self.timers.borrow().armed(),
             buffers_available: self.driver.buffers_available(),
             connections,
+            memory: Memory::default(),
             busy: Duration::ZERO,
             idle: Duration::ZERO,
         }
+    }
+
+    fn memory(&self) -> Memory {
+        let (tasks_bytes, ready_bytes) = self.tasks.bytes();
+        let mut services_bytes = 0;
+        self.services.each(|service| services_bytes += service.bytes());
+        Memory {
+            tasks_bytes,
+            ready_bytes,
+            timers_bytes: self.timers.borrow().bytes() + self.due.borrow().capacity() * size_of::<Due>(),
+            calls_bytes: self.calls.bytes(),
+            operations_bytes: self.driver.bytes(),
+            services_bytes,
+        }
+    }
+
+    /// Now and then: it hardly ever changes.
+    pub(crate) fn note_memory(&self) {
+        self.watch.notes.write_memory(&self.memory());
     }
 
     /// Before a sleep, and now and then: writes the numbers down for other threads.
@@ -164,9 +237,11 @@ struct Notes {
     born_ns: AtomicU64,
     born_busy_ns: AtomicU64,
     words: [AtomicU64; WORDS],
+    memory: [AtomicU64; MEMORY_WORDS],
 }
 
 const WORDS: usize = 15;
+const MEMORY_WORDS: usize = 6;
 
 impl Notes {
     fn begin(&self, id: LoopId) {
@@ -175,12 +250,19 @@ impl Notes {
         self.born_ns.store(since_start_ns(), Ordering::Relaxed);
         self.born_busy_ns.store(busy_ns(thread), Ordering::Relaxed);
         self.write(&Metrics::default());
+        self.write_memory(&Memory::default());
         self.writer.store(id.number(), Ordering::Release);
     }
 
     #[inline(always)]
     fn write(&self, metrics: &Metrics) {
         for (word, value) in self.words.iter().zip(metrics.words()) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    fn write_memory(&self, memory: &Memory) {
+        for (word, value) in self.memory.iter().zip(memory.words()) {
             word.store(value, Ordering::Relaxed);
         }
     }
@@ -192,7 +274,9 @@ impl Notes {
             return None;
         }
         let words = std::array::from_fn(|n| self.words[n].load(Ordering::Relaxed));
-        let metrics = self.timed(Metrics::from_words(words));
+        let memory = std::array::from_fn(|n| self.memory[n].load(Ordering::Relaxed));
+        let metrics = Metrics { memory: Memory::from_words(memory), ..Metrics::from_words(words) };
+        let metrics = self.timed(metrics);
         theirs().then_some(metrics)
     }
 
@@ -253,6 +337,7 @@ impl Metrics {
             timers,
             buffers_available,
             connections,
+            memory: Memory::default(),
             busy: Duration::ZERO,
             idle: Duration::ZERO,
         }

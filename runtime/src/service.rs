@@ -55,6 +55,17 @@ pub trait Service: Any {
         0
     }
 
+    /// Gives back what a peak has left, as far as it is not used any more. Called a moment after something has asked
+    /// for it ([`tidy_later`]). Whether there is more, to be given back a moment later.
+    fn tidy(&self) -> bool {
+        false
+    }
+
+    /// Memory that the service holds, in use or not, in bytes: for the loop's metrics.
+    fn bytes(&self) -> usize {
+        0
+    }
+
     /// The loop is closing: all tasks are gone, and whatever is still held must be let go.
     fn close(&self) {}
 }
@@ -86,6 +97,40 @@ pub const ROUND: Duration = Duration::from_secs(60);
 /// Outside a running loop.
 pub fn want_round() {
     current::with(Loop::want_round);
+}
+
+/// Something of the running loop holds far more memory than it uses. A moment later (100 ms) everything that has grown
+/// in a peak is looked at, this loop's tables and all its services ([`Service::tidy`]), and gives back what is not
+/// used: so memory that is needed again at once stays. Without effect outside a running loop.
+///
+/// ```
+/// use corio_runtime::{service::{LoopLocal, Service, tidy_later}, time::{Duration, sleep}};
+/// use std::cell::RefCell;
+///
+/// struct Spare(RefCell<Vec<u8>>);
+/// impl Service for Spare {
+///     fn tidy(&self) -> bool {
+///         self.0.take();
+///         false
+///     }
+///     fn bytes(&self) -> usize { self.0.borrow().capacity() }
+/// }
+/// static SPARE: LoopLocal<Spare> = LoopLocal::new(|| Spare(RefCell::default()));
+///
+/// corio_runtime::run(async {
+///     SPARE.with(|spare| spare.0.replace(vec![0; 1 << 20]));
+///     assert!(corio_runtime::metrics().memory.services_bytes >= 1 << 20);
+///     tidy_later();
+///     while SPARE.with(|spare| spare.bytes()) > 0 {
+///         sleep(Duration::from_millis(10)).await;
+///     }
+///     assert_eq!(corio_runtime::metrics().memory.services_bytes, 0);
+/// });
+/// ```
+#[cold]
+#[inline(never)]
+pub fn tidy_later() {
+    current::peek(Loop::tidy_later);
 }
 
 /// A static that has one value on each loop, made when first used there.

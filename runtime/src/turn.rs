@@ -40,7 +40,7 @@ impl Loop {
     /// at most if nothing is ready after that. How many tasks and callbacks ran.
     pub(crate) fn turn(&self, main: PollMain<'_>, deadline: u64) -> io::Result<usize> {
         if self.watch.turn() {
-            self.note_numbers();
+            self.now_and_then();
         }
         let ran = self.run_ready(main);
         self.driver.check()?;
@@ -231,9 +231,28 @@ impl Loop {
 
     /// How long the kernel may keep us.
     fn wait(&self, deadline: u64) -> Wait {
-        if self.stopping.get() || !self.tasks.ready.is_empty() {
+        if !self.tasks.ready.is_empty() {
             return Wait::No;
         }
+        // One of both flags is as quick to see as one.
+        if self.stopping.get() | self.untidy.get() {
+            return self.wait_untidy(deadline);
+        }
+        self.wait_for_timer(deadline)
+    }
+
+    /// As `wait`, while something may be given back: at the latest when it is time for that.
+    #[cold]
+    #[inline(never)]
+    fn wait_untidy(&self, deadline: u64) -> Wait {
+        if self.stopping.get() || self.tidy_if_due() {
+            return Wait::No;
+        }
+        self.wait_for_timer(deadline.min(self.tidy_at.get()))
+    }
+
+    #[inline(always)]
+    fn wait_for_timer(&self, deadline: u64) -> Wait {
         let timer = self.timers.borrow().look_at();
         match timer.map_or(deadline, |timer| timer.min(deadline)) {
             0 => Wait::No,

@@ -12,7 +12,11 @@ use super::{
     Done, Multishot, Operation, Payload, Receiver, Sqe,
     silent::{Sending, SilentSends},
 };
-use crate::{fd::Fd, ring::Scratch};
+use crate::{
+    fd::Fd,
+    ring::Scratch,
+    slab::{NONE, Place, Slab},
+};
 
 /// Names one operation in flight: a slot of its loop's table and the slot's generation, or the number of a silent send.
 ///
@@ -183,21 +187,45 @@ struct Entry {
 }
 
 const _: () = assert!(size_of::<Entry>() <= 64);
-const NONE: u32 = u32::MAX;
+
+impl Entry {
+    fn free(_: u32, generation: u32) -> Entry {
+        let state = State::Free { next: NONE };
+        Entry { state, waker: None, scratch: None, generation, makes_fd: false }
+    }
+}
+
+impl Place for Entry {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    fn is_free(&self) -> bool {
+        matches!(self.state, State::Free { .. })
+    }
+
+    fn next_free(&self) -> u32 {
+        if let State::Free { next } = self.state { next } else { NONE }
+    }
+
+    fn set_next_free(&mut self, next: u32) {
+        self.state = State::Free { next };
+    }
+}
+
 /// In place of a slot, in the keys of silent sends.
 const SILENT: u32 = u32::MAX - 1;
 
 /// See the head of the file.
 pub(crate) struct Table {
-    entries: Vec<Entry>,
-    free: u32,
+    entries: Slab<Entry>,
     in_flight: usize,
     pub(crate) silent: SilentSends,
 }
 
 impl Table {
     pub(crate) fn new() -> Table {
-        Table { entries: Vec::new(), free: NONE, in_flight: 0, silent: SilentSends::default() }
+        Table { entries: Slab::new(), in_flight: 0, silent: SilentSends::default() }
     }
 
     /// How many operations the kernel owns.
@@ -207,24 +235,11 @@ impl Table {
 
     pub(crate) fn insert(&mut self, op: InFlight, scratch: Option<Box<Scratch>>, makes_fd: bool) -> Key {
         self.in_flight += 1;
-        let slot = self.free;
-        let Some(entry) = self.entries.get_mut(slot as usize) else {
-            return self.insert_new(op, scratch, makes_fd);
-        };
-        if let State::Free { next } = mem::replace(&mut entry.state, State::InFlight(op)) {
-            self.free = next;
-        }
+        let (slot, entry) = self.entries.take(Entry::free);
+        // There is nothing to drop in it, which the compiler cannot know.
+        mem::forget(mem::replace(&mut entry.state, State::InFlight(op)));
         (entry.scratch, entry.makes_fd) = (scratch, makes_fd);
         Key::new(slot, entry.generation)
-    }
-
-    #[cold]
-    fn insert_new(&mut self, op: InFlight, scratch: Option<Box<Scratch>>, makes_fd: bool) -> Key {
-        let slot = self.entries.len() as u32;
-        assert!(slot < SILENT, "2^32 operations in flight");
-        let state = State::InFlight(op);
-        self.entries.push(Entry { state, waker: None, scratch, generation: 0, makes_fd });
-        Key::new(slot, 0)
     }
 
     #[inline(always)]
@@ -233,7 +248,10 @@ impl Table {
     }
 
     pub(crate) fn is_in_flight(&mut self, key: Key) -> bool {
-        self.entry(key).is_some_and(|e| matches!(e.state, State::InFlight(_))) || self.silent.contains(key)
+        if key.silent().is_some() {
+            return self.silent.contains(key);
+        }
+        self.entry(key).is_some_and(|e| matches!(e.state, State::InFlight(_)))
     }
 
     /// Whether a success of this operation carries a new descriptor.
@@ -342,26 +360,37 @@ impl Table {
 
     #[inline(always)]
     fn free_slot(&mut self, key: Key) -> State {
-        let next = self.free;
-        let entry = &mut self.entries[key.slot()];
-        entry.generation = entry.generation.wrapping_add(1);
-        self.free = key.slot() as u32;
-        mem::replace(&mut entry.state, State::Free { next })
+        let state = self.entries.give_back(key.slot(), |entry, next| {
+            entry.generation = entry.generation.wrapping_add(1);
+            Some(mem::replace(&mut entry.state, State::Free { next }))
+        });
+        state.unwrap_or(State::Free { next: NONE })
+    }
+
+    /// Gives the memory of a peak back.
+    pub(crate) fn tidy(&mut self) {
+        self.entries.shrink();
+        self.silent.tidy();
+    }
+
+    /// Memory of the entries, without what they own.
+    pub(crate) fn bytes(&self) -> usize {
+        self.entries.bytes() + self.silent.bytes()
     }
 
     /// The kernel has seen none of the operations, and never will.
     pub(crate) fn take_back(&mut self) {
         self.in_flight = 0;
-        self.entries.clear();
+        self.entries = Slab::new();
         self.silent.take_back();
     }
 
     /// The keys of everything in flight.
     pub(crate) fn keys(&self) -> Vec<Key> {
-        let live = |(slot, e): (usize, &Entry)| {
-            matches!(e.state, State::InFlight(_)).then_some(Key::new(slot as u32, e.generation))
+        let live = |(slot, e): (u32, &Entry)| {
+            matches!(e.state, State::InFlight(_)).then_some(Key::new(slot, e.generation))
         };
-        self.entries.iter().enumerate().filter_map(live).chain(self.silent.keys()).collect()
+        self.entries.iter().filter_map(live).chain(self.silent.keys()).collect()
     }
 }
 

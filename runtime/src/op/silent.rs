@@ -7,7 +7,7 @@
 use std::mem;
 
 use super::{Sqe, inflight::Key};
-use crate::{fd::Fd, op::Payload};
+use crate::{fd::Fd, op::Payload, slab::smaller};
 
 /// A send, and whom it tells of its end.
 pub(crate) struct Sending {
@@ -121,6 +121,19 @@ impl SilentSends {
         }
         self.end -= mem::take(&mut self.over);
         self.settled = 0;
+    }
+
+    /// Gives the memory of a peak back.
+    pub(crate) fn tidy(&mut self) {
+        if let Some(to) = smaller(self.places.capacity(), self.end, size_of::<Silent>()) {
+            self.places.truncate(to);
+            self.places.shrink_to_fit();
+        }
+    }
+
+    /// Memory of the places.
+    pub(crate) fn bytes(&self) -> usize {
+        self.places.capacity() * size_of::<Silent>()
     }
 
     /// The kernel has seen none of them, and never will.

@@ -209,6 +209,14 @@ impl Ring {
         }
     }
 
+    /// Gives the memory of a peak back.
+    pub(crate) fn tidy(&mut self) {
+        match self {
+            Ring::Uring(ring) => ring.tidy(),
+            Ring::Sim(_) => {}
+        }
+    }
+
     /// What becomes readable at every completion, for a host that waits itself.
     pub(crate) fn embed(&mut self) -> io::Result<EventFd> {
         match self {

@@ -54,6 +54,7 @@ use crate::{
         inflight::{InFlight, Key, Table},
     },
     pool::{self, Filled, Pool},
+    slab::smaller,
 };
 
 /// The longest sleep: a year, after which the loop looks at its timers again. The kernel adds it to its clock, which
@@ -224,6 +225,14 @@ impl Uring {
             if self.queued() == before {
                 return Ok(true);
             }
+        }
+    }
+
+    /// Gives the memory of a peak back.
+    pub(crate) fn tidy(&mut self) {
+        let backlog = &mut self.backlog;
+        if let Some(to) = smaller(backlog.capacity(), backlog.len(), size_of::<Entry>()) {
+            backlog.shrink_to(to);
         }
     }
 

@@ -5,6 +5,8 @@ use std::{
     mem,
 };
 
+use crate::slab::shrink_list;
+
 /// What can run: a task or a callback, by its slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ready {
@@ -56,6 +58,22 @@ impl ReadyQueue {
         }
         self.left.set(list.len());
         Turn { queue: self, list }
+    }
+
+    /// Gives the memory of a peak back.
+    pub(crate) fn tidy(&self) {
+        let mut rest = self.rest.take();
+        shrink_list(&mut rest);
+        self.rest.set(rest);
+        shrink_list(&mut self.next.borrow_mut());
+    }
+
+    /// Memory of the lists that are in place: of both, between turns.
+    pub(crate) fn bytes(&self) -> usize {
+        let rest = self.rest.take();
+        let entries = rest.capacity() + self.next.borrow().capacity();
+        self.rest.set(rest);
+        entries * size_of::<Ready>()
     }
 
     pub(crate) fn clear(&self) {

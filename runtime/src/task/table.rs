@@ -30,7 +30,12 @@ use super::{
     ready::{Ready, ReadyQueue},
     waker::{MAX_TASKS, WakeKey},
 };
-use crate::{exception, handle::LoopId, home::Homed};
+use crate::{
+    exception,
+    handle::LoopId,
+    home::Homed,
+    slab::{NONE, Place, Slab},
+};
 
 pin_project! {
     /// A task's memory: first its future, then its result.
@@ -182,7 +187,6 @@ pub(crate) type DoneCallback = Box<dyn FnOnce(&super::TaskInfo)>;
 /// The polls that belong to `run`'s caller.
 pub(crate) type PollMain<'a> = &'a mut dyn FnMut(&mut Context<'_>);
 
-const NONE: u32 = u32::MAX;
 /// Task ids are handed to loops in blocks, so that creating a task costs no atomic operation.
 const ID_BLOCK: u64 = 1 << 16;
 static NEXT_ID_BLOCK: AtomicU64 = AtomicU64::new(0);
@@ -190,8 +194,7 @@ static NEXT_ID_BLOCK: AtomicU64 = AtomicU64::new(0);
 /// See the head of the file.
 pub(crate) struct TaskTable {
     home: LoopId,
-    slots: RefCell<Vec<Slot>>,
-    free: Cell<u32>,
+    slots: RefCell<Slab<Slot>>,
     live: Cell<usize>,
     /// Live ones among them that are cleanups.
     cleanups: Cell<usize>,
@@ -225,8 +228,7 @@ impl TaskTable {
     pub(crate) fn new(home: LoopId) -> TaskTable {
         TaskTable {
             home,
-            slots: RefCell::new(Vec::new()),
-            free: Cell::new(NONE),
+            slots: RefCell::new(Slab::new()),
             live: Cell::new(0),
             cleanups: Cell::new(0),
             locals: RefCell::new(None),
@@ -298,20 +300,11 @@ impl TaskTable {
             Some(creator) => (creator.id.0, creator.locals.clone()),
             None => (0, self.locals.borrow().clone()),
         };
-        let index = match self.free.get() {
-            NONE => {
-                assert!(slots.len() < MAX_TASKS, "2^28 tasks are alive on one loop");
-                let index = slots.len() as u32;
-                slots.push(Slot::free(WakeKey::new(self.home.index(), 0, index), location));
-                index
-            }
-            free => {
-                self.free.set(slots[free as usize].next_free);
-                free
-            }
-        };
+        let (index, slot) = slots.take(|index, generation| {
+            assert!((index as usize) < MAX_TASKS, "2^28 tasks are alive on one loop");
+            Slot::free(WakeKey::new(self.home.index(), generation, index), generation, location)
+        });
         // Field by field: a whole slot would be written twice.
-        let slot = &mut slots[index as usize];
         slot.state = State::Queued;
         slot.outcome = Outcome::Finished;
         slot.cancel = false;
@@ -390,10 +383,10 @@ impl TaskTable {
 
     pub(crate) fn cancel_all(&self, cleanups_too: bool) {
         let mut slots = self.slots.borrow_mut();
-        for (index, slot) in slots.iter_mut().enumerate() {
+        for (index, slot) in slots.iter_mut() {
             if !matches!(slot.state, State::Done | State::Free) && (cleanups_too || !slot.cleanup) {
                 slot.cancel = true;
-                self.wake_slot(slot, index as u32);
+                self.wake_slot(slot, index);
             }
         }
     }
@@ -434,8 +427,8 @@ impl TaskTable {
     /// The tasks that are not done.
     pub(crate) fn infos(&self) -> Vec<super::TaskInfo> {
         let slots = self.slots.borrow();
-        let live = slots.iter().enumerate().filter(|(_, s)| !matches!(s.state, State::Done | State::Free));
-        live.map(|(index, slot)| slot.info(self.home, index as u32)).collect()
+        let live = slots.iter().filter(|(_, s)| !matches!(s.state, State::Done | State::Free));
+        live.map(|(index, slot)| slot.info(self.home, index)).collect()
     }
 
     /// Runs `f` with the task-locals of the running task.
@@ -475,7 +468,7 @@ impl TaskTable {
             return None;
         }
         let outcome = slot.outcome;
-        let left = self.free_slot(slot, key.slot);
+        let left = self.free_slot(&mut slots, key.slot);
         drop(slots);
         if let Some(mut task) = left.task {
             task.as_mut().take(place);
@@ -518,20 +511,14 @@ impl TaskTable {
             return None;
         }
         let (info, outcome) = (slot.info(self.home, key.slot), slot.outcome);
-        let Leftover { task: unwanted, locals } = self.free_slot(slot, key.slot);
+        let Leftover { task: unwanted, locals } = self.free_slot(&mut slots, key.slot);
         Some(Ended { info, joiner: None, callbacks: Vec::new(), unwanted, locals, outcome })
     }
 
-    fn free_slot(&self, slot: &mut Slot, index: u32) -> Leftover {
-        slot.generation = slot.generation.wrapping_add(1);
-        slot.key = WakeKey::new(self.home.index(), slot.generation, index);
-        slot.state = State::Free;
-        slot.next_free = self.free.get();
-        if slot.extra.is_some() {
-            slot.extra = None;
-        }
-        self.free.set(index);
-        Leftover { task: slot.task.take(), locals: slot.locals.take() }
+    #[inline(always)]
+    fn free_slot(&self, slots: &mut Slab<Slot>, index: u32) -> Leftover {
+        let left = slots.give_back(index as usize, |slot, next| Some(slot.empty(self.home, index, next)));
+        left.unwrap_or_default()
     }
 
     /// Polls one task, or drops its future if it was cancelled. If that was its end, `end` must follow at once.
@@ -603,7 +590,8 @@ impl TaskTable {
         }
         let info = slot.info(self.home, key.slot);
         let callbacks = slot.extra.as_mut().map(|e| mem::take(&mut e.callbacks)).unwrap_or_default();
-        let left = if slot.detached { self.free_slot(slot, key.slot) } else { Leftover::default() };
+        let detached = slot.detached;
+        let left = if detached { self.free_slot(&mut slots, key.slot) } else { Leftover::default() };
         let Leftover { task: unwanted, locals } = left;
         Some(Ended { info, joiner, callbacks, unwanted, locals, outcome })
     }
@@ -618,25 +606,35 @@ impl TaskTable {
             self.live.set(self.live.get() - 1);
             slot.external = false;
             _old = self.locals.replace(slot.locals.take());
-            self.free_slot(slot, key.slot);
+            self.free_slot(&mut slots, key.slot);
         }
+    }
+
+    /// Gives the memory of a peak back.
+    pub(crate) fn tidy(&self) {
+        self.slots.borrow_mut().shrink();
+        self.ready.tidy();
+    }
+
+    /// Memory of the tasks' places and of the ready queue.
+    pub(crate) fn bytes(&self) -> (usize, usize) {
+        (self.slots.borrow().bytes(), self.ready.bytes())
     }
 
     /// Everything, to be dropped by the closing loop.
     pub(crate) fn clear(&self) -> Vec<Box<dyn Any>> {
         let slots = mem::take(&mut *self.slots.borrow_mut());
-        self.free.set(NONE);
         self.live.set(0);
         self.ready.clear();
         let left = |slot: Slot| Box::new((slot.task, slot.joiner, slot.extra, slot.locals)) as Box<dyn Any>;
         let locals = Box::new(self.locals.take()) as Box<dyn Any>;
-        slots.into_iter().map(left).chain([locals]).collect()
+        slots.into_places().map(left).chain([locals]).collect()
     }
 }
 
 /// Wakes tasks of a table.
 pub(crate) struct Waking<'a> {
-    slots: RefMut<'a, Vec<Slot>>,
+    slots: RefMut<'a, Slab<Slot>>,
     ready: RefMut<'a, Vec<Ready>>,
 }
 
@@ -663,11 +661,29 @@ impl Waking<'_> {
     }
 }
 
+impl Place for Slot {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    fn is_free(&self) -> bool {
+        self.state == State::Free
+    }
+
+    fn next_free(&self) -> u32 {
+        self.next_free
+    }
+
+    fn set_next_free(&mut self, next: u32) {
+        self.next_free = next;
+    }
+}
+
 impl Slot {
-    fn free(key: WakeKey, location: &'static Location<'static>) -> Slot {
+    fn free(key: WakeKey, generation: u32, location: &'static Location<'static>) -> Slot {
         Slot {
             key,
-            generation: 0,
+            generation,
             next_free: NONE,
             state: State::Free,
             outcome: Outcome::Finished,
@@ -683,6 +699,19 @@ impl Slot {
             locals: None,
             extra: None,
         }
+    }
+
+    /// Makes the place free; `next` is the next free one.
+    #[inline(always)]
+    fn empty(&mut self, home: LoopId, index: u32, next: u32) -> Leftover {
+        self.generation = self.generation.wrapping_add(1);
+        self.key = WakeKey::new(home.index(), self.generation, index);
+        self.state = State::Free;
+        self.next_free = next;
+        if self.extra.is_some() {
+            self.extra = None;
+        }
+        Leftover { task: self.task.take(), locals: self.locals.take() }
     }
 
     /// Whether it is to be put into the ready queue.

@@ -12,9 +12,10 @@ use std::{
     task::{Poll, Waker},
 };
 
+use crate::slab::{NONE, Place, Slab, smaller};
+
 /// A deadline that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
-const NONE: u32 = u32::MAX;
 
 /// Names one timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,22 +70,14 @@ pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<Entry>>,
     /// Entries that do not count: a slot's timer was due before what it had in the heap.
     orphans: usize,
-    slots: Vec<Slot>,
-    free: u32,
+    slots: Slab<Slot>,
     armed: usize,
     next_sequence: u64,
 }
 
 impl Timers {
     pub(crate) fn new() -> Timers {
-        Timers {
-            heap: BinaryHeap::new(),
-            orphans: 0,
-            slots: Vec::new(),
-            free: NONE,
-            armed: 0,
-            next_sequence: 0,
-        }
+        Timers { heap: BinaryHeap::new(), orphans: 0, slots: Slab::new(), armed: 0, next_sequence: 0 }
     }
 
     /// Timers that have not fired.
@@ -97,8 +90,7 @@ impl Timers {
     pub(crate) fn insert(&mut self, deadline: u64, due: Due) -> TimerKey {
         self.next_sequence += 1;
         self.armed += 1;
-        let index = self.take_slot();
-        let slot = &mut self.slots[index as usize];
+        let (index, slot) = self.slots.take(Slot::free);
         slot.state = State::Armed(due);
         let key = TimerKey { slot: index, generation: slot.generation };
         if deadline == NEVER {
@@ -120,19 +112,6 @@ impl Timers {
         self.compact();
     }
 
-    fn take_slot(&mut self) -> u32 {
-        if self.free == NONE {
-            let state = State::Free { next: NONE };
-            self.slots.push(Slot { generation: 0, fires: NO_TIME, queued: NO_TIME, state });
-            return self.slots.len() as u32 - 1;
-        }
-        let index = self.free;
-        if let State::Free { next } = self.slots[index as usize].state {
-            self.free = next;
-        }
-        index
-    }
-
     fn get(&mut self, key: TimerKey) -> Option<&mut Slot> {
         self.slots.get_mut(key.slot as usize).filter(|s| s.generation == key.generation)
     }
@@ -151,23 +130,49 @@ impl Timers {
     }
 
     /// Takes the timer away, fired or not. What it would have done is given back, to be dropped outside.
+    #[inline(always)]
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<Due> {
-        let next = self.free;
-        let slot = self.get(key)?;
-        slot.generation = slot.generation.wrapping_add(1);
-        slot.fires = NO_TIME;
-        let state = std::mem::replace(&mut slot.state, State::Free { next });
-        self.free = key.slot;
-        let State::Armed(due) = state else { return None };
+        let Timers { slots, orphans, .. } = self;
+        let end = slots.end();
+        let state = slots.give_back(key.slot as usize, |slot, next| {
+            if slot.generation != key.generation {
+                return None;
+            }
+            slot.generation = slot.generation.wrapping_add(1);
+            slot.fires = NO_TIME;
+            if key.slot as usize >= end {
+                // Of a stray the slot goes, the entry in the heap stays.
+                *orphans += usize::from(slot.queued != NO_TIME);
+            }
+            Some(std::mem::replace(&mut slot.state, State::Free { next }))
+        });
+        let State::Armed(due) = state? else { return None };
         self.armed -= 1;
         Some(due)
+    }
+
+    /// Gives the memory of a peak back.
+    pub(crate) fn tidy(&mut self) {
+        let Timers { heap, slots, .. } = self;
+        if slots.shrink() {
+            heap.retain(|Reverse(e)| counts(slots, e));
+            self.orphans = 0;
+        }
+        if let Some(to) = smaller(heap.capacity(), heap.len(), size_of::<Entry>()) {
+            heap.shrink_to(to);
+        }
+    }
+
+    /// Memory of the slots and the heap.
+    pub(crate) fn bytes(&self) -> usize {
+        self.slots.bytes() + self.heap.capacity() * size_of::<Entry>()
     }
 
     /// Drops the orphans once they are most of the heap.
     fn compact(&mut self) {
         if self.orphans > 64 && 2 * self.orphans > self.heap.len() {
             let Timers { heap, slots, .. } = self;
-            heap.retain(|Reverse(e)| slots[e.slot as usize].queued == e.when);
+            heap.retain(|Reverse(e)| counts(slots, e));
             self.orphans = 0;
         }
     }
@@ -195,11 +200,13 @@ impl Timers {
             if when.deadline > until {
                 return None;
             }
-            let slot = &mut self.slots[index as usize];
-            if slot.queued != when {
+            // A stray's slot may be gone.
+            let Some(slot) = self.slots.get_mut(index as usize).filter(|slot| slot.queued == when) else {
                 self.orphans -= 1;
                 PeekMut::pop(top);
-            } else if slot.fires == when {
+                continue;
+            };
+            if slot.fires == when {
                 return Some(when.deadline);
             } else {
                 slot.queued = slot.fires;
@@ -220,17 +227,48 @@ impl Timers {
             let slot = &mut self.slots[entry.slot as usize];
             (slot.fires, slot.queued) = (NO_TIME, NO_TIME);
             // A sleep frees its slot itself, once it has seen that it fired; a callback has nobody to do so.
-            let fired = if matches!(slot.state, State::Armed(Due::Call(_))) {
-                slot.generation = slot.generation.wrapping_add(1);
-                State::Free { next: std::mem::replace(&mut self.free, entry.slot) }
+            let state = if matches!(slot.state, State::Armed(Due::Call(_))) {
+                self.slots.give_back(entry.slot as usize, |slot, next| {
+                    slot.generation = slot.generation.wrapping_add(1);
+                    Some(std::mem::replace(&mut slot.state, State::Free { next }))
+                })
             } else {
-                State::Fired
+                Some(std::mem::replace(&mut slot.state, State::Fired))
             };
-            if let State::Armed(action) = std::mem::replace(&mut slot.state, fired) {
+            if let Some(State::Armed(action)) = state {
                 self.armed -= 1;
                 due.push(action);
             }
         }
+    }
+}
+
+/// Whether an entry of the heap is its slot's.
+fn counts(slots: &Slab<Slot>, entry: &Entry) -> bool {
+    slots.get(entry.slot as usize).is_some_and(|slot| slot.queued == entry.when)
+}
+
+impl Slot {
+    fn free(_: u32, generation: u32) -> Slot {
+        Slot { generation, fires: NO_TIME, queued: NO_TIME, state: State::Free { next: NONE } }
+    }
+}
+
+impl Place for Slot {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    fn is_free(&self) -> bool {
+        matches!(self.state, State::Free { .. })
+    }
+
+    fn next_free(&self) -> u32 {
+        if let State::Free { next } = self.state { next } else { NONE }
+    }
+
+    fn set_next_free(&mut self, next: u32) {
+        self.state = State::Free { next };
     }
 }
 
@@ -262,7 +300,7 @@ mod tests {
             let key = timers.insert(1000 + u64::from(n), Due::Call(n));
             timers.remove(key);
         }
-        assert!(timers.heap.len() < 4 && timers.slots.len() < 4);
+        assert!(timers.heap.len() < 4 && timers.slots.end() < 4);
         assert_eq!(timers.next_deadline(), Some(1));
         timers.remove(keep);
         assert_eq!(timers.next_deadline(), None);
@@ -280,7 +318,7 @@ mod tests {
             timers.remove(near);
             assert_eq!(timers.next_deadline(), None);
         }
-        assert!(timers.heap.len() < 200 && timers.slots.len() < 4, "{}", timers.heap.len());
+        assert!(timers.heap.len() < 200 && timers.slots.end() < 4, "{}", timers.heap.len());
     }
 
     #[test]
@@ -298,6 +336,33 @@ mod tests {
         assert_eq!(timers.next_deadline(), Some(99));
         timers.take_due(100, &mut due);
         assert_eq!(calls(&due), [3, 1, 2]);
+    }
+
+    #[test]
+    fn timers_that_are_gone_leave_no_memory_whether_they_fired_or_were_cancelled() {
+        let mut timers = Timers::new();
+        let last = |timers: &mut Timers| {
+            let mut keys: Vec<_> =
+                (0..100_000).map(|n| timers.insert(u64::from(n) + 10, Due::Call(n))).collect();
+            // Long-lived, and at the end of the table.
+            let key = timers.insert(1 << 40, Due::Call(7));
+            keys.drain(..50_000).for_each(|key| assert!(timers.remove(key).is_some()));
+            key
+        };
+        for round in 0..3 {
+            let key = last(&mut timers);
+            let mut due = Vec::new();
+            timers.take_due(1 << 30, &mut due);
+            assert_eq!((calls(&due).len(), timers.armed()), (50_000, 1 + round));
+            timers.tidy();
+            assert!(timers.bytes() <= 2 * crate::slab::KEEP_BYTES, "{} bytes", timers.bytes());
+            assert_eq!(timers.next_deadline(), Some(1 << 40));
+            assert!(timers.get(key).is_some());
+        }
+        let mut due = Vec::new();
+        timers.take_due(1 << 50, &mut due);
+        assert_eq!((calls(&due), timers.armed()), (vec![7; 3], 0));
+        assert_eq!((timers.heap.len(), timers.orphans), (0, 0));
     }
 
     #[test]
@@ -339,7 +404,7 @@ mod tests {
             assert_eq!(timers.armed(), oracle.len());
             let nearest = oracle.iter().map(|(deadline, ..)| *deadline).min();
             assert!(timers.look_at() <= nearest && timers.look_at().is_some() == nearest.is_some());
-            let counted = timers.slots.iter().filter(|slot| slot.queued != NO_TIME).count();
+            let counted = timers.slots.iter().filter(|(_, slot)| slot.queued != NO_TIME).count();
             assert_eq!(timers.heap.len(), counted + timers.orphans);
         }
     }

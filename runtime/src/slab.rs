@@ -1,0 +1,460 @@
+//! The table of places that keys name by a number and a generation: what the tables of a loop stand on.
+//!
+//! ```text
+//!   places   [ . . . . . . . . ]   used ones, and free ones in a list: the last one freed is the first one taken
+//!   strays   { 71: ., 9_003: . }   places that were in use when the table shrank to less than their number
+//! ```
+//! Nearly always there are no strays, so a place is found by one comparison, as in a `Vec`. A table that has become far
+//! too large shrinks to what is in use: the free places behind that are dropped, those in use become strays, and go
+//! back into the table as it grows again. So one key that lives long does not keep the memory of a peak.
+//!
+//! A generation is never used again for a place of the same number: what is dropped raises the one that places begin
+//! with. (After 2³² uses of one place they begin anew.)
+//!
+//! Shrinking takes time in proportion to the table, and is for rare moments: [`Slab::give_back`] sees when to think of
+//! it, and asks for it by [`tidy_later`].
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasherDefault, Hasher},
+    mem,
+    ops::{Index, IndexMut},
+};
+
+use crate::service::tidy_later;
+
+/// No place.
+pub const NONE: u32 = u32::MAX;
+
+/// Tables and lists of at most this many bytes never shrink.
+pub const KEEP_BYTES: usize = 64 << 10;
+
+/// A place of a [`Slab`]: in use, or free.
+pub trait Place {
+    /// That of the key which names what is here, or of the next one to be here.
+    fn generation(&self) -> u32;
+
+    /// Whether nothing is here.
+    fn is_free(&self) -> bool;
+
+    /// The next one in the list of free places. Only asked of a free one.
+    fn next_free(&self) -> u32;
+
+    /// The other way round.
+    fn set_next_free(&mut self, next: u32);
+}
+
+/// See the head of the file.
+///
+/// ```
+/// use corio_runtime::slab::{NONE, Place, Slab};
+///
+/// struct Name { generation: u32, next_free: u32, name: Option<String> }
+/// impl Place for Name {
+///     fn generation(&self) -> u32 { self.generation }
+///     fn is_free(&self) -> bool { self.name.is_none() }
+///     fn next_free(&self) -> u32 { self.next_free }
+///     fn set_next_free(&mut self, next: u32) { self.next_free = next }
+/// }
+///
+/// let mut names = Slab::new();
+/// let mut insert = |name: &str| {
+///     let (index, place) = names.take(|_, generation| Name { generation, next_free: NONE, name: None });
+///     place.name = Some(name.to_owned());
+///     index as usize
+/// };
+/// let (ada, bob) = (insert("Ada"), insert("Bob"));
+/// let name = names.give_back(ada, |place, next| {
+///     (place.generation, place.next_free) = (place.generation + 1, next);
+///     place.name.take()
+/// });
+/// assert_eq!((name.as_deref(), names.used()), (Some("Ada"), 1));
+/// assert!(names.get(bob).is_some_and(|place| place.generation == 0));
+/// let (index, place) = names.take(|_, _| unreachable!("there is a free place"));
+/// assert_eq!((index as usize, place.generation), (ada, 1));
+/// ```
+pub struct Slab<P> {
+    places: Vec<P>,
+    /// The first of the list of free places.
+    free: u32,
+    used: u32,
+    /// With fewer in use the table is far too large.
+    shrink_below: u32,
+    /// What new places begin with.
+    generation: u32,
+    strays: Strays<P>,
+}
+
+type Strays<P> = HashMap<u32, Box<P>, BuildHasherDefault<NumberHasher>>;
+
+impl<P> Slab<P> {
+    /// An empty table.
+    pub const fn new() -> Slab<P> {
+        let strays = HashMap::with_hasher(BuildHasherDefault::new());
+        Slab { places: Vec::new(), free: NONE, used: 0, shrink_below: 0, generation: 0, strays }
+    }
+
+    /// The place with this number, in use or free.
+    #[inline(always)]
+    pub fn get(&self, index: usize) -> Option<&P> {
+        if index < self.places.len() { Some(&self.places[index]) } else { self.stray(index) }
+    }
+
+    /// As [`get`](Slab::get).
+    #[inline(always)]
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut P> {
+        if index < self.places.len() { Some(&mut self.places[index]) } else { self.stray_mut(index) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn stray(&self, index: usize) -> Option<&P> {
+        self.strays.get(&u32::try_from(index).ok()?).map(|place| &**place)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn stray_mut(&mut self, index: usize) -> Option<&mut P> {
+        self.strays.get_mut(&u32::try_from(index).ok()?).map(|place| &mut **place)
+    }
+
+    /// Whether the place is gone as soon as it is free.
+    #[inline(always)]
+    pub fn is_stray(&self, index: u32) -> bool {
+        index as usize >= self.places.len()
+    }
+
+    /// How many places are in use.
+    pub fn used(&self) -> usize {
+        self.used as usize
+    }
+
+    /// One more than the largest number that there ever was a place for since the table last shrank.
+    pub fn end(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Memory that the table holds, in bytes.
+    pub fn bytes(&self) -> usize {
+        let stray = size_of::<P>() + size_of::<(u32, Box<P>)>() + 1;
+        self.places.capacity() * size_of::<P>() + self.strays.len() * stray
+    }
+
+    /// The places, by their numbers; strays come last.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &P)> {
+        let strays = self.strays.iter().map(|(index, place)| (*index, &**place));
+        (0..).zip(&self.places).chain(strays)
+    }
+
+    /// As [`iter`](Slab::iter).
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut P)> {
+        let strays = self.strays.iter_mut().map(|(index, place)| (*index, &mut **place));
+        (0..).zip(&mut self.places).chain(strays)
+    }
+
+    /// All places, out of the table.
+    pub fn into_places(self) -> impl Iterator<Item = P> {
+        self.places.into_iter().chain(self.strays.into_values().map(|place| *place))
+    }
+}
+
+impl<P: Place> Slab<P> {
+    /// Takes a free place; if there is none, `make` makes one of its number and generation, with no next one. It is in
+    /// use from now on.
+    #[inline(always)]
+    pub fn take(&mut self, make: impl FnOnce(u32, u32) -> P) -> (u32, &mut P) {
+        self.used += 1;
+        let mut index = self.free;
+        if index == NONE {
+            index = self.grow(make);
+        }
+        let place = &mut self.places[index as usize];
+        self.free = place.next_free();
+        (index, place)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, make: impl FnOnce(u32, u32) -> P) -> u32 {
+        loop {
+            let index = u32::try_from(self.places.len()).unwrap_or(NONE);
+            assert!(index < NONE - 1, "2^32 places of one table are in use");
+            match self.strays.remove(&index) {
+                Some(stray) => self.places.push(*stray),
+                None => {
+                    self.places.push(make(index, self.generation));
+                    self.watch();
+                    return index;
+                }
+            }
+        }
+    }
+
+    /// Has `empty` make a place free: with its generation raised, and with the next free one, which it is given. If it
+    /// gives `None` the place is still in use, and must be as it was. `None` also where there is no place.
+    #[inline(always)]
+    pub fn give_back<R>(&mut self, index: usize, empty: impl FnOnce(&mut P, u32) -> Option<R>) -> Option<R> {
+        let (next, end) = (self.free, self.places.len());
+        let place = if index < end { &mut self.places[index] } else { self.stray_mut(index)? };
+        let left = empty(place, next)?;
+        self.used -= 1;
+        if index < end {
+            self.free = index as u32;
+        } else {
+            self.drop_stray(index as u32);
+        }
+        if self.used < self.shrink_below {
+            self.is_far_too_large();
+        }
+        Some(left)
+    }
+
+    /// Said once, until the loop has looked.
+    #[cold]
+    #[inline(never)]
+    fn is_far_too_large(&mut self) {
+        self.shrink_below = 0;
+        tidy_later();
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn drop_stray(&mut self, index: u32) {
+        if let Some(place) = self.strays.remove(&index) {
+            self.generation = self.generation.max(place.generation());
+        }
+    }
+
+    /// From when on the table is far too large: if a quarter of it is in use, and it has more than `KEEP_BYTES`.
+    fn watch(&mut self) {
+        let large = self.bytes() > KEEP_BYTES;
+        self.shrink_below = if large { (self.places.capacity() / 4) as u32 } else { 0 };
+    }
+
+    /// Shrinks the table to what is in use, if it is far too large. Whether that was so.
+    pub fn shrink(&mut self) -> bool {
+        self.watch();
+        let shrinks = self.used < self.shrink_below;
+        if shrinks {
+            self.shrink_to(self.used().max(KEEP_BYTES / 4 / size_of::<P>().max(1)));
+            self.watch();
+        }
+        shrinks
+    }
+
+    #[cold]
+    fn shrink_to(&mut self, end: usize) {
+        for (index, place) in (end as u32..).zip(self.places.drain(end.min(self.places.len())..)) {
+            if place.is_free() {
+                self.generation = self.generation.max(place.generation());
+            } else {
+                self.strays.insert(index, Box::new(place));
+            }
+        }
+        self.places.shrink_to_fit();
+        self.strays.shrink_to_fit();
+        self.free = NONE;
+        // The lowest are taken first.
+        for (index, place) in self.places.iter_mut().enumerate().rev() {
+            if place.is_free() {
+                place.set_next_free(mem::replace(&mut self.free, index as u32));
+            }
+        }
+    }
+}
+
+impl<P> Default for Slab<P> {
+    fn default() -> Slab<P> {
+        Slab::new()
+    }
+}
+
+impl<P> Index<usize> for Slab<P> {
+    type Output = P;
+
+    #[inline(always)]
+    fn index(&self, index: usize) -> &P {
+        self.get(index).expect("a place of the table")
+    }
+}
+
+impl<P> IndexMut<usize> for Slab<P> {
+    #[inline(always)]
+    fn index_mut(&mut self, index: usize) -> &mut P {
+        self.get_mut(index).expect("a place of the table")
+    }
+}
+
+impl<P> fmt::Debug for Slab<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let strays = self.strays.len();
+        f.debug_struct("Slab").field("used", &self.used).field("strays", &strays).finish_non_exhaustive()
+    }
+}
+
+/// Spreads numbers of places: nothing that a peer decides.
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32((*byte).into()));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Gives memory of a list back that is far more than it uses.
+///
+/// ```
+/// use corio_runtime::slab::{KEEP_BYTES, shrink_list};
+/// let mut list: Vec<u64> = (0..100_000).collect();
+/// list.truncate(3);
+/// shrink_list(&mut list);
+/// assert!(list.len() == 3 && list.capacity() * size_of::<u64>() <= KEEP_BYTES);
+/// ```
+pub fn shrink_list<T>(list: &mut Vec<T>) {
+    if let Some(to) = smaller(list.capacity(), list.len(), size_of::<T>()) {
+        list.shrink_to(to);
+    }
+}
+
+/// The capacity that one of so many entries of this size should have, if that is far less than it has.
+pub fn smaller(capacity: usize, len: usize, size: usize) -> Option<usize> {
+    let size = size.max(1);
+    let too_large = capacity.saturating_mul(size) > KEEP_BYTES && len < capacity / 4;
+    too_large.then(|| len.max(KEEP_BYTES / 4 / size))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Number {
+        generation: u32,
+        next_free: u32,
+        value: Option<u64>,
+        /// Some size.
+        _rest: [u64; 8],
+    }
+
+    impl Place for Number {
+        fn generation(&self) -> u32 {
+            self.generation
+        }
+        fn is_free(&self) -> bool {
+            self.value.is_none()
+        }
+        fn next_free(&self) -> u32 {
+            self.next_free
+        }
+        fn set_next_free(&mut self, next: u32) {
+            self.next_free = next;
+        }
+    }
+
+    type Key = (u32, u32);
+
+    fn insert(slab: &mut Slab<Number>, value: u64) -> Key {
+        let (index, place) =
+            slab.take(|_, generation| Number { generation, next_free: NONE, value: None, _rest: [0; 8] });
+        assert!(place.value.replace(value).is_none());
+        (index, place.generation)
+    }
+
+    fn find(slab: &Slab<Number>, (index, generation): Key) -> Option<u64> {
+        slab.get(index as usize).filter(|place| place.generation == generation)?.value
+    }
+
+    fn remove(slab: &mut Slab<Number>, (index, generation): Key) {
+        let removed = slab.give_back(index as usize, |place, next| {
+            assert!(place.generation == generation);
+            (place.generation, place.next_free) = (generation + 1, next);
+            place.value.take()
+        });
+        assert!(removed.is_some());
+    }
+
+    const SIZE: usize = size_of::<Number>();
+    const MANY: u64 = 100_000;
+
+    #[test]
+    fn a_table_that_is_far_too_large_shrinks_to_what_is_in_use() {
+        let mut slab = Slab::new();
+        let keys: Vec<Key> = (0..MANY).map(|n| insert(&mut slab, n)).collect();
+        assert!(!slab.shrink());
+        let kept = keys.len() - 10;
+        keys[..kept].iter().for_each(|key| remove(&mut slab, *key));
+        assert_eq!(slab.used(), 10);
+        assert!(slab.shrink() && slab.bytes() <= KEEP_BYTES, "{} bytes", slab.bytes());
+        // The last ones are strays now, and found.
+        for (n, key) in keys.iter().enumerate() {
+            assert_eq!(find(&slab, *key), (n >= kept).then_some(n as u64));
+        }
+        assert_eq!(slab.iter().filter(|(_, place)| !place.is_free()).count(), 10);
+        assert_eq!(insert(&mut slab, 0).0, 0, "the lowest free place is taken first");
+        assert!(!slab.shrink());
+    }
+
+    #[test]
+    fn a_key_that_lives_long_does_not_keep_the_memory_of_a_peak() {
+        let mut slab = Slab::new();
+        let keys: Vec<Key> = (0..MANY).map(|n| insert(&mut slab, n)).collect();
+        // One in sixteen stays, from all over the table.
+        for key in keys.iter().filter(|key| key.0 % 16 != 15) {
+            remove(&mut slab, *key);
+        }
+        assert!(slab.shrink());
+        assert!(slab.bytes() <= 2 * slab.used() * SIZE + KEEP_BYTES, "{} bytes", slab.bytes());
+        for (n, key) in keys.iter().enumerate() {
+            assert_eq!(find(&slab, *key), (n % 16 == 15).then_some(n as u64));
+        }
+        // It grows over them again.
+        let more: Vec<Key> = (0..MANY).map(|n| insert(&mut slab, MANY + n)).collect();
+        assert!(slab.strays.is_empty());
+        assert!(more.iter().zip(MANY..).all(|(key, n)| find(&slab, *key) == Some(n)));
+        assert_eq!(find(&slab, keys[15]), Some(15));
+    }
+
+    #[test]
+    fn no_key_is_ever_given_twice_however_often_the_table_shrinks_and_grows() {
+        let mut random = 0x9e37_79b9_7f4a_7c15u64;
+        let mut next = move || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random
+        };
+        let (mut slab, mut seen, mut live, mut stale) = (Slab::new(), HashSet::new(), Vec::new(), Vec::new());
+        let mut shrunk = 0;
+        for round in 0..40u64 {
+            for n in 0..500 + next() % 2000 {
+                let key = insert(&mut slab, n);
+                assert!(seen.insert(key), "{key:?} again in round {round}");
+                live.push((key, n));
+            }
+            // Few stay, of any age.
+            while live.len() as u64 > next() % 300 {
+                let (key, n) = live.swap_remove(next() as usize % live.len());
+                assert_eq!(find(&slab, key), Some(n));
+                remove(&mut slab, key);
+                stale.push(key);
+            }
+            shrunk += u32::from(slab.shrink());
+            assert_eq!(slab.used(), live.len());
+            assert!(live.iter().all(|(key, n)| find(&slab, *key) == Some(*n)));
+            assert!(stale.iter().all(|key| find(&slab, *key).is_none()));
+        }
+        assert!(shrunk > 10, "it shrank {shrunk} times");
+    }
+}
