@@ -25,9 +25,9 @@ pub mod task {
         AsCompleted, CancelHandle, ConcurrentError, ConcurrentFuture, Gather, OwnedTask, PanicPayload,
         ReturnWhen, Scope, ScopedTask, Shield, Task, TaskError, TaskGroup, TaskGroupError, TaskId, TaskInfo,
         TaskLocal, TaskState, TryGather, TryGatherError, WithCleanup, YieldNow, all_tasks, as_completed,
-        create_eager_task, create_task, create_task_named, current_task, gather, run_coroutine_threadsafe,
-        scope, shield, shield_future, task_group, to_thread, try_gather, try_gather_tasks, wait, wait_try,
-        with_cleanup, yield_now,
+        create_eager_task, create_task, create_task_at, create_task_named, current_task, gather,
+        run_coroutine_threadsafe, scope, shield, shield_future, task_group, to_thread, try_gather,
+        try_gather_tasks, wait, wait_try, with_cleanup, yield_now,
     };
 }
 
@@ -49,7 +49,7 @@ pub mod event_loop {
     pub use corio_runtime::{
         Backend, BackendInfo, Builder, CallHandle, Cancelled, ExceptionContext, Faults, Handle, InvalidState,
         LoopClosed, LoopFuture, Memory, Metrics, Resolver, RingCounters, Runner, TimerHandle, call_at,
-        call_exception_handler, call_later, call_soon, create_future, handle, metrics, run,
+        call_exception_handler, call_later, call_soon, create_future, handle, is_closing, metrics, run,
         set_exception_handler,
     };
 }
@@ -67,8 +67,8 @@ pub mod op {
         PoolBuf,
         fd::Fd,
         op::{
-            Arrivals, Done, Multishot, Op, OpKey, Operation, Payload, Prepared, Receiver, Sends, SockAddr,
-            Sqe, TurnEnd, cancel, is_in_flight, pipes_are_quiet, prepare, receive, send, start,
+            Arrivals, Done, Multishot, Op, OpKey, Operation, Payload, PeerAddr, Prepared, Receiver, Sends,
+            SockAddr, Sqe, TurnEnd, cancel, is_in_flight, pipes_are_quiet, prepare, receive, send, start,
             start_multishot, submit,
         },
         service::{LoopLocal, Service, want_round},

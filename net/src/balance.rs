@@ -12,7 +12,7 @@ use std::{
 
 use corio_runtime::{Handle, current_core, fd::Fd, handle};
 
-use crate::listener::{ListenerKey, QUEUE_MAX};
+use crate::listener::{Facts, ListenerKey, QUEUE_MAX};
 
 /// How the connections to one address are shared by the cores that serve it, each with a server of its own
 /// ([`ServerBuilder::balance`](crate::ServerBuilder::balance)).
@@ -23,7 +23,8 @@ pub enum Balance {
     /// average; of a few dozen connections one core may get nearly twice its share.
     Hash,
     /// One core accepts, and hands each connection to the core that has the fewest: for long-lived connections, or few.
-    /// If that core's server closes, the next one accepts; while a task keeps it busy, new connections wait.
+    /// If that core's server closes, the next one accepts; while a task keeps it busy, new connections wait. No more
+    /// are accepted than the servers may handle together.
     LeastConnections,
 }
 
@@ -43,16 +44,17 @@ struct Group {
     turn: AtomicUsize,
     /// Connections that were accepted, and that no server has taken.
     waiting: AtomicUsize,
-    /// Whether so many wait that the one that accepts has paused.
-    paused: AtomicBool,
+    /// Accepts that are armed: each may bring a connection.
+    armed: AtomicUsize,
+    /// Whether the one that accepts found no room: it is to be told of some.
+    full: AtomicBool,
 }
 
 /// A server of the group.
 #[derive(Debug)]
 struct Seat {
     listener: ListenerKey,
-    /// Connections that it has, or is about to get.
-    load: Arc<AtomicUsize>,
+    facts: Arc<Facts>,
 }
 
 static GROUPS: Mutex<Vec<Arc<Group>>> = Mutex::new(Vec::new());
@@ -61,40 +63,44 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A listener on `asked`, beside those of the other cores; `listen` makes a socket.
+/// A listener on `asked` for at most `max` connections at once, beside those of the other cores; `listen` makes a socket.
 pub(crate) fn join(
     asked: SocketAddr,
     balance: Balance,
+    max: usize,
     listen: impl Fn(SocketAddr) -> io::Result<Fd>,
-) -> io::Result<ListenerKey> {
+) -> io::Result<(ListenerKey, Arc<Facts>)> {
     // All cores that were started together; a loop of its own is alone.
     let first = current_core().map_or_else(handle, |core| core.handle(0));
     let mut groups = lock(&GROUPS);
     let known = groups.iter().find(|group| group.asked == (first, asked)).cloned();
-    let (group, listener) = match known {
+    let (group, (listener, facts)) = match known {
         Some(group) => {
-            let listener = group.listener(balance, listen)?;
-            (group, listener)
+            let made = group.listener(balance, max, listen)?;
+            (group, made)
         }
         None => {
-            let (group, listener) = Group::found((first, asked), balance, listen)?;
+            let (group, made) = Group::found((first, asked), balance, max, listen)?;
             groups.push(Arc::clone(&group));
-            (group, listener)
+            (group, made)
         }
     };
-    let load = Arc::new(AtomicUsize::new(0));
-    lock(&group.seats).push(Seat { listener, load: Arc::clone(&load) });
-    listener.share(Membership { group, load });
-    Ok(listener)
+    lock(&group.seats).push(Seat { listener, facts: Arc::clone(&facts) });
+    group.tell_of_room();
+    listener.share(Membership { group, facts: Arc::clone(&facts) });
+    Ok((listener, facts))
 }
+
+type Made = (ListenerKey, Arc<Facts>);
 
 impl Group {
     /// The first server's group, and its listener.
     fn found(
         asked: (Handle, SocketAddr),
         balance: Balance,
+        max: usize,
         listen: impl Fn(SocketAddr) -> io::Result<Fd>,
-    ) -> io::Result<(Arc<Group>, ListenerKey)> {
+    ) -> io::Result<(Arc<Group>, Made)> {
         let fd = listen(asked.1)?;
         let socket = match balance {
             Balance::Hash => None,
@@ -108,24 +114,45 @@ impl Group {
             seats: Mutex::default(),
             turn: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
-            paused: AtomicBool::new(false),
+            armed: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
         };
-        Ok((Arc::new(group), ListenerKey::new(fd)))
+        Ok((Arc::new(group), ListenerKey::new(fd, max, true)?))
     }
 
     /// A listener for one more server.
     fn listener(
         &self,
         balance: Balance,
+        max: usize,
         listen: impl Fn(SocketAddr) -> io::Result<Fd>,
-    ) -> io::Result<ListenerKey> {
+    ) -> io::Result<Made> {
         if balance != self.balance {
             let text = format!("{} is shared by {:?} already, not by {balance:?}", self.addr, self.balance);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         match &self.socket {
-            Some(socket) => Ok(ListenerKey::fed(socket.try_clone()?.into())),
-            None => listen(self.addr).map(ListenerKey::new),
+            Some(socket) => ListenerKey::new(socket.try_clone()?.into(), max, false),
+            None => ListenerKey::new(listen(self.addr)?, max, true),
+        }
+    }
+
+    /// Whether one more connection has room, beside those that wait and that the accepts in flight may bring.
+    fn has_room(&self) -> bool {
+        let armed = self.armed.load(Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst).saturating_add(armed) >= QUEUE_MAX {
+            return false;
+        }
+        let seats = lock(&self.seats);
+        let room = seats.iter().fold(0_usize, |room, seat| room.saturating_add(seat.facts.room()));
+        room > armed
+    }
+
+    /// Some room may have come about: the one that accepts is told, if it found none.
+    fn tell_of_room(&self) {
+        if self.full.load(Ordering::SeqCst) && self.has_room() && self.full.swap(false, Ordering::SeqCst) {
+            let accepting = lock(&self.seats).first().map(|seat| seat.listener);
+            accepting.into_iter().for_each(ListenerKey::accept_from_now_on);
         }
     }
 }
@@ -134,7 +161,7 @@ impl Group {
 #[derive(Clone, Debug)]
 pub(crate) struct Membership {
     group: Arc<Group>,
-    load: Arc<AtomicUsize>,
+    facts: Arc<Facts>,
 }
 
 impl Membership {
@@ -149,31 +176,41 @@ impl Membership {
         Waiting(Arc::clone(&self.group))
     }
 
-    /// Whether `max` connections wait: then the one that accepts pauses, and is told when to go on.
-    pub(crate) fn is_full(&self, max: usize) -> bool {
-        let full = || self.group.waiting.load(Ordering::SeqCst) >= max;
-        if !full() {
-            return false;
+    /// Whether one more accept may be armed; if not, the one that accepts is told when it may.
+    pub(crate) fn has_room(&self) -> bool {
+        if self.group.has_room() {
+            return true;
         }
-        self.group.paused.store(true, Ordering::SeqCst);
-        // Those that were taken meanwhile told nobody.
-        full()
+        self.group.full.store(true, Ordering::SeqCst);
+        // Room that came about meanwhile was told to nobody.
+        self.group.has_room()
     }
 
-    /// The server with the fewest connections, which gets one more.
+    pub(crate) fn accept_armed(&self) {
+        self.group.armed.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn accept_ended(&self) {
+        self.group.armed.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// The server with the fewest connections of those that may have more, which gets this one.
     pub(crate) fn least_loaded(&self) -> Option<ListenerKey> {
         let seats = lock(&self.group.seats);
         let first = self.group.turn.fetch_add(1, Ordering::Relaxed) % seats.len().max(1);
         let in_turn = seats[first..].iter().chain(&seats[..first]);
-        let seat = in_turn.min_by_key(|seat| seat.load.load(Ordering::Relaxed))?;
-        seat.load.fetch_add(1, Ordering::Relaxed);
+        // None has room if one of them has closed since the accept was armed.
+        let full = |seat: &Seat| seat.facts.room() == 0;
+        let seat = in_turn.min_by_key(|seat| (full(seat), seat.facts.load.load(Ordering::SeqCst)))?;
+        seat.facts.load.fetch_add(1, Ordering::SeqCst);
         Some(seat.listener)
     }
 
-    /// A connection of this server is gone, or never was.
-    pub(crate) fn connection_gone(&self) {
+    /// A place of this server is free.
+    pub(crate) fn place_freed(&self) {
         if self.hands_over() {
-            self.load.fetch_sub(1, Ordering::Relaxed);
+            self.facts.load.fetch_sub(1, Ordering::SeqCst);
+            self.group.tell_of_room();
         }
     }
 
@@ -199,10 +236,8 @@ pub(crate) struct Waiting(Arc<Group>);
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let left = self.0.waiting.fetch_sub(1, Ordering::SeqCst) - 1;
-        if left < QUEUE_MAX / 2 && self.0.paused.swap(false, Ordering::SeqCst) {
-            let accepting = lock(&self.0.seats).first().map(|seat| seat.listener);
-            accepting.into_iter().for_each(ListenerKey::accept_from_now_on);
+        if self.0.waiting.fetch_sub(1, Ordering::SeqCst) <= QUEUE_MAX / 2 {
+            self.0.tell_of_room();
         }
     }
 }

@@ -20,7 +20,7 @@ use corio_runtime::{
 use crate::{
     addr::ToSocketAddrs,
     ops::Connect,
-    streams::{DEFAULT_LIMIT, Origin, StreamReader, StreamWriter, TABLE},
+    streams::{Addrs, DEFAULT_LIMIT, Origin, StreamReader, StreamWriter, TABLE},
 };
 
 /// How long one address has before the next is tried beside it (RFC 8305).
@@ -102,16 +102,16 @@ impl ConnectionBuilder {
     /// As [`open_connection`], with these options.
     pub async fn connect(self, addr: impl ToSocketAddrs) -> io::Result<(StreamReader, StreamWriter)> {
         check_limit(self.limit)?;
-        let fd = self.connect_fd(addr).await?;
+        let (fd, addrs) = self.connect_fd(addr).await?;
         let (reader, mut writer) =
-            TABLE.with(|streams| streams.open(fd, self.limit, true, Origin::Connected));
+            TABLE.with(|streams| streams.open(fd, addrs, self.limit, true, Origin::Connected));
         if let Some((total, idle)) = self.linger {
             writer.linger(total, idle);
         }
         Ok((reader, writer))
     }
 
-    pub(crate) async fn connect_fd(&self, addr: impl ToSocketAddrs) -> io::Result<Fd> {
+    pub(crate) async fn connect_fd(&self, addr: impl ToSocketAddrs) -> io::Result<(Fd, Addrs)> {
         let mut addrs = addr.target().addresses().await?;
         if let Some(local) = self.local {
             addrs.retain(|addr| addr.is_ipv4() == local.is_ipv4());
@@ -120,10 +120,18 @@ impl ConnectionBuilder {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
             }
         }
-        let fd = race(interleave(addrs), self.local).await?;
+        let (peer, fd) = race(interleave(addrs), self.local).await?;
         fd.set_nodelay(self.nodelay)?;
-        Ok(fd)
+        let addrs = addresses(peer, &fd);
+        Ok((fd, addrs))
     }
+}
+
+/// The addresses of a socket that has connected to `peer`, which may have reset it since.
+fn addresses(peer: SocketAddr, fd: &Fd) -> Addrs {
+    // Of "any address" the kernel has made one of this machine.
+    let told = if peer.ip().is_unspecified() { fd.peer_addr().ok() } else { None };
+    Addrs::new(Some(told.unwrap_or(peer)), fd.local_addr().ok())
 }
 
 /// A limit of 0 could never be met.
@@ -143,7 +151,7 @@ fn interleave(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// The first address that connects. A failure starts the next one at once, silence after a while.
-async fn race(addrs: Vec<SocketAddr>, local: Option<SocketAddr>) -> io::Result<Fd> {
+async fn race(addrs: Vec<SocketAddr>, local: Option<SocketAddr>) -> io::Result<(SocketAddr, Fd)> {
     let (attempts, errors, stagger) = (Vec::new(), Vec::new(), sleep(HAPPY_EYEBALLS_DELAY));
     let mut race = Race { addrs: addrs.into_iter(), local, attempts, errors, stagger };
     poll_fn(|cx| race.poll(cx)).await
@@ -169,11 +177,11 @@ impl Race {
         true
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Fd>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(SocketAddr, Fd)>> {
         loop {
             let before = self.attempts.len();
-            if let Some(fd) = self.poll_attempts(cx) {
-                return Poll::Ready(Ok(fd));
+            if let Some(connected) = self.poll_attempts(cx) {
+                return Poll::Ready(Ok(connected));
             }
             let failed = self.attempts.len() < before || self.attempts.is_empty();
             let late = self.addrs.len() > 0 && Pin::new(&mut self.stagger).poll(cx).is_ready();
@@ -187,11 +195,11 @@ impl Race {
         }
     }
 
-    fn poll_attempts(&mut self, cx: &mut Context<'_>) -> Option<Fd> {
+    fn poll_attempts(&mut self, cx: &mut Context<'_>) -> Option<(SocketAddr, Fd)> {
         let mut index = 0;
         while let Some((addr, attempt)) = self.attempts.get_mut(index) {
             match Pin::new(attempt).poll(cx) {
-                Poll::Ready(Ok(fd)) => return Some(fd),
+                Poll::Ready(Ok(fd)) => return Some((*addr, fd)),
                 Poll::Ready(Err(e)) => {
                     let text = format!("cannot connect to {addr}: {e}");
                     self.errors.push(error::explain(e, text));

@@ -1,19 +1,24 @@
 //! Servers (asyncio `start_server`, `Server`).
 
 use std::{
+    any::Any,
     fmt,
     future::Future,
-    io,
+    io, mem,
     net::SocketAddr,
-    panic::{self, AssertUnwindSafe},
+    panic::{self, AssertUnwindSafe, Location},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
+    thread,
     time::Duration,
 };
 
 use corio_runtime::{
-    ExceptionContext, call_exception_handler, call_soon, create_task, current_task,
+    ExceptionContext, TaskId, TaskInfo, all_tasks, call_exception_handler, call_soon, create_task_at,
+    current_task,
     fd::{Fd, require_kernel},
+    is_closing, run_coroutine_threadsafe,
     socket::{self, ListenOptions},
     time::timeout,
 };
@@ -23,8 +28,8 @@ use crate::{
     addr::ToSocketAddrs,
     balance::{self, Balance},
     connect::check_limit,
-    listener::ListenerKey,
-    streams::{DEFAULT_LIMIT, Origin, StreamReader, StreamWriter, TABLE},
+    listener::{Accepted, Facts, ListenerKey, Progress},
+    streams::{Addrs, DEFAULT_LIMIT, Origin, StreamKey, StreamReader, StreamWriter, TABLE},
 };
 
 /// Listens on `addr` and runs `handler` for each connection, in a task of its own (asyncio `start_server`).
@@ -58,12 +63,13 @@ use crate::{
 ///
 /// # Errors
 /// If the address is not free or not allowed, with the address in the text.
-pub async fn start_server<H, Fut>(addr: impl ToSocketAddrs, handler: H) -> io::Result<Server>
+#[track_caller]
+pub fn start_server<H, Fut>(addr: impl ToSocketAddrs, handler: H) -> impl Future<Output = io::Result<Server>>
 where
     H: Fn(StreamReader, StreamWriter) -> Fut + 'static,
     Fut: Future<Output = io::Result<()>> + 'static,
 {
-    Server::builder().start(addr, handler).await
+    Server::builder().start(addr, handler)
 }
 
 /// Options of a server.
@@ -105,7 +111,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Connections that are handled at once, at least 1; more wait to be accepted. Default: no limit.
+    /// Connections that are handled at once, at least 1: one counts until it is closed and its handler has ended. No
+    /// more are accepted than that; the kernel keeps up to [`backlog`](ServerBuilder::backlog) more, as if the server had
+    /// not seen them, and resets those that it still has when the server closes. Default: no limit.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections;
         self
@@ -146,7 +154,26 @@ impl ServerBuilder {
     }
 
     /// As [`start_server`], with these options.
-    pub async fn start<H, Fut>(self, addr: impl ToSocketAddrs, handler: H) -> io::Result<Server>
+    #[track_caller]
+    pub fn start<H, Fut>(
+        self,
+        addr: impl ToSocketAddrs,
+        handler: H,
+    ) -> impl Future<Output = io::Result<Server>>
+    where
+        H: Fn(StreamReader, StreamWriter) -> Fut + 'static,
+        Fut: Future<Output = io::Result<()>> + 'static,
+    {
+        let place = Location::caller();
+        self.start_at(place, addr, handler)
+    }
+
+    async fn start_at<H, Fut>(
+        self,
+        place: &'static Location<'static>,
+        addr: impl ToSocketAddrs,
+        handler: H,
+    ) -> io::Result<Server>
     where
         H: Fn(StreamReader, StreamWriter) -> Fut + 'static,
         Fut: Future<Output = io::Result<()>> + 'static,
@@ -165,12 +192,18 @@ impl ServerBuilder {
             v6_only: false,
         };
         let addrs = target.addresses().await?;
-        let listener = match self.balance {
-            None => ListenerKey::new(listen_first(addrs, options)?),
-            Some(balance) => listen_shared(addrs, options, balance)?,
+        let max = self.max_connections;
+        let (listener, facts) = match self.balance {
+            None => ListenerKey::new(listen_first(addrs, options)?, max, true)?,
+            Some(balance) => listen_shared(addrs, options, balance, max)?,
         };
-        drop(create_task(serve(listener, self, handler)));
-        Ok(Server { listener })
+        let linger = self.linger;
+        let service =
+            Service { handler, limit: self.limit, linger, listener, facts: Arc::clone(&facts), place };
+        let serving = Serving::new(listener, Arc::clone(&facts));
+        let task = create_task_at(place, serve(service, serving)).id();
+        listener.begin();
+        Ok(Server { listener, facts, task, place })
     }
 }
 
@@ -195,69 +228,159 @@ fn listen_shared(
     addrs: Vec<SocketAddr>,
     options: ListenOptions,
     balance: Balance,
-) -> io::Result<ListenerKey> {
+    max: usize,
+) -> io::Result<(ListenerKey, Arc<Facts>)> {
     require_kernel("sockets that several loops share")?;
-    first_of(addrs, |addr| balance::join(addr, balance, |addr| socket::listen(addr, options)))
+    first_of(addrs, |addr| balance::join(addr, balance, max, |addr| socket::listen(addr, options)))
 }
 
-/// Accepts until the listener closes.
-async fn serve<H, Fut>(listener: ListenerKey, options: ServerBuilder, handler: H)
+/// What the task of a server knows.
+struct Service<H> {
+    handler: H,
+    limit: usize,
+    linger: Option<(Duration, Duration)>,
+    listener: ListenerKey,
+    facts: Arc<Facts>,
+    /// Where the server was started.
+    place: &'static Location<'static>,
+}
+
+/// Takes what the listener accepts, until it has closed and the last one is taken.
+async fn serve<H, Fut>(service: Service<H>, serving: Serving)
 where
     H: Fn(StreamReader, StreamWriter) -> Fut + 'static,
     Fut: Future<Output = io::Result<()>> + 'static,
 {
     loop {
-        listener.wait_until(|open, active| !open || active < options.max_connections).await;
-        match listener.accept().await {
-            Ok(fd) => handle(&handler, listener, fd, &options),
-            Err(_) if !listener.is_open() => return,
-            Err(e) => {
-                let text = "a server can accept no more connections and closes";
-                call_exception_handler(&ExceptionContext::new(text).with_error(e));
-                return listener.close();
+        match service.listener.accept().await {
+            Ok(accepted) => service.handle(accepted),
+            Err(e) => return serving.over(e),
+        }
+    }
+}
+
+/// Closes the server when its task ends, however that comes: nobody would take what it accepts.
+struct Serving {
+    listener: ListenerKey,
+    facts: Arc<Facts>,
+    told: bool,
+}
+
+impl Serving {
+    fn new(listener: ListenerKey, facts: Arc<Facts>) -> Serving {
+        listener.serve();
+        Serving { listener, facts, told: false }
+    }
+
+    /// The listener gives no more connections.
+    fn over(mut self, e: io::Error) {
+        self.told = true;
+        if self.facts.is_open() {
+            let text =
+                format!("the server on {} can accept no more connections and closes", self.facts.addr());
+            call_exception_handler(&ExceptionContext::new(text).with_error(e));
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let (was_open, reset) = self.listener.serve_no_more();
+        // At its end the loop cancels whatever is left.
+        if self.told || !(was_open || reset > 0) || is_closing() {
+            return;
+        }
+        let why = if thread::panicking() { "has panicked" } else { "was cancelled" };
+        let text = format!(
+            "the task that accepts for the server on {} {why}: the server closes, {reset} accepted connections are reset",
+            self.facts.addr()
+        );
+        // In a turn of its own: here a panic may be on its way.
+        call_soon(move || call_exception_handler(&ExceptionContext::new(text)));
+    }
+}
+
+impl<H, Fut> Service<H>
+where
+    H: Fn(StreamReader, StreamWriter) -> Fut,
+    Fut: Future<Output = io::Result<()>> + 'static,
+{
+    fn handle(&self, accepted: Accepted) {
+        let addrs = accepted.addrs(&self.facts);
+        self.listener.connection_came();
+        let origin = Origin::Accepted(self.listener);
+        let (reader, mut writer) =
+            TABLE.with(|streams| streams.open(accepted.fd, addrs.clone(), self.limit, true, origin));
+        if let Some((total, idle)) = self.linger {
+            writer.linger(total, idle);
+        }
+        let session = Session { stream: writer.key(), addrs };
+        match panic::catch_unwind(AssertUnwindSafe(|| (self.handler)(reader, writer))) {
+            Ok(handler) => drop(create_task_at(self.place, Handling { handler, session })),
+            Err(payload) => {
+                let what = session.what();
+                let text =
+                    format!("{what} [server started at {}]: panicked{}", self.place, panic_text(&*payload));
+                // Its destructor is foreign code: what that panics with is the exception handler's, too.
+                call_soon(move || drop(payload));
+                call_exception_handler(&ExceptionContext::new(text));
             }
         }
     }
 }
 
-fn handle<H, Fut>(handler: &H, listener: ListenerKey, fd: Fd, options: &ServerBuilder)
-where
-    H: Fn(StreamReader, StreamWriter) -> Fut,
-    Fut: Future<Output = io::Result<()>> + 'static,
-{
-    listener.connection_came();
-    let origin = Origin::Accepted(listener);
-    let (reader, mut writer) = TABLE.with(|streams| streams.open(fd, options.limit, true, origin));
-    if let Some((total, idle)) = options.linger {
-        writer.linger(total, idle);
+fn panic_text(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.map(|text| format!(": {text}")).unwrap_or_default()
+}
+
+/// What a handler was started for. Dropping it tells the server that the handler has ended.
+struct Session {
+    stream: StreamKey,
+    addrs: Addrs,
+}
+
+impl Session {
+    /// The connection in words.
+    fn connection(&self) -> String {
+        let of =
+            |addr: Option<SocketAddr>| addr.map_or("an unknown address".to_owned(), |addr| addr.to_string());
+        format!("connection from {} to {}", of(self.addrs.peer()), of(self.addrs.local()))
     }
-    match panic::catch_unwind(AssertUnwindSafe(|| handler(reader, writer))) {
-        Ok(connection) => drop(create_task(Reported { connection })),
-        Err(payload) => {
-            // Its destructor is foreign code: what that panics with is the exception handler's, too.
-            call_soon(move || drop(payload));
-            let text = "Unhandled exception in client_connected_cb: the handler panicked";
-            call_exception_handler(&ExceptionContext::new(text));
-        }
+
+    fn what(&self) -> String {
+        format!("Unhandled exception in client_connected_cb ({})", self.connection())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.stream.handler_ended();
     }
 }
 
 pin_project! {
-    /// A connection whose error is reported.
-    struct Reported<F> {
+    /// A handler at work; its error is reported.
+    struct Handling<F> {
         #[pin]
-        connection: F,
+        handler: F,
+        session: Session,
     }
 }
 
-impl<F: Future<Output = io::Result<()>>> Future for Reported<F> {
+impl<F: Future<Output = io::Result<()>>> Future for Handling<F> {
     type Output = ();
 
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Poll::Ready(ended) = self.project().connection.poll(cx) else { return Poll::Pending };
+        let this = self.project();
+        let panicking = NameOnPanic(this.session);
+        let polled = this.handler.poll(cx);
+        mem::forget(panicking);
+        let Poll::Ready(ended) = polled else { return Poll::Pending };
         if let Err(e) = ended {
-            report_error(e);
+            report_error(this.session, e);
         }
         Poll::Ready(())
     }
@@ -265,16 +388,34 @@ impl<F: Future<Output = io::Result<()>>> Future for Reported<F> {
 
 #[cold]
 #[inline(never)]
-fn report_error(e: io::Error) {
-    let context = ExceptionContext::new("Unhandled exception in client_connected_cb");
+fn report_error(session: &Session, e: io::Error) {
+    let context = ExceptionContext::new(session.what());
     call_exception_handler(&context.with_error(e).with_task(current_task()));
 }
 
-/// A server that listens. Dropping it stops listening; its connections go on.
+/// Names the task of a handler that panics after its connection, for the report of the panic.
+struct NameOnPanic<'a>(&'a Session);
+
+impl Drop for NameOnPanic<'_> {
+    fn drop(&mut self) {
+        if let Some(task) = current_task() {
+            task.set_name(format!("handler of the {}", self.0.connection()));
+        }
+    }
+}
+
+/// A server that listens. Dropping it stops listening at once; its connections go on.
 ///
-/// It is plain data and `Send`; away from its loop, `close` reaches it there.
+/// It is plain data and `Send`: away from its loop it still knows its address and its connections, and what it is asked
+/// for is done there.
+#[must_use = "a dropped Server stops listening at once: keep it, or await its `serve_forever`"]
 pub struct Server {
     listener: ListenerKey,
+    facts: Arc<Facts>,
+    /// The task that accepts, which is the parent of the handlers.
+    task: TaskId,
+    /// Where it was started.
+    place: &'static Location<'static>,
 }
 
 impl Server {
@@ -291,12 +432,12 @@ impl Server {
         }
     }
 
-    /// The address that it listens on, with the port that was found for port 0.
+    /// The address that it listens on, with the port that was found for port 0. Known on any thread, and outside a run.
     ///
     /// # Errors
-    /// Once it is closed; on another loop.
+    /// Once it is closed.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.facts.open_addr()
     }
 
     /// The addresses that it listens on (asyncio `sockets`): none once it is closed.
@@ -306,28 +447,32 @@ impl Server {
 
     /// Whether it accepts connections.
     pub fn is_serving(&self) -> bool {
-        self.listener.is_open()
+        self.facts.is_open()
     }
 
     /// Connections that are alive.
     pub fn connections(&self) -> usize {
-        self.listener.active()
+        self.facts.connections()
     }
 
     /// Waits until the server is closed. A dropped future closes it, as cancelling does in asyncio.
     ///
     /// # Errors
-    /// If it is closed already.
+    /// If it is closed already; on another loop.
     pub async fn serve_forever(&self) -> io::Result<()> {
         if !self.is_serving() {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "server is closed"));
         }
+        if !self.listener.home().is_current() {
+            return Err(io::Error::other("the server is attached to a different loop"));
+        }
         let _closed = CloseOnDrop(self.listener);
-        self.listener.wait_until(|open, _| !open).await;
+        self.listener.wait_until(|now| !now.open).await;
         Ok(())
     }
 
-    /// Refuses new connections from now on; those that are alive go on (asyncio `Server.close`).
+    /// Refuses new connections from now on; those that are alive go on (asyncio `Server.close`), and those that were
+    /// accepted in this moment get their handlers. The kernel resets what it has kept and the server has not accepted.
     pub fn close(&self) {
         self.listener.close();
     }
@@ -348,17 +493,105 @@ impl Server {
         });
     }
 
-    /// Waits until the server is closed and its last connection is gone (asyncio `wait_closed`).
+    /// Waits until the server is closed and its last connection is gone (asyncio `wait_closed`). A handler may go on
+    /// behind the end of its connection: [`shutdown`](Server::shutdown) waits for it, too.
     pub async fn wait_closed(&self) {
-        self.listener.wait_until(|open, active| !open && active == 0).await;
+        let listener = self.listener;
+        self.at_home(move || listener.wait_until(is_quiet)).await;
     }
 
-    /// Closes, gives the connections `grace` to end by themselves, then resets what is left.
+    /// Closes, gives connections and handlers `grace` to end by themselves, then cuts what is left: connections are
+    /// reset, handlers cancelled. When it returns they are gone (a second is allowed for that).
+    ///
+    /// A handler that calls it does not wait for itself, and goes on.
+    ///
+    /// ```
+    /// use corio_net::{open_connection, start_server};
+    /// use corio_runtime::time::{Duration, sleep};
+    /// use std::{cell::Cell, rc::Rc};
+    /// let saved = Rc::new(Cell::new(false));
+    /// let done = saved.clone();
+    /// corio_runtime::run(async {
+    ///     let server = start_server("127.0.0.1:0", move |mut reader, mut writer| {
+    ///         let saved = saved.clone();
+    ///         async move {
+    ///             let line = reader.readline().await?;
+    ///             writer.write_all(line).await?;
+    ///             writer.close();
+    ///             sleep(Duration::from_millis(20)).await;
+    ///             saved.set(true);
+    ///             Ok(())
+    ///         }
+    ///     }).await?;
+    ///     let (mut reader, mut writer) = open_connection(server.local_addr()?).await?;
+    ///     writer.write_all("order 66\n").await?;
+    ///     assert_eq!(reader.readline().await?, b"order 66\n");
+    ///     let report = server.shutdown(Duration::from_secs(30)).await;
+    ///     assert_eq!(report.cut, 0);
+    ///     std::io::Result::Ok(())
+    /// }).unwrap();
+    /// assert!(done.get());
+    /// ```
     pub async fn shutdown(&self, grace: Duration) -> ShutdownReport {
-        self.close();
-        let drained = timeout(grace, self.wait_closed()).await.is_ok();
-        let cut = if drained { 0 } else { TABLE.with(|streams| streams.abort_clients(self.listener)) };
-        ShutdownReport { cut }
+        let Server { listener, task, place, .. } = *self;
+        self.at_home(move || shut_down(listener, Handlers { task, place }, grace)).await.unwrap_or_default()
+    }
+
+    /// Awaits the future of `f` on the server's loop; `None` if that has ended.
+    async fn at_home<F, Fut, T>(&self, f: F) -> Option<T>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = T> + 'static,
+        T: Send + 'static,
+    {
+        let home = self.listener.home();
+        if home.is_current() { Some(f().await) } else { run_coroutine_threadsafe(&home, f).await.ok() }
+    }
+}
+
+/// Whether it is closed and no connection is left.
+fn is_quiet(now: Progress) -> bool {
+    !now.open && now.accepts == 0 && now.queued == 0 && now.connections == 0
+}
+
+async fn shut_down(listener: ListenerKey, handlers: Handlers, grace: Duration) -> ShutdownReport {
+    listener.close();
+    // A handler that is here cannot wait for itself.
+    let own = usize::from(current_task().is_some_and(|task| handlers.include(&task)));
+    let ended = move |now: Progress| is_quiet(now) && now.handlers <= own;
+    if timeout(grace, listener.wait_until(ended)).await.is_ok() {
+        return ShutdownReport::default();
+    }
+    // What an accept has brought in the last moment is to be counted.
+    listener.wait_until(|now| !now.open && now.accepts == 0).await;
+    let (queued, places) = (listener.cut_queue(), listener.places());
+    let connections = TABLE.with(|streams| streams.abort_clients(listener));
+    let handlers = handlers.cancel();
+    let _ = timeout(CUT, listener.wait_until(ended)).await;
+    // A connection and its handler have one place.
+    let cut = queued + places.min(connections + handlers);
+    ShutdownReport { cut, connections: queued + connections, handlers }
+}
+
+/// How long what was cut has to be gone.
+const CUT: Duration = Duration::from_secs(1);
+
+/// The tasks of a server's handlers, by what is known of every task.
+struct Handlers {
+    task: TaskId,
+    place: &'static Location<'static>,
+}
+
+impl Handlers {
+    fn include(&self, task: &TaskInfo) -> bool {
+        task.parent() == Some(self.task) && std::ptr::eq(task.location(), self.place)
+    }
+
+    /// Cancels all of them but the running one; how many.
+    fn cancel(&self) -> usize {
+        let own = current_task().map(|task| task.id());
+        let others = all_tasks().into_iter().filter(|task| self.include(task) && Some(task.id()) != own);
+        others.filter(TaskInfo::cancel).count()
     }
 }
 
@@ -385,10 +618,14 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// How a shutdown went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a shutdown went: what did not end within the grace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// Connections that did not end within the grace and were reset.
+    /// Clients that were cut, each counted once: their connection was reset, their handler cancelled, or both.
     pub cut: usize,
+    /// Connections that were reset.
+    pub connections: usize,
+    /// Handlers that were cancelled.
+    pub handlers: usize,
 }

@@ -1,21 +1,24 @@
 //! The low level: listeners and connections for those who build protocols, with owned buffers.
 
-use std::{future::poll_fn, io, net::SocketAddr, os::fd::OwnedFd};
+use std::{future::poll_fn, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use corio_runtime::{fd::Fd, socket::ListenOptions};
 
 use crate::{
     addr::ToSocketAddrs,
     connect::Connection,
-    listener::ListenerKey,
+    listener::{Facts, ListenerKey},
     server::listen_first,
-    streams::{DEFAULT_LIMIT, Origin, OwnedReceive, StreamReader, StreamWriter, TABLE},
+    streams::{Addrs, DEFAULT_LIMIT, Origin, OwnedReceive, StreamReader, StreamWriter, TABLE},
 };
 
-/// A listening TCP socket. It owns one multishot accept, which fills a queue of up to 128 connections.
+/// A listening TCP socket. It owns its accepts, which fill a queue of up to 128 connections; one that is dropped resets
+/// those that nobody has taken.
 #[derive(Debug)]
+#[must_use = "a dropped TcpListener stops listening at once"]
 pub struct TcpListener {
     key: ListenerKey,
+    facts: Arc<Facts>,
 }
 
 impl TcpListener {
@@ -32,13 +35,17 @@ impl TcpListener {
             nodelay: true,
             v6_only: false,
         };
-        Ok(TcpListener { key: ListenerKey::new(listen_first(target.addresses().await?, options)?) })
+        let fd = listen_first(target.addresses().await?, options)?;
+        let (key, facts) = ListenerKey::new(fd, usize::MAX, true)?;
+        key.begin();
+        Ok(TcpListener { key, facts })
     }
 
     /// The next connection, and its peer's address. `TCP_NODELAY` is on.
     ///
     /// Dropping the future loses no connection: it only waits for the listener's queue. Several tasks may
-    /// accept at once. A connection that its peer reset before it was accepted is passed over.
+    /// accept at once. A connection that its peer has reset meanwhile comes all the same, with its address: the first
+    /// read tells.
     ///
     /// ```
     /// use corio_net::{TcpListener, TcpStream};
@@ -55,16 +62,20 @@ impl TcpListener {
     /// If the socket is at fault. Running out of descriptors is not an error: the listener waits for some.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
-            let fd = self.key.accept().await?;
-            if let Ok(peer) = fd.peer_addr() {
-                return Ok((TcpStream::from_fd(fd), peer));
+            let accepted = self.key.accept().await?;
+            if let Some(peer) = accepted.peer {
+                let addrs = accepted.addrs(&self.facts);
+                return Ok((TcpStream::from_fd(accepted.fd, addrs), peer));
             }
         }
     }
 
-    /// The address that it listens on.
+    /// The address that it listens on, known on any thread.
+    ///
+    /// # Errors
+    /// Once its loop has ended.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.key.local_addr()
+        self.facts.open_addr()
     }
 }
 
@@ -86,13 +97,13 @@ pub struct TcpStream {
 impl TcpStream {
     /// Connects, as [`open_connection`](crate::open_connection) does.
     pub async fn connect(addr: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        let fd = Connection::builder().connect_fd(addr).await?;
-        Ok(TcpStream::from_fd(fd))
+        let (fd, addrs) = Connection::builder().connect_fd(addr).await?;
+        Ok(TcpStream::from_fd(fd, addrs))
     }
 
-    fn from_fd(fd: Fd) -> TcpStream {
+    fn from_fd(fd: Fd, addrs: Addrs) -> TcpStream {
         let (reader, writer) =
-            TABLE.with(|streams| streams.open(fd, DEFAULT_LIMIT, false, Origin::Connected));
+            TABLE.with(|streams| streams.open(fd, addrs, DEFAULT_LIMIT, false, Origin::Connected));
         TcpStream { reader, writer }
     }
 
@@ -181,7 +192,9 @@ impl TryFrom<std::net::TcpStream> for TcpStream {
     /// Outside a running loop.
     fn try_from(stream: std::net::TcpStream) -> io::Result<TcpStream> {
         let fd = Fd::from(OwnedFd::from(stream));
-        let opened = TABLE.try_with(|streams| streams.open(fd, DEFAULT_LIMIT, false, Origin::Connected));
+        let addrs = Addrs::of(&fd);
+        let opened =
+            TABLE.try_with(|streams| streams.open(fd, addrs, DEFAULT_LIMIT, false, Origin::Connected));
         let (reader, writer) = opened.ok_or_else(|| io::Error::other("no running event loop"))?;
         Ok(TcpStream { reader, writer })
     }

@@ -238,7 +238,7 @@ fn a_server_is_closed_from_another_thread() {
         let server = start_server("127.0.0.1:0", echo).await.unwrap();
         thread::scope(|scope| {
             scope.spawn(|| {
-                assert!(server.local_addr().unwrap_err().to_string().contains("different loop"));
+                assert!(server.is_serving() && server.local_addr().is_ok());
                 server.close();
             });
         });
@@ -285,5 +285,57 @@ fn con_05_06_addresses_are_tried_in_turn() {
         assert!(text.contains("no port here"), "{text}");
         let local = open_connection(("localhost", good.port())).await;
         assert!(local.is_ok(), "{local:?}");
+    });
+}
+
+#[test]
+fn str_48_a_report_of_a_handler_names_peer_server_place_and_error() {
+    run(async {
+        let reports = reports();
+        let line = line!() + 1;
+        let server = start_server("127.0.0.1:0", |mut reader, writer| {
+            // Before there is a future.
+            if SYNC.get() {
+                panic!("at once")
+            }
+            async move {
+                let _open = writer;
+                match &reader.readexactly(1).await?[..] {
+                    b"p" => panic!("the handler panics"),
+                    _ => Err(io::Error::other("the handler's own error")),
+                }
+            }
+        });
+        let server = server.await.unwrap();
+        let addr = server.local_addr().unwrap();
+        for (sent, error) in [("e", "the handler's own error"), ("p", "the handler panics"), ("s", "at once")]
+        {
+            SYNC.set(sent == "s");
+            let (mut reader, mut writer) = open_connection(addr).await.unwrap();
+            writer.write_all(sent).await.unwrap();
+            let _ = reader.read_to_end().await;
+            until(|| !reports.borrow().is_empty()).await;
+            let report = reports.borrow_mut().remove(0);
+            let peer = writer.local_addr().unwrap();
+            let place = format!("accepting.rs:{line}:");
+            for part in [&format!("from {peer} to {addr}"), &place, error] {
+                assert!(report.contains(part), "{part} is not in: {report}");
+            }
+            assert!(reports.borrow().is_empty(), "one report each: {reports:?}");
+        }
+    });
+}
+
+thread_local!(static SYNC: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+
+#[test]
+fn a_builders_start_is_the_place_of_its_handlers_and_of_the_task_that_accepts() {
+    run(async {
+        let line = line!() + 1;
+        let server = Server::builder().start("127.0.0.1:0", echo).await.unwrap();
+        let _client = open_connection(server.local_addr().unwrap()).await.unwrap();
+        until(|| server.connections() == 1).await;
+        let lines = corio_runtime::all_tasks().iter().filter(|task| task.location().line() == line).count();
+        assert_eq!(lines, 2, "{:?}", corio_runtime::all_tasks());
     });
 }

@@ -156,7 +156,7 @@ fn srv_15_a_closed_servers_address_is_free() {
         server.shutdown(Duration::from_secs(10)).await;
         yield_now().await;
         yield_now().await;
-        start_server(addr, echo).await.unwrap();
+        drop(start_server(addr, echo).await.unwrap());
     });
 }
 

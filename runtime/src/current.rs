@@ -69,6 +69,8 @@ pub(crate) struct Loop {
     pub(crate) interrupt: Cell<Option<Interrupt>>,
     /// By the number of their signal.
     pub(crate) signal_handlers: RefCell<HashMap<i32, Listener>>,
+    /// The loop is at its end: its tasks are cancelled, then its services close.
+    pub(crate) ending: Cell<bool>,
     pub(crate) closing: Cell<bool>,
     /// A round is on its way.
     pub(crate) round: Cell<bool>,
@@ -246,6 +248,7 @@ impl Loop {
             interrupted: Cell::new(false),
             interrupt: Cell::new(None),
             signal_handlers: RefCell::default(),
+            ending: Cell::new(false),
             closing: Cell::new(false),
             round: Cell::new(false),
             scope: RefCell::new(None),

@@ -181,6 +181,28 @@ pub fn handle() -> Handle {
     current::with(|lp| lp.handle())
 }
 
+/// Whether the running loop is at its end, where all that is left is cancelled; `false` outside one.
+///
+/// ```
+/// use corio_runtime::{create_task, is_closing, run, yield_now};
+/// use std::{cell::Cell, rc::Rc};
+/// struct Left(Rc<Cell<bool>>);
+/// impl Drop for Left {
+///     fn drop(&mut self) { self.0.set(is_closing()) }
+/// }
+/// let cancelled_at_the_end = Rc::new(Cell::new(false));
+/// let left = Left(cancelled_at_the_end.clone());
+/// run(async {
+///     assert!(!is_closing());
+///     drop(create_task(async move { let _left = left; std::future::pending::<()>().await }));
+///     yield_now().await;
+/// });
+/// assert!(cancelled_at_the_end.get());
+/// ```
+pub fn is_closing() -> bool {
+    current::try_with(|lp| lp.ending.get()).unwrap_or(false)
+}
+
 /// The loop has ended and takes no more work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoopClosed;

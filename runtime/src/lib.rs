@@ -68,7 +68,7 @@ pub use calls::{CallHandle, TimerHandle, call_at, call_later, call_soon};
 pub use embed::Turn;
 pub use exception::{ExceptionContext, call_exception_handler, set_exception_handler, wake};
 pub use future::{Cancelled, InvalidState, LoopFuture, Resolver, create_future};
-pub use handle::{Handle, LoopClosed, handle};
+pub use handle::{Handle, LoopClosed, handle, is_closing};
 pub use metrics::{Memory, Metrics, metrics};
 pub use pool::PoolBuf;
 pub use ring::RingCounters;
@@ -76,9 +76,9 @@ pub use run::{Backend, BackendInfo, Builder, Faults, Runner, run};
 pub use task::{
     AsCompleted, CancelHandle, Gather, OwnedTask, PanicPayload, ReturnWhen, Scope, ScopedTask, Shield, Task,
     TaskError, TaskGroup, TaskGroupError, TaskId, TaskInfo, TaskLocal, TaskState, TryGather, TryGatherError,
-    WithCleanup, YieldNow, all_tasks, as_completed, create_eager_task, create_task, create_task_named,
-    current_task, gather, scope, shield, shield_future, task_group, try_gather, try_gather_tasks, wait,
-    wait_try, with_cleanup, yield_now,
+    WithCleanup, YieldNow, all_tasks, as_completed, create_eager_task, create_task, create_task_at,
+    create_task_named, current_task, gather, scope, shield, shield_future, task_group, try_gather,
+    try_gather_tasks, wait, wait_try, with_cleanup, yield_now,
 };
 pub use threads::{
     ConcurrentError, ConcurrentFuture, Core, Cores, channel, current_core, run_coroutine_threadsafe,

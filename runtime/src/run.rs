@@ -205,6 +205,7 @@ impl Runner {
         }
         let lp = &self.lp;
         lp.slow_watch.start();
+        lp.ending.set(true);
         self.cancel_tasks()?;
         self.close_pool()?;
         self.close_connections()?;

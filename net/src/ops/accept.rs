@@ -1,8 +1,8 @@
-//! Accepts connections until told to stop.
+//! Accepts one connection.
 
 use corio_runtime::{
     fd::Fd,
-    op::{Done, Multishot, Sqe},
+    op::{Done, Operation, PeerAddr, Sqe},
 };
 
 use crate::listener::ListenerKey;
@@ -10,18 +10,19 @@ use crate::listener::ListenerKey;
 pub(crate) struct Accept {
     pub(crate) fd: Fd,
     pub(crate) listener: ListenerKey,
+    /// Its number among those that the listener has armed.
+    pub(crate) number: usize,
+    pub(crate) peer: PeerAddr,
 }
 
-impl Multishot for Accept {
-    fn prepare(&self) -> Sqe<'_> {
-        Sqe::accept_multi(&self.fd)
+impl Operation for Accept {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        Sqe::accept(&self.fd, &mut self.peer)
     }
 
-    fn item(&self, done: Done) {
-        self.listener.accepted(done);
-    }
-
-    fn end(&self, done: Done) {
-        self.listener.accept_ended(done);
+    fn complete(self: Box<Self>, done: Done) {
+        self.listener.accept_ended(self, done);
     }
 }

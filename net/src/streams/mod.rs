@@ -1,5 +1,6 @@
 //! Streams: a connection as a reader and a writer (asyncio "Streams").
 
+mod addrs;
 mod chunk;
 mod error;
 mod hang_up;
@@ -15,6 +16,7 @@ mod stream;
 mod table;
 mod writer;
 
+pub(crate) use addrs::Addrs;
 pub use chunk::Chunk;
 pub(crate) use chunk::{Block, recycle};
 pub use error::ReadError;
@@ -22,5 +24,5 @@ pub(crate) use reader::OwnedReceive;
 pub use reader::StreamReader;
 pub(crate) use receive::errno;
 pub use stream::Stream;
-pub(crate) use table::{DEFAULT_LIMIT, Origin, TABLE};
+pub(crate) use table::{DEFAULT_LIMIT, Origin, StreamKey, TABLE};
 pub use writer::{StreamWriter, WriteBuf};

@@ -43,7 +43,7 @@ impl Stream {
     /// This side's address.
     ///
     /// # Errors
-    /// Once the connection is closed.
+    /// As [`StreamWriter::local_addr`]'s.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.writer.local_addr()
     }

@@ -19,6 +19,7 @@ use corio_runtime::{
 };
 
 use super::{
+    addrs::Addrs,
     chunk::KeepBlocks,
     hang_up::HangUpPoll,
     linger::Linger,
@@ -123,6 +124,8 @@ pub(crate) struct Slot {
     pub(super) one_way: bool,
     reader: bool,
     writer: bool,
+    /// A server's handler of it runs.
+    handler: bool,
     origin: Origin,
     /// Who waits for the end: one at most, as `wait_closed` takes the writer by `&mut`.
     pub(super) close_waiter: Option<Waker>,
@@ -147,6 +150,7 @@ impl Slot {
             one_way: false,
             reader: false,
             writer: false,
+            handler: false,
             origin: Origin::Connected,
             close_waiter: None,
             gone: false,
@@ -229,19 +233,21 @@ impl Streams {
         self.inner.borrow().home.is_some()
     }
 
-    /// A new stream on `fd`; `ahead` arms its receive at once.
+    /// A new stream on `fd`; `ahead` arms its receive at once. The place of an accepted one is its handler's, too.
     pub(crate) fn open(
         &self,
         fd: Fd,
+        addrs: Addrs,
         limit: usize,
         ahead: bool,
         origin: Origin,
     ) -> (StreamReader, StreamWriter) {
         let key = self.insert(fd, limit, |common, slot| {
             (slot.ahead, slot.origin) = (ahead, origin);
+            slot.handler = origin != Origin::Connected;
             slot.arm_receive(common);
         });
-        (StreamReader::new(key), StreamWriter::new(key))
+        (StreamReader::new(key), StreamWriter::new(key, addrs))
     }
 
     /// The reading end of a pipe, or with `pipe` off of a socket.
@@ -260,7 +266,7 @@ impl Streams {
             slot.reader = false;
             slot.receive.discarded = true;
         });
-        StreamWriter::new(key)
+        StreamWriter::new(key, Addrs::None)
     }
 
     /// A new stream on `fd`, with both handles, not armed; `set_up` makes it what it should be.
@@ -336,8 +342,8 @@ impl Streams {
             }
             let told = std::mem::replace(&mut slot.gone, true);
             let waiters = [slot.close_waiter.take(), slot.receive.waker.take(), slot.send.drainer.take()];
-            let origin = slot.origin;
-            let unused = (!slot.reader && !slot.writer).then(|| {
+            let (origin, handled) = (slot.origin, slot.handler);
+            let unused = (!slot.reader && !slot.writer && !slot.handler).then(|| {
                 let place = Slot::free(index, slot.generation.wrapping_add(1), free);
                 std::mem::replace(slot, place)
             });
@@ -345,15 +351,15 @@ impl Streams {
                 inner.free = index;
             }
             self.open.set(self.open.get() - usize::from(!told));
-            (told, waiters, origin, unused)
+            (told, waiters, (origin, handled), unused)
         };
-        let (told, waiters, origin, unused) = ended;
+        let (told, waiters, (origin, handled), unused) = ended;
         drop(unused);
         waiters.into_iter().flatten().for_each(wake);
         if let Origin::Accepted(listener) = origin
             && !told
         {
-            listener.connection_gone();
+            listener.connection_gone(handled);
         }
     }
 
@@ -658,6 +664,20 @@ impl StreamKey {
             slot.writer = false;
             slot.close(common);
             slot.send.drainer.take()
+        });
+    }
+
+    /// The handler of an accepted stream has ended.
+    pub(crate) fn handler_ended(self) {
+        self.home.run_at_home(move || {
+            let ended = self.with(|_, slot| {
+                slot.handler = false;
+                (slot.origin, !slot.gone)
+            });
+            if let Ok((Origin::Accepted(listener), connected)) = ended {
+                listener.handler_gone(connected);
+            }
+            self.retire();
         });
     }
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use corio_runtime::call_soon;
 
 use super::{
+    addrs::Addrs,
     chunk::Chunk,
     errno,
     news::News,
@@ -31,6 +32,7 @@ pub struct StreamWriter {
     pub(super) key: StreamKey,
     /// The news of the last write, if `drain` had nothing to wait for then: until there are others it still has not.
     pub(super) calm: News,
+    addrs: Addrs,
 }
 
 /// What can be written. Borrowed data is copied; owned data goes out as it is.
@@ -108,8 +110,12 @@ impl From<Bytes> for WriteBuf<'_> {
 }
 
 impl StreamWriter {
-    pub(super) fn new(key: StreamKey) -> StreamWriter {
-        StreamWriter { key, calm: News::NONE }
+    pub(super) fn new(key: StreamKey, addrs: Addrs) -> StreamWriter {
+        StreamWriter { key, calm: News::NONE, addrs }
+    }
+
+    pub(crate) fn key(&self) -> StreamKey {
+        self.key
     }
 
     /// Queues `data` to be sent at the end of this turn (asyncio `write`). It never waits: follow it by
@@ -330,20 +336,39 @@ impl StreamWriter {
         self.key.retire();
     }
 
-    /// The peer's address.
+    /// The peer's address, as it was when the connection was made: known on any thread, also after a reset and after the
+    /// end (asyncio `get_extra_info("peername")`).
+    ///
+    /// ```
+    /// # corio_net::doc_pair(async |_reader, mut writer| {
+    /// let peer = writer.peer_addr()?;
+    /// writer.abort();
+    /// assert_eq!(writer.peer_addr()?, peer);
+    /// # Ok(()) });
+    /// ```
     ///
     /// # Errors
-    /// Once the connection is closed or the peer has reset it.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on what is no internet socket.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.key.with(|_, slot| slot.fd()?.peer_addr())?
+        self.addrs.peer().ok_or_else(no_address)
     }
 
-    /// This side's address.
+    /// This side's address, known as the peer's is (asyncio `get_extra_info("sockname")`).
+    ///
+    /// ```
+    /// # corio_net::doc_pair(async |_reader, mut writer| {
+    /// let local = writer.local_addr()?;
+    /// assert!(local.ip().is_loopback());
+    /// writer.close();
+    /// writer.wait_closed().await?;
+    /// assert_eq!(writer.local_addr()?, local);
+    /// # Ok(()) });
+    /// ```
     ///
     /// # Errors
-    /// Once the connection is closed.
+    /// As [`peer_addr`](StreamWriter::peer_addr)'s.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.key.with(|_, slot| slot.fd()?.local_addr())?
+        self.addrs.local().ok_or_else(no_address)
     }
 
     /// Sets the marks of [`drain`](StreamWriter::drain), in bytes. Default: 65536 and 16384.
@@ -360,13 +385,11 @@ impl StreamWriter {
     }
 }
 
-impl Slot {
-    fn fd(&self) -> io::Result<&corio_runtime::fd::Fd> {
-        self.fd
-            .as_ref()
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the connection is closed"))
-    }
+fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "the stream has no internet address")
+}
 
+impl Slot {
     #[inline(always)]
     pub(super) fn writable(&self) -> io::Result<()> {
         if self.send.phase == Phase::Open && self.send.broken == 0 && !self.receive.has_ended() {

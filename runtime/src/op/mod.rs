@@ -39,7 +39,7 @@ pub use future::{Op, Prepared, prepare, submit};
 pub use receive::{Arrivals, Receiver, receive};
 pub use send::{Payload, Sends, TurnEnd, send};
 pub(crate) use sqe::{Kind, Pause};
-pub use sqe::{SockAddr, Sqe};
+pub use sqe::{PeerAddr, SockAddr, Sqe};
 
 use crate::{current, fd::Fd, home::Homed, pool::PoolBuf};
 

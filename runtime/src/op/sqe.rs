@@ -1,6 +1,11 @@
 //! The submission queue entry as a value that borrows from its operation.
 
-use std::{fmt, net::Shutdown, os::fd::BorrowedFd, time::Duration};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Shutdown, SocketAddr},
+    os::fd::BorrowedFd,
+    time::Duration,
+};
 
 use io_uring::types::Timespec;
 use nix::sys::socket::SockaddrStorage;
@@ -37,6 +42,52 @@ pub(crate) struct Pause {
 impl From<Duration> for Pause {
     fn from(span: Duration) -> Self {
         Pause { timespec: span.into(), nanos: u64::try_from(span.as_nanos()).unwrap_or(u64::MAX) }
+    }
+}
+
+/// Where the kernel writes the address of a peer that it accepts.
+///
+/// ```
+/// use corio_runtime::{fd::Fd, op::{self, Done, Operation, PeerAddr, Sqe}, socket::{ListenOptions, listen}};
+/// use std::{io, net::SocketAddr};
+/// struct Accept { fd: Fd, peer: PeerAddr }
+/// impl Operation for Accept {
+///     type Output = io::Result<(Fd, Option<SocketAddr>)>;
+///     fn prepare(&mut self) -> Sqe<'_> { Sqe::accept(&self.fd, &mut self.peer) }
+///     fn complete(self: Box<Self>, done: Done) -> Self::Output { Ok((done.into_fd()?, self.peer.get())) }
+/// }
+/// corio_runtime::run(async {
+///     let options =
+///         ListenOptions { backlog: 8, reuse_addr: true, reuse_port: false, nodelay: true, v6_only: false };
+///     let fd = listen("127.0.0.1:0".parse().unwrap(), options)?;
+///     let client = std::net::TcpStream::connect(fd.local_addr()?)?;
+///     let (_accepted, peer) = op::submit(Accept { fd, peer: PeerAddr::new() }).await?;
+///     assert_eq!(peer, Some(client.local_addr()?));
+///     io::Result::Ok(())
+/// }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct PeerAddr {
+    pub(crate) addr: SockAddr,
+    /// The room that the kernel is told of, and then the length of the address.
+    pub(crate) len: u32,
+}
+
+impl PeerAddr {
+    /// Room for an address.
+    pub fn new() -> PeerAddr {
+        PeerAddr { addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into(), len: 0 }
+    }
+
+    /// The internet address that the last accept wrote; `None` for another family.
+    pub fn get(&self) -> Option<SocketAddr> {
+        self.addr.to_std()
+    }
+}
+
+impl Default for PeerAddr {
+    fn default() -> PeerAddr {
+        PeerAddr::new()
     }
 }
 
@@ -110,6 +161,7 @@ pub(crate) enum Kind<'a> {
     RecvMulti { fd: &'a Fd, cap: u32 },
     Send { fd: &'a Fd, buf: &'a [u8] },
     SendVectored { fd: &'a Fd, bufs: Vec<&'a [u8]> },
+    Accept { fd: &'a Fd, peer: &'a mut PeerAddr },
     AcceptMulti { fd: &'a Fd },
     Connect { fd: &'a Fd, addr: &'a SockAddr },
     Shutdown { fd: &'a Fd, how: Shutdown },
@@ -161,7 +213,14 @@ impl<'a> Sqe<'a> {
         Sqe::new(Kind::SendVectored { fd, bufs })
     }
 
-    /// Multishot `IORING_OP_ACCEPT`.
+    /// `IORING_OP_ACCEPT` of one connection, whose peer's address goes to `peer`: also if the peer has reset it by
+    /// then. For an example see [`PeerAddr`].
+    pub fn accept(fd: &'a Fd, peer: &'a mut PeerAddr) -> Sqe<'a> {
+        peer.len = size_of::<SockaddrStorage>() as u32;
+        Sqe::new(Kind::Accept { fd, peer })
+    }
+
+    /// Multishot `IORING_OP_ACCEPT`. It takes what comes until its cancel has arrived, and tells no addresses.
     pub fn accept_multi(fd: &'a Fd) -> Sqe<'a> {
         Sqe::new(Kind::AcceptMulti { fd })
     }
@@ -228,6 +287,7 @@ impl fmt::Debug for Sqe<'_> {
             Kind::RecvMulti { .. } => "recv_multi",
             Kind::Send { .. } => "send",
             Kind::SendVectored { .. } => "send_vectored",
+            Kind::Accept { .. } => "accept",
             Kind::AcceptMulti { .. } => "accept_multi",
             Kind::Connect { .. } => "connect",
             Kind::Shutdown { .. } => "shutdown",

@@ -43,6 +43,8 @@ pub(crate) struct Abilities {
     /// The most bytes that a multishot receive is asked for; 0 if the kernel knows no cap.
     pub(crate) receive_cap: u32,
     pub(crate) quiet_writes: bool,
+    /// An accept may wait at once, without a try that finds nothing.
+    pub(crate) patient_accepts: bool,
 }
 
 /// A multishot receive that has filled more buffers than this without a wait does not look at the socket again: it
@@ -51,13 +53,14 @@ const BUFFERS_PER_RECEIVE: u32 = 32;
 
 impl Abilities {
     /// Of a kernel that has nothing of what is tried.
-    pub(crate) const NONE: Abilities = Abilities { silent_sends: false, receive_cap: 0, quiet_writes: false };
+    pub(crate) const NONE: Abilities =
+        Abilities { silent_sends: false, receive_cap: 0, quiet_writes: false, patient_accepts: false };
 
     /// Of one that has all of it.
     fn all(sizes: Sizes) -> Abilities {
         // Sizes are checked by the pool: a buffer has at most 1 MiB.
         let receive_cap = BUFFERS_PER_RECEIVE.saturating_mul(sizes.buffer_size as u32);
-        Abilities { silent_sends: true, receive_cap, quiet_writes: true }
+        Abilities { silent_sends: true, receive_cap, quiet_writes: true, patient_accepts: true }
     }
 
     /// The cap of a multishot receive that should bring about `asked` bytes (0: any number).

@@ -34,7 +34,8 @@ pub(crate) trait World {
 
     fn receive(&mut self, fd: &Fd, buf: &mut [u8]) -> Outcome;
     fn send(&mut self, fd: &Fd, data: &[u8]) -> Outcome;
-    fn accept(&mut self, fd: &Fd) -> Outcome<Fd>;
+    /// A connection, and its peer's address.
+    fn accept(&mut self, fd: &Fd) -> Outcome<(Fd, SockAddr)>;
     fn connect(&mut self, fd: &Fd, addr: &SockAddr) -> Outcome<()>;
     fn shutdown(&mut self, fd: &Fd, how: Shutdown) -> Outcome<()>;
     /// Of `POLLIN`, what holds.
@@ -92,7 +93,16 @@ pub(crate) fn perform(world: &mut impl World, sqe: Sqe<'_>, progress: &mut Progr
         Kind::RecvMulti { fd, cap } => receive_multi(world, fd, cap, progress),
         Kind::Send { fd, buf } | Kind::Write { fd, buf } => send(world, fd, &[buf], progress),
         Kind::SendVectored { fd, bufs } => send(world, fd, &bufs, progress),
-        Kind::AcceptMulti { fd } => accept(world.accept(fd)),
+        Kind::Accept { fd, peer } => match accept(world.accept(fd)) {
+            Ok((done, addr)) => {
+                peer.addr = addr;
+                Step::Last(done)
+            }
+            Err(step) => step,
+        },
+        Kind::AcceptMulti { fd } => {
+            accept(world.accept(fd)).map_or_else(|step| step, |(done, _)| Step::More(done))
+        }
         Kind::Connect { fd, addr } => last(unit(world.connect(fd, addr))),
         Kind::Shutdown { fd, how } => last(unit(world.shutdown(fd, how))),
         Kind::WaitExit { pidfd } => last(unit(world.wait_exit(pidfd))),
@@ -159,15 +169,16 @@ fn send(world: &mut impl World, fd: &Fd, bufs: &[&[u8]], progress: &mut Progress
     }
 }
 
-fn accept(outcome: Outcome<Fd>) -> Step {
+/// What an accept brought, with the peer's address; or the step that it came to.
+fn accept(outcome: Outcome<(Fd, SockAddr)>) -> Result<(Done, SockAddr), Step> {
     match outcome {
-        Outcome::Ready(fd) => {
+        Outcome::Ready((fd, peer)) => {
             let mut done = Done::new(0);
             done.brought = Brought::Fd(fd);
-            Step::More(done)
+            Ok((done, peer))
         }
-        Outcome::Blocked => Step::Blocked,
-        Outcome::Failed(errno) => Step::Last(Done::new(-errno)),
+        Outcome::Blocked => Err(Step::Blocked),
+        Outcome::Failed(errno) => Err(Step::Last(Done::new(-errno))),
     }
 }
 

@@ -98,6 +98,8 @@ impl Uring {
     pub(crate) fn new(sizes: Sizes, pool: Pool, clock: Clock) -> Result<Uring, Refusal> {
         let ring = set_up(sizes, &pool)?;
         let flags = if ring.params().is_feature_no_iowait() { ENTER_NO_IOWAIT } else { 0 };
+        // Of the same release, Linux 6.10.
+        let patient_accepts = ring.params().is_feature_recvsend_bundle();
         let mut uring = Uring {
             registered: register_ring_fd(&ring),
             ring: Some(ring),
@@ -107,7 +109,7 @@ impl Uring {
             pushed: 0,
             flags,
             // The tests ask for what they try; silent sends are tried by what makes them.
-            abilities: Abilities { silent_sends: false, ..Abilities::all(sizes) },
+            abilities: Abilities { silent_sends: false, patient_accepts, ..Abilities::all(sizes) },
             clock,
             counters: RingCounters::default(),
         };
@@ -415,12 +417,24 @@ impl Encoded {
             Kind::Recv { fd, buf } => opcode::Recv::new(raw(fd), buf.as_mut_ptr(), length(buf)).build(),
             Kind::RecvMulti { fd, cap } => {
                 let entry = opcode::RecvMulti::new(raw(fd), pool::GROUP).build();
-                with_cap(entry, abilities.cap(cap))
+                // The total cap (`optlen`).
+                patched(entry, 44, abilities.cap(cap).to_ne_bytes())
             }
             Kind::Send { fd, buf } => Outgoing::new(fd, buf).entry(),
             Kind::SendVectored { fd, bufs } => {
                 let message = scratch.insert(Scratch::new(&bufs));
                 opcode::SendMsg::new(raw(fd), &message.header).flags(SEND_FLAGS as u32).build()
+            }
+            Kind::Accept { fd, peer } => {
+                makes_fd = true;
+                let addr = ptr::from_mut(&mut peer.addr.0).cast();
+                let entry =
+                    opcode::Accept::new(raw(fd), addr, &raw mut peer.len).flags(libc::SOCK_CLOEXEC).build();
+                if abilities.patient_accepts {
+                    patched(entry, 2, ACCEPT_POLL_FIRST.to_ne_bytes())
+                } else {
+                    entry
+                }
             }
             Kind::AcceptMulti { fd } => {
                 makes_fd = true;
@@ -539,12 +553,12 @@ fn how_number(how: std::net::Shutdown) -> i32 {
     }
 }
 
-/// Sets the total cap of a multishot receive (`optlen`, byte 44 of the SQE), which the binding lacks.
-fn with_cap(entry: Entry, cap: u32) -> Entry {
+/// Writes `value` at byte `at` of the SQE: a field that the binding lacks.
+fn patched<const N: usize>(entry: Entry, at: usize, value: [u8; N]) -> Entry {
     const { assert!(size_of::<Entry>() == 64) };
     // SAFETY: an entry is 64 bytes of plain data (`struct io_uring_sqe`), and all bit patterns are valid.
     let mut bytes: [u8; 64] = unsafe { mem::transmute(entry) };
-    bytes[44..48].copy_from_slice(&cap.to_ne_bytes());
+    bytes[at..at + N].copy_from_slice(&value);
     // SAFETY: as above.
     unsafe { mem::transmute(bytes) }
 }
@@ -553,6 +567,8 @@ const ENTER_GETEVENTS: u32 = 1;
 const ENTER_EXT_ARG: u32 = 1 << 3;
 const ENTER_REGISTERED_RING: u32 = 1 << 4;
 const ENTER_NO_IOWAIT: u32 = 1 << 7;
+/// In the `ioprio` of an accept.
+const ACCEPT_POLL_FIRST: u16 = 1 << 2;
 /// Since Linux 6.18.
 const RWF_NOSIGNAL: i32 = 0x100;
 const REGISTER_RING_FDS: u32 = 20;

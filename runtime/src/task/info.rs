@@ -91,6 +91,21 @@ impl TaskInfo {
         self.name.clone().unwrap_or_else(|| self.id.to_string())
     }
 
+    /// Names the task, as [`Task::set_name`](crate::Task::set_name) does; what is known here stays.
+    ///
+    /// ```
+    /// use corio_runtime::{create_task, current_task, run};
+    /// run(async {
+    ///     let task = create_task(async { current_task().unwrap().set_name("renamed") });
+    ///     corio_runtime::yield_now().await;
+    ///     assert_eq!(task.name(), "renamed");
+    /// });
+    /// ```
+    pub fn set_name(&self, name: impl Into<String>) {
+        let name = name.into();
+        self.task.and_then(|task| task.here(|lp, key| lp.tasks.set_name(key, name)));
+    }
+
     /// How far it was.
     ///
     /// ```

@@ -64,6 +64,34 @@ pub fn create_task<F: Future + 'static>(future: F) -> Task<F::Output> {
     current::with(|lp| lp.create_task(future, location))
 }
 
+/// As [`create_task`], created at `location`: for libraries that start tasks on behalf of whoever called them there.
+///
+/// ```
+/// use corio_runtime::{create_task_at, current_task, run};
+/// use std::panic::Location;
+/// #[track_caller]
+/// fn start() -> corio_runtime::Task<u32> {
+///     let place = Location::caller();
+///     create_task_at(place, async { current_task().unwrap().location().line() })
+/// }
+/// run(async {
+///     let line = line!() + 1;
+///     let task = start();
+///     assert_eq!(task.await.unwrap(), line);
+/// });
+/// ```
+///
+/// # Panics
+/// As [`create_task`].
+#[track_caller]
+#[must_use = "a dropped Task goes on running; await it for its result"]
+pub fn create_task_at<F: Future + 'static>(
+    location: &'static Location<'static>,
+    future: F,
+) -> Task<F::Output> {
+    current::with(|lp| lp.create_task(future, location))
+}
+
 /// As [`create_task`], with a name.
 ///
 /// ```
@@ -100,7 +128,8 @@ where
     current::with(|lp| lp.create_eager_task(future, location))
 }
 
-/// The handle of a task: await it for the result. Dropping it detaches the task.
+/// The handle of a task: await it for the result. Dropping it detaches the task. (What makes a task warns if the handle
+/// is not used; a group's `create_task` does not, as the group awaits its children itself.)
 ///
 /// It is plain data and `Send`. On another loop it can cancel, but awaiting it gives [`TaskError::WrongLoop`].
 pub struct Task<T> {

@@ -12,7 +12,7 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     io,
-    net::{Shutdown, SocketAddr},
+    net::{Ipv4Addr, Shutdown, SocketAddr},
     os::fd::BorrowedFd,
     panic::{self, AssertUnwindSafe},
     ptr,
@@ -382,9 +382,13 @@ impl World for Sim {
         self.on(fd, |net, id| net.send(id, data, at))
     }
 
-    fn accept(&mut self, fd: &Fd) -> Outcome<Fd> {
+    fn accept(&mut self, fd: &Fd) -> Outcome<(Fd, SockAddr)> {
         match self.on(fd, |net, id| net.accept(id)) {
-            Outcome::Ready(accepted) => Outcome::Ready(Socket::open(accepted, &self.net)),
+            Outcome::Ready(accepted) => {
+                let fd = Socket::open(accepted, &self.net);
+                let peer = fd.peer_addr().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+                Outcome::Ready((fd, peer.into()))
+            }
             Outcome::Blocked => Outcome::Blocked,
             Outcome::Failed(errno) => Outcome::Failed(errno),
         }

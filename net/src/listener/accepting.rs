@@ -1,0 +1,196 @@
+//! What a listener has the kernel accept, and when it leaves that for a while.
+//!
+//! ```text
+//!            arm                a connection, or an error of one: arm again
+//!   Idle ─────────▶ Armed (1 to 8 accepts) ──────▶
+//!    ▲                │ any other error, or many in a row
+//!    └── timer, or ───┴──▶ Paused (5 ms, doubling to 1 s)
+//!        a freed fd
+//! ```
+//! Each accept takes one connection, so that never more come than there is room for; what has no room waits in the
+//! kernel. (A multishot accept cannot keep that: until its cancel has arrived it takes what comes.)
+
+use std::time::{Duration, Instant};
+
+use corio_runtime::{
+    TimerHandle,
+    fd::Fd,
+    op::{self, OpKey, PeerAddr},
+    time::now,
+};
+
+use super::ListenerKey;
+use crate::ops::Accept;
+
+/// Accepts that are armed at once, at most: as many connections can come in one turn without another `enter`.
+const ARMED_MAX: usize = 8;
+/// So many errors of connections in a row are no single connection's any more.
+const ERRORS_MAX: u32 = 16;
+const BACKOFF_MIN: Duration = Duration::from_millis(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(super) struct Accepting {
+    armed: [Option<OpKey>; ARMED_MAX],
+    pause: Option<Pause>,
+    backoff: Duration,
+    /// Errors since the last connection.
+    errors: u32,
+    last_report: Option<Instant>,
+}
+
+/// The listener leaves the accepting for a while.
+#[derive(Debug)]
+struct Pause {
+    timer: TimerHandle,
+    for_resources: bool,
+}
+
+/// What an error of an accept means for the listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// One connection's own trouble: the next may be fine.
+    Connection,
+    /// Descriptors or memory have run out.
+    Resources,
+    /// The listening socket itself is at fault.
+    Socket,
+    /// Whatever it is, the next accept is likely to meet it, too.
+    Other,
+}
+
+impl Accepting {
+    pub(super) fn new() -> Accepting {
+        Accepting {
+            armed: [None; ARMED_MAX],
+            pause: None,
+            backoff: BACKOFF_MIN,
+            errors: 0,
+            last_report: None,
+        }
+    }
+
+    /// Accepts that the kernel has.
+    pub(super) fn in_flight(&self) -> usize {
+        self.armed.iter().flatten().count()
+    }
+
+    /// Whether one more accept may be armed now. After an error one alone tries.
+    pub(super) fn may_arm(&self) -> bool {
+        let most = if self.errors == 0 { ARMED_MAX } else { 1 };
+        self.pause.is_none() && self.in_flight() < most
+    }
+
+    /// Arms one more accept: `spare`, if there is one.
+    pub(super) fn arm(&mut self, fd: &Fd, listener: ListenerKey, spare: Option<Box<Accept>>) {
+        let Some(number) = self.armed.iter().position(Option::is_none) else { return };
+        let mut accept = spare
+            .unwrap_or_else(|| Box::new(Accept { fd: fd.clone(), listener, number, peer: PeerAddr::new() }));
+        accept.number = number;
+        self.armed[number] = Some(op::start(accept));
+    }
+
+    pub(super) fn ended(&mut self, number: usize) {
+        self.armed[number] = None;
+    }
+
+    /// Asks for the end of all accepts. Each still tells how it ended, maybe with a connection.
+    pub(super) fn cancel(&self) {
+        self.armed.iter().flatten().for_each(|key| op::cancel(*key));
+    }
+
+    /// A connection has come.
+    pub(super) fn succeeded(&mut self) {
+        (self.errors, self.backoff) = (0, BACKOFF_MIN);
+    }
+
+    /// An accept has failed; what that means.
+    pub(super) fn failed(&mut self, errno: i32) -> Fault {
+        self.errors = self.errors.saturating_add(1);
+        match fault(errno) {
+            Fault::Connection if self.errors > ERRORS_MAX => Fault::Other,
+            fault => fault,
+        }
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.pause.is_some()
+    }
+
+    pub(super) fn is_paused_for_resources(&self) -> bool {
+        self.pause.as_ref().is_some_and(|pause| pause.for_resources)
+    }
+
+    /// How long the next pause is.
+    pub(super) fn backoff(&self) -> Duration {
+        self.backoff
+    }
+
+    /// Pauses until `timer` fires; whether a report is due.
+    pub(super) fn pause(&mut self, timer: TimerHandle, for_resources: bool) -> bool {
+        self.pause = Some(Pause { timer, for_resources });
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+        let now = now();
+        let due = self.last_report.is_none_or(|last| now.saturating_duration_since(last) >= REPORT_EVERY);
+        if due {
+            self.last_report = Some(now);
+        }
+        due
+    }
+
+    /// Ends the pause; whether there was one.
+    pub(super) fn resume(&mut self) -> bool {
+        let pause = self.pause.take();
+        pause.map(|pause| pause.timer.cancel()).is_some()
+    }
+}
+
+fn fault(errno: i32) -> Fault {
+    match errno {
+        errno::EMFILE | errno::ENFILE | errno::ENOBUFS | errno::ENOMEM => Fault::Resources,
+        errno::EBADF | errno::EINVAL | errno::ENOTSOCK => Fault::Socket,
+        // What accept(2) tells of the new socket, and ends of the operation itself.
+        errno::EINTR
+        | errno::EAGAIN
+        | errno::ECANCELED
+        | errno::ECONNABORTED
+        | errno::ECONNRESET
+        | errno::EPROTO
+        | errno::ENOPROTOOPT
+        | errno::EOPNOTSUPP
+        | errno::ENETDOWN
+        | errno::ENETUNREACH
+        | errno::EHOSTDOWN
+        | errno::EHOSTUNREACH
+        | errno::ENONET
+        | errno::ETIMEDOUT => Fault::Connection,
+        _ => Fault::Other,
+    }
+}
+
+/// The error numbers that accepting tells apart.
+mod errno {
+    pub(super) const EINTR: i32 = 4;
+    pub(super) const EBADF: i32 = 9;
+    pub(super) const EAGAIN: i32 = 11;
+    pub(super) const ENOMEM: i32 = 12;
+    pub(super) const EINVAL: i32 = 22;
+    pub(super) const ENFILE: i32 = 23;
+    pub(super) const EMFILE: i32 = 24;
+    pub(super) const ENONET: i32 = 64;
+    pub(super) const EPROTO: i32 = 71;
+    pub(super) const ENOTSOCK: i32 = 88;
+    pub(super) const ENOPROTOOPT: i32 = 92;
+    pub(super) const EOPNOTSUPP: i32 = 95;
+    pub(super) const ENETDOWN: i32 = 100;
+    pub(super) const ENETUNREACH: i32 = 101;
+    pub(super) const ECONNABORTED: i32 = 103;
+    pub(super) const ECONNRESET: i32 = 104;
+    pub(super) const ENOBUFS: i32 = 105;
+    pub(super) const ETIMEDOUT: i32 = 110;
+    pub(super) const EHOSTDOWN: i32 = 112;
+    pub(super) const EHOSTUNREACH: i32 = 113;
+    pub(super) const ECANCELED: i32 = 125;
+}
