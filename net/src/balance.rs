@@ -63,7 +63,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A listener on `asked` for at most `max` connections at once, beside those of the other cores; `listen` makes a socket.
+/// A listener on `asked` for at most `max` connections at once, beside those of the other cores; `listen` makes a
+/// socket.
 pub(crate) fn join(
     asked: SocketAddr,
     balance: Balance,

@@ -11,7 +11,7 @@
 //! | `streams/io/` | the traits of futures-io, tokio and hyper, each behind a feature |
 //! | `hyper` | hyper's tasks and timers, behind the feature `hyper` |
 //! | `connect` | `open_connection` |
-//! | `listener` | accepting: one multishot accept per listener |
+//! | `listener/` | accepting: no more than there is room for |
 //! | `server` | `start_server` |
 //! | `balance` | servers of one address on several cores |
 //! | `pipe` | readers and writers of pipes |

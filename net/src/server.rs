@@ -112,8 +112,8 @@ impl ServerBuilder {
     }
 
     /// Connections that are handled at once, at least 1: one counts until it is closed and its handler has ended. No
-    /// more are accepted than that; the kernel keeps up to [`backlog`](ServerBuilder::backlog) more, as if the server had
-    /// not seen them, and resets those that it still has when the server closes. Default: no limit.
+    /// more are accepted than that; the kernel keeps up to [`backlog`](ServerBuilder::backlog) more, as if the server
+    /// had not seen them, and resets those that it still has when the server closes. Default: no limit.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections;
         self
@@ -292,7 +292,7 @@ impl Drop for Serving {
         }
         let why = if thread::panicking() { "has panicked" } else { "was cancelled" };
         let text = format!(
-            "the task that accepts for the server on {} {why}: the server closes, {reset} accepted connections are reset",
+            "the task that accepts for the server on {} {why}: the server closes; connections reset: {reset}",
             self.facts.addr()
         );
         // In a turn of its own: here a panic may be on its way.
@@ -405,6 +405,13 @@ impl Drop for NameOnPanic<'_> {
 }
 
 /// A server that listens. Dropping it stops listening at once; its connections go on.
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// corio_runtime::run(async {
+///     corio_net::start_server("127.0.0.1:0", async |_, _| Ok(())).await.unwrap();
+/// });
+/// ```
 ///
 /// It is plain data and `Send`: away from its loop it still knows its address and its connections, and what it is asked
 /// for is done there.

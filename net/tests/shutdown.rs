@@ -319,7 +319,7 @@ fn whoever_was_accepted_when_the_server_closes_is_served() {
         round.set(round.get() + 1);
         let served = Rc::new(Cell::new(0));
         let count = served.clone();
-        let limit = if round.get() % 3 == 0 { 2 } else { 100 };
+        let limit = if round.get().is_multiple_of(3) { 2 } else { 100 };
         let server = Server::builder()
             .max_connections(limit)
             .start(HOST, move |reader, writer| answer(count.clone(), reader, writer))
@@ -390,7 +390,7 @@ fn a_server_whose_accepting_task_is_cancelled_closes_and_reports() {
         assert!(!server.is_serving());
         assert_eq!(open_connection(addr).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
         sleep(SHORT).await;
-        let heard = heard.borrow();
+        let heard = heard.borrow().clone();
         assert_eq!(heard.len(), 1, "{heard:?}");
         assert!(heard[0].contains(&addr.to_string()) && heard[0].contains("was cancelled"), "{heard:?}");
         // Its connections go on.

@@ -6,8 +6,8 @@
 //! | `facts` | what any thread may know of a listener |
 //! | `waiting` | those who wait for a connection, or for the end |
 //!
-//! A future that accepts only waits for the queue, so dropping one loses no connection. A server takes what was accepted
-//! also after its close: whoever was accepted has its handler.
+//! A future that accepts only waits for the queue, so dropping one loses no connection. A server takes what was
+//! accepted also after its close: whoever was accepted has its handler.
 
 mod accepting;
 mod facts;
@@ -420,8 +420,8 @@ pub(crate) fn descriptor_freed() {
 }
 
 impl ListenerKey {
-    /// A new listener on `fd` for at most `max` connections at once. It accepts from `begin` on; or, with `accepts` off,
-    /// gets the connections that another core accepts on the same socket.
+    /// A new listener on `fd` for at most `max` connections at once. It accepts from `begin` on; or, with `accepts`
+    /// off, gets the connections that another core accepts on the same socket.
     pub(crate) fn new(fd: Fd, max: usize, accepts: bool) -> io::Result<(ListenerKey, Arc<Facts>)> {
         let facts = Arc::new(Facts::new(fd.local_addr()?, max));
         let listener = Listener::new(fd, Arc::clone(&facts), accepts);
@@ -512,8 +512,8 @@ impl ListenerKey {
         EndWaiter::new(self, done)
     }
 
-    /// Refuses new connections from now on, synchronously. Those in the queue are a server's to handle; without one they
-    /// are reset.
+    /// Refuses new connections from now on, synchronously. Those in the queue are a server's to handle; without one
+    /// they are reset.
     pub(crate) fn close(self) {
         self.home.run_at_home(move || {
             let closed = LISTENERS.try_with(|listeners| {

@@ -336,8 +336,8 @@ impl StreamWriter {
         self.key.retire();
     }
 
-    /// The peer's address, as it was when the connection was made: known on any thread, also after a reset and after the
-    /// end (asyncio `get_extra_info("peername")`).
+    /// The peer's address, as it was when the connection was made: known on any thread, also after a reset and after
+    /// the end (asyncio `get_extra_info("peername")`).
     ///
     /// ```
     /// # corio_net::doc_pair(async |_reader, mut writer| {
