@@ -287,8 +287,8 @@ fn a_waker_that_panics_at_the_end_of_a_turn_costs_nobody_else_the_turn() {
         let mut writer = connect_write_pipe(write.into()).unwrap();
         let (_reader, mut other, mut peer) = with_peer().await;
         let waker = Waker::from(Arc::new(Bomb));
-        assert!(pin!(writer.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
         writer.close();
+        assert!(pin!(writer.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
         other.write(b"!").unwrap();
         sleep(Duration::from_millis(1)).await;
         peer.read_exact(&mut [0]).unwrap();
@@ -307,9 +307,9 @@ fn what_a_waker_writes_at_the_end_of_a_turn_leaves_before_the_loop_sleeps() {
             peer.write_all(b"?").unwrap();
         });
         let waker = Waker::from(Arc::new(Mark(Arc::clone(&other))));
+        writer.close();
         assert!(pin!(writer.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
         drop(waker);
-        writer.close();
         let answer = timeout(Duration::from_secs(5), other_reader.read(1)).await;
         assert_eq!(answer.expect("it was not sent").unwrap(), b"?");
         echo.join().unwrap();
@@ -330,10 +330,10 @@ impl Wake for Does {
 async fn sent_before_a_close(data: &[u8], does: fn(&mut StreamWriter)) -> Vec<u8> {
     let arrived = Rc::new(RefCell::new(Vec::new()));
     let arriving = Rc::clone(&arrived);
-    let server = start_server("127.0.0.1:0", move |mut reader, writer| {
+    let server = start_server("127.0.0.1:0", move |mut reader, mut writer| {
         let arriving = Rc::clone(&arriving);
         async move {
-            let _open = writer;
+            writer.write_eof()?;
             let all = reader.read_to_end().await?;
             arriving.borrow_mut().push(all);
             Ok(())
@@ -342,15 +342,14 @@ async fn sent_before_a_close(data: &[u8], does: fn(&mut StreamWriter)) -> Vec<u8
     let server = server.await.unwrap();
     let addr = server.local_addr().unwrap();
     let (_reader, writer) = open_connection(addr).await.unwrap();
-    let (other_reader, mut other) = open_connection(addr).await.unwrap();
-    // Nothing is in flight then, and it closes at once.
-    drop(other_reader);
-    sleep(Duration::from_millis(1)).await;
+    let (mut other_reader, mut other) = open_connection(addr).await.unwrap();
+    // Nothing is in flight at its peer's end, and it closes at once.
+    assert!(other_reader.read(1).await.unwrap().is_empty());
     let writer = Arc::new(Mutex::new(writer));
     let waker = Waker::from(Arc::new(Does(Arc::clone(&writer), does)));
-    assert!(pin!(other.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
     writer.lock().unwrap().write(data).unwrap();
     other.close();
+    assert!(pin!(other.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
     sleep(Duration::from_millis(1)).await;
     writer.lock().unwrap().close();
     while arrived.borrow().len() < 2 {
@@ -390,6 +389,14 @@ fn a_waker_that_ends_a_stream_in_the_turn_of_its_send_loses_none_of_it() {
     on_both_kernels(&data, |writer| writer.write_eof().unwrap(), &data);
 }
 
+/// A writer whose peer has ended, so that nothing is in flight and keeps its descriptor.
+async fn with_ended_peer() -> (StreamWriter, std::net::TcpStream) {
+    let (mut reader, writer, peer) = with_peer().await;
+    peer.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(reader.read(1).await.unwrap().is_empty());
+    (writer, peer)
+}
+
 /// A waker that polls `flush` again whenever it is called.
 struct PollsFlush(Shared, Mutex<u32>);
 
@@ -410,16 +417,14 @@ impl Wake for PollsFlush {
 #[test]
 fn a_flush_that_is_polled_inside_a_waker_amid_a_turns_end_ends() {
     run(async {
-        let (reader, writer, mut peer) = with_peer().await;
-        let (other_reader, mut other, _other_peer) = with_peer().await;
-        drop((reader, other_reader));
-        sleep(Duration::from_millis(1)).await;
+        let (writer, mut peer) = with_ended_peer().await;
+        let (mut other, _other_peer) = with_ended_peer().await;
         let writer = Arc::new(Mutex::new(writer));
         let flush = Arc::new(PollsFlush(Arc::clone(&writer), Mutex::new(0)));
         let waker = Waker::from(Arc::clone(&flush));
-        assert!(pin!(other.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
         writer.lock().unwrap().write(b"!").unwrap();
         other.close();
+        assert!(pin!(other.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
         sleep(Duration::from_millis(1)).await;
         assert!(*flush.1.lock().unwrap() > 1, "it found the send on its way");
         peer.read_exact(&mut [0]).unwrap();
@@ -453,18 +458,32 @@ impl Wake for Aborts {
 #[test]
 fn the_end_of_a_stream_aborted_behind_its_send_is_told_when_its_descriptor_is_free() {
     run(async {
-        let (reader, writer, peer) = with_peer().await;
-        let (other_reader, mut other, _other_peer) = with_peer().await;
-        // No receive keeps the descriptors.
-        drop((reader, other_reader));
-        sleep(Duration::from_millis(1)).await;
+        let (writer, peer) = with_ended_peer().await;
+        let (mut other, _other_peer) = with_ended_peer().await;
         let writer = Arc::new(Mutex::new(writer));
         let looks = Arc::new(Looks(peer, Mutex::new(None)));
         let aborts = Aborts(Arc::clone(&writer), Waker::from(Arc::clone(&looks)));
         let waker = Waker::from(Arc::new(aborts));
-        assert!(pin!(other.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
         writer.lock().unwrap().write(b"!").unwrap();
         other.close();
+        assert!(pin!(other.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
+        while looks.1.lock().unwrap().is_none() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(*looks.1.lock().unwrap(), Some(io::ErrorKind::ConnectionReset));
+    });
+}
+
+#[test]
+fn the_end_of_a_stream_that_polls_for_its_failure_is_told_when_its_descriptor_is_free() {
+    run(async {
+        let (reader, mut writer, peer) = with_peer().await;
+        drop(reader);
+        sleep(Duration::from_millis(1)).await;
+        let looks = Arc::new(Looks(peer, Mutex::new(None)));
+        let waker = Waker::from(Arc::clone(&looks));
+        writer.abort();
+        assert!(pin!(writer.wait_closed()).poll(&mut Context::from_waker(&waker)).is_pending());
         while looks.1.lock().unwrap().is_none() {
             sleep(Duration::from_millis(1)).await;
         }
@@ -477,14 +496,21 @@ fn a_destructor_that_panics_as_a_server_aborts_keeps_no_client_open() {
     run(async {
         let writers = Rc::new(RefCell::new(Vec::new()));
         let accepted = Rc::clone(&writers);
-        let server = start_server("127.0.0.1:0", move |reader, writer| {
-            // No receive keeps the stream.
-            drop(reader);
-            accepted.borrow_mut().push(writer);
-            async { Ok(()) }
+        let server = start_server("127.0.0.1:0", move |mut reader, writer| {
+            let accepted = Rc::clone(&accepted);
+            async move {
+                // Nothing in flight keeps the stream then.
+                assert!(reader.read(1).await?.is_empty());
+                accepted.borrow_mut().push(writer);
+                Ok(())
+            }
         });
         let server = server.await.unwrap();
-        let _clients = [(); 2].map(|()| std::net::TcpStream::connect(server.local_addr().unwrap()).unwrap());
+        let _clients = [(); 2].map(|()| {
+            let client = std::net::TcpStream::connect(server.local_addr().unwrap()).unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            client
+        });
         while writers.borrow().len() < 2 {
             sleep(Duration::from_millis(1)).await;
         }
@@ -500,4 +526,37 @@ fn a_destructor_that_panics_as_a_server_aborts_keeps_no_client_open() {
         server.close();
         timeout(Duration::from_secs(5), server.wait_closed()).await.expect("all are gone");
     });
+}
+
+#[test]
+fn several_destructors_that_panic_together_do_not_end_the_process() {
+    // They are dropped as the stream is given up, as its peer resets it, and as all is sent.
+    for ends in ["given up", "reset", "sent"] {
+        run(async move {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let connected = open_connection(listener.local_addr().unwrap()).await.unwrap();
+            let (_reader, mut writer) = connected;
+            let peer = listener.accept().unwrap().0;
+            writer.linger(Duration::from_secs(60), Duration::from_millis(50));
+            let size = if ends == "sent" { 9000 } else { 8 << 20 };
+            for _in_flight_and_behind_it in 0..2 {
+                for _ in 0..3 {
+                    let panics = || panic!("a destructor panics");
+                    writer.write(Bytes::from_owner(Owner(vec![7; size], panics))).unwrap();
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+            writer.close();
+            let peer = match ends {
+                "reset" => {
+                    common::reset(peer);
+                    None
+                }
+                _ => Some(peer),
+            };
+            let closed = timeout(Duration::from_secs(60), writer.wait_closed()).await.expect("it ends");
+            assert_eq!(closed.is_ok(), ends == "sent", "{ends}: {closed:?}");
+            drop(peer);
+        });
+    }
 }

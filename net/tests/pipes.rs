@@ -227,3 +227,29 @@ fn the_null_device_reads_its_end_and_takes_everything() {
         writer.wait_closed().await.unwrap();
     });
 }
+
+#[test]
+fn a_pipe_that_nobody_reads_does_not_keep_the_end_of_a_loop() {
+    let (_read, write) = io::pipe().unwrap();
+    let started = std::time::Instant::now();
+    run(async {
+        let mut writer = connect_write_pipe(write.into()).unwrap();
+        writer.write(vec![1; 1 << 20]).unwrap();
+    });
+    // Half a second without a byte moving; the whole limit is five.
+    assert!(started.elapsed() < Duration::from_millis(4500), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_pipe_has_the_limits_that_it_is_given_also_once_it_closes() {
+    run(async {
+        let (_read, write) = io::pipe().unwrap();
+        let mut writer = connect_write_pipe(write.into()).unwrap();
+        writer.write(vec![1; 1 << 20]).unwrap();
+        writer.close();
+        sleep(Duration::from_millis(5)).await;
+        writer.linger(Duration::from_secs(60), Duration::from_millis(50));
+        let closed = timeout(Duration::from_secs(10), writer.wait_closed()).await.expect("it is given up");
+        assert_eq!(closed.unwrap_err().kind(), ErrorKind::TimedOut);
+    });
+}

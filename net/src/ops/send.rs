@@ -1,7 +1,12 @@
 //! What one send takes to the kernel: a block, or a batch of segments, as a vectored send; to a pipe one segment after
 //! the other.
 
-use std::{collections::VecDeque, mem};
+use std::{
+    collections::VecDeque,
+    mem,
+    panic::{self, AssertUnwindSafe},
+    thread,
+};
 
 use bytes::Bytes;
 use corio_runtime::{
@@ -105,7 +110,29 @@ fn takes(block: &Block, more: usize) -> bool {
 pub(crate) enum Segment {
     Vec(Vec<u8>),
     Chunk(Chunk),
-    Bytes(Bytes),
+    Bytes(Foreign),
+}
+
+/// Bytes with a destructor of their own.
+#[derive(Debug)]
+pub(crate) struct Foreign(Bytes);
+
+impl Drop for Foreign {
+    /// Several that panic as they are dropped together would end the process: only the first one's panic goes on.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let bytes = mem::take(&mut self.0);
+            let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(bytes)));
+            // What it panics with may panic, too.
+            mem::forget(dropped);
+        }
+    }
+}
+
+impl From<Bytes> for Segment {
+    fn from(bytes: Bytes) -> Segment {
+        Segment::Bytes(Foreign(bytes))
+    }
 }
 
 impl AsRef<[u8]> for Segment {
@@ -114,7 +141,7 @@ impl AsRef<[u8]> for Segment {
         match self {
             Segment::Vec(data) => data,
             Segment::Chunk(data) => data,
-            Segment::Bytes(data) => data,
+            Segment::Bytes(Foreign(data)) => data,
         }
     }
 }
@@ -345,7 +372,7 @@ mod tests {
     fn what_was_sent_is_dropped_and_the_rest_keeps_its_order() {
         let load = || {
             let load = Load::Block(chunk(16 << 10)).then(Segment::Vec(vec![1; 100]), Box::default);
-            load.then(Segment::Bytes(Bytes::from_static(&[2; 50])), Box::default)
+            load.then(Segment::from(Bytes::from_static(&[2; 50])), Box::default)
         };
         let all: Vec<u8> = segments(&load()).into_iter().flat_map(|(_, bytes)| bytes).collect();
         for count in [0, 1, (16 << 10) - 1, 16 << 10, (16 << 10) + 1, (16 << 10) + 100, all.len() - 1] {

@@ -78,13 +78,16 @@ impl Streams {
 
     /// The poll is over. One that the kernel gave up between two events begins again if it is still needed.
     pub(crate) fn hang_up_ended(&self, index: u32, done: &Done) {
-        self.with_slot(index, |_, slot| {
+        self.with_slot(index, |common, slot| {
             slot.hang_up = HangUpPoll::Over;
             if done.errno().is_none() && slot.send.broken == 0 {
                 slot.hang_up = HangUpPoll::NotYet;
                 slot.watch_without_receive();
             }
+            if slot.fd.is_none() {
+                // The operation has its share of the descriptor until this returns: the end is told after that.
+                common.closed.push_back(index);
+            }
         });
-        self.retire(index);
     }
 }

@@ -68,9 +68,8 @@ impl Drop for Watch {
 impl Slot {
     /// Sets the limits, also of an end that has begun.
     pub(super) fn set_linger(&mut self, total: Duration, idle: Duration) {
-        let watched = self.linger.take().is_some_and(|linger| linger.watch.is_some());
         self.linger = Some(Box::new(Linger { total, idle, watch: None }));
-        if watched {
+        if self.send.closing() {
             self.watch_end();
         }
     }

@@ -188,7 +188,7 @@ pub(super) struct Common {
     /// Streams whose single receive the end of the turn arms.
     pub(super) due: Vec<u32>,
     /// Closed streams that the end of the turn retires.
-    closed: VecDeque<u32>,
+    pub(super) closed: VecDeque<u32>,
     /// Empty ones.
     #[expect(clippy::vec_box, reason = "a batch goes to the kernel in its box and comes back in it")]
     pub(super) batches: Vec<Box<Batch>>,

@@ -136,7 +136,7 @@ impl StreamWriter {
             WriteBuf::Borrowed(data) => self.queue(|common, slot| slot.write_copy(common, data)),
             WriteBuf::Vec(data) => self.write_owned(data, Segment::Vec),
             WriteBuf::Chunk(data) => self.queue(|common, slot| slot.write_chunk(common, data)),
-            WriteBuf::Bytes(data) => self.write_owned(data, Segment::Bytes),
+            WriteBuf::Bytes(data) => self.write_owned(data, Segment::from),
         }
     }
 
