@@ -78,9 +78,10 @@ pub struct Slab<P> {
     places: Vec<P>,
     /// The first of the list of free places.
     free: u32,
-    used: u32,
-    /// With fewer in use the table is far too large.
-    shrink_below: u32,
+    /// How many more are in use than in a table that is far too large: below 0, this one is.
+    spare: i64,
+    /// With fewer in use it is.
+    shrink_below: i64,
     /// What new places begin with.
     generation: u32,
     strays: Strays<P>,
@@ -92,7 +93,7 @@ impl<P> Slab<P> {
     /// An empty table.
     pub const fn new() -> Slab<P> {
         let strays = HashMap::with_hasher(BuildHasherDefault::new());
-        Slab { places: Vec::new(), free: NONE, used: 0, shrink_below: 0, generation: 0, strays }
+        Slab { places: Vec::new(), free: NONE, spare: 0, shrink_below: 0, generation: 0, strays }
     }
 
     /// The place with this number, in use or free.
@@ -127,7 +128,7 @@ impl<P> Slab<P> {
 
     /// How many places are in use.
     pub fn used(&self) -> usize {
-        self.used as usize
+        (self.spare + self.shrink_below) as usize
     }
 
     /// One more than the largest number that there ever was a place for since the table last shrank.
@@ -153,6 +154,11 @@ impl<P> Slab<P> {
         (0..).zip(&mut self.places).chain(strays)
     }
 
+    /// The places that the table has grown past and shrunk from again: all in use.
+    pub fn strays(&self) -> impl Iterator<Item = &P> {
+        self.strays.values().map(|place| &**place)
+    }
+
     /// All places, out of the table.
     pub fn into_places(self) -> impl Iterator<Item = P> {
         self.places.into_iter().chain(self.strays.into_values().map(|place| *place))
@@ -164,7 +170,7 @@ impl<P: Place> Slab<P> {
     /// use from now on.
     #[inline(always)]
     pub fn take(&mut self, make: impl FnOnce(u32, u32) -> P) -> (u32, &mut P) {
-        self.used += 1;
+        self.spare += 1;
         let mut index = self.free;
         if index == NONE {
             index = self.grow(make);
@@ -195,16 +201,27 @@ impl<P: Place> Slab<P> {
     /// gives `None` the place is still in use, and must be as it was. `None` also where there is no place.
     #[inline(always)]
     pub fn give_back<R>(&mut self, index: usize, empty: impl FnOnce(&mut P, u32) -> Option<R>) -> Option<R> {
-        let (next, end) = (self.free, self.places.len());
-        let place = if index < end { &mut self.places[index] } else { self.stray_mut(index)? };
-        let left = empty(place, next)?;
-        self.used -= 1;
-        if index < end {
-            self.free = index as u32;
-        } else {
-            self.drop_stray(index as u32);
+        if index >= self.places.len() {
+            return self.give_back_stray(index as u32, empty);
         }
-        if self.used < self.shrink_below {
+        let left = empty(&mut self.places[index], self.free)?;
+        self.free = index as u32;
+        self.spare -= 1;
+        if self.spare < 0 {
+            self.is_far_too_large();
+        }
+        Some(left)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn give_back_stray<R>(&mut self, index: u32, empty: impl FnOnce(&mut P, u32) -> Option<R>) -> Option<R> {
+        let place = self.strays.get_mut(&index)?;
+        let left = empty(place, NONE)?;
+        self.generation = self.generation.max(place.generation());
+        self.spare -= 1;
+        drop(self.strays.remove(&index));
+        if self.spare < 0 {
             self.is_far_too_large();
         }
         Some(left)
@@ -214,28 +231,25 @@ impl<P: Place> Slab<P> {
     #[cold]
     #[inline(never)]
     fn is_far_too_large(&mut self) {
-        self.shrink_below = 0;
+        self.set_shrink_below(0);
         tidy_later();
     }
 
-    #[cold]
-    #[inline(never)]
-    fn drop_stray(&mut self, index: u32) {
-        if let Some(place) = self.strays.remove(&index) {
-            self.generation = self.generation.max(place.generation());
-        }
+    fn set_shrink_below(&mut self, used: i64) {
+        self.spare += self.shrink_below - used;
+        self.shrink_below = used;
     }
 
     /// From when on the table is far too large: if a quarter of it is in use, and it has more than `KEEP_BYTES`.
     fn watch(&mut self) {
         let large = self.bytes() > KEEP_BYTES;
-        self.shrink_below = if large { (self.places.capacity() / 4) as u32 } else { 0 };
+        self.set_shrink_below(if large { self.places.capacity() as i64 / 4 } else { 0 });
     }
 
     /// Shrinks the table to what is in use, if it is far too large. Whether that was so.
     pub fn shrink(&mut self) -> bool {
         self.watch();
-        let shrinks = self.used < self.shrink_below;
+        let shrinks = self.spare < 0;
         if shrinks {
             self.shrink_to(self.used().max(KEEP_BYTES / 4 / size_of::<P>().max(1)));
             self.watch();
@@ -289,7 +303,7 @@ impl<P> IndexMut<usize> for Slab<P> {
 impl<P> fmt::Debug for Slab<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let strays = self.strays.len();
-        f.debug_struct("Slab").field("used", &self.used).field("strays", &strays).finish_non_exhaustive()
+        f.debug_struct("Slab").field("used", &self.used()).field("strays", &strays).finish_non_exhaustive()
     }
 }
 

@@ -11,10 +11,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use corio_runtime::{service::tidy_later, slab::KEEP_BYTES};
 
 /// Sizes of blocks, and how many free ones of each a thread keeps.
 const CLASSES: [(usize, usize); 5] =
     [(512, 512), (4 << 10, 256), (16 << 10, 256), (64 << 10, 64), (256 << 10, 8)];
+/// How many of each it keeps in any case: 64 KiB.
+const KEPT_ALWAYS: [usize; CLASSES.len()] = [64, 4, 1, 0, 0];
+/// Looks at the free blocks that do nothing, at most, after one that took too many.
+const PATIENCE_MAX: u32 = 32;
 /// The class of blocks of any other size.
 const NO_CLASS: usize = CLASSES.len();
 /// What all but the smallest blocks begin their content at a multiple of. Large memory comes 16 bytes behind the start
@@ -60,6 +65,7 @@ impl Block {
     #[cold]
     #[inline(never)]
     fn made(class: usize, size: usize) -> Box<Block> {
+        RECYCLER.with(|recycler| recycler.note_made(class));
         let size = CLASSES.get(class).map_or(size.next_power_of_two(), |class| class.0);
         let align = if class == 0 { 1 } else { ALIGN };
         let mut data = vec![0; size + align - 1];
@@ -133,7 +139,53 @@ pub(crate) fn recycle(mut block: Box<Block>) {
     });
 }
 
+/// Gives back half of the free blocks that are more than are kept always, unless blocks were made since the last look:
+/// then so many are needed from time to time, and the next looks pass. Whether there are more.
+pub(super) fn tidy_blocks() -> bool {
+    RECYCLER.with(|recycler| {
+        let Recycler { made, passed, patience, .. } = &**recycler;
+        if made.replace(false) {
+            patience.set((2 * patience.get() + 1).min(PATIENCE_MAX));
+            passed.set(0);
+            return true;
+        }
+        if passed.get() < patience.get() {
+            passed.set(passed.get() + 1);
+            return true;
+        }
+        let mut more = false;
+        for (class, free) in recycler.free.iter().enumerate() {
+            let spare = recycler.free_blocks(class).saturating_sub(KEPT_ALWAYS[class]);
+            let drops = spare.div_ceil(2);
+            (0..drops).for_each(|_| drop(free.pop()));
+            recycler.bytes.set(recycler.bytes.get().saturating_sub(drops * CLASSES[class].0));
+            more |= spare > 1;
+        }
+        if !more {
+            patience.set(0);
+        }
+        more
+    })
+}
+
+/// Memory of the free blocks of this thread.
+pub(super) fn free_bytes() -> usize {
+    RECYCLER.with(|recycler| {
+        let bytes = |(class, (size, _)): (usize, &(usize, usize))| {
+            recycler.free_blocks(class) * (size + size_of::<Block>())
+        };
+        CLASSES.iter().enumerate().map(bytes).sum()
+    })
+}
+
 struct Recycler {
+    /// Of the blocks that were made, in use or free; those that went to other threads are still counted.
+    bytes: Cell<usize>,
+    /// Blocks were made since the last look at the free ones.
+    made: Cell<bool>,
+    /// How many looks have passed since then, and how many are to pass.
+    passed: Cell<u32>,
+    patience: Cell<u32>,
     /// Loops of this thread that have streams.
     loops: Cell<u32>,
     free: [Stack; CLASSES.len()],
@@ -154,7 +206,27 @@ thread_local! {
 impl Recycler {
     const fn new() -> Recycler {
         let free = [const { Stack { top: Cell::new(None), room: Cell::new(0) } }; CLASSES.len()];
-        Recycler { loops: Cell::new(0), free }
+        let (passed, patience) = (Cell::new(0), Cell::new(0));
+        let (bytes, made, loops) = (Cell::new(0), Cell::new(false), Cell::new(0));
+        Recycler { bytes, made, passed, patience, loops, free }
+    }
+
+    /// Has the loop look at the free blocks later, if there may be more than it keeps always.
+    fn note_made(&self, class: usize) {
+        if let Some((size, _)) = CLASSES.get(class)
+            && self.loops.get() > 0
+        {
+            self.made.set(true);
+            self.bytes.set(self.bytes.get() + size);
+            if self.bytes.get() > KEEP_BYTES {
+                tidy_later();
+            }
+        }
+    }
+
+    fn free_blocks(&self, class: usize) -> usize {
+        let kept = if self.loops.get() > 0 { CLASSES[class].1 } else { 0 };
+        kept.saturating_sub(self.free[class].room.get())
     }
 }
 
@@ -202,6 +274,7 @@ impl Drop for KeepBlocks {
                     while free.pop().is_some() {}
                     free.room.set(0);
                 }
+                recycler.bytes.set(0);
             }
         });
     }

@@ -17,8 +17,10 @@ impl Streams {
     pub(super) fn round(&self, from: usize) {
         let next = self.with_slots(|slots| {
             let mut waiting = Vec::new();
-            let end = slots.len().min(from + AT_ONCE);
-            for slot in &slots[from.min(end)..end] {
+            let end = slots.end().min(from + AT_ONCE);
+            let last = end == slots.end();
+            let strays = slots.strays().filter(|_| last);
+            for slot in (from..end).filter_map(|index| slots.get(index)).chain(strays) {
                 if let (Armed::Multi(_), Some(fd)) = (slot.receive.armed, &slot.fd) {
                     waiting.push((slot.index, fd.clone()));
                 }
@@ -30,7 +32,7 @@ impl Streams {
                     slot.receive.cancel();
                 }
             }
-            (end < slots.len()).then_some(end)
+            (!last).then_some(end)
         });
         match next {
             Some(next) => drop(call_soon(move || {

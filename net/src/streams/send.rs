@@ -30,6 +30,8 @@ pub(super) const LOW_WATER: usize = 16 << 10;
 
 /// How many empty batches a loop keeps.
 const BATCHES_MAX: usize = 256;
+/// How many it keeps in any case.
+const BATCHES_KEPT: usize = 16;
 
 /// See the head of the file.
 #[derive(Debug)]
@@ -357,6 +359,14 @@ impl Streams {
 }
 
 impl Common {
+    /// Of the empty batches half is enough if they are many.
+    pub(super) fn tidy_batches(&mut self) {
+        if self.batches.len() > BATCHES_KEPT {
+            self.batches.truncate((self.batches.len() / 2).max(BATCHES_KEPT));
+            self.batches.shrink_to_fit();
+        }
+    }
+
     #[inline(never)]
     fn empty_batch(&mut self) -> Box<Batch> {
         self.batches.pop().unwrap_or_default()

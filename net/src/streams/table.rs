@@ -15,12 +15,13 @@ use corio_runtime::{
     handle,
     op::{self, Sends, TurnEnd},
     service::{LoopLocal, Service, want_round},
+    slab::{NONE, Place, Slab, shrink_list, smaller},
     wake,
 };
 
 use super::{
     addrs::Addrs,
-    chunk::KeepBlocks,
+    chunk::{KeepBlocks, free_bytes, tidy_blocks},
     hang_up::HangUpPoll,
     linger::Linger,
     news::News,
@@ -164,7 +165,23 @@ impl Slot {
     }
 }
 
-const NONE: u32 = u32::MAX;
+impl Place for Slot {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    fn is_free(&self) -> bool {
+        Slot::is_free(self)
+    }
+
+    fn next_free(&self) -> u32 {
+        self.next_free
+    }
+
+    fn set_next_free(&mut self, next: u32) {
+        self.next_free = next;
+    }
+}
 
 /// See the head of the file.
 pub(crate) struct Streams {
@@ -176,8 +193,7 @@ pub(crate) struct Streams {
 struct Inner {
     /// `None` in an empty table.
     home: Option<Handle>,
-    slots: Vec<Slot>,
-    free: u32,
+    slots: Slab<Slot>,
     common: Common,
 }
 
@@ -201,7 +217,7 @@ pub(super) struct Common {
 
 /// The stream in this place, if there is one.
 #[inline(always)]
-pub(super) fn taken(slots: &mut [Slot], index: u32) -> Option<&mut Slot> {
+pub(super) fn taken(slots: &mut Slab<Slot>, index: u32) -> Option<&mut Slot> {
     slots.get_mut(index as usize).filter(|slot| !slot.is_free())
 }
 
@@ -216,7 +232,7 @@ impl Streams {
             bulk_armed: 0,
             round: false,
         };
-        let inner = Inner { home: None, slots: Vec::new(), free: NONE, common };
+        let inner = Inner { home: None, slots: Slab::new(), common };
         Streams { inner: RefCell::new(inner), open: Cell::new(0) }
     }
 
@@ -271,14 +287,9 @@ impl Streams {
 
     /// A new stream on `fd`, with both handles, not armed; `set_up` makes it what it should be.
     fn insert(&self, fd: Fd, limit: usize, set_up: impl FnOnce(&mut Common, &mut Slot)) -> StreamKey {
-        let Inner { home, slots, free, common } = &mut *self.inner.borrow_mut();
+        let Inner { home, slots, common } = &mut *self.inner.borrow_mut();
         let home = home.expect("a table that is used has a loop");
-        if *free == NONE {
-            *free = slots.len() as u32;
-            slots.push(Slot::free(*free, 0, NONE));
-        }
-        let slot = &mut slots[*free as usize];
-        *free = slot.next_free;
+        let (_, slot) = slots.take(|index, generation| Slot::free(index, generation, NONE));
         slot.home = home.number().get();
         (slot.fd, slot.receive.limit) = (Some(fd), limit.min(LIMIT_MAX));
         (slot.reader, slot.writer) = (true, true);
@@ -299,7 +310,7 @@ impl Streams {
 
     /// Runs `f` with the places of the streams.
     #[inline(always)]
-    pub(super) fn with_slots<R>(&self, f: impl FnOnce(&mut [Slot]) -> R) -> R {
+    pub(super) fn with_slots<R>(&self, f: impl FnOnce(&mut Slab<Slot>) -> R) -> R {
         f(&mut self.inner.borrow_mut().slots)
     }
 
@@ -327,7 +338,6 @@ impl Streams {
         reader.flatten().into_iter().for_each(wake);
         let ended = {
             let inner = &mut *self.inner.borrow_mut();
-            let free = inner.free;
             let Some(slot) = taken(&mut inner.slots, index) else { return };
             if slot.fd.is_some() || slot.in_flight() {
                 return;
@@ -343,13 +353,12 @@ impl Streams {
             let told = std::mem::replace(&mut slot.gone, true);
             let waiters = [slot.close_waiter.take(), slot.receive.waker.take(), slot.send.drainer.take()];
             let (origin, handled) = (slot.origin, slot.handler);
-            let unused = (!slot.reader && !slot.writer && !slot.handler).then(|| {
-                let place = Slot::free(index, slot.generation.wrapping_add(1), free);
-                std::mem::replace(slot, place)
+            let unused = inner.slots.give_back(index as usize, |slot, next| {
+                (!slot.reader && !slot.writer && !slot.handler).then(|| {
+                    let place = Slot::free(index, slot.generation.wrapping_add(1), next);
+                    std::mem::replace(slot, place)
+                })
             });
-            if unused.is_some() {
-                inner.free = index;
-            }
             self.open.set(self.open.get() - usize::from(!told));
             (told, waiters, (origin, handled), unused)
         };
@@ -366,7 +375,7 @@ impl Streams {
     /// Runs `f` with each stream.
     pub(super) fn each(&self, mut f: impl FnMut(&mut Common, &mut Slot)) {
         let Inner { slots, common, .. } = &mut *self.inner.borrow_mut();
-        slots.iter_mut().filter(|slot| !slot.is_free()).for_each(|slot| f(common, slot));
+        slots.iter_mut().filter(|(_, slot)| !slot.is_free()).for_each(|(_, slot)| f(common, slot));
     }
 
     fn each_of(&self, listener: ListenerKey, mut f: impl FnMut(&mut Common, &mut Slot)) {
@@ -489,7 +498,28 @@ impl Streams {
     }
 
     fn busy(&self) -> bool {
-        self.inner.borrow().slots.iter().any(|slot| !slot.is_free() && slot.fd.is_some())
+        self.inner.borrow().slots.iter().any(|(_, slot)| !slot.is_free() && slot.fd.is_some())
+    }
+
+    /// Gives the memory of a peak back.
+    fn tidy(&self) {
+        let Inner { slots, common, .. } = &mut *self.inner.borrow_mut();
+        slots.shrink();
+        shrink_list(&mut common.dirty);
+        shrink_list(&mut common.due);
+        shrink_list(&mut common.unsent);
+        let closed = &mut common.closed;
+        if let Some(to) = smaller(closed.capacity(), closed.len(), size_of::<u32>()) {
+            closed.shrink_to(to);
+        }
+        common.tidy_batches();
+    }
+
+    /// Memory of the table and its lists.
+    fn bytes(&self) -> usize {
+        let Inner { slots, common, .. } = &*self.inner.borrow();
+        let numbers = common.dirty.capacity() + common.due.capacity() + common.closed.capacity();
+        slots.bytes() + numbers * size_of::<u32>() + common.batches.len() * size_of::<Batch>()
     }
 
     fn clear(&self) {
@@ -497,7 +527,6 @@ impl Streams {
             let inner = &mut *self.inner.borrow_mut();
             self.open.set(0);
             News::happened();
-            inner.free = NONE;
             inner.common.dirty.clear();
             inner.common.due.clear();
             inner.common.closed.clear();
@@ -511,7 +540,12 @@ impl Streams {
 
 /// From the `flushed`th stream on to the first that needs more than that.
 #[inline(always)]
-fn flush_blocks(slots: &mut [Slot], dirty: &[u32], flushed: &mut usize, mut sends: Sends<'_>) -> Option<u32> {
+fn flush_blocks(
+    slots: &mut Slab<Slot>,
+    dirty: &[u32],
+    flushed: &mut usize,
+    mut sends: Sends<'_>,
+) -> Option<u32> {
     for &index in dirty.get(*flushed..)? {
         if let Some(slot) = taken(slots, index)
             && !slot.flush_block(&mut sends)
@@ -524,7 +558,7 @@ fn flush_blocks(slots: &mut [Slot], dirty: &[u32], flushed: &mut usize, mut send
 }
 
 #[inline(never)]
-fn flush_other(slots: &mut [Slot], common: &mut Common, index: u32, end: TurnEnd<'_>) {
+fn flush_other(slots: &mut Slab<Slot>, common: &mut Common, index: u32, end: TurnEnd<'_>) {
     let Some(slot) = taken(slots, index) else { return };
     slot.flush(common, Some(end));
     if slot.send.closing() {
@@ -536,7 +570,7 @@ fn flush_other(slots: &mut [Slot], common: &mut Common, index: u32, end: TurnEnd
 }
 
 #[inline(never)]
-fn arm_each(slots: &mut [Slot], common: &mut Common) {
+fn arm_each(slots: &mut Slab<Slot>, common: &mut Common) {
     for next in 0..common.due.len() {
         if let Some(slot) = taken(slots, common.due[next]) {
             slot.arm_due(common);
@@ -587,6 +621,15 @@ impl Service for Share {
 
     fn round(&self) {
         RUNNING.with(|streams| streams.round(0));
+    }
+
+    fn tidy(&self) -> bool {
+        RUNNING.with(|streams| streams.tidy());
+        tidy_blocks()
+    }
+
+    fn bytes(&self) -> usize {
+        RUNNING.with(|streams| streams.bytes()) + free_bytes()
     }
 
     fn connections(&self) -> usize {
