@@ -120,12 +120,6 @@ impl<P> Slab<P> {
         self.strays.get_mut(&u32::try_from(index).ok()?).map(|place| &mut **place)
     }
 
-    /// Whether the place is gone as soon as it is free.
-    #[inline(always)]
-    pub fn is_stray(&self, index: u32) -> bool {
-        index as usize >= self.places.len()
-    }
-
     /// How many places are in use.
     pub fn used(&self) -> usize {
         (self.spare + self.shrink_below) as usize
@@ -202,7 +196,7 @@ impl<P: Place> Slab<P> {
     #[inline(always)]
     pub fn give_back<R>(&mut self, index: usize, empty: impl FnOnce(&mut P, u32) -> Option<R>) -> Option<R> {
         if index >= self.places.len() {
-            return self.give_back_stray(index as u32, empty);
+            return self.give_back_stray(u32::try_from(index).ok()?, empty);
         }
         let left = empty(&mut self.places[index], self.free)?;
         self.free = index as u32;

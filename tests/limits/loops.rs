@@ -14,7 +14,10 @@ use corio::{
     event_loop::{Faults, call_soon},
     op::{self, Arrivals, Done, Fd, LoopLocal, Operation, Payload, Receiver, Service, Sqe, TurnEnd},
 };
-use corio_runtime::socket::{ListenOptions, listen};
+use corio_runtime::{
+    slab::{NONE, Place, Slab, smaller},
+    socket::{ListenOptions, listen},
+};
 
 use super::table::{Extreme, Row, row, row2};
 
@@ -48,7 +51,7 @@ fn pair() -> io::Result<(Fd, UnixStream)> {
 }
 
 pub(crate) fn rows() -> Vec<Row> {
-    [builders(), cores(), faults(), operations()].into_iter().flatten().collect()
+    [builders(), cores(), faults(), operations(), tables()].into_iter().flatten().collect()
 }
 
 fn builders() -> Vec<Row> {
@@ -320,4 +323,52 @@ fn operations() -> Vec<Row> {
 
 fn runs_with(f: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     corio::run(async { f() })
+}
+
+/// A place of a table, free for good.
+struct Nothing;
+
+impl Place for Nothing {
+    fn generation(&self) -> u32 {
+        0
+    }
+    fn is_free(&self) -> bool {
+        true
+    }
+    fn next_free(&self) -> u32 {
+        NONE
+    }
+    fn set_next_free(&mut self, _: u32) {}
+}
+
+/// One with a place at 0.
+fn table() -> Slab<Nothing> {
+    let mut table = Slab::new();
+    table.take(|_, _| Nothing);
+    table
+}
+
+fn tables() -> Vec<Row> {
+    vec![
+        row("Slab::get", |index: usize| {
+            assert_eq!(table().get(index).is_some(), index == 0);
+            Ok(())
+        }),
+        row("Slab::get_mut", |index: usize| {
+            assert_eq!(table().get_mut(index).is_some(), index == 0);
+            Ok(())
+        }),
+        row("Slab::give_back", |index: usize| {
+            let mut table = table();
+            assert_eq!(table.give_back(index, |_, _| Some(())).is_some(), index == 0);
+            assert_eq!(table.used(), usize::from(index > 0));
+            Ok(())
+        }),
+        row2("smaller", |capacity: usize, len: usize| {
+            for size in [0, 1, 8, usize::MAX] {
+                assert!(smaller(capacity, len, size).is_none_or(|to| to >= len && to < capacity));
+            }
+            Ok(())
+        }),
+    ]
 }
