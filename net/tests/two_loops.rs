@@ -65,3 +65,23 @@ fn a_server_closed_beside_another_loop_closes_on_its_own() {
         assert_eq!(numbers(&mut b), b0);
     });
 }
+
+#[test]
+fn a_writer_closed_or_aborted_beside_another_loop_or_outside_any_ends_on_its_own() {
+    for ends in [StreamWriter::close, StreamWriter::abort] {
+        on_both(|mut a, mut b| {
+            let [(_reader, mut beside), (_other, mut outside)] = a.run(connection()).unwrap();
+            let of_b = b.run(connection()).unwrap();
+            let b1 = numbers(&mut b);
+            b.run(async { ends(&mut beside) });
+            ends(&mut outside);
+            assert!(a.enter(|| beside.is_closing() && outside.is_closing()));
+            a.run(async {
+                let _ = beside.wait_closed().await;
+                let _ = outside.wait_closed().await;
+            });
+            assert_eq!(numbers(&mut b), b1);
+            drop(of_b);
+        });
+    }
+}

@@ -671,7 +671,10 @@ impl StreamKey {
 
     /// Runs `f` on the stream's own loop, with its slot looked after, and drops the waker that it returns once
     /// nothing is borrowed.
-    fn at_home(self, f: impl FnOnce(&mut Common, &mut Slot) -> Option<Waker> + std::marker::Send + 'static) {
+    pub(super) fn at_home(
+        self,
+        f: impl FnOnce(&mut Common, &mut Slot) -> Option<Waker> + std::marker::Send + 'static,
+    ) {
         self.home.run_at_home(move || {
             // Goes last: its destructor is foreign code.
             if let Ok(_unused) = self.with(f) {

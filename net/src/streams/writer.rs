@@ -27,7 +27,7 @@ use crate::ops::Segment;
 /// [`write`](StreamWriter::write) takes what it is given at once; everything written in a turn of the loop
 /// leaves as one send at its end. Dropping a future of this type loses nothing: what was written goes out, in
 /// order. Dropping the writer is [`close`](StreamWriter::close). Used on another loop the methods give an
-/// error that says "different loop".
+/// error that says "different loop"; `close` and `abort` reach the stream on its own.
 pub struct StreamWriter {
     pub(super) key: StreamKey,
     /// The news of the last write, if `drain` had nothing to wait for then: until there are others it still has not.
@@ -276,7 +276,12 @@ impl StreamWriter {
     /// closed at once where nothing is unacknowledged and nothing unread, else at the peer's end, or after the limits
     /// of [`linger`](StreamWriter::linger).
     pub fn close(&mut self) {
-        let _ = self.key.with(|common, slot| slot.close(common));
+        if self.key.with(|common, slot| slot.close(common)).is_err() {
+            self.key.at_home(|common, slot| {
+                slot.close(common);
+                None
+            });
+        }
     }
 
     /// Whether the connection is closed or closing, or has failed.
@@ -332,8 +337,13 @@ impl StreamWriter {
     /// Closes at once: what was not sent is dropped, and the peer sees a reset (asyncio
     /// `transport.abort`).
     pub fn abort(&mut self) {
-        let _ = self.key.with(|common, slot| slot.abort(common));
-        self.key.retire();
+        match self.key.with(|common, slot| slot.abort(common)) {
+            Ok(()) => self.key.retire(),
+            Err(_) => self.key.at_home(|common, slot| {
+                slot.abort(common);
+                None
+            }),
+        }
     }
 
     /// The peer's address, as it was when the connection was made: known on any thread, also after a reset and after
