@@ -3,8 +3,8 @@
 use std::{rc::Rc, time::Duration};
 
 use corio_runtime::{
-    Backend, Builder, Cancelled, Memory, Runner, Task, call_later, call_soon, create_future, create_task,
-    metrics, run_coroutine_threadsafe,
+    Backend, Builder, Cancelled, Memory, Runner, Task, TaskGroupError, call_later, call_soon, create_future,
+    create_task, metrics, run_coroutine_threadsafe, scope, task_group,
     time::{now, sleep},
     to_thread, yield_now,
 };
@@ -180,5 +180,47 @@ fn another_thread_sees_that_the_memory_is_back() {
         to_thread(|| std::thread::sleep(Duration::from_millis(500))).await;
         let enters = metrics().ring.enters - before;
         assert!(enters < 20, "an idle loop entered the kernel {enters} times");
+    });
+}
+
+#[test]
+fn groups_and_scopes_that_live_on_after_a_peak_of_children_work() {
+    corio_runtime::run(async {
+        let done = Rc::new(std::cell::Cell::new(0));
+        let result: Result<(), TaskGroupError<()>> = task_group(async |group| {
+            for _ in 0..2 {
+                for _ in 0..20_000 {
+                    let done = done.clone();
+                    group.create_task(async move {
+                        done.set(done.get() + 1);
+                        Ok(())
+                    });
+                }
+                let all = done.get() / 20_000 * 20_000 + 20_000;
+                while done.get() < all {
+                    yield_now().await;
+                }
+                yield_now().await;
+            }
+            Ok(())
+        })
+        .await;
+        assert!(result.is_ok());
+        assert_eq!(done.get(), 40_000);
+        scope(async |scope| {
+            for round in 1..=2 {
+                for _ in 0..20_000 {
+                    scope.spawn(async {
+                        yield_now().await;
+                        done.set(done.get() + 1);
+                    });
+                }
+                while done.get() < 40_000 + round * 20_000 {
+                    yield_now().await;
+                }
+            }
+        })
+        .await;
+        assert_eq!(done.get(), 80_000);
     });
 }

@@ -13,11 +13,18 @@ use std::{
 
 use crate::{event::Event, waiters::Waiters};
 
+/// A queue's memory below this never shrinks.
+const KEEP_BYTES: usize = 64 << 10;
+
 /// How the items of a queue are kept.
 trait Buffer<T> {
     fn push(&mut self, item: T);
     fn pop(&mut self) -> Option<T>;
     fn len(&self) -> usize;
+    /// Memory for so many items.
+    fn capacity(&self) -> usize;
+    /// Gives back what is more than for so many.
+    fn shrink_to(&mut self, items: usize);
 }
 
 impl<T> Buffer<T> for VecDeque<T> {
@@ -31,6 +38,14 @@ impl<T> Buffer<T> for VecDeque<T> {
 
     fn len(&self) -> usize {
         self.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity()
+    }
+
+    fn shrink_to(&mut self, items: usize) {
+        self.shrink_to(items);
     }
 }
 
@@ -46,6 +61,14 @@ impl<T> Buffer<T> for Vec<T> {
     fn len(&self) -> usize {
         self.len()
     }
+
+    fn capacity(&self) -> usize {
+        self.capacity()
+    }
+
+    fn shrink_to(&mut self, items: usize) {
+        self.shrink_to(items);
+    }
 }
 
 impl<T: Ord> Buffer<T> for BinaryHeap<Reverse<T>> {
@@ -59,6 +82,14 @@ impl<T: Ord> Buffer<T> for BinaryHeap<Reverse<T>> {
 
     fn len(&self) -> usize {
         self.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity()
+    }
+
+    fn shrink_to(&mut self, items: usize) {
+        self.shrink_to(items);
     }
 }
 
@@ -174,7 +205,15 @@ impl<B> Core<B> {
     where
         B: Buffer<T>,
     {
-        let item = self.items.borrow_mut().pop()?;
+        let item = {
+            let items = &mut *self.items.borrow_mut();
+            let item = items.pop()?;
+            let capacity = items.capacity();
+            if capacity > KEEP_BYTES / size_of::<T>().max(1) && items.len() < capacity / 4 {
+                shrink::<T, B>(items);
+            }
+            item
+        };
         self.offer_room();
         Some(item)
     }
@@ -250,6 +289,12 @@ impl<B> Core<B> {
         }
         f.write_str(if self.shut_down.get() { " shutdown>" } else { ">" })
     }
+}
+
+/// Gives back the memory of a peak; half of it may be needed again.
+#[cold]
+fn shrink<T, B: Buffer<T>>(items: &mut B) {
+    items.shrink_to(items.capacity() / 2);
 }
 
 macro_rules! queue {
@@ -608,5 +653,30 @@ impl Error for TaskDoneError {}
 impl From<TaskDoneError> for io::Error {
     fn from(e: TaskDoneError) -> io::Error {
         io::Error::other(e)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peak_of_items_leaves_no_memory() {
+        let (fifo, lifo, heap) = (Queue::new(0), LifoQueue::new(0), PriorityQueue::new(0));
+        for n in 0..100_000u64 {
+            fifo.put_nowait(n).unwrap();
+            lifo.put_nowait(n).unwrap();
+            heap.put_nowait(n).unwrap();
+        }
+        for n in 0..100_000 {
+            assert_eq!((fifo.get_nowait(), heap.get_nowait()), (Ok(n), Ok(n)));
+            assert_eq!(lifo.get_nowait(), Ok(99_999 - n));
+        }
+        let capacities = [
+            fifo.core.items.borrow().capacity(),
+            lifo.core.items.borrow().capacity(),
+            heap.core.items.borrow().capacity(),
+        ];
+        assert!(capacities.iter().all(|items| items * size_of::<u64>() <= KEEP_BYTES), "{capacities:?}");
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Waiters {
 
 impl Waiters {
     pub(crate) const fn new() -> Waiters {
-        let list = List { slots: Vec::new(), free: NONE, first: NONE, last: NONE };
+        let list = List { slots: Vec::new(), used: 0, free: NONE, first: NONE, last: NONE };
         Waiters { list: RefCell::new(list), waiting: Cell::new(0), granted: Cell::new(0) }
     }
 
@@ -152,9 +152,12 @@ impl<F: Fn()> Drop for Wait<'_, F> {
 }
 
 const NONE: u32 = u32::MAX;
+/// Slots that a list keeps in any case: 64 KiB.
+const KEPT: usize = (64 << 10) / size_of::<Slot>();
 
 struct List {
     slots: Vec<Slot>,
+    used: usize,
     free: u32,
     first: u32,
     last: u32,
@@ -170,6 +173,7 @@ struct Slot {
 
 impl List {
     fn push(&mut self, waker: Waker) -> u32 {
+        self.used += 1;
         let new = Slot { waker: Some(waker), granted: false, previous: self.last, next: NONE };
         let slot = if self.free == NONE {
             let slot = self.slots.len() as u32;
@@ -225,9 +229,40 @@ impl List {
     fn free(&mut self, slot: u32) {
         self.slots[slot as usize].next = self.free;
         self.free = slot;
+        self.used -= 1;
+        if self.used == 0 && self.slots.len() > KEPT {
+            // A peak is over: nobody names a slot any more.
+            (self.slots, self.free) = (Vec::new(), NONE);
+        }
     }
 
     fn is_for(&self, slot: u32, waker: &Waker) -> bool {
         self.slots[slot as usize].waker.as_ref().is_some_and(|w| w.will_wake(waker))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    #[test]
+    fn a_peak_of_waiters_leaves_no_memory() {
+        let waiters = Waiters::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..3 {
+            let mut many: Vec<_> = (0..10 * KEPT).map(|_| Box::pin(waiters.wait(|| ()))).collect();
+            assert!(many.iter_mut().all(|wait| wait.as_mut().poll(&mut cx).is_pending()));
+            // Half are granted, half give up.
+            (0..5 * KEPT).for_each(|_| assert!(waiters.grant()));
+            assert!(many[..5 * KEPT].iter_mut().all(|wait| wait.as_mut().poll(&mut cx).is_ready()));
+            assert!(waiters.list.borrow().slots.capacity() >= 10 * KEPT);
+            drop(many);
+            assert!(waiters.idle() && waiters.list.borrow().slots.capacity() == 0);
+        }
+        let mut one = pin!(waiters.wait(|| ()));
+        assert!(one.as_mut().poll(&mut cx).is_pending());
+        assert!(waiters.grant() && one.as_mut().poll(&mut cx).is_ready());
     }
 }

@@ -32,6 +32,7 @@ use crate::{
     exception,
     handle::LoopId,
     home::Homed,
+    slab::smaller,
 };
 
 /// Runs `body` with a group, and waits for every task that was created in it (asyncio `TaskGroup`).
@@ -228,6 +229,14 @@ impl Children {
         place
     }
 
+    /// None is left: gives back the memory of many.
+    fn tidy(&mut self) {
+        let idle = || self.places.iter().all(|place| matches!(place, Place::Free { .. }));
+        if smaller(self.places.capacity(), 0, size_of::<Place>()).is_some() && idle() {
+            *self = Children { places: Vec::new(), free: NONE };
+        }
+    }
+
     fn tasks(&self) -> Vec<Homed<TaskKey>> {
         let task = |place: &Place| match place {
             Place::Task(key) => Some(*key),
@@ -265,6 +274,7 @@ impl<E> Inner<E> {
         }
         self.live.set(self.live.get() - 1);
         if self.live.get() == 0 {
+            self.children.borrow_mut().tidy();
             self.wake();
         }
     }

@@ -17,6 +17,8 @@ use std::{
     vec,
 };
 
+use crate::slab::smaller;
+
 /// See the head of the file.
 pub(crate) struct Many<F> {
     fresh: vec::IntoIter<F>,
@@ -105,6 +107,13 @@ impl<F: Future> Many<F> {
         ControlFlow::Continue(())
     }
 
+    /// None is left: gives back the memory of many. One that is still due was woken late.
+    fn tidy(&mut self) {
+        if smaller(self.children.capacity(), 0, size_of::<Option<Child<F>>>()).is_some() {
+            (self.children, self.free) = (Vec::new(), Vec::new());
+        }
+    }
+
     fn poll_one(
         &mut self,
         place: usize,
@@ -124,6 +133,9 @@ impl<F: Future> Many<F> {
             Poll::Ready(output) => {
                 drop(child);
                 self.free.push(place);
+                if self.live == 0 {
+                    self.tidy();
+                }
                 done(place, output)
             }
         }

@@ -102,6 +102,9 @@ pub fn channel<T: Send>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     (Sender { shared: Arc::clone(&shared) }, Receiver { shared, batch: VecDeque::new(), received: 0 })
 }
 
+/// A queue of at most this many bytes never shrinks.
+const KEEP_BYTES: usize = 64 << 10;
+
 struct Shared<T> {
     capacity: u64,
     state: Mutex<State<T>>,
@@ -428,10 +431,17 @@ impl<T: Send> Receiver<T> {
         let mut state = self.shared.state();
         if !state.queue.is_empty() {
             std::mem::swap(&mut state.queue, &mut self.batch);
+            // What a peak has left, once the next batch is far smaller.
+            let spare = &mut state.queue;
+            if spare.capacity() * size_of::<T>() > KEEP_BYTES && self.batch.len() < spare.capacity() / 4 {
+                spare.shrink_to(self.batch.len());
+            }
         } else if state.senders > 0 && !state.closed {
             let old = std::mem::replace(&mut state.receiver, waker);
             drop(state);
             drop(old);
+            // Both are empty: a peak is over.
+            self.batch.shrink_to(KEEP_BYTES / size_of::<T>().max(1));
             return Poll::Pending;
         }
         Poll::Ready(())
@@ -585,5 +595,25 @@ impl From<TryRecvError> for io::Error {
             TryRecvError::Closed => io::ErrorKind::UnexpectedEof,
         };
         io::Error::new(kind, e.to_string())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peak_of_messages_leaves_no_memory() {
+        let (sender, mut receiver) = channel(200_000);
+        let kept = KEEP_BYTES / size_of::<u64>();
+        for _ in 0..3 {
+            (0..100_000u64).for_each(|n| sender.try_send(n).unwrap());
+            (0..100_000).for_each(|n| assert_eq!(receiver.try_recv(), Ok(n)));
+            assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
+            assert!(receiver.batch.capacity() <= kept);
+            sender.try_send(7).unwrap();
+            assert_eq!(receiver.try_recv(), Ok(7));
+            assert!(receiver.shared.state().queue.capacity() <= kept);
+        }
     }
 }
