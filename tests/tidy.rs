@@ -7,7 +7,8 @@ use std::{
 };
 
 /// The library files that may hold `unsafe`, each opening with its proof.
-const PROVEN: [&str; 3] = ["runtime/src/ring/uring.rs", "runtime/src/pool.rs", "runtime/src/task/waker.rs"];
+const PROVEN: [&str; 3] =
+    ["runtime/src/kernel/ring/uring.rs", "runtime/src/kernel/pool.rs", "runtime/src/task/waker.rs"];
 /// Test and bench files that may hold `unsafe`, each with the reason. Library code never belongs here.
 const TESTS_WITH_UNSAFE: [(&str, &str); 6] = [
     ("net/tests/closing.rs", "sets the default action of SIGPIPE (signal)"),
@@ -47,7 +48,7 @@ struct Finding {
 const KEYS: [&str; 4] = ["TaskKey", "TimerKey", "CallKey", "Key"];
 
 /// Where such keys are made and looked up.
-const KEY_TABLES: [&str; 2] = ["runtime/src/op/inflight.rs", "runtime/src/op/silent.rs"];
+const KEY_TABLES: [&str; 2] = ["runtime/src/kernel/inflight.rs", "runtime/src/kernel/silent.rs"];
 
 fn finding(line: usize, text: impl Into<String>) -> Finding {
     Finding { line, text: text.into() }
@@ -408,7 +409,7 @@ fn nothing_is_left_unfinished() {
 #[test]
 fn handles_keep_keys_with_their_loop() {
     check_sources(|path, source| {
-        let tables = path.starts_with("runtime/src/ring/") || KEY_TABLES.contains(&path);
+        let tables = path.starts_with("runtime/src/kernel/") || KEY_TABLES.contains(&path);
         let runtime = path.starts_with("runtime/src/") && !tables;
         if runtime { loose_keys(&code_only(source)) } else { Vec::new() }
     });

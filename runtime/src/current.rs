@@ -16,25 +16,33 @@ use nix::sys::eventfd::EventFd;
 
 use crate::{
     budget::Suspended,
-    calls::{CallKey, Calls},
-    clock::Clock,
-    driver::Driver,
     exception::{self, ExceptionContext, ExceptionHandler},
-    handle::{Handle, LoopId, LoopInbox, Registration},
+    handle::{Handle, LoopInbox, Registration},
+    kernel::{
+        driver::Driver,
+        operation::{Done, Operation},
+        receive::Receivers,
+        ring::{Ring, unpark::Unpark},
+        sqe::Sqe,
+    },
     metrics::Watch,
-    op::{Done, Operation, Sqe},
-    ring::{Ring, Unpark},
-    service::Services,
+    scheduler::{
+        calls::{CallKey, Calls},
+        clock::Clock,
+        loop_id::LoopId,
+        ready::Ready,
+        task_error::{PanicPayload, discard},
+        task_info::TaskInfo,
+        task_key::TaskKey,
+        task_table::{Ended, Plain, TaskTable},
+        timers::{Due, TimerKey, Timers},
+    },
+    service::{Services, tidy_later},
     signals::{Interrupt, Listener},
     slow::SlowWatch,
     spin::Spin,
-    task::{
-        CleanupScope, Task, TaskInfo,
-        ready::Ready,
-        table::{Ended, Plain, TaskKey, TaskTable},
-    },
+    task::{CleanupScope, Task, waker},
     threads::pool::Pool,
-    time::timers::{Due, TimerKey, Timers},
     turn::no_main,
 };
 
@@ -46,6 +54,7 @@ pub(crate) struct Loop {
     pub(crate) calls: Calls,
     pub(crate) timers: RefCell<Timers>,
     pub(crate) driver: Driver,
+    pub(crate) receivers: Receivers,
     pub(crate) services: Services,
     pub(crate) exceptions: ExceptionHandler,
     pub(crate) inbox: &'static LoopInbox,
@@ -229,10 +238,11 @@ impl Loop {
             id,
             exceptions: ExceptionHandler::new(clock.clone()),
             clock,
-            tasks: TaskTable::new(id),
-            calls: Calls::new(),
-            timers: RefCell::new(Timers::new()),
-            driver: Driver::new(ring),
+            tasks: TaskTable::new(id, &waker::VTABLE, tidy_later),
+            calls: Calls::new(tidy_later),
+            timers: RefCell::new(Timers::new(tidy_later)),
+            driver: Driver::new(ring, tidy_later),
+            receivers: Receivers::default(),
             services: Services::default(),
             inbox,
             due: RefCell::new(Vec::new()),
@@ -367,9 +377,9 @@ impl Loop {
     /// Runs foreign code; its panic goes to the exception handler.
     pub(crate) fn guard(&self, task: Option<&TaskInfo>, f: impl FnOnce()) {
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
-            let payload = crate::task::PanicPayload::new(payload);
+            let payload = PanicPayload::new(payload);
             let text = format!("Exception in callback: panicked: {}", payload.message());
-            exception::discard(payload);
+            discard(payload);
             self.exceptions.report(&ExceptionContext::new(text).with_task(task.cloned()));
         }
     }

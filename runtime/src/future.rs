@@ -15,7 +15,7 @@ use crate::{
     call_soon,
     current::{self, Loop},
     exception,
-    handle::LoopId,
+    scheduler::loop_id::LoopId,
 };
 
 /// A result to come (asyncio `loop.create_future`): one end sets it, the other awaits it.

@@ -11,13 +11,13 @@ use std::{
 
 use crate::{
     current::{self, Loop},
-    inbox::Inbox,
-    ring::Unpark,
-    task::waker::WakeKey,
+    kernel::ring::unpark::Unpark,
+    scheduler::{
+        inbox::Inbox,
+        loop_id::{LoopId, MAX_LOOPS},
+        wake_key::WakeKey,
+    },
 };
-
-/// Most loops that can live at once in a process: wakers have 12 bits for one.
-pub(crate) const MAX_LOOPS: usize = 1 << 12;
 
 pub(crate) enum Message {
     /// A waker was used on another thread.
@@ -36,21 +36,6 @@ static NEXT_LOOP: AtomicU64 = AtomicU64::new(1);
 struct Indexes {
     freed: Vec<u16>,
     next: u16,
-}
-
-/// The number of a loop, never used again: a counter above, the loop's index in the registry below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct LoopId(NonZeroU64);
-
-impl LoopId {
-    pub(crate) fn index(self) -> usize {
-        (self.0.get() % MAX_LOOPS as u64) as usize
-    }
-
-    /// Never 0.
-    pub(crate) fn number(self) -> u64 {
-        self.0.get()
-    }
 }
 
 /// A loop's place in the registry; freed when dropped.

@@ -6,41 +6,23 @@
 use crate::{
     Handle,
     current::{self, Loop},
-    handle::LoopId,
+    scheduler::homed::Homed,
 };
 
-/// A key, and the loop that it is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Homed<K> {
-    home: LoopId,
-    key: K,
-}
-
 impl<K: Copy> Homed<K> {
-    #[inline(always)]
-    pub(crate) fn new(home: LoopId, key: K) -> Homed<K> {
-        Homed { home, key }
-    }
-
     pub(crate) fn handle(self) -> Handle {
-        Handle { loop_id: self.home }
-    }
-
-    /// What the key says by itself.
-    #[inline(always)]
-    pub(crate) fn about<R>(self, f: fn(K) -> R) -> R {
-        f(self.key)
+        Handle { loop_id: self.home() }
     }
 
     /// Runs `f` if the loop is the running one.
     #[inline(always)]
     pub(crate) fn here<R>(self, f: impl FnOnce(&Loop, K) -> R) -> Option<R> {
-        current::try_with(|lp| (lp.id() == self.home).then(|| f(lp, self.key))).flatten()
+        current::try_with(|lp| self.on(lp.id()).map(|key| f(lp, key))).flatten()
     }
 
     /// Runs `f` here and now if the loop is of this thread, as the running one.
     pub(crate) fn at_home<R>(self, f: impl FnOnce(&Loop, K) -> R) -> Option<R> {
-        current::at_home(self.home, |lp| f(lp, self.key))
+        current::at_home(self.home(), |lp| self.on(lp.id()).map(|key| f(lp, key))).flatten()
     }
 
     /// As `at_home`, or through the inbox of a loop of another thread: for drops.
@@ -48,7 +30,11 @@ impl<K: Copy> Homed<K> {
     where
         K: Send + 'static,
     {
-        current::on_loop(self.home, move |lp| f(lp, self.key));
+        current::on_loop(self.home(), move |lp| {
+            if let Some(key) = self.on(lp.id()) {
+                f(lp, key);
+            }
+        });
     }
 }
 

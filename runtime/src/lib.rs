@@ -35,28 +35,22 @@ compile_error!("corio needs a 64-bit target: a waker packs its loop, task and ge
 
 pub mod budget;
 mod calls;
-mod clock;
 mod current;
-mod driver;
 mod embed;
-pub mod error;
 mod exception;
-pub mod fd;
 mod future;
 mod handle;
 mod home;
-mod inbox;
+mod kernel;
 mod metrics;
+mod network;
 pub mod op;
-mod pool;
-mod ring;
 mod round;
 mod run;
+mod scheduler;
 pub mod service;
 pub mod signals;
-pub mod slab;
 mod slow;
-pub mod socket;
 mod spin;
 mod task;
 mod threads;
@@ -69,18 +63,37 @@ pub use embed::Turn;
 pub use exception::{ExceptionContext, call_exception_handler, set_exception_handler, wake};
 pub use future::{Cancelled, InvalidState, LoopFuture, Resolver, create_future};
 pub use handle::{Handle, LoopClosed, handle, is_closing};
+pub use kernel::{error, pool::PoolBuf, ring::terms::RingCounters};
 pub use metrics::{Memory, Metrics, metrics};
-pub use pool::PoolBuf;
-pub use ring::RingCounters;
 pub use run::{Backend, BackendInfo, Builder, Faults, Runner, run};
+pub use scheduler::{
+    slab,
+    task_error::{PanicPayload, TaskError},
+    task_info::{TaskId, TaskInfo, TaskState},
+};
 pub use task::{
-    AsCompleted, CancelHandle, Gather, OwnedTask, PanicPayload, ReturnWhen, Scope, ScopedTask, Shield, Task,
-    TaskError, TaskGroup, TaskGroupError, TaskId, TaskInfo, TaskLocal, TaskState, TryGather, TryGatherError,
-    WithCleanup, YieldNow, all_tasks, as_completed, create_eager_task, create_task, create_task_at,
-    create_task_named, current_task, gather, scope, shield, shield_future, task_group, try_gather,
-    try_gather_tasks, wait, wait_try, with_cleanup, yield_now,
+    AsCompleted, CancelHandle, Gather, OwnedTask, ReturnWhen, Scope, ScopedTask, Shield, Task, TaskGroup,
+    TaskGroupError, TaskLocal, TryGather, TryGatherError, WithCleanup, YieldNow, all_tasks, as_completed,
+    create_eager_task, create_task, create_task_at, create_task_named, current_task, gather, scope, shield,
+    shield_future, task_group, try_gather, try_gather_tasks, wait, wait_try, with_cleanup, yield_now,
 };
 pub use threads::{
     ConcurrentError, ConcurrentFuture, Core, Cores, channel, current_core, run_coroutine_threadsafe,
     run_on_cores, run_per_core, to_thread,
 };
+
+/// Descriptors, as operations share them.
+pub mod fd {
+    pub use crate::{kernel::fd::Fd, network::require_kernel};
+}
+
+/// The socket calls that are not operations of the ring: they set up, ask and shut down, and never block.
+pub mod socket {
+    pub use crate::{
+        kernel::{
+            connection::{Delivery, ListenOptions, Unread},
+            socket::hung_up,
+        },
+        network::{connector, listen},
+    };
+}

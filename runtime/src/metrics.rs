@@ -17,9 +17,11 @@ use nix::unistd::gettid;
 use crate::{
     Handle,
     current::{self, Loop},
-    handle::{LoopId, MAX_LOOPS},
-    ring::RingCounters,
-    time::timers::Due,
+    kernel::ring::terms::RingCounters,
+    scheduler::{
+        loop_id::{LoopId, MAX_LOOPS},
+        timers::Due,
+    },
 };
 
 /// A busy loop writes its numbers down once in this many turns.

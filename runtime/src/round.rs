@@ -2,8 +2,11 @@
 
 use crate::{
     current::{self, Loop},
-    handle::LoopId,
-    op::{Done, Operation, Pause, Sqe},
+    kernel::{
+        operation::{Done, Operation},
+        sqe::{Pause, Sqe},
+    },
+    scheduler::loop_id::LoopId,
     service::ROUND,
 };
 

@@ -14,11 +14,17 @@ use std::{
 
 use crate::{
     Handle, Task,
-    clock::Clock,
     current::{Entered, Loop},
-    exception::{self, ExceptionContext},
-    pool::Pool,
-    ring::{Ring, Sizes, Unpark, Uring, Wait, sim},
+    exception::ExceptionContext,
+    kernel::{
+        pool::Pool,
+        ring::{
+            Ring, sim,
+            terms::{Sizes, Wait},
+            unpark::Unpark,
+        },
+    },
+    scheduler::{clock::Clock, task_error::discard},
     signals::{Interrupt, end_by_sigint},
     threads::cores,
     turn::no_main,
@@ -286,7 +292,7 @@ impl Runner {
             let before = driver.in_flight();
             driver.cancel_all();
             let wait = Wait::Until(self.lp.clock.after(Duration::from_millis(50)));
-            driver.enter(wait, &self.lp.tasks)?;
+            driver.enter(wait, self.lp.to())?;
             rounds += 1;
             if driver.in_flight() < before {
                 (since, rounds) = (Instant::now(), 0);
@@ -308,7 +314,7 @@ impl Runner {
     fn close_entered(&mut self) {
         let caught = |f: &mut dyn FnMut() -> io::Result<()>| {
             panic::catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|payload| {
-                exception::discard(payload);
+                discard(payload);
                 Err(io::Error::other("it panicked"))
             })
         };
@@ -319,7 +325,7 @@ impl Runner {
             self.lp.closing.set(true);
             self.lp.services.each(|service| {
                 if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| service.close())) {
-                    exception::discard(payload);
+                    discard(payload);
                 }
             });
             if caught(&mut || self.quiesce()).is_err() {
@@ -563,9 +569,9 @@ impl Builder {
             }
             Backend::Auto | Backend::Uring => {
                 let (pool, clock) = (Pool::new(sizes.buffer_count, sizes.buffer_size)?, Clock::real());
-                let uring =
-                    Uring::new(sizes, pool, clock.clone()).map_err(|refusal| refusal.explain(sizes))?;
-                (Ring::Uring(Box::new(uring)), clock)
+                let ring =
+                    Ring::uring(sizes, pool, clock.clone()).map_err(|refusal| refusal.explain(sizes))?;
+                (ring, clock)
             }
         };
         let wakes = ring.unpark().map_err(|refusal| refusal.explain(sizes))?;
@@ -573,7 +579,7 @@ impl Builder {
     }
 }
 
-pub use crate::ring::sim::Faults;
+pub use crate::kernel::ring::sim::Faults;
 
 /// A kernel to run on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

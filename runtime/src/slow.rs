@@ -12,7 +12,10 @@ use nix::time::{ClockId, clock_gettime};
 use crate::{
     current::Loop,
     exception::ExceptionContext,
-    task::{TaskId, TaskInfo, ready::Ready},
+    scheduler::{
+        ready::Ready,
+        task_info::{TaskId, TaskInfo},
+    },
 };
 
 /// From this time on it is worth a report.

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::{current::Loop, slab::shrink_list};
+use crate::{current::Loop, scheduler::slab::shrink_list};
 
 /// From the first sign on.
 const MOMENT: Duration = Duration::from_millis(100);

@@ -11,13 +11,16 @@ use crate::{
     current::Loop,
     exception::{self, ExceptionContext},
     handle::Message,
+    kernel::{To, ring::terms::Wait},
     op::TurnEnd,
-    ring::Wait,
-    task::{
+    scheduler::{
         ready::{Ready, Turn},
-        table::{Outcome, PollMain, TaskKey},
+        task_error::discard,
+        task_key::{Outcome, TaskKey},
+        task_table::PollMain,
+        timers::Due,
     },
-    time::timers::Due,
+    task::waker::waker,
 };
 
 /// The ring's flags are looked at once in this many polls of a busy loop, or in each turn of more.
@@ -108,7 +111,7 @@ impl Loop {
     /// One step of a task, and what its end sets off if that was the last.
     #[inline(always)]
     pub(crate) fn step_task(&self, slot: u32, main: PollMain<'_>) {
-        if let Some((key, outcome)) = self.tasks.run_one(slot, main) {
+        if let Some((key, outcome)) = self.tasks.run_one(slot, main, waker) {
             self.end_task(key, outcome);
         }
     }
@@ -125,7 +128,7 @@ impl Loop {
     #[inline(never)]
     fn step_task_timed(&self, slot: u32, main: PollMain<'_>, limit: Duration) {
         let started = Instant::now();
-        let end = self.tasks.run_one(slot, main);
+        let end = self.tasks.run_one(slot, main, waker);
         let took = started.elapsed();
         let ended = end.and_then(|(key, outcome)| self.tasks.end(key, outcome));
         if took >= limit {
@@ -162,7 +165,7 @@ impl Loop {
         if sleeps {
             self.note_numbers();
         }
-        let entered = self.driver.enter(if sleeps { wait } else { Wait::No }, &self.tasks);
+        let entered = self.driver.enter(if sleeps { wait } else { Wait::No }, self.to());
         if sleeps {
             self.inbox.awake();
             if !self.inbox.is_empty() {
@@ -171,6 +174,11 @@ impl Loop {
         }
         self.slow_watch.start();
         entered
+    }
+
+    /// Whom completions may be for.
+    pub(crate) fn to(&self) -> To<'_> {
+        To { receivers: &self.receivers, tasks: &self.tasks, wake: exception::wake }
     }
 
     #[inline(never)]
@@ -298,7 +306,7 @@ impl Loop {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(payload) => {
-                    exception::discard(payload);
+                    discard(payload);
                     let context = ExceptionContext::new("a call from another thread panicked");
                     self.exceptions.report(&context);
                 }

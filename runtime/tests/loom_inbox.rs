@@ -2,7 +2,7 @@
 //! `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test -p corio-runtime --release --test loom_inbox`
 #![cfg(loom)]
 
-#[path = "../src/inbox.rs"]
+#[path = "../src/scheduler/inbox.rs"]
 #[allow(dead_code, reason = "the models use a part")]
 mod inbox;
 

@@ -343,7 +343,7 @@ impl Place for Nothing {
 
 /// One with a place at 0.
 fn table() -> Slab<Nothing> {
-    let mut table = Slab::new();
+    let mut table = Slab::new(|| ());
     table.take(|_, _| Nothing);
     table
 }

@@ -14,7 +14,7 @@ use corio_runtime::{
     fd::Fd,
     handle,
     op::{self, Sends, TurnEnd},
-    service::{LoopLocal, Service, want_round},
+    service::{LoopLocal, Service, tidy_later, want_round},
     slab::{NONE, Place, Slab, shrink_list, smaller},
     wake,
 };
@@ -232,7 +232,7 @@ impl Streams {
             bulk_armed: 0,
             round: false,
         };
-        let inner = Inner { home: None, slots: Slab::new(), common };
+        let inner = Inner { home: None, slots: Slab::new(tidy_later), common };
         Streams { inner: RefCell::new(inner), open: Cell::new(0) }
     }
 
@@ -532,7 +532,7 @@ impl Streams {
             inner.common.closed.clear();
             inner.common.batches.clear();
             inner.common.round = false;
-            std::mem::take(&mut inner.slots)
+            inner.slots.take_all()
         };
         drop(slots);
     }

@@ -4,10 +4,9 @@ mod flood;
 mod stderr;
 
 use std::{
-    any::Any,
     cell::{Cell, RefCell},
     error::Error,
-    fmt, io, mem,
+    fmt, io,
     panic::{self, AssertUnwindSafe, Location},
     ptr,
     rc::Rc,
@@ -18,10 +17,12 @@ use flood::{Floods, Kind, QUIET};
 use stderr::Outbox;
 
 use crate::{
-    call_later,
-    clock::Clock,
-    current,
-    task::{PanicPayload, TaskInfo},
+    call_later, current,
+    scheduler::{
+        clock::Clock,
+        task_error::{PanicPayload, discard},
+        task_info::TaskInfo,
+    },
 };
 
 /// Something went wrong where nobody waits for it.
@@ -296,16 +297,5 @@ pub fn wake(waker: Waker) {
         let text = format!("Exception in a waker: panicked: {}", payload.message());
         discard(payload);
         call_exception_handler(&ExceptionContext::new(text));
-    }
-}
-
-/// Drops what somebody panicked with. Its destructor is foreign code, and so is that of what it panics with, at which
-/// this ends.
-pub(crate) fn discard<P>(payload: P) {
-    let dropped = |payload| panic::catch_unwind(AssertUnwindSafe(|| drop::<Box<dyn Any + Send>>(payload)));
-    if let Err(first) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)))
-        && let Err(second) = dropped(first)
-    {
-        mem::forget(second);
     }
 }

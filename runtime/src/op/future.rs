@@ -9,11 +9,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{
-    Operation,
-    inflight::{Finished, Key},
+use crate::{
+    current,
+    kernel::{inflight::Finished, key::Key, operation::Operation, ring::uring::Encoded},
+    scheduler::homed::Homed,
 };
-use crate::{current, home::Homed, ring::Encoded};
 
 /// Waits for an operation that [`submit`] gave to the kernel.
 ///

@@ -1,119 +1,10 @@
 //! Multishot receives on behalf of a handle, into buffers of the loop's pool.
 
-use std::{fmt, mem, task::Waker};
-
-use super::{Done, OpKey};
-use crate::{current, driver::Driver, exception, fd::Fd, pool::Filled, task::table::TaskTable};
-
-/// Where receives deliver to. One static serves all of a kind: their tokens tell them apart.
-///
-/// ```
-/// use corio_runtime::{fd::Fd, op::{self, Receiver}};
-/// use std::{cell::{Cell, RefCell}, io::Write, os::{fd::OwnedFd, unix::net::UnixStream}};
-///
-/// thread_local! {
-///     static GOT: RefCell<Vec<(u32, Vec<u8>)>> = RefCell::default();
-///     static LAST: Cell<Option<usize>> = const { Cell::new(None) };
-/// }
-/// static RECEIVER: Receiver = Receiver {
-///     data: |arrivals| {
-///         GOT.with_borrow_mut(|got| {
-///             arrivals.each(|token, data, _| {
-///                 got.push((token, data.to_vec()));
-///                 None
-///             })
-///         })
-///     },
-///     end: |_, done| LAST.set(Some(done.count().unwrap())),
-/// };
-///
-/// let (ours, mut theirs) = UnixStream::pair().unwrap();
-/// theirs.write_all(b"hello").unwrap();
-/// drop(theirs);
-/// corio_runtime::run(async {
-///     op::receive(&Fd::from(OwnedFd::from(ours)), 0, 7, &RECEIVER);
-///     while LAST.get().is_none() {
-///         corio_runtime::yield_now().await;
-///     }
-/// });
-/// assert_eq!((GOT.take(), LAST.get()), (vec![(7, b"hello".to_vec())], Some(0)));
-/// ```
-#[derive(Debug)]
-pub struct Receiver {
-    /// Something came, with more to come: to be taken by [`Arrivals::each`]. Without that the first of it is lost, and
-    /// the next comes by a call of its own.
-    pub data: fn(&mut Arrivals<'_>),
-    /// The last of it: data, the end (0 bytes), or an error.
-    pub end: fn(token: u32, done: Done),
-}
-
-/// What came for one [`Receiver`], by one receive or by several, in the order of the completions. `Receiver` has an
-/// example.
-pub struct Arrivals<'a> {
-    driver: &'a Driver,
-    tasks: &'a TaskTable,
-    to: &'static Receiver,
-    first: Option<(u32, Filled)>,
-    /// Those that are not wakers of tasks that this loop has: called last, as their code is foreign.
-    others: Vec<Waker>,
-}
-
-impl<'a> Arrivals<'a> {
-    pub(crate) fn new(
-        driver: &'a Driver,
-        tasks: &'a TaskTable,
-        to: &'static Receiver,
-        first: (u32, Filled),
-    ) -> Arrivals<'a> {
-        Arrivals { driver, tasks, to, first: Some(first), others: Vec::new() }
-    }
-
-    /// Calls `f` with each: its token, the data, and whether it fills a whole buffer, so that more is likely to be
-    /// there. The buffer goes back to the pool after that, and who is returned will be woken: tasks of this loop in
-    /// this order, then others.
-    ///
-    /// # Panics
-    /// If `f` calls into the loop: if it starts or cancels an operation, creates or wakes a task, asks for metrics. A
-    /// panic hook that does so while `f` panics ends the process.
-    #[inline(always)]
-    pub fn each(&mut self, mut f: impl FnMut(u32, &[u8], bool) -> Option<Waker>) {
-        let mut tasks = self.tasks.waking();
-        let Some(first) = self.first.take() else { return };
-        self.driver.each_data(self.to, first, |token, data, full| {
-            if let Some(waker) = f(token, data, full)
-                && let Err(other) = tasks.wake(waker)
-            {
-                self.others.push(other);
-            }
-        });
-    }
-}
-
-impl Arrivals<'_> {
-    /// As its drop, which is a call where it may also follow a panic.
-    #[inline(always)]
-    pub(crate) fn finish(self) {
-        if self.first.is_none() && self.others.is_empty() {
-            mem::forget(self);
-        }
-    }
-}
-
-impl Drop for Arrivals<'_> {
-    #[inline(never)]
-    fn drop(&mut self) {
-        if let Some((_, filled)) = self.first.take() {
-            self.driver.give_back(filled);
-        }
-        mem::take(&mut self.others).into_iter().for_each(exception::wake);
-    }
-}
-
-impl fmt::Debug for Arrivals<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Arrivals").field("to", self.to).finish_non_exhaustive()
-    }
-}
+use super::OpKey;
+use crate::{
+    current,
+    kernel::{fd::Fd, receive::Receiver},
+};
 
 /// Receives (multishot `IORING_OP_RECV`) until told to stop. Where the kernel knows such a limit it ends after about
 /// `cap` bytes in total, or after what fills 32 buffers if that is less, or if `cap` is 0. Where it does not, who has
@@ -123,5 +14,5 @@ impl fmt::Debug for Arrivals<'_> {
 /// # Panics
 /// Outside a running loop.
 pub fn receive(fd: &Fd, cap: u32, token: u32, to: &'static Receiver) -> OpKey {
-    current::with(|lp| OpKey(lp.homed(lp.driver.receive(fd, cap, token, to))))
+    current::with(|lp| OpKey(lp.homed(lp.driver.receive(fd, cap, token, lp.receivers.id_of(to)))))
 }

@@ -5,48 +5,9 @@ use std::fmt;
 use super::OpKey;
 use crate::{
     current::{self, Loop},
-    driver,
-    fd::Fd,
-    handle::LoopId,
-    home::Homed,
+    kernel::{driver, fd::Fd, payload::Payload},
+    scheduler::{homed::Homed, loop_id::LoopId},
 };
-
-/// What one send sends. The in-flight table owns it, neither moved, touched nor freed, until the kernel is finished.
-///
-/// ```
-/// use corio_runtime::{Resolver, create_future, fd::Fd, op::{self, Payload}};
-/// use std::{io::Read, os::{fd::OwnedFd, unix::net::UnixStream}};
-///
-/// struct Greeting(Resolver<(u32, i32)>);
-///
-/// impl Payload for Greeting {
-///     fn bytes(&self) -> &[u8] { b"hello" }
-///     fn sent(self: Box<Self>, token: u32, result: i32) { self.0.set_result((token, result)).unwrap() }
-/// }
-///
-/// let (ours, mut theirs) = UnixStream::pair().unwrap();
-/// corio_runtime::run(async {
-///     let (resolver, sent) = create_future();
-///     op::send(&Fd::from(OwnedFd::from(ours)), Box::new(Greeting(resolver)), 7);
-///     assert_eq!(sent.await, Ok((7, 5)));
-/// });
-/// assert_eq!(theirs.read(&mut [0; 8]).unwrap(), 5);
-/// ```
-pub trait Payload: 'static {
-    /// What is to be sent: the same bytes each time, without a call into the loop, which may be borrowed, and without a
-    /// panic.
-    fn bytes(&self) -> &[u8];
-
-    /// The kernel is finished with `self`: how many bytes it has taken, or an error number, negated. `token` is what
-    /// the send was started with.
-    fn sent(self: Box<Self>, token: u32, result: i32);
-
-    /// The kernel is finished with `self`, which was sent by [`Sends::send`], and has taken all of it without a word.
-    /// (If the send was not [silent](OpKey::is_silent), it is [`sent`](Payload::sent) that is called.)
-    fn sent_silently(self: Box<Self>) {
-        drop(self);
-    }
-}
 
 /// Sends `payload` (`IORING_OP_SEND` with `MSG_WAITALL`, never raising SIGPIPE), which is told the result; [`Payload`]
 /// has an example. After a [`cancel`](super::cancel) that is how much was sent, or `-ECANCELED`.

@@ -16,7 +16,7 @@ use std::{
 
 use signal_hook::{SigId, consts::FORBIDDEN, flag, low_level};
 
-use crate::error;
+use crate::kernel::error;
 
 /// The signals of this process that were ever claimed.
 static KNOWN: Mutex<Option<HashMap<i32, Known>>> = Mutex::new(None);

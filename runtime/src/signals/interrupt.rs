@@ -12,7 +12,7 @@ use super::{
     claim::{self, Claim},
     read::{Heard, ReadSignal},
 };
-use crate::{current::Loop, home::Homed, op::inflight::Key};
+use crate::{current::Loop, kernel::key::Key, scheduler::homed::Homed};
 
 /// SIGINT is the running loop's until this is dropped.
 pub(crate) struct Interrupt {

@@ -14,7 +14,6 @@ use std::{
 };
 
 use claim::Claim;
-pub(crate) use interrupt::{Interrupt, end_by_sigint};
 use nix::libc;
 use read::{Heard, ReadSignal};
 
@@ -22,9 +21,11 @@ use crate::{
     budget,
     current::{self, Loop},
     exception,
-    home::Homed,
-    op::inflight::Key,
+    kernel::key::Key,
+    scheduler::homed::Homed,
 };
+
+pub(crate) use interrupt::{Interrupt, end_by_sigint};
 
 /// A kind of signal, by its number.
 ///

@@ -5,9 +5,13 @@ use std::{io::PipeReader, os::fd::OwnedFd, rc::Rc};
 use super::Shared;
 use crate::{
     current::{self, Loop},
-    fd::Fd,
-    home::Homed,
-    op::{Done, Operation, Sqe, inflight::Key},
+    kernel::{
+        fd::Fd,
+        key::Key,
+        operation::{Done, Operation},
+        sqe::Sqe,
+    },
+    scheduler::homed::Homed,
 };
 
 /// Who is told.

@@ -8,8 +8,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Task, TaskError, table::TaskKey};
-use crate::{current::Loop, home::Homed};
+use super::Task;
+use crate::{
+    current::Loop,
+    scheduler::{homed::Homed, task_error::TaskError, task_key::TaskKey},
+};
 
 /// Cancels one task, from any thread; clones name the same task.
 ///

@@ -14,8 +14,7 @@ use pin_project_lite::pin_project;
 use crate::{
     ExceptionContext, call_exception_handler,
     current::{self, Loop},
-    exception,
-    handle::LoopId,
+    scheduler::{loop_id::LoopId, task_error::discard},
 };
 
 /// Runs `future`; if it is dropped before its end (its task is cancelled, its time is up, its group failed)
@@ -138,7 +137,7 @@ where
         let cleanup = match panic::catch_unwind(AssertUnwindSafe(cleanup)) {
             Ok(cleanup) => cleanup,
             Err(payload) => {
-                exception::discard(payload);
+                discard(payload);
                 lp.exceptions.report(&ExceptionContext::new("a cleanup panicked"));
                 return true;
             }

@@ -9,8 +9,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Task, TaskError, many::Many};
-use crate::error;
+use super::{Task, many::Many};
+use crate::{kernel::error, scheduler::task_error::TaskError};
 
 /// Runs `futures` side by side inside the calling task, and gives their outputs in the order of the arguments
 /// (asyncio `gather`). Tasks can be gathered too: their results are their outputs.

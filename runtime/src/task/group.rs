@@ -22,17 +22,19 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::{
-    CleanupScope, PanicPayload, Task, TaskError, enter_scope,
-    table::{Fallible, Plain, TaskKey},
-};
+use super::{CleanupScope, Task, enter_scope};
 use crate::{
     ExceptionContext, call_exception_handler,
     current::{self, Loop},
     exception,
-    handle::LoopId,
-    home::Homed,
-    slab::smaller,
+    scheduler::{
+        homed::Homed,
+        loop_id::LoopId,
+        slab::smaller,
+        task_error::{PanicPayload, TaskError},
+        task_key::TaskKey,
+        task_table::{Fallible, Plain},
+    },
 };
 
 /// Runs `body` with a group, and waits for every task that was created in it (asyncio `TaskGroup`).

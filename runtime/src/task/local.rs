@@ -4,9 +4,6 @@ use std::{any::Any, fmt, marker::PhantomData, rc::Rc};
 
 use crate::current;
 
-/// The values of one task. A child shares its parent's until either changes one.
-pub(crate) type Locals = Rc<Vec<(usize, Rc<dyn Any>)>>;
-
 /// A variable with a value for each task (asyncio `ContextVar`): to be a `static`.
 ///
 /// A task starts with the values that its creator had then; after that neither sees the other's changes. What

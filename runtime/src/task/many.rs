@@ -17,7 +17,7 @@ use std::{
     vec,
 };
 
-use crate::slab::smaller;
+use crate::scheduler::slab::smaller;
 
 /// See the head of the file.
 pub(crate) struct Many<F> {

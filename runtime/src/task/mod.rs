@@ -8,37 +8,40 @@ mod group;
 mod info;
 mod local;
 mod many;
-pub(crate) mod ready;
 mod scope;
 mod shield;
-pub(crate) mod table;
 mod wait;
 pub(crate) mod waker;
 
 use std::{
-    any::Any,
     fmt,
     future::Future,
-    io,
     marker::PhantomData,
-    panic::{self, Location},
+    panic::Location,
     pin::Pin,
-    sync::Mutex,
     task::{Context, Poll},
 };
 
-use crate::{current, home::Homed};
+use crate::{
+    current,
+    scheduler::{
+        homed::Homed,
+        task_error::TaskError,
+        task_info::{TaskId, TaskInfo},
+        task_key::{Outcome, TaskKey},
+    },
+};
+
 pub use as_completed::{AsCompleted, as_completed};
 pub use cancel::{CancelHandle, OwnedTask};
 pub(crate) use cleanup::{CleanupScope, enter_scope};
 pub use cleanup::{WithCleanup, with_cleanup};
 pub use gather::{Gather, TryGather, TryGatherError, gather, try_gather, try_gather_tasks};
 pub use group::{TaskGroup, TaskGroupError, task_group};
-pub use info::{TaskId, TaskInfo, TaskState, all_tasks, current_task};
+pub use info::{all_tasks, current_task};
 pub use local::TaskLocal;
 pub use scope::{Scope, ScopedTask, scope};
 pub use shield::{Shield, shield, shield_future};
-use table::{Outcome, TaskKey};
 pub use wait::{ReturnWhen, wait, wait_try};
 
 /// Starts `future` as a task of this loop (asyncio `create_task`).
@@ -259,65 +262,6 @@ impl<T> fmt::Debug for Task<T> {
             Some(Outcome::Panicked) => "panicked",
         };
         f.debug_struct("Task").field("name", &self.name()).field("state", &state).finish()
-    }
-}
-
-/// Why a task has no value.
-#[derive(Debug)]
-pub enum TaskError {
-    /// It was cancelled.
-    Cancelled,
-    /// It failed, and its error went to its group.
-    Failed,
-    /// It panicked.
-    Panicked(PanicPayload),
-    /// It was awaited on a thread or loop that is not its own.
-    WrongLoop,
-}
-
-impl fmt::Display for TaskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TaskError::Cancelled => f.write_str("task was cancelled"),
-            TaskError::Failed => f.write_str("task failed; its error is in its group"),
-            TaskError::Panicked(panic) => write!(f, "task panicked: {}", panic.message()),
-            TaskError::WrongLoop => f.write_str("task is attached to a different loop"),
-        }
-    }
-}
-
-impl std::error::Error for TaskError {}
-
-impl From<TaskError> for io::Error {
-    fn from(e: TaskError) -> io::Error {
-        io::Error::other(e)
-    }
-}
-
-/// What a task panicked with.
-pub struct PanicPayload(Mutex<Box<dyn Any + Send>>);
-
-impl PanicPayload {
-    pub(crate) fn new(payload: Box<dyn Any + Send>) -> PanicPayload {
-        PanicPayload(Mutex::new(payload))
-    }
-
-    /// The text of the panic, or a stand-in for a payload that is not text.
-    pub fn message(&self) -> String {
-        let payload = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
-        text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(not text)".to_owned())
-    }
-
-    /// Goes on with the panic here.
-    pub fn resume(self) -> ! {
-        panic::resume_unwind(self.0.into_inner().unwrap_or_else(|e| e.into_inner()))
-    }
-}
-
-impl fmt::Debug for PanicPayload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PanicPayload").field(&self.message()).finish()
     }
 }
 

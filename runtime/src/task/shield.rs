@@ -8,8 +8,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Task, TaskError};
-use crate::current;
+use super::Task;
+use crate::{current, scheduler::task_error::TaskError};
 
 /// Waits for `task` (asyncio `shield`). If this is dropped, because its own task is cancelled or its time is up,
 /// the inner task runs on.

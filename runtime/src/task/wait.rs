@@ -8,8 +8,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Task, TaskError, many::Many, table::Outcome};
-use crate::time;
+use super::{Task, many::Many};
+use crate::{
+    scheduler::{task_error::TaskError, task_key::Outcome},
+    time,
+};
 
 /// When [`wait`] returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

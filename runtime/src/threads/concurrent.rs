@@ -14,7 +14,9 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::answer::{self, Awaited, answer};
-use crate::{CancelHandle, ExceptionContext, Handle, PanicPayload, budget, current::Loop};
+use crate::{
+    CancelHandle, ExceptionContext, Handle, budget, current::Loop, scheduler::task_error::PanicPayload,
+};
 
 /// Runs the future that `f` makes as a task of the loop `handle`, from any thread (asyncio
 /// `run_coroutine_threadsafe`). `f` goes to the loop, the future is made there: it need not be `Send`.

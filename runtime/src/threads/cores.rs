@@ -27,9 +27,13 @@ use nix::{
 
 use super::latch::Latch;
 use crate::{
-    Builder, Handle, error,
-    handle::MAX_LOOPS,
-    task::{CancelHandle, PanicPayload, TaskError, create_task, with_cleanup},
+    Builder, Handle,
+    kernel::error,
+    scheduler::{
+        loop_id::MAX_LOOPS,
+        task_error::{PanicPayload, TaskError},
+    },
+    task::{CancelHandle, create_task, with_cleanup},
 };
 
 /// Which cores get a loop.

@@ -16,10 +16,10 @@ use std::{
     thread,
 };
 
+use crate::{budget, current, yield_now};
+
 pub use concurrent::{ConcurrentError, ConcurrentFuture, run_coroutine_threadsafe};
 pub use cores::{Core, Cores, current_core, run_on_cores, run_per_core};
-
-use crate::{budget, current, yield_now};
 
 /// Runs `f`, which may block, on a thread of the loop's pool (asyncio `to_thread`), and gives what it returns.
 /// A panic of `f` goes on here.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Handle, exception};
+use crate::{Handle, scheduler::task_error::discard};
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
@@ -107,7 +107,7 @@ impl Shared {
                 drop(state);
                 // A job keeps its own panic; this is for destructors.
                 if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(job)) {
-                    exception::discard(payload);
+                    discard(payload);
                 }
                 state = self.lock();
                 continue;

@@ -3,7 +3,6 @@
 mod interval;
 mod timeout;
 mod timeout_scope;
-pub(crate) mod timers;
 
 use std::{
     fmt,
@@ -12,16 +11,18 @@ use std::{
     task::{Context, Poll},
 };
 
+use crate::{
+    current::{self, Loop},
+    scheduler::{
+        homed::Homed,
+        timers::{Due, NEVER, TimerKey},
+    },
+};
+
 pub use interval::{Interval, MissedTickBehavior, interval, interval_at};
 pub use std::time::{Duration, Instant};
 pub use timeout::{Timeout, TimeoutError, timeout, timeout_at, wait_for};
 pub use timeout_scope::{Deadline, timeout_scope};
-
-use crate::{
-    current::{self, Loop},
-    home::Homed,
-    time::timers::{Due, TimerKey},
-};
 
 /// The loop's time: the monotonic clock, or the virtual one of the simulator. Outside a loop, the former.
 ///
@@ -86,7 +87,7 @@ impl Sleep {
     }
 
     fn arm(&mut self, lp: &Loop, cx: &mut Context<'_>) {
-        let deadline = self.at.map_or(timers::NEVER, |at| lp.clock.to_ns(at));
+        let deadline = self.at.map_or(NEVER, |at| lp.clock.to_ns(at));
         let key = lp.timers.borrow_mut().insert(deadline, Due::Wake(cx.waker().clone()));
         self.armed = Some(lp.homed(key));
     }

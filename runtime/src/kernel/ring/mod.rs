@@ -2,103 +2,36 @@
 //!
 //! Two kernels stand behind it: io_uring and the simulator. Nothing above this file knows which one runs.
 
+mod outcome;
 mod perform;
-mod refusal;
+pub(crate) mod refusal;
 mod self_test;
 pub(crate) mod sim;
-mod unpark;
-mod uring;
+pub(crate) mod terms;
+pub(crate) mod unpark;
+pub(crate) mod uring;
 
 use std::{io, os::fd::OwnedFd};
 
 use nix::sys::eventfd::EventFd;
-pub(crate) use refusal::Refusal;
-pub(crate) use unpark::Unpark;
-pub(crate) use uring::{Encoded, LENGTH_MAX, Outgoing, Scratch, Sizes, Uring};
 
 use crate::{
-    fd::Fd,
-    op::{
-        Done, Payload, Receiver,
-        inflight::{InFlight, Key, Table},
+    kernel::{
+        fd::Fd,
+        inflight::{InFlight, ReceiverId, Table},
+        key::Key,
+        operation::Done,
+        payload::Payload,
+        pool::{Filled, Pool},
+        ring::{
+            refusal::Refusal,
+            terms::{Abilities, Next, RingCounters, Sizes, Wait},
+            unpark::Unpark,
+            uring::{Encoded, Outgoing, Uring},
+        },
     },
-    pool::{Filled, Pool},
+    scheduler::clock::Clock,
 };
-
-/// How long `enter` may sleep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wait {
-    /// Not at all.
-    No,
-    /// Until a completion or this time of the loop's clock, in nanoseconds.
-    Until(u64),
-    /// Until a completion.
-    Forever,
-}
-
-/// What the kernel can do, as tried at start-up.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Abilities {
-    pub(crate) silent_sends: bool,
-    /// The most bytes that a multishot receive is asked for; 0 if the kernel knows no cap.
-    pub(crate) receive_cap: u32,
-    pub(crate) quiet_writes: bool,
-    /// An accept may wait at once, without a try that finds nothing.
-    pub(crate) patient_accepts: bool,
-}
-
-/// A multishot receive that has filled more buffers than this without a wait does not look at the socket again: it
-/// takes the rest, and sleeps though a reset is behind that. (Linux 6.18: `MULTISHOT_MAX_RETRY`.)
-const BUFFERS_PER_RECEIVE: u32 = 32;
-
-impl Abilities {
-    /// Of a kernel that has nothing of what is tried.
-    pub(crate) const NONE: Abilities =
-        Abilities { silent_sends: false, receive_cap: 0, quiet_writes: false, patient_accepts: false };
-
-    /// Of one that has all of it.
-    fn all(sizes: Sizes) -> Abilities {
-        // Sizes are checked by the pool: a buffer has at most 1 MiB.
-        let receive_cap = BUFFERS_PER_RECEIVE.saturating_mul(sizes.buffer_size as u32);
-        Abilities { silent_sends: true, receive_cap, quiet_writes: true, patient_accepts: true }
-    }
-
-    /// The cap of a multishot receive that should bring about `asked` bytes (0: any number).
-    pub(crate) fn cap(self, asked: u32) -> u32 {
-        if asked == 0 { self.receive_cap } else { asked.min(self.receive_cap) }
-    }
-}
-
-/// What the ring counted: plain numbers of one loop.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RingCounters {
-    /// Times that the kernel was entered, to submit, to wait, or both.
-    pub enters: u64,
-    /// Entries submitted.
-    pub sqes: u64,
-    /// Completions taken, without those of silent sends.
-    pub cqes: u64,
-    /// Times the completion queue was found overflown.
-    pub overflows: u64,
-    /// Cancels asked for.
-    pub cancels: u64,
-    /// Receives that found no provided buffer.
-    pub enobufs: u64,
-    /// Completions that belong to no operation: always 0 unless the kernel misbehaves.
-    pub strays: u64,
-    /// Silent sends that needed no completion.
-    pub silent: u64,
-}
-
-/// A completion.
-pub(crate) enum Next {
-    None,
-    /// Data of a receive, with more to come.
-    Data(&'static Receiver, u32, Filled),
-    /// Any other, of this operation: `done` tells what it brought.
-    Other(Key),
-}
 
 pub(crate) enum Ring {
     Uring(Box<Uring>),
@@ -106,6 +39,13 @@ pub(crate) enum Ring {
 }
 
 impl Ring {
+    /// io_uring, and what the kernel can do of it.
+    pub(crate) fn uring(sizes: Sizes, pool: Pool, clock: Clock) -> Result<Ring, Refusal> {
+        let mut uring = Uring::new(sizes, pool, clock)?;
+        self_test::try_all(&mut uring)?;
+        Ok(Ring::Uring(Box::new(uring)))
+    }
+
     /// Puts `op` into the table and its SQE into the queue. Never fails: what does not fit waits.
     #[inline(always)]
     pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, encoded: Encoded) -> Key {
@@ -189,7 +129,7 @@ impl Ring {
 
     /// Takes the next completion, if it is data for `to`.
     #[inline(always)]
-    pub(crate) fn next_data(&mut self, table: &mut Table, to: &'static Receiver) -> Option<(u32, Filled)> {
+    pub(crate) fn next_data(&mut self, table: &mut Table, to: ReceiverId) -> Option<(u32, Filled)> {
         match self {
             Ring::Uring(ring) => ring.next_data(table, to),
             Ring::Sim(sim) => sim.next_data(table, to),

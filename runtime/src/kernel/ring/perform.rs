@@ -4,20 +4,13 @@
 
 use std::{net::Shutdown, os::fd::BorrowedFd};
 
-use crate::{
+use crate::kernel::{
     fd::Fd,
-    op::{Brought, Done, Kind, SockAddr, Sqe},
+    operation::{Brought, Done},
     pool::Pool,
+    ring::outcome::Outcome,
+    sqe::{Kind, SockAddr, Sqe},
 };
-
-/// What a call came to that never blocks.
-pub(crate) enum Outcome<T = usize> {
-    /// Nothing yet.
-    Blocked,
-    Ready(T),
-    /// An error number.
-    Failed(i32),
-}
 
 /// The calls of a kernel, on descriptors of its own kind.
 pub(crate) trait World {

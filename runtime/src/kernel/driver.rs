@@ -4,54 +4,57 @@ use std::{
     any::Any,
     cell::{Cell, RefCell, RefMut},
     io,
-    panic::{self, AssertUnwindSafe},
     rc::Rc,
     task::Waker,
 };
 
 use nix::sys::eventfd::EventFd;
 
-use crate::{
-    exception,
+use crate::kernel::{
     fd::Fd,
-    op::{
-        Arrivals, Multishot, Operation, Payload, Receiver, Sqe,
-        inflight::{Delivery, Ended, InFlight, Key, Table},
-        silent,
-    },
+    inflight::{Ended, InFlight, ReceiverId, Table},
+    key::Key,
+    operation::{Multishot, Operation},
+    payload::Payload,
     pool::{Filled, Pool},
-    ring::{Abilities, Encoded, LENGTH_MAX, Next, Outgoing, Ring, RingCounters, Wait},
-    task::table::TaskTable,
+    ring::{
+        Ring,
+        sim::Sim,
+        terms::{Abilities, RingCounters},
+        uring::{Encoded, LENGTH_MAX, Outgoing},
+    },
+    sqe::Sqe,
 };
 
 /// No borrow is held while an operation's own code runs, but for what must neither call in nor panic: `Payload::bytes`,
 /// what `Arrivals::each` calls, and an operation's description, which the simulator asks for as it executes it.
 pub(crate) struct Driver {
-    inner: RefCell<Inner>,
+    pub(super) inner: RefCell<Inner>,
     /// The ring's.
     pool: Pool,
     abilities: Abilities,
     polls_per_enter: u32,
     /// Whether something was queued since the last `enter`.
-    submitted: Cell<bool>,
+    pub(super) submitted: Cell<bool>,
     /// See its getter.
-    silent_left: Cell<bool>,
+    pub(super) silent_left: Cell<bool>,
     /// The next `enter` is not to sleep.
-    stay_awake: Cell<bool>,
+    pub(super) stay_awake: Cell<bool>,
 }
 
-struct Inner {
-    table: Table,
-    ring: Ring,
+pub(super) struct Inner {
+    pub(super) table: Table,
+    pub(super) ring: Ring,
 }
 
 impl Driver {
-    pub(crate) fn new(ring: Ring) -> Driver {
+    /// `far_too_large` hears that the table is.
+    pub(crate) fn new(ring: Ring, far_too_large: fn()) -> Driver {
         Driver {
             pool: ring.pool().clone(),
             abilities: ring.abilities(),
             polls_per_enter: ring.polls_per_enter(),
-            inner: RefCell::new(Inner { table: Table::new(), ring }),
+            inner: RefCell::new(Inner { table: Table::new(far_too_large), ring }),
             submitted: Cell::new(false),
             silent_left: Cell::new(false),
             stay_awake: Cell::new(false),
@@ -71,7 +74,7 @@ impl Driver {
     }
 
     /// A multishot receive of a handle.
-    pub(crate) fn receive(&self, fd: &Fd, cap: u32, token: u32, to: &'static Receiver) -> Key {
+    pub(crate) fn receive(&self, fd: &Fd, cap: u32, token: u32, to: ReceiverId) -> Key {
         let encoded = Encoded::new(Sqe::recv_multi(fd, cap), self.abilities);
         self.submit(InFlight::Receive { to, fd: fd.clone(), token, cap }, encoded)
     }
@@ -217,63 +220,12 @@ impl Driver {
         self.inner.borrow_mut().ring.wants_enter()
     }
 
-    /// Submits, sleeps as `wait` says, and delivers what came, which wakes some of the loop's `tasks`.
-    pub(crate) fn enter(&self, wait: Wait, tasks: &TaskTable) -> io::Result<()> {
-        self.submitted.set(false);
-        self.stay_awake.set(false);
-        {
-            let Inner { table, ring } = &mut *self.inner.borrow_mut();
-            ring.enter(table, wait)?;
-            ring.arrived(table);
-        }
-        // An operation is library code, but a panic of one must not cost the others their completions, nor the
-        // kernel the operation. The panic hook has told of it.
-        while let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| self.deliver_all(tasks))) {
-            exception::discard(payload);
-        }
-        self.silent_left.set(self.inner.borrow().table.silent.len() > 0);
-        Ok(())
-    }
-
-    /// Silent sends come last: what reports is out of the table by then.
-    #[inline(always)]
-    fn deliver_all(&self, tasks: &TaskTable) {
-        while self.deliver_next(tasks) {}
-        while let Some(send) = self.next_silent() {
-            send.finish_silently();
-        }
-    }
-
-    #[inline(always)]
-    fn next_silent(&self) -> Option<silent::Sending> {
-        self.inner.borrow_mut().table.silent.next_over()
-    }
-
-    /// `false` if there is no completion.
-    #[inline(always)]
-    fn deliver_next(&self, tasks: &TaskTable) -> bool {
-        let next = {
-            let Inner { table, ring } = &mut *self.inner.borrow_mut();
-            ring.next(table)
-        };
-        match next {
-            Next::None => return false,
-            Next::Data(to, token, filled) => {
-                let mut arrivals = Arrivals::new(self, tasks, to, (token, filled));
-                (to.data)(&mut arrivals);
-                arrivals.finish();
-            }
-            Next::Other(key) => self.deliver_other(key),
-        }
-        true
-    }
-
     /// Calls `f` with `first`, and with the completions after it as long as they are data for `to`: with its token, the
     /// data, and whether it fills its buffer, which then goes back to the kernel. `f` must not call into the driver.
     #[inline(always)]
     pub(crate) fn each_data(
         &self,
-        to: &'static Receiver,
+        to: ReceiverId,
         first: (u32, Filled),
         mut f: impl FnMut(u32, &[u8], bool),
     ) {
@@ -287,44 +239,6 @@ impl Driver {
 
     pub(crate) fn give_back(&self, filled: Filled) {
         self.pool.lend(filled, |_, _| ());
-    }
-
-    #[inline(never)]
-    fn deliver_other(&self, key: Key) {
-        let done = {
-            let Inner { table, ring } = &mut *self.inner.borrow_mut();
-            ring.done(table)
-        };
-        if done.more {
-            let item = self.inner.borrow_mut().table.item(key);
-            return match item {
-                Some(op) => op.deliver(done),
-                None => self.stray(),
-            };
-        }
-        let last = self.inner.borrow_mut().table.deliver(key);
-        match last {
-            Delivery::Sent(send) => send.finish(done.res),
-            Delivery::Received { to, fd, token } => {
-                drop(fd);
-                (to.end)(token, done);
-            }
-            Delivery::End(op) => op.finish(done),
-            Delivery::Last(op) => op.finish(done),
-            Delivery::Abandoned(op) => op.abandon(done),
-            Delivery::Claimed(op) => self.keep(key, op.finish(done)),
-            Delivery::Stray => self.stray(),
-        }
-    }
-
-    fn stray(&self) {
-        self.inner.borrow_mut().ring.counters().strays += 1;
-    }
-
-    /// The result of an operation waits for its future.
-    fn keep(&self, key: Key, ended: Box<dyn Ended>) {
-        let waker = self.inner.borrow_mut().table.keep(key, ended);
-        waker.into_iter().for_each(exception::wake);
     }
 
     /// The kernel does not give everything back: what it may still write to is never freed.
@@ -347,7 +261,7 @@ impl Driver {
     }
 
     /// The simulator, if that is the kernel.
-    pub(crate) fn with_sim<R>(&self, f: impl FnOnce(&mut crate::ring::sim::Sim) -> R) -> Option<R> {
+    pub(crate) fn with_sim<R>(&self, f: impl FnOnce(&mut Sim) -> R) -> Option<R> {
         match &mut self.inner.borrow_mut().ring {
             Ring::Sim(sim) => Some(f(sim)),
             Ring::Uring(_) => None,

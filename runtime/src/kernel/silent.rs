@@ -6,8 +6,10 @@
 
 use std::mem;
 
-use super::{Sqe, inflight::Key};
-use crate::{fd::Fd, op::Payload, slab::smaller};
+use crate::{
+    kernel::{fd::Fd, key::Key, payload::Payload, sqe::Sqe},
+    scheduler::slab::smaller,
+};
 
 /// A send, and whom it tells of its end.
 pub(crate) struct Sending {

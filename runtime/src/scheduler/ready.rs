@@ -5,7 +5,7 @@ use std::{
     mem,
 };
 
-use crate::slab::shrink_list;
+use crate::scheduler::slab::shrink_list;
 
 /// What can run: a task or a callback, by its slot.
 #[derive(Clone, Copy, PartialEq, Eq)]

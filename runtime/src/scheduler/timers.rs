@@ -12,7 +12,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use crate::slab::{NONE, Place, Slab, smaller};
+use crate::scheduler::slab::{NONE, Place, Slab, smaller};
 
 /// A deadline that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -76,8 +76,15 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    pub(crate) fn new() -> Timers {
-        Timers { heap: BinaryHeap::new(), orphans: 0, slots: Slab::new(), armed: 0, next_sequence: 0 }
+    /// `far_too_large` hears that the table is.
+    pub(crate) fn new(far_too_large: fn()) -> Timers {
+        Timers {
+            heap: BinaryHeap::new(),
+            orphans: 0,
+            slots: Slab::new(far_too_large),
+            armed: 0,
+            next_sequence: 0,
+        }
     }
 
     /// Timers that have not fired.
@@ -282,7 +289,7 @@ mod tests {
 
     #[test]
     fn loop_07_equal_deadlines_fire_in_creation_order() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(|| ());
         for n in 0..20 {
             timers.insert(100, Due::Call(n));
         }
@@ -294,7 +301,7 @@ mod tests {
 
     #[test]
     fn loop_10_cancelled_timers_do_not_pile_up() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(|| ());
         let keep = timers.insert(1, Due::Call(0));
         for n in 0..100_000 {
             let key = timers.insert(1000 + u64::from(n), Due::Call(n));
@@ -308,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_slot_used_for_far_and_near_deadlines_in_turn_does_not_fill_the_heap() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(|| ());
         timers.insert(NEVER, Due::Call(0));
         for n in 0..100_000 {
             let far = timers.insert(1 << 40, Due::Call(n));
@@ -323,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_timer_in_a_used_slot_fires_at_its_own_time_and_in_its_own_order() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(|| ());
         let early = timers.insert(10, Due::Call(0));
         timers.insert(100, Due::Call(1));
         timers.remove(early);
@@ -340,7 +347,7 @@ mod tests {
 
     #[test]
     fn timers_that_are_gone_leave_no_memory_whether_they_fired_or_were_cancelled() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(|| ());
         let last = |timers: &mut Timers| {
             let mut keys: Vec<_> =
                 (0..100_000).map(|n| timers.insert(u64::from(n) + 10, Due::Call(n))).collect();
@@ -374,7 +381,7 @@ mod tests {
             random ^= random << 17;
             random
         };
-        let (mut timers, mut oracle, mut now) = (Timers::new(), Vec::new(), 0);
+        let (mut timers, mut oracle, mut now) = (Timers::new(|| ()), Vec::new(), 0);
         for n in 0..20_000u32 {
             match next() % 4 {
                 0 | 1 => {

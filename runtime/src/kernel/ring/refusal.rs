@@ -5,8 +5,7 @@ use std::{error::Error, fs, io};
 
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::Sizes;
-use crate::error;
+use crate::kernel::{error, ring::terms::Sizes};
 
 /// A system call that a loop needs was refused.
 #[derive(Debug)]

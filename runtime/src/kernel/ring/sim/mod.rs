@@ -15,31 +15,34 @@ use std::{
     net::{Ipv4Addr, Shutdown, SocketAddr},
     os::fd::BorrowedFd,
     panic::{self, AssertUnwindSafe},
-    ptr,
     rc::Rc,
     thread,
 };
 
-pub use faults::Faults;
-pub(crate) use net::Socket;
 use net::{Net, SharedNet};
 use rng::Rng;
 
-use super::{
-    Abilities, Next, RingCounters, Sizes, Wait,
-    perform::{Outcome, Progress, Step, World, perform},
-};
 use crate::{
-    clock::Clock,
-    exception,
-    fd::{Fd, Inner},
-    op::{
-        Brought, Done, Kind, Payload, Receiver, SockAddr,
-        inflight::{InFlight, Key, Table},
+    kernel::{
+        connection::ListenOptions,
+        fd::{Fd, Inner},
+        inflight::{InFlight, ReceiverId, Table},
+        key::Key,
+        operation::{Brought, Done},
+        payload::Payload,
+        pool::{Filled, Pool},
+        ring::{
+            outcome::Outcome,
+            perform::{Progress, Step, World, perform},
+            terms::{Abilities, Next, RingCounters, Sizes, Wait},
+        },
+        sqe::{Kind, SockAddr},
     },
-    pool::{Filled, Pool},
-    socket::ListenOptions,
+    scheduler::{clock::Clock, task_error::discard},
 };
+
+pub use faults::Faults;
+pub(crate) use net::Socket;
 
 /// Data takes up to this long, in virtual nanoseconds.
 const LATENCY_NS: u64 = 50_000;
@@ -246,7 +249,7 @@ impl Sim {
             Ok(Some(sqe)) => sqe,
             Ok(None) => return Step::Blocked,
             Err(payload) => {
-                exception::discard(payload);
+                discard(payload);
                 return Step::Last(Done::new(-libc::EFAULT));
             }
         };
@@ -313,10 +316,10 @@ impl Sim {
     }
 
     #[inline(never)]
-    pub(crate) fn next_data(&mut self, table: &mut Table, to: &'static Receiver) -> Option<(u32, Filled)> {
+    pub(crate) fn next_data(&mut self, table: &mut Table, to: ReceiverId) -> Option<(u32, Filled)> {
         let Completion { key, done } = self.ready.front()?;
         let (whose, _) = table.receiver(*key)?;
-        if !done.more || !ptr::eq(whose, to) || done.buffer().is_none() {
+        if !done.more || whose != to || done.buffer().is_none() {
             return None;
         }
         match self.next(table) {
@@ -341,12 +344,12 @@ impl Sim {
 
     pub(crate) fn listen(&mut self, addr: SocketAddr, options: ListenOptions) -> io::Result<Fd> {
         let id = self.net.borrow_mut().listen(addr, options)?;
-        Ok(Socket::open(id, &self.net))
+        Ok(Fd::simulated(Socket::open(id, &self.net, &self.clock)))
     }
 
     pub(crate) fn connector(&mut self, local: Option<SocketAddr>) -> io::Result<Fd> {
         let id = self.net.borrow_mut().connector(local);
-        Ok(Socket::open(id, &self.net))
+        Ok(Fd::simulated(Socket::open(id, &self.net, &self.clock)))
     }
 }
 
@@ -385,7 +388,7 @@ impl World for Sim {
     fn accept(&mut self, fd: &Fd) -> Outcome<(Fd, SockAddr)> {
         match self.on(fd, |net, id| net.accept(id)) {
             Outcome::Ready(accepted) => {
-                let fd = Socket::open(accepted, &self.net);
+                let fd = Fd::simulated(Socket::open(accepted, &self.net, &self.clock));
                 let peer = fd.peer_addr().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
                 Outcome::Ready((fd, peer.into()))
             }

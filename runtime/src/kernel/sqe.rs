@@ -10,7 +10,7 @@ use std::{
 use io_uring::types::Timespec;
 use nix::sys::socket::SockaddrStorage;
 
-use crate::fd::Fd;
+use crate::kernel::fd::Fd;
 
 /// A socket address in the form the kernel reads.
 #[derive(Clone, Debug)]

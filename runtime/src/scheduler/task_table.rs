@@ -19,22 +19,21 @@ use std::{
     panic::{self, AssertUnwindSafe, Location},
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, RawWakerVTable, Waker},
 };
 
 use pin_project_lite::pin_project;
 
-use super::{
-    PanicPayload, TaskError, TaskId, TaskState,
-    local::Locals,
+use crate::scheduler::{
+    homed::Homed,
+    locals::Locals,
+    loop_id::LoopId,
     ready::{Ready, ReadyQueue},
-    waker::{MAX_TASKS, WakeKey},
-};
-use crate::{
-    exception,
-    handle::LoopId,
-    home::Homed,
     slab::{NONE, Place, Slab},
+    task_error::{PanicPayload, TaskError},
+    task_info::{TaskId, TaskInfo, TaskState},
+    task_key::{Outcome, TaskKey},
+    wake_key::{MAX_TASKS, WakeKey},
 };
 
 pin_project! {
@@ -125,13 +124,6 @@ impl<F: Future, K: Ending<F::Output>> AnyTask for Stage<F, K> {
 
 type BoxTask = Pin<Box<dyn AnyTask>>;
 
-/// Names a task of one loop. The generation is full: a stale key never finds another task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TaskKey {
-    pub(crate) slot: u32,
-    pub(crate) generation: u32,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Idle,
@@ -141,14 +133,6 @@ enum State {
     Woken,
     Done,
     Free,
-}
-
-/// How a task ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Finished,
-    Cancelled,
-    Panicked,
 }
 
 struct Slot {
@@ -182,7 +166,7 @@ struct Extra {
 }
 
 /// Called when a task is done.
-pub(crate) type DoneCallback = Box<dyn FnOnce(&super::TaskInfo)>;
+pub(crate) type DoneCallback = Box<dyn FnOnce(&TaskInfo)>;
 
 /// The polls that belong to `run`'s caller.
 pub(crate) type PollMain<'a> = &'a mut dyn FnMut(&mut Context<'_>);
@@ -194,6 +178,7 @@ static NEXT_ID_BLOCK: AtomicU64 = AtomicU64::new(0);
 /// See the head of the file.
 pub(crate) struct TaskTable {
     home: LoopId,
+    wakers: &'static RawWakerVTable,
     slots: RefCell<Slab<Slot>>,
     live: Cell<usize>,
     /// Live ones among them that are cleanups.
@@ -215,7 +200,7 @@ struct Leftover {
 
 /// A task that has just ended, for whom it may concern.
 pub(crate) struct Ended {
-    pub(crate) info: super::TaskInfo,
+    pub(crate) info: TaskInfo,
     pub(crate) joiner: Option<Waker>,
     pub(crate) callbacks: Vec<DoneCallback>,
     /// Nobody will await it.
@@ -225,10 +210,12 @@ pub(crate) struct Ended {
 }
 
 impl TaskTable {
-    pub(crate) fn new(home: LoopId) -> TaskTable {
+    /// Of the loop `home`, whose tasks have wakers with the table `wakers`; `far_too_large` hears that it is.
+    pub(crate) fn new(home: LoopId, wakers: &'static RawWakerVTable, far_too_large: fn()) -> TaskTable {
         TaskTable {
             home,
-            slots: RefCell::new(Slab::new()),
+            wakers,
+            slots: RefCell::new(Slab::new(far_too_large)),
             live: Cell::new(0),
             cleanups: Cell::new(0),
             locals: RefCell::new(None),
@@ -338,7 +325,7 @@ impl TaskTable {
     /// To wake several tasks.
     #[inline(always)]
     pub(crate) fn waking(&self) -> Waking<'_> {
-        Waking { slots: self.slots.borrow_mut(), ready: self.ready.pushing() }
+        Waking { slots: self.slots.borrow_mut(), ready: self.ready.pushing(), wakers: self.wakers }
     }
 
     fn wake_slot(&self, slot: &mut Slot, index: u32) {
@@ -411,11 +398,11 @@ impl TaskTable {
         slots.get(index as usize).map(|slot| TaskKey { slot: index, generation: slot.generation })
     }
 
-    pub(crate) fn info(&self, key: TaskKey) -> Option<super::TaskInfo> {
+    pub(crate) fn info(&self, key: TaskKey) -> Option<TaskInfo> {
         self.with(key, |slot| slot.info(self.home, key.slot))
     }
 
-    pub(crate) fn info_of(&self, slot: u32) -> Option<super::TaskInfo> {
+    pub(crate) fn info_of(&self, slot: u32) -> Option<TaskInfo> {
         self.slots.borrow().get(slot as usize).map(|place| place.info(self.home, slot))
     }
 
@@ -425,7 +412,7 @@ impl TaskTable {
     }
 
     /// The tasks that are not done.
-    pub(crate) fn infos(&self) -> Vec<super::TaskInfo> {
+    pub(crate) fn infos(&self) -> Vec<TaskInfo> {
         let slots = self.slots.borrow();
         let live = slots.iter().filter(|(_, s)| !matches!(s.state, State::Done | State::Free));
         live.map(|(index, slot)| slot.info(self.home, index)).collect()
@@ -523,7 +510,12 @@ impl TaskTable {
 
     /// Polls one task, or drops its future if it was cancelled. If that was its end, `end` must follow at once.
     #[inline(always)]
-    pub(crate) fn run_one(&self, index: u32, main: PollMain<'_>) -> Option<(TaskKey, Outcome)> {
+    pub(crate) fn run_one(
+        &self,
+        index: u32,
+        main: PollMain<'_>,
+        make_waker: impl FnOnce(WakeKey) -> Waker,
+    ) -> Option<(TaskKey, Outcome)> {
         let (mut task, waker, cancel) = {
             let mut slots = self.slots.borrow_mut();
             let slot = &mut slots[index as usize];
@@ -531,7 +523,7 @@ impl TaskTable {
                 return None;
             }
             slot.state = State::Running;
-            (slot.task.take(), slot.key.waker(), slot.cancel)
+            (slot.task.take(), make_waker(slot.key), slot.cancel)
         };
         // Its destructor does nothing, which is a call to be spared.
         let waker = ManuallyDrop::new(waker);
@@ -583,8 +575,8 @@ impl TaskTable {
         // Nothing to tell: the common end of a task that somebody joins.
         if !slot.detached && slot.extra.is_none() {
             if let Some(joiner) = joiner {
-                let woken = Waking { slots, ready: self.ready.pushing() }.wake(joiner);
-                woken.unwrap_or_else(exception::wake);
+                let waking = Waking { slots, ready: self.ready.pushing(), wakers: self.wakers };
+                return waking.wake_alone(joiner).and_then(|other| self.ended_for(key, other, outcome));
             }
             return None;
         }
@@ -594,6 +586,14 @@ impl TaskTable {
         let left = if detached { self.free_slot(&mut slots, key.slot) } else { Leftover::default() };
         let Leftover { task: unwanted, locals } = left;
         Some(Ended { info, joiner, callbacks, unwanted, locals, outcome })
+    }
+
+    /// The end of a task whose joiner has a waker of another kind.
+    #[cold]
+    #[inline(never)]
+    fn ended_for(&self, key: TaskKey, joiner: Waker, outcome: Outcome) -> Option<Ended> {
+        let (info, joiner) = (self.info(key)?, Some(joiner));
+        Some(Ended { info, joiner, callbacks: Vec::new(), unwanted: None, locals: None, outcome })
     }
 
     /// The main future is done: its slot is free again.
@@ -623,7 +623,7 @@ impl TaskTable {
 
     /// Everything, to be dropped by the closing loop.
     pub(crate) fn clear(&self) -> Vec<Box<dyn Any>> {
-        let slots = mem::take(&mut *self.slots.borrow_mut());
+        let slots = self.slots.borrow_mut().take_all();
         self.live.set(0);
         self.ready.clear();
         let left = |slot: Slot| Box::new((slot.task, slot.joiner, slot.extra, slot.locals)) as Box<dyn Any>;
@@ -636,18 +636,25 @@ impl TaskTable {
 pub(crate) struct Waking<'a> {
     slots: RefMut<'a, Slab<Slot>>,
     ready: RefMut<'a, Vec<Ready>>,
+    wakers: &'static RawWakerVTable,
 }
 
 impl Waking<'_> {
     /// `waker.wake()`, the shorter way; gives it back if it is not of a task in this table.
     #[inline(always)]
     pub(crate) fn wake(&mut self, waker: Waker) -> Result<(), Waker> {
-        if !WakeKey::of(&waker).is_some_and(|key| self.wake_key(key)) {
+        if !WakeKey::of(&waker, self.wakers).is_some_and(|key| self.wake_key(key)) {
             return Err(waker);
         }
         // A number's destructor does nothing, which is a call to be spared.
         mem::forget(waker);
         Ok(())
+    }
+
+    /// As `wake`, of one: gives it back if it is not of a task in this table.
+    #[inline(always)]
+    fn wake_alone(mut self, waker: Waker) -> Option<Waker> {
+        self.wake(waker).err()
     }
 
     /// `false` if the task is not, or no longer, in this table.
@@ -726,8 +733,8 @@ impl Slot {
         idle
     }
 
-    fn info(&self, home: LoopId, index: u32) -> super::TaskInfo {
-        super::TaskInfo {
+    fn info(&self, home: LoopId, index: u32) -> TaskInfo {
+        TaskInfo {
             id: self.id,
             name: self.extra.as_ref().and_then(|e| e.name.clone()),
             location: self.location,

@@ -8,52 +8,22 @@
 
 use std::{any::Any, mem, rc::Rc, task::Waker};
 
-use super::{
-    Done, Multishot, Operation, Payload, Receiver, Sqe,
-    silent::{Sending, SilentSends},
-};
 use crate::{
-    fd::Fd,
-    ring::Scratch,
-    slab::{NONE, Place, Slab},
+    kernel::{
+        fd::Fd,
+        key::Key,
+        operation::{Done, Multishot, Operation},
+        payload::Payload,
+        scratch::Scratch,
+        silent::{Sending, SilentSends},
+        sqe::Sqe,
+    },
+    scheduler::slab::{NONE, Place, Slab},
 };
 
-/// Names one operation in flight: a slot of its loop's table and the slot's generation, or the number of a silent send.
-///
-/// One word (generation, slot), or (number, `SILENT`), as the kernel has it: it is written and read whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key(u64);
-
-impl Key {
-    fn new(slot: u32, generation: u32) -> Key {
-        Key(u64::from(generation) << 32 | u64::from(slot))
-    }
-
-    pub(super) fn of_silent(number: u32) -> Key {
-        Key::new(SILENT, number)
-    }
-
-    /// The number of a silent send.
-    pub(crate) fn silent(self) -> Option<u32> {
-        (self.slot() == SILENT as usize).then(|| self.generation())
-    }
-
-    fn slot(self) -> usize {
-        self.0 as u32 as usize
-    }
-
-    fn generation(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-
-    pub(crate) fn to_user_data(self) -> u64 {
-        self.0
-    }
-
-    pub(crate) fn from_user_data(data: u64) -> Key {
-        Key(data)
-    }
-}
+/// Whom data is for: a number that `receive.rs` gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReceiverId(pub(crate) u32);
 
 /// An operation as the table holds it. What is boxed has a trait for each kind, so that an operation that its handle
 /// boxed once goes to the kernel and comes back without another allocation.
@@ -61,7 +31,7 @@ pub(crate) enum InFlight {
     /// Of a handle: one buffer to be sent.
     Send { payload: Box<dyn Payload>, fd: Fd, token: u32 },
     /// Of a handle: data as it arrives.
-    Receive { to: &'static Receiver, fd: Fd, token: u32, cap: u32 },
+    Receive { to: ReceiverId, fd: Fd, token: u32, cap: u32 },
     /// Of a handle, with one result.
     Resident(Box<dyn Resident>),
     /// Of a handle, with many results. Shared with the delivery of an item, so that the item's code may start
@@ -213,9 +183,6 @@ impl Place for Entry {
     }
 }
 
-/// In place of a slot, in the keys of silent sends.
-const SILENT: u32 = u32::MAX - 1;
-
 /// See the head of the file.
 pub(crate) struct Table {
     entries: Slab<Entry>,
@@ -224,8 +191,9 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new() -> Table {
-        Table { entries: Slab::new(), in_flight: 0, silent: SilentSends::default() }
+    /// `far_too_large` hears that the table is.
+    pub(crate) fn new(far_too_large: fn()) -> Table {
+        Table { entries: Slab::new(far_too_large), in_flight: 0, silent: SilentSends::default() }
     }
 
     /// How many operations the kernel owns.
@@ -272,12 +240,12 @@ impl Table {
 
     /// Whom a completion is for, if it is a receive's.
     #[inline(always)]
-    pub(crate) fn receiver(&self, key: Key) -> Option<(&'static Receiver, u32)> {
+    pub(crate) fn receiver(&self, key: Key) -> Option<(ReceiverId, u32)> {
         match self.entries.get(key.slot())? {
             Entry { state: State::InFlight(InFlight::Receive { to, token, .. }), generation, .. }
                 if *generation == key.generation() =>
             {
-                Some((to, *token))
+                Some((*to, *token))
             }
             _ => None,
         }
@@ -381,7 +349,7 @@ impl Table {
     /// The kernel has seen none of the operations, and never will.
     pub(crate) fn take_back(&mut self) {
         self.in_flight = 0;
-        self.entries = Slab::new();
+        self.entries.take_all();
         self.silent.take_back();
     }
 
@@ -397,7 +365,7 @@ impl Table {
 impl Drop for Table {
     fn drop(&mut self) {
         if self.in_flight() > 0 {
-            mem::forget(mem::take(&mut self.entries));
+            mem::forget(self.entries.take_all());
             mem::forget(mem::take(&mut self.silent));
         }
     }
@@ -407,7 +375,7 @@ impl Drop for Table {
 pub(crate) enum Delivery {
     Sent(Sending),
     Received {
-        to: &'static Receiver,
+        to: ReceiverId,
         fd: Fd,
         token: u32,
     },

@@ -1,12 +1,12 @@
 //! A descriptor that operations in flight share: it is closed when the last of them lets go.
 
 use std::{
-    fmt, io,
+    fmt,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     rc::Rc,
 };
 
-use crate::{current, ring::sim};
+use crate::kernel::ring::sim;
 
 /// Shared owner of a descriptor (or of a simulated one). Cloning is free of atomics: it never leaves its loop.
 ///
@@ -48,26 +48,6 @@ impl Fd {
             Ok(sim) => Err(Fd(Rc::new(sim))),
             Err(shared) => Err(Fd(shared)),
         }
-    }
-}
-
-/// Fails where descriptors of the kernel cannot be used, with `what` in the text.
-///
-/// ```
-/// corio_runtime::run(async { corio_runtime::fd::require_kernel("pipes").unwrap() });
-/// ```
-///
-/// # Errors
-/// Under the simulator, and outside a running loop.
-pub fn require_kernel(what: &str) -> io::Result<()> {
-    let simulated = current::try_with(|lp| lp.driver.with_sim(|_| ()).is_some());
-    match simulated {
-        Some(false) => Ok(()),
-        Some(true) => {
-            let text = format!("the simulator has no {what}: its network is its own, and all it has");
-            Err(io::Error::new(io::ErrorKind::Unsupported, text))
-        }
-        None => Err(io::Error::other(format!("no running event loop: {what} need one"))),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! # What this file owns
 //! The io_uring instance, the SQEs that found no room in its queue (`backlog`), and the registered buffer
-//! pool. The operations themselves belong to the in-flight table (`op/inflight.rs`), which is part of the
+//! pool. The operations themselves belong to the in-flight table (`inflight.rs`), which is part of the
 //! proof: an operation leaves it only by `deliver`, on a completion without F_MORE, and by `SilentSends::next_over`,
 //! for a completion that is final by rule 3 (and by `take_back` at start-up, see rule 2).
 //!
@@ -44,17 +44,23 @@ use io_uring::{
 };
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::{Abilities, Next, RingCounters, Wait, refusal::Refusal, self_test};
 use crate::{
-    clock::Clock,
-    error,
-    fd::{Fd, Inner},
-    op::{
-        Brought, Done, Kind, Payload, Receiver, Sqe,
-        inflight::{InFlight, Key, Table},
+    kernel::{
+        error,
+        fd::{Fd, Inner},
+        inflight::{InFlight, ReceiverId, Table},
+        key::Key,
+        operation::{Brought, Done},
+        payload::Payload,
+        pool::{self, Filled, Pool},
+        ring::{
+            refusal::Refusal,
+            terms::{Abilities, Next, RingCounters, Sizes, Wait},
+        },
+        scratch::Scratch,
+        sqe::{Kind, Sqe},
     },
-    pool::{self, Filled, Pool},
-    slab::smaller,
+    scheduler::{clock::Clock, slab::smaller},
 };
 
 /// The longest sleep: a year, after which the loop looks at its timers again. The kernel adds it to its clock, which
@@ -62,21 +68,6 @@ use crate::{
 const WAIT_MAX_NS: u64 = 365 * 24 * 3600 * 1_000_000_000;
 /// The user data of entries whose completions nobody waits for.
 const IGNORED: u64 = u64::MAX;
-
-/// Memory of an SQE's own encoding.
-pub(crate) struct Scratch {
-    header: libc::msghdr,
-    _parts: Vec<libc::iovec>,
-}
-
-/// Sizes of a ring, as asked for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizes {
-    pub(crate) sq: u32,
-    pub(crate) cq: u32,
-    pub(crate) buffer_count: u16,
-    pub(crate) buffer_size: usize,
-}
 
 pub(crate) struct Uring {
     // Dropped before the pool: rule 5.
@@ -100,7 +91,7 @@ impl Uring {
         let flags = if ring.params().is_feature_no_iowait() { ENTER_NO_IOWAIT } else { 0 };
         // Of the same release, Linux 6.10.
         let patient_accepts = ring.params().is_feature_recvsend_bundle();
-        let mut uring = Uring {
+        let uring = Uring {
             registered: register_ring_fd(&ring),
             ring: Some(ring),
             pool,
@@ -113,18 +104,7 @@ impl Uring {
             clock,
             counters: RingCounters::default(),
         };
-        uring.test()?;
-        uring.counters = RingCounters::default();
         Ok(uring)
-    }
-
-    fn test(&mut self) -> Result<(), Refusal> {
-        self.abilities.silent_sends = self_test::silent_send(self)?;
-        if !self_test::capped_receive(self)? {
-            self.abilities.receive_cap = 0;
-        }
-        self.abilities.quiet_writes = self_test::quiet_write(self)?;
-        Ok(())
     }
 
     fn ring(&mut self) -> &mut IoUring {
@@ -305,11 +285,11 @@ impl Uring {
 
     /// The same, if it is data for `to`; else `next` takes it. To be called only after data, by `next` or by this.
     #[inline(always)]
-    pub(crate) fn next_data(&mut self, table: &mut Table, to: &'static Receiver) -> Option<(u32, Filled)> {
+    pub(crate) fn next_data(&mut self, table: &mut Table, to: ReceiverId) -> Option<(u32, Filled)> {
         debug_assert!(self.last.is_none(), "a completion would be lost");
         let cqe = self.take_cqe()?;
         if let Some((whose, token)) = receiver(table, &cqe)
-            && ptr::eq(whose, to)
+            && whose == to
             && let Some(filled) = self.filled(&cqe)
         {
             return Some((token, filled));
@@ -360,7 +340,7 @@ impl Uring {
 
 /// Whom a completion is for, if it is data with more to come.
 #[inline(always)]
-fn receiver(table: &Table, cqe: &cqueue::Entry) -> Option<(&'static Receiver, u32)> {
+fn receiver(table: &Table, cqe: &cqueue::Entry) -> Option<(ReceiverId, u32)> {
     if !cqueue::more(cqe.flags()) {
         return None;
     }

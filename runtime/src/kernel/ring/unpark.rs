@@ -7,8 +7,7 @@ use std::{
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::refusal::Refusal;
-use crate::inbox::Notify;
+use crate::{kernel::ring::refusal::Refusal, scheduler::inbox::Notify};
 
 /// How a sleeping loop is woken.
 pub(crate) enum Unpark {

@@ -16,43 +16,15 @@ use nix::{
     },
 };
 
-use crate::{
-    current, error,
+use crate::kernel::{
+    connection::{Delivery, ListenOptions, Unread},
+    error,
     fd::{Fd, Inner},
-    op::SockAddr,
+    sqe::SockAddr,
 };
 
-/// How a listening socket is made.
-#[derive(Clone, Copy, Debug)]
-pub struct ListenOptions {
-    /// Connections that wait to be accepted, at most 4096 and what `net.core.somaxconn` allows.
-    pub backlog: u32,
-    /// `SO_REUSEADDR`.
-    pub reuse_addr: bool,
-    /// `SO_REUSEPORT`.
-    pub reuse_port: bool,
-    /// `TCP_NODELAY` of every connection accepted.
-    pub nodelay: bool,
-    /// `IPV6_V6ONLY`, for an IPv6 address.
-    pub v6_only: bool,
-}
-
-/// A socket that listens on `addr`, on the running loop's network.
-///
-/// # Errors
-/// As the kernel's, with the address in the text.
-///
-/// # Panics
-/// Outside a running loop.
-pub fn listen(addr: SocketAddr, options: ListenOptions) -> io::Result<Fd> {
-    let listening = match current::with(|lp| lp.driver.with_sim(|sim| sim.listen(addr, options))) {
-        Some(simulated) => simulated,
-        None => listen_os(addr, options).map(Fd::from),
-    };
-    listening.map_err(|e| with_address(e, "listen on", addr))
-}
-
-fn listen_os(addr: SocketAddr, options: ListenOptions) -> io::Result<OwnedFd> {
+/// A socket that listens on `addr`.
+pub(crate) fn listen(addr: SocketAddr, options: ListenOptions) -> io::Result<OwnedFd> {
     let fd = stream_socket(addr)?;
     sys::setsockopt(&fd, ReuseAddr, &options.reuse_addr)?;
     sys::setsockopt(&fd, ReusePort, &options.reuse_port)?;
@@ -107,21 +79,7 @@ pub fn hung_up(sockets: &[Fd]) -> Vec<usize> {
 }
 
 /// A stream socket to connect to `remote` with, bound to `local` if given.
-///
-/// # Errors
-/// As the kernel's, with the addresses in the text.
-///
-/// # Panics
-/// Outside a running loop.
-pub fn connector(remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<Fd> {
-    let made = match current::with(|lp| lp.driver.with_sim(|sim| sim.connector(local))) {
-        Some(simulated) => simulated,
-        None => connector_os(remote, local),
-    };
-    made.map_err(|e| with_address(e, "connect to", remote))
-}
-
-fn connector_os(remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<Fd> {
+pub(crate) fn connector(remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<Fd> {
     let fd = stream_socket(remote)?;
     if let Some(local) = local {
         sys::setsockopt(&fd, ReuseAddr, &true)?;
@@ -137,7 +95,7 @@ fn stream_socket(addr: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 /// An error of `addr` that says so.
-fn with_address(e: io::Error, what: &str, addr: SocketAddr) -> io::Error {
+pub(crate) fn with_address(e: io::Error, what: &str, addr: SocketAddr) -> io::Error {
     let text = format!("cannot {what} {addr}: {e}");
     error::explain(e, text)
 }
@@ -207,9 +165,6 @@ impl Fd {
     ///
     /// # Errors
     /// What a receive would fail with.
-    ///
-    /// # Panics
-    /// Under the simulator outside a running loop.
     pub fn unread(&self) -> io::Result<Unread> {
         match self.inner() {
             Inner::Os(fd) => {
@@ -221,7 +176,7 @@ impl Fd {
                     Err(e) => Err(e.into()),
                 }
             }
-            Inner::Sim(socket) => Ok(socket.unread(now_ns())),
+            Inner::Sim(socket) => Ok(socket.unread()),
         }
     }
 
@@ -230,9 +185,6 @@ impl Fd {
     ///
     /// # Errors
     /// As the kernel's.
-    ///
-    /// # Panics
-    /// Under the simulator outside a running loop.
     pub fn delivery(&self) -> io::Result<Delivery> {
         match self.inner() {
             Inner::Os(fd) => match sys::getsockopt(fd, GetTcpInfo) {
@@ -243,7 +195,7 @@ impl Fd {
                 Err(Errno::EOPNOTSUPP | Errno::ENOPROTOOPT | Errno::ENOTSOCK) => Ok(Delivery::default()),
                 Err(e) => Err(e.into()),
             },
-            Inner::Sim(socket) => Ok(socket.delivery(now_ns())),
+            Inner::Sim(socket) => Ok(socket.delivery()),
         }
     }
 
@@ -276,26 +228,6 @@ impl Fd {
     }
 }
 
-/// What waits at a connection to be received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unread {
-    /// Nothing has arrived.
-    Nothing,
-    /// Bytes.
-    Data,
-    /// The peer has ended its direction, and all its bytes were received.
-    End,
-}
-
-/// How far the peer's kernel has what was sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Delivery {
-    /// Bytes that were acknowledged since the connection was made.
-    pub acknowledged: u64,
-    /// Whether anything, the end of the stream included, was handed to the kernel and not acknowledged.
-    pub outstanding: bool,
-}
-
 /// The beginning of the kernel's `struct tcp_info`, as every kernel since 4.6 fills it.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -319,11 +251,6 @@ const _: () = assert!(size_of::<TcpInfo>() == 152);
 struct GetTcpInfo;
 
 getsockopt_impl!(GetTcpInfo, libc::IPPROTO_TCP, libc::TCP_INFO, TcpInfo, sockopt::GetStruct<TcpInfo>);
-
-/// The running loop's time.
-fn now_ns() -> u64 {
-    current::with(|lp| lp.clock.now_ns())
-}
 
 fn to_std(addr: SockaddrStorage) -> io::Result<SocketAddr> {
     let unsupported = || io::Error::new(io::ErrorKind::Unsupported, "the socket has no internet address");

@@ -6,25 +6,41 @@ use std::{
     rc::Rc,
 };
 
-use super::{Encoded, Next, Outgoing, Uring, Wait, refusal::Refusal};
-use crate::{
+use crate::kernel::{
     fd::Fd,
-    op::{
-        Done, Multishot, Operation, Payload, Sqe,
-        inflight::{InFlight, Key, Table},
+    inflight::{InFlight, Table},
+    key::Key,
+    operation::{Done, Multishot, Operation},
+    payload::Payload,
+    ring::{
+        refusal::Refusal,
+        terms::{Next, RingCounters, Wait},
+        uring::{Encoded, Outgoing, Uring},
     },
+    sqe::Sqe,
 };
 
 const ENTER: &str = "io_uring_enter";
 const BLOCK: usize = 64 * 1024;
 
+/// Notes what the kernel can do.
+pub(super) fn try_all(ring: &mut Uring) -> Result<(), Refusal> {
+    ring.abilities.silent_sends = silent_send(ring)?;
+    if !capped_receive(ring)? {
+        ring.abilities.receive_cap = 0;
+    }
+    ring.abilities.quiet_writes = quiet_write(ring)?;
+    ring.counters = RingCounters::default();
+    Ok(())
+}
+
 /// Fills a socket pair by silent sends: those that report nothing must have sent everything, and what the
 /// kernel reports must add up to what arrives.
-pub(super) fn silent_send(ring: &mut Uring) -> Result<bool, Refusal> {
+fn silent_send(ring: &mut Uring) -> Result<bool, Refusal> {
     let (ours, mut theirs) = UnixStream::pair().map_err(Refusal::of("socketpair"))?;
     theirs.set_nonblocking(true).map_err(Refusal::of("ioctl"))?;
     let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
-    let mut table = Table::new();
+    let mut table = Table::new(|| ());
     let (mut sent, mut full) = (0, false);
     for _ in 0..256 {
         let payload = Box::new(Zeroes);
@@ -50,11 +66,11 @@ pub(super) fn silent_send(ring: &mut Uring) -> Result<bool, Refusal> {
 }
 
 /// A multishot receive with a cap of 16 bytes must end by itself once 16 have come.
-pub(super) fn capped_receive(ring: &mut Uring) -> Result<bool, Refusal> {
+fn capped_receive(ring: &mut Uring) -> Result<bool, Refusal> {
     let (ours, mut theirs) = UnixStream::pair().map_err(Refusal::of("socketpair"))?;
     let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
     theirs.write_all(&[0; 32]).map_err(Refusal::of("write"))?;
-    let mut table = Table::new();
+    let mut table = Table::new(|| ());
     let op = Rc::new(CappedRecv(fd));
     let encoded = Encoded::new(op.prepare(), ring.abilities);
     let key = ring.submit(&mut table, InFlight::Shots(op), encoded);
@@ -64,9 +80,9 @@ pub(super) fn capped_receive(ring: &mut Uring) -> Result<bool, Refusal> {
 }
 
 /// Whether a write may ask for no SIGPIPE: an unknown flag is refused before anything is written.
-pub(super) fn quiet_write(ring: &mut Uring) -> Result<bool, Refusal> {
+fn quiet_write(ring: &mut Uring) -> Result<bool, Refusal> {
     let (_read, write) = io::pipe().map_err(Refusal::of("pipe2"))?;
-    let mut table = Table::new();
+    let mut table = Table::new(|| ());
     let mut op = Box::new(EmptyWrite { fd: Fd::from(std::os::fd::OwnedFd::from(write)) });
     let encoded = Encoded::new(op.prepare(), ring.abilities);
     let key = ring.submit(&mut table, InFlight::Resident(op), encoded);

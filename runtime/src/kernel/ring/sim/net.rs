@@ -8,10 +8,12 @@ use std::{
     rc::Rc,
 };
 
-use super::super::perform::Outcome;
 use crate::{
-    fd::Fd,
-    socket::{Delivery, ListenOptions, Unread},
+    kernel::{
+        connection::{Delivery, ListenOptions, Unread},
+        ring::outcome::Outcome,
+    },
+    scheduler::clock::Clock,
 };
 
 /// Bytes that one direction of a stream holds before its sender waits.
@@ -339,11 +341,12 @@ impl Sock {
 pub(crate) struct Socket {
     id: usize,
     net: SharedNet,
+    clock: Clock,
 }
 
 impl Socket {
-    pub(super) fn open(id: usize, net: &SharedNet) -> Fd {
-        Fd::simulated(Socket { id, net: Rc::clone(net) })
+    pub(super) fn open(id: usize, net: &SharedNet, clock: &Clock) -> Socket {
+        Socket { id, net: Rc::clone(net), clock: clock.clone() }
     }
 
     pub(super) fn id(&self) -> usize {
@@ -372,12 +375,12 @@ impl Socket {
         self.net.borrow_mut().hung_up(self.id)
     }
 
-    pub(crate) fn unread(&self, now: u64) -> Unread {
-        self.net.borrow_mut().unread(self.id, now)
+    pub(crate) fn unread(&self) -> Unread {
+        self.net.borrow_mut().unread(self.id, self.clock.now_ns())
     }
 
-    pub(crate) fn delivery(&self, now: u64) -> Delivery {
-        self.net.borrow_mut().delivery(self.id, now)
+    pub(crate) fn delivery(&self) -> Delivery {
+        self.net.borrow_mut().delivery(self.id, self.clock.now_ns())
     }
 
     pub(crate) fn reset_on_close(&self) {

@@ -22,8 +22,6 @@ use std::{
     ops::{Index, IndexMut},
 };
 
-use crate::service::tidy_later;
-
 /// No place.
 pub const NONE: u32 = u32::MAX;
 
@@ -58,7 +56,7 @@ pub trait Place {
 ///     fn set_next_free(&mut self, next: u32) { self.next_free = next }
 /// }
 ///
-/// let mut names = Slab::new();
+/// let mut names = Slab::new(|| ());
 /// let mut insert = |name: &str| {
 ///     let (index, place) = names.take(|_, generation| Name { generation, next_free: NONE, name: None });
 ///     place.name = Some(name.to_owned());
@@ -85,15 +83,24 @@ pub struct Slab<P> {
     /// What new places begin with.
     generation: u32,
     strays: Strays<P>,
+    far_too_large: fn(),
 }
 
 type Strays<P> = HashMap<u32, Box<P>, BuildHasherDefault<NumberHasher>>;
 
 impl<P> Slab<P> {
-    /// An empty table.
-    pub const fn new() -> Slab<P> {
+    /// An empty table. `far_too_large` hears that it has become so ([`tidy_later`](crate::service::tidy_later)).
+    pub const fn new(far_too_large: fn()) -> Slab<P> {
         let strays = HashMap::with_hasher(BuildHasherDefault::new());
-        Slab { places: Vec::new(), free: NONE, spare: 0, shrink_below: 0, generation: 0, strays }
+        Slab {
+            places: Vec::new(),
+            free: NONE,
+            spare: 0,
+            shrink_below: 0,
+            generation: 0,
+            strays,
+            far_too_large,
+        }
     }
 
     /// The place with this number, in use or free.
@@ -151,6 +158,11 @@ impl<P> Slab<P> {
     /// The places that the table has grown past and shrunk from again: all in use.
     pub fn strays(&self) -> impl Iterator<Item = &P> {
         self.strays.values().map(|place| &**place)
+    }
+
+    /// The table as it is; an empty one stays, whose keys are new.
+    pub fn take_all(&mut self) -> Slab<P> {
+        mem::replace(self, Slab::new(self.far_too_large))
     }
 
     /// All places, out of the table.
@@ -226,7 +238,7 @@ impl<P: Place> Slab<P> {
     #[inline(never)]
     fn is_far_too_large(&mut self) {
         self.set_shrink_below(0);
-        tidy_later();
+        (self.far_too_large)();
     }
 
     fn set_shrink_below(&mut self, used: i64) {
@@ -269,12 +281,6 @@ impl<P: Place> Slab<P> {
                 place.set_next_free(mem::replace(&mut self.free, index as u32));
             }
         }
-    }
-}
-
-impl<P> Default for Slab<P> {
-    fn default() -> Slab<P> {
-        Slab::new()
     }
 }
 
@@ -398,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_table_that_is_far_too_large_shrinks_to_what_is_in_use() {
-        let mut slab = Slab::new();
+        let mut slab = Slab::new(|| ());
         let keys: Vec<Key> = (0..MANY).map(|n| insert(&mut slab, n)).collect();
         assert!(!slab.shrink());
         let kept = keys.len() - 10;
@@ -416,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_key_that_lives_long_does_not_keep_the_memory_of_a_peak() {
-        let mut slab = Slab::new();
+        let mut slab = Slab::new(|| ());
         let keys: Vec<Key> = (0..MANY).map(|n| insert(&mut slab, n)).collect();
         // One in sixteen stays, from all over the table.
         for key in keys.iter().filter(|key| key.0 % 16 != 15) {
@@ -443,7 +449,8 @@ mod tests {
             random ^= random << 17;
             random
         };
-        let (mut slab, mut seen, mut live, mut stale) = (Slab::new(), HashSet::new(), Vec::new(), Vec::new());
+        let (mut slab, mut seen, mut live, mut stale) =
+            (Slab::new(|| ()), HashSet::new(), Vec::new(), Vec::new());
         let mut shrunk = 0;
         for round in 0..40u64 {
             for n in 0..500 + next() % 2000 {

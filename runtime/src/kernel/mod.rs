@@ -1,0 +1,21 @@
+//! The kernel side of a loop: operations as descriptions, what is in flight, descriptors and buffers, and the ring with the
+//! kernels behind it. Nothing here knows a loop.
+
+pub(crate) mod connection;
+mod delivery;
+pub(crate) mod driver;
+pub mod error;
+pub(crate) mod fd;
+pub(crate) mod inflight;
+pub(crate) mod key;
+pub(crate) mod operation;
+pub(crate) mod payload;
+pub(crate) mod pool;
+pub(crate) mod receive;
+pub(crate) mod ring;
+mod scratch;
+mod silent;
+pub(crate) mod socket;
+pub(crate) mod sqe;
+
+pub(crate) use delivery::To;

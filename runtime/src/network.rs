@@ -1,0 +1,62 @@
+//! Sockets of the running loop's network: the machine's, or the simulator's.
+
+use std::{io, net::SocketAddr};
+
+use crate::{
+    current,
+    kernel::{
+        connection::ListenOptions,
+        fd::Fd,
+        socket::{self, with_address},
+    },
+};
+
+/// Fails where descriptors of the kernel cannot be used, with `what` in the text.
+///
+/// ```
+/// corio_runtime::run(async { corio_runtime::fd::require_kernel("pipes").unwrap() });
+/// ```
+///
+/// # Errors
+/// Under the simulator, and outside a running loop.
+pub fn require_kernel(what: &str) -> io::Result<()> {
+    let simulated = current::try_with(|lp| lp.driver.with_sim(|_| ()).is_some());
+    match simulated {
+        Some(false) => Ok(()),
+        Some(true) => {
+            let text = format!("the simulator has no {what}: its network is its own, and all it has");
+            Err(io::Error::new(io::ErrorKind::Unsupported, text))
+        }
+        None => Err(io::Error::other(format!("no running event loop: {what} need one"))),
+    }
+}
+
+/// A socket that listens on `addr`, on the running loop's network.
+///
+/// # Errors
+/// As the kernel's, with the address in the text.
+///
+/// # Panics
+/// Outside a running loop.
+pub fn listen(addr: SocketAddr, options: ListenOptions) -> io::Result<Fd> {
+    let listening = match current::with(|lp| lp.driver.with_sim(|sim| sim.listen(addr, options))) {
+        Some(simulated) => simulated,
+        None => socket::listen(addr, options).map(Fd::from),
+    };
+    listening.map_err(|e| with_address(e, "listen on", addr))
+}
+
+/// A stream socket to connect to `remote` with, bound to `local` if given.
+///
+/// # Errors
+/// As the kernel's, with the addresses in the text.
+///
+/// # Panics
+/// Outside a running loop.
+pub fn connector(remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<Fd> {
+    let made = match current::with(|lp| lp.driver.with_sim(|sim| sim.connector(local))) {
+        Some(simulated) => simulated,
+        None => socket::connector(remote, local),
+    };
+    made.map_err(|e| with_address(e, "connect to", remote))
+}

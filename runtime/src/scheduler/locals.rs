@@ -1,0 +1,6 @@
+//! The task-locals of a task.
+
+use std::{any::Any, rc::Rc};
+
+/// The values of one task. A child shares its parent's until either changes one.
+pub(crate) type Locals = Rc<Vec<(usize, Rc<dyn Any>)>>;

@@ -1,0 +1,16 @@
+//! What a loop runs, and when: plain tables, which know neither a loop nor a kernel.
+
+pub(crate) mod calls;
+pub(crate) mod clock;
+pub(crate) mod homed;
+pub(crate) mod inbox;
+pub(crate) mod locals;
+pub(crate) mod loop_id;
+pub(crate) mod ready;
+pub mod slab;
+pub(crate) mod task_error;
+pub(crate) mod task_info;
+pub(crate) mod task_key;
+pub(crate) mod task_table;
+pub(crate) mod timers;
+pub(crate) mod wake_key;
