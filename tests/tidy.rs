@@ -8,7 +8,7 @@ use std::{
 
 /// The library files that may hold `unsafe`, each opening with its proof.
 const PROVEN: [&str; 3] =
-    ["runtime/src/kernel/ring/uring.rs", "runtime/src/kernel/pool.rs", "runtime/src/task/waker.rs"];
+    ["runtime/src/kernel/ring/uring.rs", "runtime/src/kernel/pool.rs", "runtime/src/event_loop/waker.rs"];
 /// Test and bench files that may hold `unsafe`, each with the reason. Library code never belongs here.
 const TESTS_WITH_UNSAFE: [(&str, &str); 6] = [
     ("net/tests/closing.rs", "sets the default action of SIGPIPE (signal)"),

@@ -16,27 +16,17 @@
 //! A step costs nothing: what is left is renewed by the first call that finds itself in another step than the one
 //! before. A stream, which each message passes, does not look at that before there is nothing left ([`count`]).
 
-use std::{cell::Cell, task::Context};
+use std::task::Context;
 
-use crate::current::{self, Loop};
+use crate::event_loop::{
+    current::{self, Loop},
+    step_budget::{LEFT, NO_STEP, STEP, Step, UNLIMITED},
+};
 
 /// Ready results that one step of a task takes at most; as many as in tokio.
 const RESULTS: i32 = 128;
 /// Refusals in one step, in which even a task of many parts would have come to its end.
 const PATIENCE: i32 = 1024;
-/// Outside a loop.
-const UNLIMITED: i32 = i32::MAX;
-
-/// The number of a turn, and how much it has left to run.
-type Step = (u64, usize);
-const NO_STEP: Step = (u64::MAX, 0);
-
-thread_local! {
-    /// What is left; below 0 it counts the refusals.
-    static LEFT: Cell<i32> = const { Cell::new(UNLIMITED) };
-    /// The step that it was last renewed in.
-    static STEP: Cell<Step> = const { Cell::new(NO_STEP) };
-}
 
 /// Whether the running step has taken its share of ready results: then the caller returns `Pending`, and its task,
 /// which this has woken, goes on in the next turn. To be asked before anything is taken, with nothing borrowed: the
@@ -145,21 +135,5 @@ impl Loop {
     /// Names the running step of a task.
     fn step(&self) -> Step {
         if self.tasks.in_step() { (self.watch.turns(), self.tasks.ready.left()) } else { NO_STEP }
-    }
-}
-
-/// Another loop, or none, is the running one until this is dropped; then the step before goes on with its budget.
-pub(crate) struct Suspended(i32, Step);
-
-impl Suspended {
-    pub(crate) fn new() -> Suspended {
-        Suspended(LEFT.replace(0), STEP.replace(NO_STEP))
-    }
-}
-
-impl Drop for Suspended {
-    fn drop(&mut self) {
-        LEFT.set(self.0);
-        STEP.set(self.1);
     }
 }

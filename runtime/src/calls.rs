@@ -3,7 +3,7 @@
 use std::{cell::Cell, fmt};
 
 use crate::{
-    current,
+    event_loop::current,
     scheduler::{
         calls::CallKey,
         homed::Homed,

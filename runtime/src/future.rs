@@ -12,9 +12,11 @@ use std::{
 };
 
 use crate::{
-    call_soon,
-    current::{self, Loop},
-    exception,
+    calls::call_soon,
+    event_loop::{
+        current::{self, Loop},
+        exception,
+    },
     scheduler::loop_id::LoopId,
 };
 

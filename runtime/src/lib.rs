@@ -1,30 +1,13 @@
 //! The event loop of corio: one per core, on io_uring.
 //!
-//! | file | holds |
-//! |---|---|
-//! | `run` | `run`, `Runner`, `Builder`: making a loop, running it, closing it |
-//! | `turn` | one turn of the loop: the order in which everything happens |
-//! | `current` | the loop itself, and the one of this thread |
-//! | `task/` | the task table, the waker, `Task`, groups and gathering |
-//! | `budget` | how many ready results a step of a task takes at most |
-//! | `calls` | `call_soon`, `call_later`, `call_at` |
-//! | `future` | a result to come, as its two ends |
-//! | `threads/` | blocking work on other threads, work from other threads, a loop per core, the channel |
-//! | `time/` | sleeping, timeouts, intervals, the timer heap |
-//! | `op/` | the contract of an operation, its SQE, the in-flight table, its future |
-//! | `driver` | the table and the ring together: submit, cancel, deliver |
-//! | `ring/` | the kernel seam, with io_uring and the simulator behind it |
-//! | `pool` | provided buffers |
-//! | `fd`, `socket` | shared descriptors and the calls that are not operations |
-//! | `embed` | a loop that another one drives |
-//! | `signals/` | signals of the process, and Ctrl-C during `run` |
-//! | `inbox`, `handle` | work from other threads, and loops as they see them |
-//! | `home` | keys as handles keep them: with their loop |
-//! | `service` | state that other crates keep on a loop |
-//! | `error` | errors that keep their cause |
-//! | `slab`, `tidy` | the table that the others stand on; the memory of a peak goes back |
-//! | `slow` | steps that keep the loop for long |
-//! | `exception/`, `metrics` | what nobody would hear of, and what is counted |
+//! Three floors, each of which imports only what is on it or below:
+//!
+//! | floor | folder | holds |
+//! |---|---|---|
+//! | top | `task/`, `time/`, `op/`, `threads/`, `signals/`, … | the public faces, which find the running loop |
+//! | middle | `event_loop/` | the loop, which joins the ground's parts: its turn, its run, its handles |
+//! | ground | `scheduler/` | what runs, and when: task table, ready queue, timers, calls, inbox |
+//! | ground | `kernel/` | operations as descriptions, what is in flight, buffers, the ring and its kernels |
 //!
 //! Users take the facade crate `corio`; this one is for crates that add operations.
 
@@ -35,37 +18,31 @@ compile_error!("corio needs a 64-bit target: a waker packs its loop, task and ge
 
 pub mod budget;
 mod calls;
-mod current;
-mod embed;
-mod exception;
+mod event_loop;
 mod future;
-mod handle;
-mod home;
 mod kernel;
-mod metrics;
 mod network;
 pub mod op;
-mod round;
-mod run;
 mod scheduler;
 pub mod service;
 pub mod signals;
-mod slow;
-mod spin;
 mod task;
 mod threads;
-mod tidy;
 pub mod time;
-mod turn;
 
 pub use calls::{CallHandle, TimerHandle, call_at, call_later, call_soon};
-pub use embed::Turn;
-pub use exception::{ExceptionContext, call_exception_handler, set_exception_handler, wake};
+pub use event_loop::{
+    embed::Turn,
+    exception::{call_exception_handler, set_exception_handler, wake},
+    exceptions::ExceptionContext,
+    handle::{Handle, handle, is_closing},
+    metrics::metrics,
+    registry::LoopClosed,
+    run::{Backend, BackendInfo, Builder, Faults, Runner, run},
+    watch::{Memory, Metrics},
+};
 pub use future::{Cancelled, InvalidState, LoopFuture, Resolver, create_future};
-pub use handle::{Handle, LoopClosed, handle, is_closing};
 pub use kernel::{error, pool::PoolBuf, ring::terms::RingCounters};
-pub use metrics::{Memory, Metrics, metrics};
-pub use run::{Backend, BackendInfo, Builder, Faults, Runner, run};
 pub use scheduler::{
     slab,
     task_error::{PanicPayload, TaskError},

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr};
 
 use crate::{
-    current,
+    event_loop::current,
     kernel::{
         connection::ListenOptions,
         fd::Fd,

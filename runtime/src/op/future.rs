@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    current,
+    event_loop::current,
     kernel::{inflight::Finished, key::Key, operation::Operation, ring::uring::Encoded},
     scheduler::homed::Homed,
 };

@@ -30,6 +30,10 @@ mod future;
 mod receive;
 mod send;
 
+pub use crate::event_loop::{
+    op_key::OpKey,
+    turn_end::{Sends, TurnEnd},
+};
 pub use crate::kernel::{
     operation::{Done, Multishot, Operation},
     payload::Payload,
@@ -38,22 +42,9 @@ pub use crate::kernel::{
 };
 pub use future::{Op, Prepared, prepare, submit};
 pub use receive::receive;
-pub use send::{Sends, TurnEnd, send};
+pub use send::send;
 
-use crate::{current, kernel::key::Key, scheduler::homed::Homed};
-
-/// Names an operation that a handle gave to the kernel, by [`start`] and the like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct OpKey(Homed<Key>);
-
-impl OpKey {
-    /// Whether it is a send of which the kernel tells only if it does not send everything ([`Sends::send`]); for an
-    /// example see [`is_in_flight`].
-    #[inline(always)]
-    pub fn is_silent(self) -> bool {
-        self.0.about(Key::silent).is_some()
-    }
-}
+use crate::event_loop::current;
 
 /// Hands `op` to the kernel on behalf of a handle: `complete` runs when the completion arrives.
 ///

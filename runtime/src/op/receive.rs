@@ -1,8 +1,7 @@
 //! Multishot receives on behalf of a handle, into buffers of the loop's pool.
 
-use super::OpKey;
 use crate::{
-    current,
+    event_loop::{current, op_key::OpKey},
     kernel::{fd::Fd, receive::Receiver},
 };
 

@@ -1,31 +1,26 @@
 //! Signals of the process (asyncio `loop.add_signal_handler`).
 
-mod claim;
-mod interrupt;
-mod read;
-
 use std::{
     cell::{Cell, RefCell},
     fmt,
     future::poll_fn,
     io,
     rc::Rc,
-    task::{Poll, Waker},
+    task::Poll,
 };
 
-use claim::Claim;
 use nix::libc;
-use read::{Heard, ReadSignal};
 
 use crate::{
     budget,
-    current::{self, Loop},
-    exception,
-    kernel::key::Key,
-    scheduler::homed::Homed,
+    event_loop::{
+        current::{self, Loop},
+        signals::{
+            claim::Claim,
+            read::{Callback, Heard, ReadSignal, Shared},
+        },
+    },
 };
-
-pub(crate) use interrupt::{Interrupt, end_by_sigint};
 
 /// A kind of signal, by its number.
 ///
@@ -106,7 +101,7 @@ pub fn add_signal_handler(kind: SignalKind, f: impl FnMut() + 'static) -> io::Re
     let old = current::with(|lp| {
         let callback: Callback = Rc::new(RefCell::new(f));
         let listener = Listener::new(lp, kind, Some(callback))?;
-        io::Result::Ok(lp.signal_handlers.borrow_mut().insert(kind.0, listener))
+        io::Result::Ok(lp.signal_handlers.borrow_mut().insert(kind.0, Box::new(listener)))
     })?;
     drop(old);
     Ok(())
@@ -150,34 +145,6 @@ impl Signal {
 impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Signal").field("pending", &self.listener.shared.pending.get()).finish_non_exhaustive()
-    }
-}
-
-type Callback = Rc<RefCell<dyn FnMut()>>;
-
-/// What the read of a listener and its handle share.
-pub(crate) struct Shared {
-    pending: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
-    callback: Option<Callback>,
-    read: Cell<Option<Homed<Key>>>,
-}
-
-impl Shared {
-    fn arrived(&self) {
-        if let Some(callback) = self.callback.clone() {
-            let call = move || {
-                // A handler that runs the loop's own code again is not called inside itself.
-                if let Ok(mut f) = callback.try_borrow_mut() {
-                    f();
-                }
-            };
-            current::try_with(|lp| lp.call_now(Box::new(call)));
-            return;
-        }
-        self.pending.set(true);
-        let waker = self.waker.take();
-        waker.into_iter().for_each(exception::wake);
     }
 }
 

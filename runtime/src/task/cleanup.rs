@@ -12,8 +12,12 @@ use std::{
 use pin_project_lite::pin_project;
 
 use crate::{
-    ExceptionContext, call_exception_handler,
-    current::{self, Loop},
+    event_loop::{
+        cleanup_scope::CleanupScope,
+        current::{self, Loop},
+        exception::call_exception_handler,
+        exceptions::ExceptionContext,
+    },
     scheduler::{loop_id::LoopId, task_error::discard},
 };
 
@@ -115,16 +119,6 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WithCleanup").field("location", &self.location).finish_non_exhaustive()
     }
-}
-
-/// One that waits for the cleanups of the tasks in it.
-pub(crate) trait CleanupScope {
-    /// Runs `cleanup` as one of its own tasks, which is not cancelled.
-    fn adopt(
-        self: Rc<Self>,
-        cleanup: Pin<Box<dyn Future<Output = ()>>>,
-        location: &'static Location<'static>,
-    );
 }
 
 /// Runs the cleanup on the loop of what it cleans up, whichever of the thread runs now.

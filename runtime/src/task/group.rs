@@ -22,11 +22,15 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::{CleanupScope, Task, enter_scope};
+use super::{Task, enter_scope};
 use crate::{
-    ExceptionContext, call_exception_handler,
-    current::{self, Loop},
-    exception,
+    event_loop::{
+        cleanup_scope::CleanupScope,
+        current::{self, Loop},
+        exception,
+        exception::call_exception_handler,
+        exceptions::ExceptionContext,
+    },
     scheduler::{
         homed::Homed,
         loop_id::LoopId,

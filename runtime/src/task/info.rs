@@ -1,7 +1,6 @@
 //! The tasks of the running loop: `current_task`, `all_tasks`.
 
-use super::CancelHandle;
-use crate::{current, scheduler::task_info::TaskInfo};
+use crate::{event_loop::current, scheduler::task_info::TaskInfo, task::cancel::CancelHandle};
 
 impl TaskInfo {
     /// Cancels the task, as [`Task::cancel`](crate::Task::cancel) does.

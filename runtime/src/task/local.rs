@@ -2,7 +2,7 @@
 
 use std::{any::Any, fmt, marker::PhantomData, rc::Rc};
 
-use crate::current;
+use crate::event_loop::current;
 
 /// A variable with a value for each task (asyncio `ContextVar`): to be a `static`.
 ///

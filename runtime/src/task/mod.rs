@@ -1,17 +1,17 @@
 //! Tasks: futures that the loop runs side by side (asyncio `Task`).
 
 mod as_completed;
-mod cancel;
+pub(crate) mod cancel;
 mod cleanup;
 mod gather;
 mod group;
 mod info;
 mod local;
 mod many;
+mod owned;
 mod scope;
 mod shield;
 mod wait;
-pub(crate) mod waker;
 
 use std::{
     fmt,
@@ -23,23 +23,29 @@ use std::{
 };
 
 use crate::{
-    current,
+    event_loop::{
+        current,
+        current::{Loop, no_main},
+        run::Runner,
+    },
     scheduler::{
         homed::Homed,
         task_error::TaskError,
         task_info::{TaskId, TaskInfo},
         task_key::{Outcome, TaskKey},
+        task_table::Plain,
     },
 };
 
 pub use as_completed::{AsCompleted, as_completed};
-pub use cancel::{CancelHandle, OwnedTask};
-pub(crate) use cleanup::{CleanupScope, enter_scope};
+pub use cancel::CancelHandle;
+pub(crate) use cleanup::enter_scope;
 pub use cleanup::{WithCleanup, with_cleanup};
 pub use gather::{Gather, TryGather, TryGatherError, gather, try_gather, try_gather_tasks};
 pub use group::{TaskGroup, TaskGroupError, task_group};
 pub use info::{all_tasks, current_task};
 pub use local::TaskLocal;
+pub use owned::OwnedTask;
 pub use scope::{Scope, ScopedTask, scope};
 pub use shield::{Shield, shield, shield_future};
 pub use wait::{ReturnWhen, wait, wait_try};
@@ -172,11 +178,6 @@ impl<T> Task<T> {
         CancelHandle::new(self.key)
     }
 
-    /// A handle whose drop cancels the task.
-    pub fn cancel_on_drop(self) -> OwnedTask<T> {
-        OwnedTask::new(self)
-    }
-
     /// Whether the task has a result. Known on its own loop; elsewhere `true` only once the loop has closed.
     #[doc(alias = "is_finished")]
     pub fn done(&self) -> bool {
@@ -289,5 +290,39 @@ impl Future for YieldNow {
         self.yielded = true;
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+impl Loop {
+    pub(crate) fn create_task<F: Future + 'static>(
+        &self,
+        future: F,
+        location: &'static Location<'static>,
+    ) -> Task<F::Output> {
+        let (key, id) = self.tasks.create::<Plain, F>(future, location);
+        Task::new(self.homed(key), id)
+    }
+
+    /// As `create_task`, with the first step made here and now.
+    pub(crate) fn create_eager_task<F: Future + 'static>(
+        &self,
+        future: F,
+        location: &'static Location<'static>,
+    ) -> Task<F::Output>
+    where
+        F::Output: 'static,
+    {
+        let (key, id) = self.tasks.create_eager(future, location);
+        self.step_task(key.slot, &mut no_main);
+        Task::new(self.homed(key), id)
+    }
+}
+
+impl Runner {
+    /// Creates a task that runs with the next [`Runner::run`].
+    #[track_caller]
+    #[must_use = "a dropped Task goes on running; await it for its result"]
+    pub fn create_task<F: Future + 'static>(&self, future: F) -> Task<F::Output> {
+        self.lp.create_task(future, Location::caller())
     }
 }

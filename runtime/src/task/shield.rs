@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::Task;
-use crate::{current, scheduler::task_error::TaskError};
+use crate::{event_loop::current, scheduler::task_error::TaskError};
 
 /// Waits for `task` (asyncio `shield`). If this is dropped, because its own task is cancelled or its time is up,
 /// the inner task runs on.

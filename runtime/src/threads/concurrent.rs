@@ -15,7 +15,10 @@ use pin_project_lite::pin_project;
 
 use super::answer::{self, Awaited, answer};
 use crate::{
-    CancelHandle, ExceptionContext, Handle, budget, current::Loop, scheduler::task_error::PanicPayload,
+    budget,
+    event_loop::{current::Loop, exceptions::ExceptionContext, handle::Handle},
+    scheduler::task_error::PanicPayload,
+    task::cancel::CancelHandle,
 };
 
 /// Runs the future that `f` makes as a task of the loop `handle`, from any thread (asyncio
@@ -46,7 +49,7 @@ where
     let location = Location::caller();
     let (owed, answer) = answer(Err(ConcurrentError::LoopClosed));
     // A closed loop drops the call, and with it the end that owes the answer.
-    let _ = handle.post(Box::new(move |lp| start(lp, f, owed, location)));
+    let _ = handle.post(move |lp| start(lp, f, owed, location));
     ConcurrentFuture { answer, home: *handle }
 }
 

@@ -9,12 +9,11 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeSet,
     fmt,
     future::Future,
     io,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -27,13 +26,13 @@ use nix::{
 
 use super::latch::Latch;
 use crate::{
-    Builder, Handle,
+    event_loop::{affinity::allowed, current, handle::Handle, run::Builder},
     kernel::error,
     scheduler::{
         loop_id::MAX_LOOPS,
         task_error::{PanicPayload, TaskError},
     },
-    task::{CancelHandle, create_task, with_cleanup},
+    task::{cancel::CancelHandle, create_task, with_cleanup},
 };
 
 /// Which cores get a loop.
@@ -257,7 +256,7 @@ impl Shared {
             Ok(ids) => ids,
             Err(e) => panic!("cannot start the loops: {e}"),
         };
-        let running = crate::current::try_with(|_| ()).is_some();
+        let running = current::try_with(|_| ()).is_some();
         assert!(!running, "loops cannot be started from a running event loop");
         let count = ids.len();
         let shared = Shared {
@@ -438,15 +437,6 @@ impl Drop for RestoreMask {
             let _ = sched_setaffinity(Pid::from_raw(0), mask);
         }
     }
-}
-
-/// The cores that this process may use, by the kernel's numbers. Read once, before a thread is pinned.
-pub(crate) fn allowed() -> &'static [usize] {
-    static ALLOWED: OnceLock<Vec<usize>> = OnceLock::new();
-    ALLOWED.get_or_init(|| {
-        let ids = core_affinity::get_core_ids().unwrap_or_default();
-        ids.into_iter().map(|core| core.id).collect::<BTreeSet<_>>().into_iter().collect()
-    })
 }
 
 impl Cores {

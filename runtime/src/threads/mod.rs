@@ -5,7 +5,6 @@ pub mod channel;
 mod concurrent;
 pub(crate) mod cores;
 mod latch;
-pub(crate) mod pool;
 
 use std::{
     future::Future,
@@ -16,7 +15,7 @@ use std::{
     thread,
 };
 
-use crate::{budget, current, yield_now};
+use crate::{budget, event_loop::current, task::yield_now};
 
 pub use concurrent::{ConcurrentError, ConcurrentFuture, run_coroutine_threadsafe};
 pub use cores::{Core, Cores, current_core, run_on_cores, run_per_core};

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    current::{self, Loop},
+    event_loop::current::{self, Loop},
     scheduler::{
         homed::Homed,
         timers::{Due, NEVER, TimerKey},

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{Handle, scheduler::task_error::discard};
+use crate::{
+    event_loop::registry::post,
+    scheduler::{loop_id::LoopId, task_error::discard},
+};
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
@@ -26,7 +29,7 @@ struct Shared {
     work: Condvar,
     most: usize,
     /// Woken at the end of each job of a pool that is closing.
-    home: Handle,
+    home: LoopId,
 }
 
 struct State {
@@ -37,7 +40,7 @@ struct State {
 }
 
 impl Pool {
-    pub(crate) fn new(home: Handle) -> Pool {
+    pub(crate) fn new(home: LoopId) -> Pool {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let state = State { jobs: VecDeque::new(), threads: 0, idle: 0, closing: false };
         let most = (cores + 4).min(32);
@@ -128,7 +131,7 @@ impl Shared {
         drop(state);
         if closing {
             // The loop may be waiting for this one.
-            let _ = self.home.call_soon_threadsafe(|| ());
+            let _ = post(self.home, Box::new(|| ()));
         }
     }
 }

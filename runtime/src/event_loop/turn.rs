@@ -3,16 +3,19 @@
 use std::{
     hint, io, mem,
     panic::{self, AssertUnwindSafe},
-    task::Context,
     time::{Duration, Instant},
 };
 
 use crate::{
-    current::Loop,
-    exception::{self, ExceptionContext},
-    handle::Message,
+    event_loop::{
+        current::Loop,
+        exception::{self},
+        exceptions::ExceptionContext,
+        registry::Message,
+        turn_end::TurnEnd,
+        waker::waker,
+    },
     kernel::{To, ring::terms::Wait},
-    op::TurnEnd,
     scheduler::{
         ready::{Ready, Turn},
         task_error::discard,
@@ -20,7 +23,6 @@ use crate::{
         task_table::PollMain,
         timers::Due,
     },
-    task::waker::waker,
 };
 
 /// The ring's flags are looked at once in this many polls of a busy loop, or in each turn of more.
@@ -48,7 +50,7 @@ impl Loop {
         let ran = self.run_ready(main);
         self.driver.check()?;
         let cut_short = CutShort(self);
-        self.services.each(|service| service.before_submit(TurnEnd::new(self)));
+        self.services.each(|service| service.before_submit(TurnEnd::new(self.id(), &self.driver)));
         self.driver.check()?;
         self.enter(deadline)?;
         mem::forget(cut_short);
@@ -321,7 +323,7 @@ impl Loop {
             Some(Message::Wake(key)) => {
                 self.tasks.wake(key);
             }
-            Some(Message::Call(f)) => f(self),
+            Some(Message::Call(f)) => f(),
             None => return false,
         }
         true
@@ -336,6 +338,3 @@ impl Drop for CutShort<'_> {
         self.0.driver.leave_silent();
     }
 }
-
-/// The polls of a turn that has no main future.
-pub(crate) fn no_main(_: &mut Context<'_>) {}

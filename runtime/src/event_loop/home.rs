@@ -4,8 +4,10 @@
 //! keeps a [`Homed`], which gives the key out only together with its own loop.
 
 use crate::{
-    Handle,
-    current::{self, Loop},
+    event_loop::{
+        current::{self, Loop},
+        handle::Handle,
+    },
     scheduler::homed::Homed,
 };
 

@@ -1,31 +1,32 @@
 //! The loop, and the one that runs on this thread.
 
 use std::{
+    any::Any,
     cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
-    future::Future,
-    io,
     mem::ManuallyDrop,
-    os::fd::OwnedFd,
-    panic::{self, AssertUnwindSafe, Location},
+    panic::{self, AssertUnwindSafe},
     rc::{Rc, Weak},
+    task::Context,
     time::Duration,
 };
 
 use nix::sys::eventfd::EventFd;
 
 use crate::{
-    budget::Suspended,
-    exception::{self, ExceptionContext, ExceptionHandler},
-    handle::{Handle, LoopInbox, Registration},
-    kernel::{
-        driver::Driver,
-        operation::{Done, Operation},
-        receive::Receivers,
-        ring::{Ring, unpark::Unpark},
-        sqe::Sqe,
+    event_loop::{
+        blocking_pool::Pool,
+        cleanup_scope::CleanupScope,
+        exceptions::{ExceptionContext, ExceptionHandler},
+        registry,
+        registry::{LoopClosed, LoopInbox, Registration},
+        services::Services,
+        slow_watch::SlowWatch,
+        spin::Spin,
+        step_budget::Suspended,
+        watch::Watch,
     },
-    metrics::Watch,
+    kernel::{driver::Driver, receive::Receivers},
     scheduler::{
         calls::{CallKey, Calls},
         clock::Clock,
@@ -34,21 +35,14 @@ use crate::{
         task_error::{PanicPayload, discard},
         task_info::TaskInfo,
         task_key::TaskKey,
-        task_table::{Ended, Plain, TaskTable},
+        task_table::{Ended, TaskTable},
         timers::{Due, TimerKey, Timers},
     },
-    service::{Services, tidy_later},
-    signals::{Interrupt, Listener},
-    slow::SlowWatch,
-    spin::Spin,
-    task::{CleanupScope, Task, waker},
-    threads::pool::Pool,
-    turn::no_main,
 };
 
 /// One event loop: everything that belongs to it, each part behind its own cell.
 pub(crate) struct Loop {
-    id: LoopId,
+    pub(super) id: LoopId,
     pub(crate) clock: Clock,
     pub(crate) tasks: TaskTable,
     pub(crate) calls: Calls,
@@ -75,9 +69,9 @@ pub(crate) struct Loop {
     pub(crate) tidy_at: Cell<u64>,
     /// SIGINT arrived.
     pub(crate) interrupted: Cell<bool>,
-    pub(crate) interrupt: Cell<Option<Interrupt>>,
+    pub(crate) interrupt: Cell<Option<Box<dyn Any>>>,
     /// By the number of their signal.
-    pub(crate) signal_handlers: RefCell<HashMap<i32, Listener>>,
+    pub(crate) signal_handlers: RefCell<HashMap<i32, Box<dyn Any>>>,
     /// The loop is at its end: its tasks are cancelled, then its services close.
     pub(crate) ending: Cell<bool>,
     pub(crate) closing: Cell<bool>,
@@ -86,12 +80,12 @@ pub(crate) struct Loop {
     /// Who waits for the cleanups of what is polled or dropped now.
     pub(crate) scope: RefCell<Option<Rc<dyn CleanupScope>>>,
     /// Made when first used.
-    pool: OnceCell<Pool>,
+    pub(super) pool: OnceCell<Pool>,
     /// Signalled at every completion, once another loop drives this one.
     pub(crate) embedded: OnceCell<EventFd>,
-    _listed: Listed,
+    pub(super) _listed: Listed,
     // Last: the index is free for another loop once everything above is gone.
-    _registration: Registration,
+    pub(super) _registration: Registration,
 }
 
 type Known = (LoopId, Weak<Loop>);
@@ -165,12 +159,33 @@ pub(crate) fn on_loop(id: LoopId, f: impl FnOnce(&Loop) + Send + 'static) {
         }
     });
     if let Some(f) = f {
-        let _ = Handle { loop_id: id }.post(Box::new(f));
+        let _ = post(id, f);
     }
 }
 
+/// Has the loop `id` call `f` as it runs, also from another thread.
+pub(crate) fn post(id: LoopId, f: impl FnOnce(&Loop) + Send + 'static) -> Result<(), LoopClosed> {
+    registry::post(
+        id,
+        Box::new(move || {
+            try_with(f);
+        }),
+    )
+}
+
 /// The loop is among those of its thread until this is dropped.
-struct Listed(LoopId);
+pub(super) struct Listed(LoopId);
+
+impl Listed {
+    pub(super) fn new(id: LoopId) -> Listed {
+        Listed(id)
+    }
+
+    /// The loop that it is of is there.
+    pub(super) fn list(lp: &Rc<Loop>) {
+        LOOPS.with(|loops| loops.borrow_mut().push((lp.id, Rc::downgrade(lp))));
+    }
+}
 
 impl Drop for Listed {
     fn drop(&mut self) {
@@ -221,60 +236,6 @@ impl Drop for Entered {
 }
 
 impl Loop {
-    /// `wakes` are of the ring's `unpark`.
-    pub(crate) fn new(
-        ring: Ring,
-        wakes: (Unpark, Option<OwnedFd>),
-        clock: Clock,
-        slow_callback: Option<Duration>,
-    ) -> io::Result<Rc<Loop>> {
-        let (unpark, wake_fd) = wakes;
-        let registration = Registration::new()?;
-        let id = registration.loop_id();
-        let inbox = registration.inbox();
-        inbox.open(id.number(), unpark);
-        let real = !ring.is_simulated();
-        let lp = Rc::new(Loop {
-            id,
-            exceptions: ExceptionHandler::new(clock.clone()),
-            clock,
-            tasks: TaskTable::new(id, &waker::VTABLE, tidy_later),
-            calls: Calls::new(tidy_later),
-            timers: RefCell::new(Timers::new(tidy_later)),
-            driver: Driver::new(ring, tidy_later),
-            receivers: Receivers::default(),
-            services: Services::default(),
-            inbox,
-            due: RefCell::new(Vec::new()),
-            slow_callback,
-            slow_watch: SlowWatch::new(real && slow_callback.is_none()),
-            spin: Spin::new(real),
-            watch: Watch::new(id),
-            polls: Cell::new(0),
-            next_look: Cell::new(0),
-            stopping: Cell::new(false),
-            untidy: Cell::new(false),
-            tidy_at: Cell::new(0),
-            interrupted: Cell::new(false),
-            interrupt: Cell::new(None),
-            signal_handlers: RefCell::default(),
-            ending: Cell::new(false),
-            closing: Cell::new(false),
-            round: Cell::new(false),
-            scope: RefCell::new(None),
-            pool: OnceCell::new(),
-            embedded: OnceCell::new(),
-            _listed: Listed(id),
-            _registration: registration,
-        });
-        LOOPS.with(|loops| loops.borrow_mut().push((id, Rc::downgrade(&lp))));
-        if let Some(fd) = wake_fd {
-            let read = ReadWakes { loop_id: id, fd: fd.into(), count: [0; 8] };
-            lp.driver.start(Box::new(read));
-        }
-        Ok(lp)
-    }
-
     /// Tells every service, also after a panic of one: what another keeps for the running loop is in place.
     fn enter_services(&self) {
         self.services.each(|service| self.guard(None, || service.entered()));
@@ -290,7 +251,7 @@ impl Loop {
 
     /// The threads for work that blocks.
     pub(crate) fn pool(&self) -> &Pool {
-        self.pool.get_or_init(|| Pool::new(self.handle()))
+        self.pool.get_or_init(|| Pool::new(self.id))
     }
 
     /// Drops blocking work that has not begun; how much is left.
@@ -299,33 +260,6 @@ impl Loop {
         let (jobs, busy) = pool.close();
         self.discard(jobs);
         busy
-    }
-
-    pub(crate) fn handle(&self) -> Handle {
-        Handle { loop_id: self.id }
-    }
-
-    pub(crate) fn create_task<F: Future + 'static>(
-        &self,
-        future: F,
-        location: &'static Location<'static>,
-    ) -> Task<F::Output> {
-        let (key, id) = self.tasks.create::<Plain, F>(future, location);
-        Task::new(self.homed(key), id)
-    }
-
-    /// As `create_task`, with the first step made here and now.
-    pub(crate) fn create_eager_task<F: Future + 'static>(
-        &self,
-        future: F,
-        location: &'static Location<'static>,
-    ) -> Task<F::Output>
-    where
-        F::Output: 'static,
-    {
-        let (key, id) = self.tasks.create_eager(future, location);
-        self.step_task(key.slot, &mut no_main);
-        Task::new(self.homed(key), id)
     }
 
     pub(crate) fn detach(&self, key: TaskKey) {
@@ -341,6 +275,12 @@ impl Loop {
         key
     }
 
+    /// Queues `callback` for a time of the loop's clock.
+    pub(crate) fn call_at(&self, deadline_ns: u64, callback: Box<dyn FnOnce()>) -> (CallKey, TimerKey) {
+        let call = self.calls.insert(callback);
+        (call, self.timers.borrow_mut().insert(deadline_ns, Due::Call(call.slot)))
+    }
+
     #[inline(always)]
     pub(crate) fn remove_timer(&self, key: TimerKey) -> Option<Due> {
         self.timers.borrow_mut().remove(key)
@@ -354,7 +294,7 @@ impl Loop {
         }
         let Ended { info, joiner, callbacks, unwanted, locals, outcome: _ } = ended;
         if let Some(joiner) = joiner {
-            exception::wake(joiner);
+            self.exceptions.wake(joiner);
         }
         for callback in callbacks {
             self.guard(Some(&info), || callback(&info));
@@ -385,25 +325,5 @@ impl Loop {
     }
 }
 
-/// Reads the eventfd that other threads wake the loop by.
-struct ReadWakes {
-    loop_id: LoopId,
-    fd: crate::fd::Fd,
-    count: [u8; 8],
-}
-
-impl Operation for ReadWakes {
-    type Output = ();
-
-    fn prepare(&mut self) -> Sqe<'_> {
-        Sqe::read(&self.fd, &mut self.count)
-    }
-
-    fn complete(self: Box<Self>, _: Done) {
-        try_with(|lp| {
-            if lp.id == self.loop_id && !lp.closing.get() {
-                lp.driver.start(self);
-            }
-        });
-    }
-}
+/// The polls of a turn that has no main future.
+pub(crate) fn no_main(_: &mut Context<'_>) {}

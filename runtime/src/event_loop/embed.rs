@@ -15,10 +15,9 @@ use std::{
 
 use nix::sys::eventfd::EventFd;
 
-use crate::{
-    Runner,
-    current::{Entered, Loop},
-    turn::no_main,
+use crate::event_loop::{
+    current::{Entered, Loop, no_main},
+    run::Runner,
 };
 
 /// What a turn came to.
@@ -139,7 +138,7 @@ impl Loop {
     /// Something was done to the loop from outside its turns: a host that waits for it has to know.
     pub(crate) fn tell_host(&self) {
         if self.embedded.get().is_some() && self.has_work() {
-            let _ = self.handle().post(Box::new(|_| ()));
+            let _ = self.handle().post(|_| ());
         }
     }
 

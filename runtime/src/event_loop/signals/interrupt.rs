@@ -8,11 +8,17 @@ use std::{fs, sync::Arc};
 use nix::{libc::SIGINT, unistd};
 use signal_hook::{SigId, flag, low_level};
 
-use super::{
-    claim::{self, Claim},
-    read::{Heard, ReadSignal},
+use crate::{
+    event_loop::{
+        current::Loop,
+        signals::{
+            claim::{self, Claim},
+            read::{Heard, ReadSignal},
+        },
+    },
+    kernel::key::Key,
+    scheduler::homed::Homed,
 };
-use crate::{current::Loop, kernel::key::Key, scheduler::homed::Homed};
 
 /// SIGINT is the running loop's until this is dropped.
 pub(crate) struct Interrupt {

@@ -1,6 +1,7 @@
 //! Running the loop: `run`, `Runner`, `Builder` (asyncio `run`, `Runner`).
 
 use std::{
+    any::Any,
     fmt,
     future::Future,
     io,
@@ -13,9 +14,13 @@ use std::{
 };
 
 use crate::{
-    Handle, Task,
-    current::{Entered, Loop},
-    exception::ExceptionContext,
+    event_loop::{
+        affinity, current,
+        current::{Entered, Loop, no_main},
+        exceptions::ExceptionContext,
+        handle::Handle,
+        signals::interrupt::{Interrupt, end_by_sigint},
+    },
     kernel::{
         pool::Pool,
         ring::{
@@ -25,9 +30,6 @@ use crate::{
         },
     },
     scheduler::{clock::Clock, task_error::discard},
-    signals::{Interrupt, end_by_sigint},
-    threads::cores,
-    turn::no_main,
 };
 
 /// How long an ending loop waits for connections that close, and for one on which no byte moves.
@@ -69,7 +71,7 @@ pub fn run<F: Future>(main: F) -> F::Output {
 
 #[track_caller]
 fn assert_not_running() {
-    let running = crate::current::try_with(|_| ()).is_some();
+    let running = current::try_with(|_| ()).is_some();
     assert!(!running, "run() cannot be called from a running event loop");
 }
 
@@ -119,7 +121,8 @@ impl Runner {
     #[track_caller]
     pub fn run<F: Future>(&mut self, main: F) -> F::Output {
         let entered = Entered::new(&self.lp);
-        self.lp.interrupt.set(Interrupt::install(&self.lp));
+        let interrupt = Interrupt::install(&self.lp).map(|interrupt| Box::new(interrupt) as Box<dyn Any>);
+        self.lp.interrupt.set(interrupt);
         let result = self.drive(pin!(Some(main)), Location::caller());
         if result.is_none() {
             // A second SIGINT meanwhile ends the process at once.
@@ -181,13 +184,6 @@ impl Runner {
     /// Names the loop from any thread.
     pub fn handle(&self) -> Handle {
         self.lp.handle()
-    }
-
-    /// Creates a task that runs with the next [`Runner::run`].
-    #[track_caller]
-    #[must_use = "a dropped Task goes on running; await it for its result"]
-    pub fn create_task<F: Future + 'static>(&self, future: F) -> Task<F::Output> {
-        self.lp.create_task(future, Location::caller())
     }
 
     /// Whether the loop is in debug mode.
@@ -500,7 +496,7 @@ impl Builder {
     /// Settings out of range, a core that does not exist, and the kernel's refusals, each with the value.
     pub fn build(self) -> io::Result<Runner> {
         // Read before this thread is pinned.
-        cores::allowed();
+        affinity::allowed();
         if let Some(core) = self.pin
             && !(core < 1024 && core_affinity::set_for_current(core_affinity::CoreId { id: core }))
         {

@@ -31,12 +31,12 @@ fn with_known<R>(f: impl FnOnce(&mut HashMap<i32, Known>) -> R) -> R {
 }
 
 /// Whether this process has claimed the signal before.
-pub(super) fn was_claimed(signal: i32) -> bool {
+pub(crate) fn was_claimed(signal: i32) -> bool {
     with_known(|known| known.contains_key(&signal))
 }
 
 /// A signal that is told of through a pipe, until this is dropped.
-pub(super) struct Claim {
+pub(crate) struct Claim {
     signal: i32,
     tell: SigId,
     by_default: Arc<AtomicBool>,
@@ -47,7 +47,7 @@ impl Claim {
     ///
     /// # Errors
     /// A signal that cannot be handled, and those of the system.
-    pub(super) fn new(signal: i32) -> io::Result<(Claim, PipeReader)> {
+    pub(crate) fn new(signal: i32) -> io::Result<(Claim, PipeReader)> {
         let refused = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         if FORBIDDEN.contains(&signal) {
             return refused(format!("signal {signal} cannot be handled"));
@@ -82,7 +82,7 @@ impl Claim {
     }
 
     /// The flag that says whether the next signal has its default action.
-    pub(super) fn by_default(&self) -> &Arc<AtomicBool> {
+    pub(crate) fn by_default(&self) -> &Arc<AtomicBool> {
         &self.by_default
     }
 }

@@ -8,7 +8,7 @@ const BURST: u64 = 10;
 /// After these, one in this time.
 const EVERY: Duration = Duration::from_secs(1);
 /// A kind of which nothing was printed for so long has ended its flood: what was suppressed is told.
-pub(super) const QUIET: Duration = Duration::from_secs(2);
+pub(crate) const QUIET: Duration = Duration::from_secs(2);
 /// From so many kinds on those that have been quiet are forgotten.
 const KINDS: usize = 64;
 

@@ -8,22 +8,20 @@ use std::{
     error::Error,
     fmt, io,
     panic::{self, AssertUnwindSafe, Location},
-    ptr,
     rc::Rc,
     task::Waker,
 };
 
-use flood::{Floods, Kind, QUIET};
+use flood::{Floods, Kind};
 use stderr::Outbox;
 
-use crate::{
-    call_later, current,
-    scheduler::{
-        clock::Clock,
-        task_error::{PanicPayload, discard},
-        task_info::TaskInfo,
-    },
+use crate::scheduler::{
+    clock::Clock,
+    task_error::{PanicPayload, discard},
+    task_info::TaskInfo,
 };
+
+pub(crate) use flood::QUIET;
 
 /// Something went wrong where nobody waits for it.
 #[derive(Clone)]
@@ -114,17 +112,19 @@ impl fmt::Debug for ExceptionContext {
     }
 }
 
-type Handler = Rc<dyn Fn(&ExceptionContext)>;
+pub(crate) type Handler = Rc<dyn Fn(&ExceptionContext)>;
 
 /// The loop's handler; without one, reports are printed.
 pub(crate) struct ExceptionHandler {
     handler: RefCell<Option<Handler>>,
     printer: Printer,
+    /// Has `look_again` called a moment later.
+    later: fn(&ExceptionHandler),
 }
 
 impl ExceptionHandler {
-    pub(crate) fn new(clock: Clock) -> ExceptionHandler {
-        ExceptionHandler { handler: RefCell::new(None), printer: Printer::new(clock) }
+    pub(crate) fn new(clock: Clock, later: fn(&ExceptionHandler)) -> ExceptionHandler {
+        ExceptionHandler { handler: RefCell::new(None), printer: Printer::new(clock), later }
     }
 
     pub(crate) fn report(&self, context: &ExceptionContext) {
@@ -151,27 +151,49 @@ impl ExceptionHandler {
         self.look_again_later();
     }
 
-    /// What is suppressed or waits is told later also if no other report comes.
-    fn look_again_later(&self) {
-        let printer = &self.printer;
-        let is_current = || current::try_with(|lp| ptr::eq(&lp.exceptions, self)) == Some(true);
-        if printer.has_more() && !printer.looks_again.get() && is_current() {
-            printer.looks_again.set(true);
-            call_later(QUIET, || {
-                current::try_with(|lp| lp.exceptions.look_again());
-            });
+    /// Sets who hears of reports; gives back who did.
+    pub(crate) fn set(&self, handler: Handler) -> Option<Handler> {
+        self.handler.borrow_mut().replace(handler)
+    }
+
+    /// Wakes through a waker that may be foreign code, and reports its panic.
+    pub(crate) fn wake(&self, waker: Waker) {
+        if let Err(context) = try_wake(waker) {
+            self.report(&context);
         }
     }
 
-    fn look_again(&self) {
+    /// What is suppressed or waits is told later also if no other report comes.
+    fn look_again_later(&self) {
+        if self.printer.has_more() && !self.printer.looks_again.get() {
+            (self.later)(self);
+        }
+    }
+
+    /// `look_again` will be called.
+    pub(crate) fn will_look_again(&self) {
+        self.printer.looks_again.set(true);
+    }
+
+    pub(crate) fn look_again(&self) {
         self.printer.looks_again.set(false);
         self.printer.look();
         self.look_again_later();
     }
 }
 
+/// Wakes through a waker that may be foreign code; what to report of its panic.
+pub(crate) fn try_wake(waker: Waker) -> Result<(), ExceptionContext> {
+    panic::catch_unwind(AssertUnwindSafe(|| waker.wake())).map_err(|payload| {
+        let payload = PanicPayload::new(payload);
+        let text = format!("Exception in a waker: panicked: {}", payload.message());
+        discard(payload);
+        ExceptionContext::new(text)
+    })
+}
+
 /// Prints the reports of one loop, or of one thread outside of any, to standard error.
-struct Printer {
+pub(crate) struct Printer {
     clock: Clock,
     floods: RefCell<Floods>,
     outbox: RefCell<Outbox>,
@@ -179,13 +201,18 @@ struct Printer {
 }
 
 impl Printer {
-    fn new(clock: Clock) -> Printer {
+    pub(crate) fn new(clock: Clock) -> Printer {
         Printer {
             clock,
             floods: RefCell::default(),
             outbox: RefCell::default(),
             looks_again: Cell::new(false),
         }
+    }
+
+    /// Prints a report.
+    pub(crate) fn tell(&self, context: &ExceptionContext) {
+        self.print(context.kind(), context.text());
     }
 
     fn print(&self, kind: Kind, text: String) {
@@ -221,81 +248,5 @@ impl Printer {
 impl Drop for Printer {
     fn drop(&mut self) {
         self.finish();
-    }
-}
-
-thread_local! {
-    /// For reports outside of any loop.
-    static OUTSIDE: Printer = Printer::new(Clock::real());
-}
-
-/// Sets who hears of what would be lost on this loop (asyncio `loop.set_exception_handler`): panics of tasks that
-/// nobody awaits, of callbacks, wakers and cleanups; errors and panics of a server's handlers, and why it cannot
-/// accept; errors that a cancelled group had collected; steps that keep the loop. The error that a task gives as its
-/// result is not among them: whoever drops the task drops it.
-///
-/// Without a handler they are printed to standard error, of each kind (by the line of the source that reports, the
-/// place where the task was created, and the kind of error) ten at once and then one a second, with the number of
-/// those suppressed. That neither blocks the loop nor panics: what standard error does not take is lost, and how much
-/// that was is told. A handler gets every report. (A panic is also printed by the panic hook, which is not corio's and
-/// does wait for standard error: `std::panic::set_hook` sets another.)
-///
-/// ```
-/// use std::{cell::Cell, rc::Rc};
-/// let heard = Rc::new(Cell::new(0));
-/// let count = heard.clone();
-/// corio_runtime::run(async move {
-///     corio_runtime::set_exception_handler(move |context| {
-///         assert!(context.message().contains("was never retrieved"));
-///         count.set(count.get() + 1);
-///     });
-///     drop(corio_runtime::create_task(async { panic!("nobody waits for this") }));
-///     corio_runtime::yield_now().await;
-/// });
-/// assert_eq!(heard.get(), 1);
-/// ```
-///
-/// # Panics
-/// Outside a running loop.
-pub fn set_exception_handler(f: impl Fn(&ExceptionContext) + 'static) {
-    let old = current::with(|lp| lp.exceptions.handler.borrow_mut().replace(Rc::new(f)));
-    drop(old);
-}
-
-/// Tells the loop's exception handler (asyncio `loop.call_exception_handler`). Outside a loop it is printed.
-pub fn call_exception_handler(context: &ExceptionContext) {
-    if current::try_with(|lp| lp.exceptions.report(context)).is_none() {
-        let print = |printer: &Printer| printer.print(context.kind(), context.text());
-        // The thread may be ending.
-        OUTSIDE.try_with(print).unwrap_or_else(|_| print(&Printer::new(Clock::real())));
-    }
-}
-
-/// Wakes through a waker that may be foreign code: its panic goes to the exception handler, so that nobody behind it
-/// keeps waiting.
-///
-/// ```
-/// use std::{cell::Cell, rc::Rc, sync::Arc, task::{Wake, Waker}};
-/// struct Panics;
-/// impl Wake for Panics {
-///     fn wake(self: Arc<Self>) { panic!("in a waker") }
-/// }
-/// let heard = Rc::new(Cell::new(0));
-/// let count = heard.clone();
-/// corio_runtime::run(async move {
-///     corio_runtime::set_exception_handler(move |context| {
-///         assert!(context.message().contains("in a waker"));
-///         count.set(count.get() + 1);
-///     });
-///     corio_runtime::wake(Waker::from(Arc::new(Panics)));
-/// });
-/// assert_eq!(heard.get(), 1);
-/// ```
-pub fn wake(waker: Waker) {
-    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        let payload = PanicPayload::new(payload);
-        let text = format!("Exception in a waker: panicked: {}", payload.message());
-        discard(payload);
-        call_exception_handler(&ExceptionContext::new(text));
     }
 }

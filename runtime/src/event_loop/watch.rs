@@ -15,13 +15,8 @@ use std::{
 use nix::unistd::gettid;
 
 use crate::{
-    Handle,
-    current::{self, Loop},
     kernel::ring::terms::RingCounters,
-    scheduler::{
-        loop_id::{LoopId, MAX_LOOPS},
-        timers::Due,
-    },
+    scheduler::loop_id::{LoopId, MAX_LOOPS},
 };
 
 /// A busy loop writes its numbers down once in this many turns.
@@ -105,94 +100,10 @@ impl Memory {
     }
 }
 
-/// The running loop's numbers.
-///
-/// ```
-/// corio_runtime::run(async {
-///     let _task = corio_runtime::create_task(std::future::pending::<()>());
-///     assert_eq!(corio_runtime::metrics().tasks, 2);
-/// });
-/// ```
-///
-/// # Panics
-/// Outside a running loop.
-pub fn metrics() -> Metrics {
-    current::with(|lp| lp.watch.timed(Metrics { memory: lp.memory(), ..lp.numbers() }))
-}
-
-impl Handle {
-    /// The loop's numbers, from any thread: as of now for the running loop, as it last went to sleep for another (a
-    /// busy one: at most 1024 turns ago); its memory as of up to 1024 turns ago. All zero for a loop that has ended, or
-    /// has not run yet.
-    ///
-    /// ```
-    /// let (handle, turns) = corio_runtime::run(async {
-    ///     let handle = corio_runtime::handle();
-    ///     corio_runtime::time::sleep(std::time::Duration::from_millis(1)).await;
-    ///     let there = std::thread::spawn(move || handle.metrics().turns);
-    ///     (handle, there.join().unwrap())
-    /// });
-    /// assert!(turns > 0 && handle.metrics().turns == 0);
-    /// ```
-    pub fn metrics(&self) -> Metrics {
-        if self.is_current() {
-            return metrics();
-        }
-        let notes = NOTES[self.loop_id.index()].get();
-        notes.and_then(|notes| notes.read(self.loop_id)).unwrap_or_default()
-    }
-}
-
-impl Loop {
-    /// The numbers but the times.
-    #[inline(always)]
-    fn numbers(&self) -> Metrics {
-        let mut connections = 0;
-        self.services.each(|service| connections += service.connections());
-        Metrics {
-            ring: self.driver.counters(),
-            turns: self.watch.turns.get(),
-            operations: self.operations(),
-            tasks: self.tasks.live(),
-            ready: self.tasks.ready.len(),
-            timers: self.timers.borrow().armed(),
-            buffers_available: self.driver.buffers_available(),
-            connections,
-            memory: Memory::default(),
-            busy: Duration::ZERO,
-            idle: Duration::ZERO,
-        }
-    }
-
-    fn memory(&self) -> Memory {
-        let (tasks_bytes, ready_bytes) = self.tasks.bytes();
-        let mut services_bytes = 0;
-        self.services.each(|service| services_bytes += service.bytes());
-        Memory {
-            tasks_bytes,
-            ready_bytes,
-            timers_bytes: self.timers.borrow().bytes() + self.due.borrow().capacity() * size_of::<Due>(),
-            calls_bytes: self.calls.bytes(),
-            operations_bytes: self.driver.bytes(),
-            services_bytes,
-        }
-    }
-
-    /// Now and then: it hardly ever changes.
-    pub(crate) fn note_memory(&self) {
-        self.watch.notes.write_memory(&self.memory());
-    }
-
-    /// Before a sleep, and now and then: writes the numbers down for other threads.
-    pub(crate) fn note_numbers(&self) {
-        self.watch.notes.write(&self.numbers());
-    }
-}
-
 /// A loop's part: where its numbers are written down.
 pub(crate) struct Watch {
     pub(crate) turns: std::cell::Cell<u64>,
-    notes: &'static Notes,
+    pub(super) notes: &'static Notes,
 }
 
 impl Watch {
@@ -214,7 +125,7 @@ impl Watch {
         self.turns.get()
     }
 
-    fn timed(&self, metrics: Metrics) -> Metrics {
+    pub(super) fn timed(&self, metrics: Metrics) -> Metrics {
         self.notes.timed(metrics)
     }
 }
@@ -226,12 +137,17 @@ impl Drop for Watch {
 }
 
 /// By the index of the loop; used again by the next loop with the index.
+/// Where the numbers of a loop stand.
+pub(super) fn of(id: LoopId) -> Option<Metrics> {
+    NOTES[id.index()].get()?.read(id)
+}
+
 static NOTES: [OnceLock<Notes>; MAX_LOOPS] = [const { OnceLock::new() }; MAX_LOOPS];
 
 /// Written by the loop's thread alone: relaxed stores, as cheap as plain ones. Each number is right, though not all of
 /// them need be of the same moment.
 #[derive(Default)]
-struct Notes {
+pub(super) struct Notes {
     /// The loop that writes here; 0 for none.
     writer: AtomicU64,
     thread: AtomicU64,
@@ -257,13 +173,13 @@ impl Notes {
     }
 
     #[inline(always)]
-    fn write(&self, metrics: &Metrics) {
+    pub(super) fn write(&self, metrics: &Metrics) {
         for (word, value) in self.words.iter().zip(metrics.words()) {
             word.store(value, Ordering::Relaxed);
         }
     }
 
-    fn write_memory(&self, memory: &Memory) {
+    pub(super) fn write_memory(&self, memory: &Memory) {
         for (word, value) in self.memory.iter().zip(memory.words()) {
             word.store(value, Ordering::Relaxed);
         }

@@ -7,10 +7,47 @@
 
 use std::time::Duration;
 
-use crate::{current::Loop, scheduler::slab::shrink_list};
+use crate::{
+    event_loop::{current, current::Loop},
+    scheduler::slab::shrink_list,
+};
 
 /// From the first sign on.
 const MOMENT: Duration = Duration::from_millis(100);
+
+/// Something of the running loop holds far more memory than it uses. A moment later (100 ms) everything that has grown
+/// in a peak is looked at, this loop's tables and all its services ([`Service::tidy`]), and gives back what is not
+/// used: so memory that is needed again at once stays. Without effect outside a running loop.
+///
+/// ```
+/// use corio_runtime::{service::{LoopLocal, Service, tidy_later}, time::{Duration, sleep}};
+/// use std::cell::RefCell;
+///
+/// struct Spare(RefCell<Vec<u8>>);
+/// impl Service for Spare {
+///     fn tidy(&self) -> bool {
+///         self.0.take();
+///         false
+///     }
+///     fn bytes(&self) -> usize { self.0.borrow().capacity() }
+/// }
+/// static SPARE: LoopLocal<Spare> = LoopLocal::new(|| Spare(RefCell::default()));
+///
+/// corio_runtime::run(async {
+///     SPARE.with(|spare| spare.0.replace(vec![0; 1 << 20]));
+///     assert!(corio_runtime::metrics().memory.services_bytes >= 1 << 20);
+///     tidy_later();
+///     while SPARE.with(|spare| spare.bytes()) > 0 {
+///         sleep(Duration::from_millis(10)).await;
+///     }
+///     assert_eq!(corio_runtime::metrics().memory.services_bytes, 0);
+/// });
+/// ```
+#[cold]
+#[inline(never)]
+pub fn tidy_later() {
+    current::peek(Loop::tidy_later);
+}
 
 impl Loop {
     /// Something is far too large.

@@ -17,7 +17,10 @@ use std::{
     task::{RawWaker, RawWakerVTable, Waker},
 };
 
-use crate::{current, handle, scheduler::wake_key::WakeKey};
+use crate::{
+    event_loop::{current, registry},
+    scheduler::wake_key::WakeKey,
+};
 
 /// The waker of the task that `key` names.
 #[inline(always)]
@@ -39,7 +42,7 @@ fn wake(data: *const ()) {
         ours
     });
     if ours != Some(true) {
-        handle::wake_elsewhere(key);
+        registry::wake_elsewhere(key);
     }
 }
 

@@ -1,13 +1,15 @@
 //! The round of a loop: once a minute its services look after what the kernel may have failed to tell.
 
 use crate::{
-    current::{self, Loop},
+    event_loop::{
+        current::{self, Loop},
+        services::ROUND,
+    },
     kernel::{
         operation::{Done, Operation},
         sqe::{Pause, Sqe},
     },
     scheduler::loop_id::LoopId,
-    service::ROUND,
 };
 
 /// Waits for the next round. An operation, as a timer would cost every turn a look at the clock.

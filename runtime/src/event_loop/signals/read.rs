@@ -1,10 +1,18 @@
 //! The operation that reads what a signal's handler writes.
 
-use std::{io::PipeReader, os::fd::OwnedFd, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    io::PipeReader,
+    os::fd::OwnedFd,
+    rc::Rc,
+    task::Waker,
+};
 
-use super::Shared;
 use crate::{
-    current::{self, Loop},
+    event_loop::{
+        current::{self, Loop},
+        exception,
+    },
     kernel::{
         fd::Fd,
         key::Key,
@@ -15,7 +23,7 @@ use crate::{
 };
 
 /// Who is told.
-pub(super) enum Heard {
+pub(crate) enum Heard {
     /// The run: its main future is cancelled.
     Interrupt,
     /// A listener.
@@ -23,14 +31,14 @@ pub(super) enum Heard {
 }
 
 /// Reads on until it is cancelled.
-pub(super) struct ReadSignal {
+pub(crate) struct ReadSignal {
     fd: Fd,
     bytes: [u8; 64],
     heard: Heard,
 }
 
 impl ReadSignal {
-    pub(super) fn start(lp: &Loop, reader: PipeReader, heard: Heard) -> Homed<Key> {
+    pub(crate) fn start(lp: &Loop, reader: PipeReader, heard: Heard) -> Homed<Key> {
         let op = ReadSignal { fd: OwnedFd::from(reader).into(), bytes: [0; 64], heard };
         lp.homed(lp.driver.start(Box::new(op)))
     }
@@ -61,5 +69,33 @@ impl Operation for ReadSignal {
                 shared.arrived();
             }
         }
+    }
+}
+
+pub(crate) type Callback = Rc<RefCell<dyn FnMut()>>;
+
+/// What the read of a listener and its handle share.
+pub(crate) struct Shared {
+    pub(crate) pending: Cell<bool>,
+    pub(crate) waker: RefCell<Option<Waker>>,
+    pub(crate) callback: Option<Callback>,
+    pub(crate) read: Cell<Option<Homed<Key>>>,
+}
+
+impl Shared {
+    fn arrived(&self) {
+        if let Some(callback) = self.callback.clone() {
+            let call = move || {
+                // A handler that runs the loop's own code again is not called inside itself.
+                if let Ok(mut f) = callback.try_borrow_mut() {
+                    f();
+                }
+            };
+            current::try_with(|lp| lp.call_now(Box::new(call)));
+            return;
+        }
+        self.pending.set(true);
+        let waker = self.waker.take();
+        waker.into_iter().for_each(exception::wake);
     }
 }

@@ -1,0 +1,112 @@
+//! Making a loop of its parts.
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    io,
+    os::fd::OwnedFd,
+    rc::Rc,
+    time::Duration,
+};
+
+use crate::{
+    event_loop::{
+        current::{Listed, Loop, try_with},
+        exception,
+        exceptions::ExceptionHandler,
+        registry::Registration,
+        services::Services,
+        slow_watch::SlowWatch,
+        spin::Spin,
+        tidy::tidy_later,
+        waker,
+        watch::Watch,
+    },
+    kernel::{
+        driver::Driver,
+        fd::Fd,
+        operation::{Done, Operation},
+        receive::Receivers,
+        ring::{Ring, unpark::Unpark},
+        sqe::Sqe,
+    },
+    scheduler::{calls::Calls, clock::Clock, loop_id::LoopId, task_table::TaskTable, timers::Timers},
+};
+
+impl Loop {
+    /// `wakes` are of the ring's `unpark`.
+    pub(crate) fn new(
+        ring: Ring,
+        wakes: (Unpark, Option<OwnedFd>),
+        clock: Clock,
+        slow_callback: Option<Duration>,
+    ) -> io::Result<Rc<Loop>> {
+        let (unpark, wake_fd) = wakes;
+        let registration = Registration::new()?;
+        let id = registration.loop_id();
+        let inbox = registration.inbox();
+        inbox.open(id.number(), unpark);
+        let real = !ring.is_simulated();
+        let lp = Rc::new(Loop {
+            id,
+            exceptions: ExceptionHandler::new(clock.clone(), exception::look_again_later),
+            clock,
+            tasks: TaskTable::new(id, &waker::VTABLE, tidy_later),
+            calls: Calls::new(tidy_later),
+            timers: RefCell::new(Timers::new(tidy_later)),
+            driver: Driver::new(ring, tidy_later),
+            receivers: Receivers::default(),
+            services: Services::default(),
+            inbox,
+            due: RefCell::new(Vec::new()),
+            slow_callback,
+            slow_watch: SlowWatch::new(real && slow_callback.is_none()),
+            spin: Spin::new(real),
+            watch: Watch::new(id),
+            polls: Cell::new(0),
+            next_look: Cell::new(0),
+            stopping: Cell::new(false),
+            untidy: Cell::new(false),
+            tidy_at: Cell::new(0),
+            interrupted: Cell::new(false),
+            interrupt: Cell::new(None),
+            signal_handlers: RefCell::default(),
+            ending: Cell::new(false),
+            closing: Cell::new(false),
+            round: Cell::new(false),
+            scope: RefCell::new(None),
+            pool: OnceCell::new(),
+            embedded: OnceCell::new(),
+            _listed: Listed::new(id),
+            _registration: registration,
+        });
+        Listed::list(&lp);
+        if let Some(fd) = wake_fd {
+            let read = ReadWakes { loop_id: id, fd: fd.into(), count: [0; 8] };
+            lp.driver.start(Box::new(read));
+        }
+        Ok(lp)
+    }
+}
+
+/// Reads the eventfd that other threads wake the loop by.
+struct ReadWakes {
+    loop_id: LoopId,
+    fd: Fd,
+    count: [u8; 8],
+}
+
+impl Operation for ReadWakes {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        Sqe::read(&self.fd, &mut self.count)
+    }
+
+    fn complete(self: Box<Self>, _: Done) {
+        try_with(|lp| {
+            if lp.id == self.loop_id && !lp.closing.get() {
+                lp.driver.start(self);
+            }
+        });
+    }
+}
