@@ -4,7 +4,6 @@ use std::{
     any::Any,
     cell::{Cell, RefCell, RefMut},
     io,
-    rc::Rc,
     task::Waker,
 };
 
@@ -12,7 +11,7 @@ use nix::sys::eventfd::EventFd;
 
 use crate::kernel::{
     fd::Fd,
-    inflight::{Ended, InFlight, ReceiverId, Table},
+    inflight::{Ended, ReceiverId, Table},
     key::Key,
     operation::{Multishot, Operation},
     payload::Payload,
@@ -20,10 +19,9 @@ use crate::kernel::{
     ring::{
         Ring,
         sim::Sim,
+        submission::{Ready, Submission},
         terms::{Abilities, RingCounters},
-        uring::{Encoded, LENGTH_MAX, Outgoing},
     },
-    sqe::Sqe,
 };
 
 /// No borrow is held while an operation's own code runs, but for what must neither call in nor panic: `Payload::bytes`,
@@ -63,8 +61,7 @@ impl Driver {
 
     /// A send of a handle.
     pub(crate) fn send<P: Payload>(&self, fd: &Fd, payload: Box<P>, token: u32) -> Key {
-        let (op, encoded) = send_op(fd, payload, token, self.abilities);
-        self.submit(op, encoded)
+        self.submit(Submission::send(fd, payload, token, self.abilities))
     }
 
     /// To send several payloads, silently if that can be. Nobody may begin to wait for one before the next `enter`.
@@ -75,29 +72,25 @@ impl Driver {
 
     /// A multishot receive of a handle.
     pub(crate) fn receive(&self, fd: &Fd, cap: u32, token: u32, to: ReceiverId) -> Key {
-        let encoded = Encoded::new(Sqe::recv_multi(fd, cap), self.abilities);
-        self.submit(InFlight::Receive { to, fd: fd.clone(), token, cap }, encoded)
+        self.submit(Submission::receive(fd, cap, token, to, self.abilities))
     }
 
     /// An operation of a handle.
     ///
     /// # Panics
     /// If it has many results.
-    pub(crate) fn start<O: Operation<Output = ()>>(&self, mut op: Box<O>) -> Key {
-        let encoded = Encoded::new(op.prepare().single(), self.abilities);
-        self.submit(InFlight::Resident(op), encoded)
+    pub(crate) fn start<O: Operation<Output = ()>>(&self, op: Box<O>) -> Key {
+        self.submit(Submission::resident(op, self.abilities))
     }
 
     /// An operation of a handle, with many results.
     pub(crate) fn start_multishot<M: Multishot>(&self, op: M) -> Key {
-        let op = Rc::new(op);
-        let encoded = Encoded::new(op.prepare(), self.abilities);
-        self.submit(InFlight::Shots(op), encoded)
+        self.submit(Submission::shots(op, self.abilities))
     }
 
-    /// An operation of a future; `encoded` was made from it.
-    pub(crate) fn start_claimed<O: Operation>(&self, op: Box<O>, encoded: Encoded) -> Key {
-        self.submit(InFlight::Claimed(op), encoded)
+    /// An operation of a future.
+    pub(crate) fn start_claimed<O: Operation>(&self, op: Ready<O>) -> Key {
+        self.submit(op.claimed())
     }
 
     /// Fails once somebody has forgotten a `Sends`, which has the ring for ever.
@@ -107,10 +100,10 @@ impl Driver {
     }
 
     #[inline(never)]
-    fn submit(&self, op: InFlight, encoded: Encoded) -> Key {
+    fn submit(&self, submission: Submission) -> Key {
         self.submitted.set(true);
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
-        ring.submit(table, op, encoded)
+        ring.submit(table, submission)
     }
 
     #[inline(always)]
@@ -281,14 +274,14 @@ impl Sends<'_> {
         self.driver.submitted.set(true);
         let Inner { table, ring } = &mut *self.inner;
         let abilities = self.driver.abilities;
-        let bytes = payload.bytes();
-        // Of a longer one the kernel would send a part, in silence.
-        if abilities.silent_sends && bytes.len() <= LENGTH_MAX {
-            let outgoing = Outgoing::new(fd, bytes);
-            return ring.send_silently(table, payload, fd, token, outgoing);
-        }
-        let (op, encoded) = send_op(fd, payload, token, abilities);
-        ring.submit(table, op, encoded)
+        let payload = match abilities.silent_sends {
+            true => match ring.send_silently(table, payload, fd, token) {
+                Ok(key) => return key,
+                Err(payload) => payload,
+            },
+            false => payload,
+        };
+        ring.submit(table, Submission::send(fd, payload, token, abilities))
     }
 }
 
@@ -298,12 +291,6 @@ fn forgotten() -> io::Error {
     io::Error::other(
         "a Sends was forgotten (mem::forget): the ring is out of reach, and what is in it is leaked",
     )
-}
-
-/// A send that has its completion entry in any case.
-fn send_op<P: Payload>(fd: &Fd, payload: Box<P>, token: u32, abilities: Abilities) -> (InFlight, Encoded) {
-    let encoded = Encoded::new(Sqe::send(fd, payload.bytes()), abilities);
-    (InFlight::Send { payload, fd: fd.clone(), token }, encoded)
 }
 
 impl Drop for Driver {

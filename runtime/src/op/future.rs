@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     event_loop::current,
-    kernel::{inflight::Finished, key::Key, operation::Operation, ring::uring::Encoded},
+    kernel::{inflight::Finished, key::Key, operation::Operation, ring::submission::Ready},
     scheduler::homed::Homed,
 };
 
@@ -36,9 +36,7 @@ pub fn submit<O: Operation>(op: O) -> Op<O> {
 /// An operation in its final place, with its entry written: `prepare` of the operation, which may be foreign code, is
 /// over, and nothing can fail any more. Made by [`prepare`].
 pub struct Prepared<O> {
-    op: Box<O>,
-    encoded: Encoded,
-    empty: bool,
+    ready: Ready<O>,
 }
 
 /// Writes the entry of `op`, to be submitted or not.
@@ -70,18 +68,13 @@ pub struct Prepared<O> {
 /// # Panics
 /// As [`submit`].
 pub fn prepare<O: Operation>(op: O) -> Prepared<O> {
-    let abilities = current::with(|lp| lp.driver.abilities());
-    let mut op = Box::new(op);
-    let sqe = op.prepare().single();
-    let empty = sqe.is_empty();
-    let encoded = Encoded::new(sqe, abilities);
-    Prepared { op, encoded, empty }
+    Prepared { ready: Ready::new(op, current::with(|lp| lp.driver.abilities())) }
 }
 
 impl<O: Operation> Prepared<O> {
     /// Whether it asks for no byte at all: the kernel's answer, 0, would read as the end of a stream.
     pub fn moves_nothing(&self) -> bool {
-        self.empty
+        self.ready.moves_nothing()
     }
 
     /// As the function [`submit`].
@@ -90,20 +83,20 @@ impl<O: Operation> Prepared<O> {
     /// Outside a running loop.
     pub fn submit(self) -> Op<O> {
         current::with(|lp| {
-            let key = lp.driver.start_claimed(self.op, self.encoded);
+            let key = lp.driver.start_claimed(self.ready);
             Op { key: Some(lp.homed(key)), _op: PhantomData }
         })
     }
 
     /// Gives the operation back.
     pub fn into_inner(self) -> O {
-        *self.op
+        self.ready.into_inner()
     }
 }
 
-impl<O> fmt::Debug for Prepared<O> {
+impl<O: Operation> fmt::Debug for Prepared<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Prepared").field("empty", &self.empty).finish_non_exhaustive()
+        f.debug_struct("Prepared").field("empty", &self.moves_nothing()).finish_non_exhaustive()
     }
 }
 

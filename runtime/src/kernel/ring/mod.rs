@@ -7,6 +7,7 @@ mod perform;
 pub(crate) mod refusal;
 mod self_test;
 pub(crate) mod sim;
+pub(crate) mod submission;
 pub(crate) mod terms;
 pub(crate) mod unpark;
 pub(crate) mod uring;
@@ -18,16 +19,17 @@ use nix::sys::eventfd::EventFd;
 use crate::{
     kernel::{
         fd::Fd,
-        inflight::{InFlight, ReceiverId, Table},
+        inflight::{ReceiverId, Table},
         key::Key,
         operation::Done,
         payload::Payload,
         pool::{Filled, Pool},
         ring::{
             refusal::Refusal,
+            submission::Submission,
             terms::{Abilities, Next, RingCounters, Sizes, Wait},
             unpark::Unpark,
-            uring::{Encoded, Outgoing, Uring},
+            uring::Uring,
         },
     },
     scheduler::clock::Clock,
@@ -48,26 +50,25 @@ impl Ring {
 
     /// Puts `op` into the table and its SQE into the queue. Never fails: what does not fit waits.
     #[inline(always)]
-    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, encoded: Encoded) -> Key {
+    pub(crate) fn submit(&mut self, table: &mut Table, submission: Submission) -> Key {
         match self {
-            Ring::Uring(ring) => ring.submit(table, op, encoded),
-            Ring::Sim(sim) => sim.submit(table, op),
+            Ring::Uring(ring) => ring.submit(table, submission),
+            Ring::Sim(sim) => sim.submit(table, submission.into_parts().0),
         }
     }
 
-    /// A send of `payload` that reports nothing if it sends everything; `outgoing` was made from it and `fd`.
+    /// A send of `payload` that reports nothing if it sends everything; gives it back if that cannot be.
     #[inline(always)]
-    pub(crate) fn send_silently(
+    pub(crate) fn send_silently<P: Payload>(
         &mut self,
         table: &mut Table,
-        payload: Box<dyn Payload>,
+        payload: Box<P>,
         fd: &Fd,
         token: u32,
-        outgoing: Outgoing,
-    ) -> Key {
+    ) -> Result<Key, Box<P>> {
         match self {
-            Ring::Uring(ring) => ring.send_silently(table, payload, fd, token, outgoing),
-            Ring::Sim(sim) => sim.send_silently(table, payload, fd, token),
+            Ring::Uring(ring) => ring.send_silently(table, payload, fd, token),
+            Ring::Sim(sim) => Ok(sim.send_silently(table, payload, fd, token)),
         }
     }
 

@@ -3,19 +3,19 @@
 use std::{
     io::{self, Read, Write},
     os::unix::net::UnixStream,
-    rc::Rc,
 };
 
 use crate::kernel::{
     fd::Fd,
-    inflight::{InFlight, Table},
+    inflight::Table,
     key::Key,
     operation::{Done, Multishot, Operation},
     payload::Payload,
     ring::{
         refusal::Refusal,
+        submission::Submission,
         terms::{Next, RingCounters, Wait},
-        uring::{Encoded, Outgoing, Uring},
+        uring::Uring,
     },
     sqe::Sqe,
 };
@@ -44,8 +44,7 @@ fn silent_send(ring: &mut Uring) -> Result<bool, Refusal> {
     let (mut sent, mut full) = (0, false);
     for _ in 0..256 {
         let payload = Box::new(Zeroes);
-        let outgoing = Outgoing::new(&fd, payload.bytes());
-        let key = ring.send_silently(&mut table, payload, &fd, 0, outgoing);
+        let Ok(key) = ring.send_silently(&mut table, payload, &fd, 0) else { break };
         let completions = run(ring, &mut table, key)?;
         let [(_, res)] = completions[..] else { return finish(ring, &mut table, false) };
         match res {
@@ -71,9 +70,8 @@ fn capped_receive(ring: &mut Uring) -> Result<bool, Refusal> {
     let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
     theirs.write_all(&[0; 32]).map_err(Refusal::of("write"))?;
     let mut table = Table::new(|| ());
-    let op = Rc::new(CappedRecv(fd));
-    let encoded = Encoded::new(op.prepare(), ring.abilities);
-    let key = ring.submit(&mut table, InFlight::Shots(op), encoded);
+    let submission = Submission::shots(CappedRecv(fd), ring.abilities);
+    let key = ring.submit(&mut table, submission);
     let completions = run(ring, &mut table, key)?;
     let honoured = matches!(completions[..], [(false, 32)]);
     finish(ring, &mut table, honoured)
@@ -83,9 +81,8 @@ fn capped_receive(ring: &mut Uring) -> Result<bool, Refusal> {
 fn quiet_write(ring: &mut Uring) -> Result<bool, Refusal> {
     let (_read, write) = io::pipe().map_err(Refusal::of("pipe2"))?;
     let mut table = Table::new(|| ());
-    let mut op = Box::new(EmptyWrite { fd: Fd::from(std::os::fd::OwnedFd::from(write)) });
-    let encoded = Encoded::new(op.prepare(), ring.abilities);
-    let key = ring.submit(&mut table, InFlight::Resident(op), encoded);
+    let op = Box::new(EmptyWrite { fd: Fd::from(std::os::fd::OwnedFd::from(write)) });
+    let key = ring.submit(&mut table, Submission::resident(op, ring.abilities));
     let completions = run(ring, &mut table, key)?;
     finish(ring, &mut table, completions == [(false, 0)])
 }

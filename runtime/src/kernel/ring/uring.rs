@@ -48,13 +48,14 @@ use crate::{
     kernel::{
         error,
         fd::{Fd, Inner},
-        inflight::{InFlight, ReceiverId, Table},
+        inflight::{ReceiverId, Table},
         key::Key,
         operation::{Brought, Done},
         payload::Payload,
         pool::{self, Filled, Pool},
         ring::{
             refusal::Refusal,
+            submission::Submission,
             terms::{Abilities, Next, RingCounters, Sizes, Wait},
         },
         scratch::Scratch,
@@ -111,27 +112,30 @@ impl Uring {
         self.ring.as_mut().expect("the ring is taken only by leak, at the loop's end")
     }
 
-    /// `encoded` was made from `op`.
-    pub(crate) fn submit(&mut self, table: &mut Table, op: InFlight, encoded: Encoded) -> Key {
-        let Encoded { entry, scratch, makes_fd } = encoded;
+    pub(crate) fn submit(&mut self, table: &mut Table, submission: Submission) -> Key {
+        let (op, Encoded { entry, scratch, makes_fd }) = submission.into_parts();
         let key = table.insert(op, scratch, makes_fd);
         self.push(|| entry.clone().user_data(key.to_user_data()));
         key
     }
 
-    /// `outgoing` was made from `fd` and `payload`.
+    /// Of one that is too long the kernel would send a part, in silence.
     #[inline(always)]
-    pub(crate) fn send_silently(
+    pub(crate) fn send_silently<P: Payload>(
         &mut self,
         table: &mut Table,
-        payload: Box<dyn Payload>,
+        payload: Box<P>,
         fd: &Fd,
         token: u32,
-        outgoing: Outgoing,
-    ) -> Key {
+    ) -> Result<Key, Box<P>> {
+        let bytes = payload.bytes();
+        if bytes.len() > LENGTH_MAX {
+            return Err(payload);
+        }
+        let outgoing = Outgoing::new(fd, bytes);
         let key = table.silent.push(payload, fd, token, self.pushed);
         self.push(|| outgoing.silent_entry(key.to_user_data()));
-        key
+        Ok(key)
     }
 
     pub(crate) fn cancel(&mut self, key: Key) {
@@ -439,7 +443,7 @@ impl Encoded {
 }
 
 /// A send before it is written down, as every message needs one: as `Encoded`.
-pub(crate) struct Outgoing {
+struct Outgoing {
     fd: types::Fd,
     data: *const u8,
     len: u32,
@@ -450,7 +454,7 @@ const SEND_FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
 impl Outgoing {
     /// Rule 1, as for `Encoded::new`.
     #[inline(always)]
-    pub(crate) fn new(fd: &Fd, bytes: &[u8]) -> Outgoing {
+    fn new(fd: &Fd, bytes: &[u8]) -> Outgoing {
         Outgoing { fd: raw(fd), data: bytes.as_ptr(), len: length(bytes) }
     }
 
@@ -518,7 +522,7 @@ fn raw(fd: &Fd) -> types::Fd {
 }
 
 /// The kernel moves no more in one operation (`MAX_RW_COUNT`, with pages of 64 KiB); the rest is for the next.
-pub(crate) const LENGTH_MAX: usize = 0x7fff_0000;
+const LENGTH_MAX: usize = 0x7fff_0000;
 
 #[inline(always)]
 fn length(buf: &[u8]) -> u32 {
