@@ -1,5 +1,5 @@
-//! An operation and its entry. Both are made here, the one from the other, so that no entry is ever submitted with another
-//! operation than its own: what an entry points to is what the in-flight table keeps.
+//! An operation and its entry. Both are made here, the one from the other, so that no entry is ever submitted with
+//! another operation than its own: what an entry points to is what the in-flight table keeps.
 
 use std::rc::Rc;
 
