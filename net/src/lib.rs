@@ -3,9 +3,11 @@
 //! | file | holds |
 //! |---|---|
 //! | `streams/chunk` | received bytes, and the recycler of their blocks |
-//! | `streams/table` | the streams of a loop: the state that readers and writers name |
-//! | `streams/receive`, `streams/send` | the two halves of a stream's state |
 //! | `ops/` | the operations, one file each |
+//! | `streams/slot`, `streams/receive_state`, `streams/send_state` | one stream, and its two halves |
+//! | `streams/table` | the streams of a loop: the state that readers and writers name |
+//! | `streams/receive`, `streams/send`, `streams/close` | what the halves do, and how streams end |
+//! | `streams/completions`, `streams/turn`, `streams/service` | how the kernel and the loop reach the streams |
 //! | `streams/reader`, `streams/writer` | the handles that users hold |
 //! | `streams/stream` | both in one |
 //! | `streams/io/` | the traits of futures-io, tokio and hyper, each behind a feature |

@@ -19,7 +19,7 @@ use corio_runtime::{
     time::now,
 };
 
-use super::ListenerKey;
+use super::key::ListenerKey;
 use crate::ops::Accept;
 
 /// Accepts that are armed at once, at most: as many connections can come in one turn without another `enter`.
@@ -149,48 +149,23 @@ impl Accepting {
 
 fn fault(errno: i32) -> Fault {
     match errno {
-        errno::EMFILE | errno::ENFILE | errno::ENOBUFS | errno::ENOMEM => Fault::Resources,
-        errno::EBADF | errno::EINVAL | errno::ENOTSOCK => Fault::Socket,
+        libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => Fault::Resources,
+        libc::EBADF | libc::EINVAL | libc::ENOTSOCK => Fault::Socket,
         // What accept(2) tells of the new socket, and ends of the operation itself.
-        errno::EINTR
-        | errno::EAGAIN
-        | errno::ECANCELED
-        | errno::ECONNABORTED
-        | errno::ECONNRESET
-        | errno::EPROTO
-        | errno::ENOPROTOOPT
-        | errno::EOPNOTSUPP
-        | errno::ENETDOWN
-        | errno::ENETUNREACH
-        | errno::EHOSTDOWN
-        | errno::EHOSTUNREACH
-        | errno::ENONET
-        | errno::ETIMEDOUT => Fault::Connection,
+        libc::EINTR
+        | libc::EAGAIN
+        | libc::ECANCELED
+        | libc::ECONNABORTED
+        | libc::ECONNRESET
+        | libc::EPROTO
+        | libc::ENOPROTOOPT
+        | libc::EOPNOTSUPP
+        | libc::ENETDOWN
+        | libc::ENETUNREACH
+        | libc::EHOSTDOWN
+        | libc::EHOSTUNREACH
+        | libc::ENONET
+        | libc::ETIMEDOUT => Fault::Connection,
         _ => Fault::Other,
     }
-}
-
-/// The error numbers that accepting tells apart.
-mod errno {
-    pub(super) const EINTR: i32 = 4;
-    pub(super) const EBADF: i32 = 9;
-    pub(super) const EAGAIN: i32 = 11;
-    pub(super) const ENOMEM: i32 = 12;
-    pub(super) const EINVAL: i32 = 22;
-    pub(super) const ENFILE: i32 = 23;
-    pub(super) const EMFILE: i32 = 24;
-    pub(super) const ENONET: i32 = 64;
-    pub(super) const EPROTO: i32 = 71;
-    pub(super) const ENOTSOCK: i32 = 88;
-    pub(super) const ENOPROTOOPT: i32 = 92;
-    pub(super) const EOPNOTSUPP: i32 = 95;
-    pub(super) const ENETDOWN: i32 = 100;
-    pub(super) const ENETUNREACH: i32 = 101;
-    pub(super) const ECONNABORTED: i32 = 103;
-    pub(super) const ECONNRESET: i32 = 104;
-    pub(super) const ENOBUFS: i32 = 105;
-    pub(super) const ETIMEDOUT: i32 = 110;
-    pub(super) const EHOSTDOWN: i32 = 112;
-    pub(super) const EHOSTUNREACH: i32 = 113;
-    pub(super) const ECANCELED: i32 = 125;
 }

@@ -6,6 +6,9 @@ use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
+/// Connections that wait in the queue of a listener, at most.
+pub(crate) const QUEUE_MAX: usize = 128;
+
 /// Shared by the handles of a listener, on whatever thread they are, and its loop.
 #[derive(Debug)]
 pub(crate) struct Facts {

@@ -4,13 +4,17 @@
 //! |---|---|
 //! | `accepting` | which accepts are armed, and when there is a pause |
 //! | `facts` | what any thread may know of a listener |
-//! | `waiting` | those who wait for a connection, or for the end |
+//! | `key` | names of listeners |
+//! | `waiters` | lists of those who wait |
+//! | `waiting` | the futures of those who wait for a connection, or for the end |
 //!
 //! A future that accepts only waits for the queue, so dropping one loses no connection. A server takes what was
 //! accepted also after its close: whoever was accepted has its handler.
 
 mod accepting;
 mod facts;
+mod key;
+mod waiters;
 mod waiting;
 
 use std::{
@@ -28,13 +32,14 @@ use corio_runtime::{
     ExceptionContext, Handle, call_exception_handler, call_later,
     fd::Fd,
     handle,
-    op::Done,
+    op::{Done, Operation, Sqe},
     service::{LoopLocal, Service},
     wake,
 };
-pub(crate) use facts::Facts;
-use waiting::{EndWaiter, Waiters};
-pub(crate) use waiting::{NextConnection, Progress};
+pub(crate) use facts::{Facts, QUEUE_MAX};
+pub(crate) use key::ListenerKey;
+pub(crate) use waiters::Progress;
+use waiters::Waiters;
 
 use crate::{
     balance::{Membership, Waiting},
@@ -42,18 +47,7 @@ use crate::{
     streams::Addrs,
 };
 
-/// Connections that wait in the queue of a listener, at most.
-pub(crate) const QUEUE_MAX: usize = 128;
-
 static LISTENERS: LoopLocal<Listeners> = LoopLocal::new(Listeners::new);
-
-/// Names a listener of one loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ListenerKey {
-    home: Handle,
-    slot: u32,
-    generation: u32,
-}
 
 #[derive(Debug)]
 struct Listener {
@@ -463,16 +457,12 @@ impl ListenerKey {
         });
     }
 
-    pub(crate) fn accept_ended(self, accept: Box<Accept>, done: Done) {
+    fn accept_ended(self, accept: Box<Accept>, done: Done) {
         let report = self.update(|listener| listener.accept_ended(accept, done, self)).flatten();
         if let Some(context) = report {
             call_exception_handler(&context);
         }
         LISTENERS.with(|listeners| listeners.retire(self));
-    }
-
-    pub(crate) fn home(self) -> Handle {
-        self.home
     }
 
     /// Runs `f`, then wakes whom it concerns.
@@ -500,16 +490,6 @@ impl ListenerKey {
                 io::Error::other("the listener is attached to a different loop")
             }
         })
-    }
-
-    /// Waits for the next connection.
-    pub(crate) fn accept(self) -> NextConnection {
-        NextConnection::new(self)
-    }
-
-    /// Waits until `done` of its progress. Elsewhere than on its loop, and once it is gone, that is at once.
-    pub(crate) fn wait_until(self, done: impl Fn(Progress) -> bool + Unpin) -> impl Future<Output = ()> {
-        EndWaiter::new(self, done)
     }
 
     /// Refuses new connections from now on, synchronously. Those in the queue are a server's to handle; without one
@@ -617,6 +597,18 @@ impl ListenerKey {
 
     pub(crate) fn progress(self) -> Option<Progress> {
         self.with(|listener| listener.progress()).ok()
+    }
+}
+
+impl Operation for Accept {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        self.entry()
+    }
+
+    fn complete(self: Box<Self>, done: Done) {
+        self.listener.accept_ended(self, done);
     }
 }
 

@@ -4,41 +4,32 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use corio_runtime::budget;
 
-use super::{Accepted, LISTENERS, Listener, ListenerKey, facts::closed};
-
-/// Who waits, each with a number.
-#[derive(Debug, Default)]
-pub(super) struct Waiters(Vec<(u64, Waker)>);
-
-impl Waiters {
-    /// Keeps `waker` under `id`. What it replaces takes its place: to be dropped while nothing is borrowed, as its
-    /// destructor is foreign code.
-    fn remember(&mut self, id: u64, waker: &mut Option<Waker>) {
-        match (self.0.iter_mut().find(|(known, _)| *known == id), &mut *waker) {
-            (Some((_, known)), Some(waker)) => std::mem::swap(known, waker),
-            _ => self.0.extend(waker.take().map(|waker| (id, waker))),
-        }
-    }
-
-    /// Takes whom `id` names.
-    fn forget(&mut self, id: u64) -> Option<Waker> {
-        let place = self.0.iter().position(|(known, _)| *known == id)?;
-        Some(self.0.remove(place).1)
-    }
-
-    /// All of them, to be woken while nothing is borrowed.
-    pub(super) fn take(&mut self) -> Vec<(u64, Waker)> {
-        std::mem::take(&mut self.0)
-    }
-}
+use super::{
+    Accepted, LISTENERS, Listener,
+    facts::closed,
+    key::ListenerKey,
+    waiters::{Progress, Waiters},
+};
 
 fn next_waiter() -> u64 {
     LISTENERS.with(|listeners| listeners.next_waiter.replace(listeners.next_waiter.get() + 1))
+}
+
+impl ListenerKey {
+    /// Waits for the next connection.
+    pub(crate) fn accept(self) -> NextConnection {
+        NextConnection::new(self)
+    }
+
+    /// Waits until `done` of its progress. Elsewhere than on its loop, and once it is gone, that is at once.
+    pub(crate) fn wait_until(self, done: impl Fn(Progress) -> bool + Unpin) -> impl Future<Output = ()> {
+        EndWaiter::new(self, done)
+    }
 }
 
 /// Takes a connection from the queue, or waits for one. Dropped, it takes nothing.
@@ -93,20 +84,6 @@ impl Drop for NextConnection {
         let Some(id) = self.waiter else { return };
         forget_at_home(self.key, id, |listener| &mut listener.waiters);
     }
-}
-
-/// How far a listener is from its end.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Progress {
-    pub(crate) open: bool,
-    /// Accepts in flight.
-    pub(crate) accepts: usize,
-    /// Accepted connections that nobody has taken.
-    pub(crate) queued: usize,
-    /// Connections that live.
-    pub(crate) connections: usize,
-    /// Handlers that run.
-    pub(crate) handlers: usize,
 }
 
 /// Waits until `done` of the progress; a listener that is gone is done.

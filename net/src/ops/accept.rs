@@ -2,7 +2,7 @@
 
 use corio_runtime::{
     fd::Fd,
-    op::{Done, Operation, PeerAddr, Sqe},
+    op::{PeerAddr, Sqe},
 };
 
 use crate::listener::ListenerKey;
@@ -15,14 +15,8 @@ pub(crate) struct Accept {
     pub(crate) peer: PeerAddr,
 }
 
-impl Operation for Accept {
-    type Output = ();
-
-    fn prepare(&mut self) -> Sqe<'_> {
+impl Accept {
+    pub(crate) fn entry(&mut self) -> Sqe<'_> {
         Sqe::accept(&self.fd, &mut self.peer)
-    }
-
-    fn complete(self: Box<Self>, done: Done) {
-        self.listener.accept_ended(self, done);
     }
 }

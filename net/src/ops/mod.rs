@@ -1,10 +1,10 @@
-//! The operations of sockets, one file each: what the kernel works on, and whom it tells.
+//! The operations of sockets, one file each: what the kernel works on. Whom the end of one is told stands with who
+//! started it (`streams/completions`, `listener`).
 
 mod accept;
 mod connect;
 mod hang_up;
 mod recv_into;
-mod recv_multi;
 mod recv_once;
 mod send;
 
@@ -12,6 +12,5 @@ pub(crate) use accept::Accept;
 pub(crate) use connect::Connect;
 pub(crate) use hang_up::HangUp;
 pub(crate) use recv_into::RecvInto;
-pub(crate) use recv_multi::RECV_MULTI;
 pub(crate) use recv_once::RecvOnce;
 pub(crate) use send::{Batch, Load, OWNED_MIN, Segment};

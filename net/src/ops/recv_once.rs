@@ -1,11 +1,8 @@
 //! Receives once, or reads once from what is no socket, into a block that the stream will own.
 
-use corio_runtime::{
-    fd::Fd,
-    op::{Done, Operation, Sqe},
-};
+use corio_runtime::{fd::Fd, op::Sqe};
 
-use crate::streams::{Chunk, TABLE};
+use crate::streams::Chunk;
 
 pub(crate) struct RecvOnce {
     pub(crate) fd: Fd,
@@ -16,16 +13,10 @@ pub(crate) struct RecvOnce {
     pub(crate) pipe: bool,
 }
 
-impl Operation for RecvOnce {
-    type Output = ();
-
-    fn prepare(&mut self) -> Sqe<'_> {
+impl RecvOnce {
+    pub(crate) fn entry(&mut self) -> Sqe<'_> {
         let size = self.size;
         let block = &mut self.block.block_mut()[..size];
         if self.pipe { Sqe::read(&self.fd, block) } else { Sqe::recv(&self.fd, block) }
-    }
-
-    fn complete(self: Box<Self>, done: Done) {
-        TABLE.existing(|streams| streams.once_ended(self.slot, &done, self.block, self.size));
     }
 }

@@ -11,10 +11,10 @@ use std::{
 use bytes::Bytes;
 use corio_runtime::{
     fd::Fd,
-    op::{self, Done, OpKey, Operation, Payload, Sqe, TurnEnd},
+    op::{self, OpKey, Payload, Sqe, TurnEnd},
 };
 
-use crate::streams::{Block, Chunk, TABLE, recycle};
+use crate::streams::{Block, Chunk};
 
 /// The kernel's `UIO_MAXIOV`.
 const SEGMENTS_MAX: usize = 1024;
@@ -206,7 +206,7 @@ impl Batch {
     }
 
     /// What is left of the first segment.
-    fn first(&self) -> &[u8] {
+    pub(crate) fn first(&self) -> &[u8] {
         self.first.as_ref().map_or(&[], |first| &first.as_ref()[self.sent..])
     }
 }
@@ -249,39 +249,8 @@ fn send<P: Payload>(fd: &Fd, payload: Box<P>, slot: u32, end: Option<TurnEnd<'_>
     }
 }
 
-impl Payload for Block {
-    #[inline(always)]
-    fn bytes(&self) -> &[u8] {
-        self
-    }
-
-    fn sent(self: Box<Self>, slot: u32, result: i32) {
-        TABLE.existing(|streams| streams.sent(slot, Load::Block(self), result));
-    }
-
-    fn sent_silently(self: Box<Self>) {
-        recycle(self);
-    }
-}
-
-impl Payload for Batch {
-    fn bytes(&self) -> &[u8] {
-        self.first()
-    }
-
-    fn sent(self: Box<Self>, slot: u32, result: i32) {
-        TABLE.existing(|streams| streams.sent(slot, Load::Batch(self), result));
-    }
-
-    fn sent_silently(self: Box<Self>) {
-        TABLE.existing(|streams| streams.keep_batch(self));
-    }
-}
-
-impl Operation for Batch {
-    type Output = ();
-
-    fn prepare(&mut self) -> Sqe<'_> {
+impl Batch {
+    pub(crate) fn entry(&mut self) -> Sqe<'_> {
         // One without a descriptor is never started.
         let Some(fd) = &self.fd else { return Sqe::nop() };
         if self.pipe {
@@ -291,10 +260,10 @@ impl Operation for Batch {
         Sqe::send_vectored(fd, std::iter::once(self.first()).chain(rest).take(SEGMENTS_MAX).collect())
     }
 
-    fn complete(mut self: Box<Self>, done: Done) {
+    /// The kernel has given it back: the slot of its stream.
+    pub(crate) fn came_back(&mut self) -> u32 {
         self.fd = None;
-        let (slot, result) = (self.slot, done.number());
-        TABLE.existing(|streams| streams.sent(slot, Load::Batch(self), result));
+        self.slot
     }
 }
 

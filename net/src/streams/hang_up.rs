@@ -3,25 +3,17 @@
 
 use corio_runtime::{
     fd::Fd,
-    op::{self, Done, OpKey},
+    op::{self, Done},
     wake,
 };
 
 use super::{
-    errno,
-    table::{Slot, Streams},
+    slot::{HangUpPoll, Slot},
+    table::Streams,
 };
 use crate::ops::HangUp;
 
-/// The kernel's `POLLERR`.
-const POLLERR: usize = 8;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HangUpPoll {
-    NotYet,
-    InFlight(OpKey),
-    Over,
-}
+const POLLERR: usize = libc::POLLERR as usize;
 
 impl Slot {
     /// A receive is over, and no other has taken its place: who waits for the end, or goes on writing alone, is to hear
@@ -43,20 +35,6 @@ impl Slot {
             self.hang_up = HangUpPoll::InFlight(op::start_multishot(op));
         }
     }
-
-    /// The stream closes: its descriptor is to be free.
-    pub(super) fn stop_polling(&mut self) {
-        if let HangUpPoll::InFlight(key) = self.hang_up {
-            op::cancel(key);
-        }
-    }
-
-    /// Whether the kernel still refers to the stream.
-    pub(super) fn in_flight(&self) -> bool {
-        self.receive.in_flight()
-            || self.send.in_flight.is_some()
-            || matches!(self.hang_up, HangUpPoll::InFlight(_))
-    }
 }
 
 impl Streams {
@@ -67,7 +45,7 @@ impl Streams {
         }
         let errno = fd.take_error().ok().flatten().and_then(|e| e.raw_os_error());
         let waiters = self.with_slot(index, |common, slot| {
-            let otherwise = if slot.pipe { errno::EPIPE } else { errno::ECONNRESET };
+            let otherwise = if slot.pipe { libc::EPIPE } else { libc::ECONNRESET };
             slot.break_send(common, errno.unwrap_or(otherwise));
             slot.stop_polling();
             [slot.send.drainer.take(), slot.close_waiter.take()]

@@ -10,18 +10,16 @@
 //! what was not delivered with it. So from `close` on, what arrives is received and thrown away. Nothing tells when the
 //! peer has acknowledged everything: a timer looks, in growing intervals, only while a connection is on its way out.
 
-use std::{io, net::Shutdown, time::Duration};
+use std::time::Duration;
 
-use corio_runtime::{
-    TimerHandle, call_later,
-    socket::Unread,
-    time::{Instant, now},
-};
+use corio_runtime::{TimerHandle, call_later, socket::Unread, time::now};
 
 use super::{
-    errno,
-    send::Phase,
-    table::{Common, Slot, Streams, TABLE},
+    common::Common,
+    send_state::Phase,
+    slot::Slot,
+    table::{Streams, running},
+    watch::{Linger, Progress, Watch},
 };
 
 /// How long a connection lingers, and how long one on which no byte moves.
@@ -31,39 +29,6 @@ const IDLE: Duration = Duration::from_secs(5);
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 /// An idle time is noticed a sixteenth of it late, at most.
 const LOOKS_PER_IDLE: u32 = 16;
-
-/// Limits of one connection's end. Made only for one that needs it.
-#[derive(Debug)]
-pub(super) struct Linger {
-    total: Duration,
-    idle: Duration,
-    /// Since the close.
-    watch: Option<Watch>,
-}
-
-#[derive(Debug)]
-struct Watch {
-    since: Instant,
-    /// When a byte moved last, as far as was seen.
-    moved: Instant,
-    seen: Progress,
-    pause: Duration,
-    timer: TimerHandle,
-}
-
-/// What changes as bytes move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Progress {
-    queued: usize,
-    acknowledged: u64,
-    thrown_away: u64,
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.timer.cancel();
-    }
-}
 
 impl Slot {
     /// Sets the limits, also of an end that has begun.
@@ -94,15 +59,6 @@ impl Slot {
         }
     }
 
-    pub(super) fn shut_down_writing(&mut self) {
-        if let Some(fd) = &self.fd
-            && !std::mem::replace(&mut self.send.shut_down, true)
-        {
-            // One that is gone already needs no end.
-            let _ = fd.shutdown(Shutdown::Write);
-        }
-    }
-
     /// A turn has ended, and the stream is closing but not closed: it takes in what comes, and is looked after.
     pub(super) fn stay_closing(&mut self, common: &mut Common) {
         self.arm_receive(common);
@@ -128,12 +84,6 @@ impl Slot {
         let delivery = self.fd.as_ref().and_then(|fd| fd.delivery().ok()).unwrap_or_default();
         let (queued, thrown_away) = (self.send.queued, self.receive.thrown_away);
         Progress { queued, acknowledged: delivery.acknowledged, thrown_away }
-    }
-
-    pub(super) fn stop_watching(&mut self) {
-        if let Some(linger) = &mut self.linger {
-            linger.watch = None;
-        }
     }
 
     /// One look at a stream on its way out: closes it if it is settled, gives it up if a limit has passed.
@@ -167,7 +117,7 @@ impl Slot {
             return self.close_fd();
         }
         if self.send.broken == 0 {
-            self.send.broken = errno::ETIMEDOUT;
+            self.send.broken = libc::ETIMEDOUT;
         }
         self.abort(common);
     }
@@ -175,7 +125,7 @@ impl Slot {
 
 /// The loop that calls is the stream's own.
 fn look_later(pause: Duration, index: u32, generation: u32) -> TimerHandle {
-    call_later(pause, move || TABLE.existing(|streams| streams.look(index, generation)))
+    call_later(pause, move || running(|streams| streams.look(index, generation)))
 }
 
 impl Streams {
@@ -200,10 +150,4 @@ impl Streams {
             slot.close(common);
         });
     }
-}
-
-/// Why nothing more can be sent to a peer that took nothing.
-pub(super) fn gave_up() -> io::Error {
-    let text = "the peer took nothing for the time that `linger` allows: the connection was reset";
-    io::Error::new(io::ErrorKind::TimedOut, text)
 }

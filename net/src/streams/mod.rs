@@ -2,27 +2,39 @@
 
 mod addrs;
 mod chunk;
+mod close;
+mod common;
+mod completions;
 mod error;
 mod hang_up;
 #[cfg(any(feature = "futures-io", feature = "hyper", feature = "tokio-io"))]
 mod io;
+mod key;
 mod linger;
 mod news;
+mod open;
 mod reader;
 mod receive;
+mod receive_state;
 mod round;
 mod send;
+mod send_state;
+mod service;
+mod slot;
 mod stream;
 mod table;
+mod turn;
+mod watch;
 mod writer;
 
 pub(crate) use addrs::Addrs;
+pub(crate) use chunk::Block;
 pub use chunk::Chunk;
-pub(crate) use chunk::{Block, recycle};
 pub use error::ReadError;
 pub(crate) use reader::OwnedReceive;
 pub use reader::StreamReader;
-pub(crate) use receive::errno;
+pub(crate) use service::TABLE;
+pub(crate) use slot::Origin;
 pub use stream::Stream;
-pub(crate) use table::{DEFAULT_LIMIT, Origin, StreamKey, TABLE};
+pub(crate) use table::{DEFAULT_LIMIT, StreamKey};
 pub use writer::{StreamWriter, WriteBuf};

@@ -12,11 +12,7 @@ use corio_runtime::{
 };
 use memchr::memmem;
 
-use super::{
-    chunk::Chunk,
-    error::ReadError,
-    table::{Slot, StreamKey},
-};
+use super::{chunk::Chunk, error::ReadError, slot::Slot, table::StreamKey};
 use crate::ops::RecvInto;
 
 /// The receiving side of a connection.

@@ -1,4 +1,4 @@
-//! The receiving half of a stream.
+//! What the receiving half of a stream does.
 //!
 //! ```text
 //!                 data, F_MORE            full buffers in a row, or a large demand
@@ -15,190 +15,29 @@
 //! A single receive is armed at the end of the turn, behind the sends: the kernel makes them first, so that their
 //! answers may be there when it looks, and it need not wait for them.
 
-use std::{io, mem, task::Waker};
+use std::mem;
 
-use corio_runtime::op::{self, Arrivals, Done, Op, OpKey, Prepared};
+use corio_runtime::op::{self, Arrivals, Done, Op, Prepared};
 
 use super::{
-    chunk::{Block, Chunk},
-    news::News,
-    send::Phase,
-    table::{Common, Slot, Streams, taken},
+    chunk::Chunk,
+    common::Common,
+    receive_state::{Armed, BULK_MIN, BULK_START, SHORT},
+    send_state::Phase,
+    slot::Slot,
+    table::{Streams, taken},
 };
-use crate::ops::{RECV_MULTI, RecvInto, RecvOnce};
+use crate::ops::{RecvInto, RecvOnce};
 
 /// Full pool buffers in a row that make a stream bulk.
 const FULL_RUN: u8 = 4;
 /// Full pool buffers after which a multishot receive should end, as it may not see what is behind them. Where the
 /// kernel knows caps it ends by itself before that.
 const FULL_MAX: u8 = 32;
-/// A reader that waits for this many bytes gets a bulk receive.
-const LARGE_DEMAND: usize = 16 << 10;
-const BULK_MIN: usize = 16 << 10;
-const BULK_START: usize = 64 << 10;
-const BULK_MAX: usize = 256 << 10;
-/// Two bulk receives in a row that bring less than this end the bulk mode: one is the tail of something large.
-const SHORT: usize = 4 << 10;
 /// Memory that armed bulk receives of one loop may hold.
-pub(super) const BULK_BUDGET: usize = 16 << 20;
+const BULK_BUDGET: usize = 16 << 20;
 /// The part of it that those behind a short receive may begin to use: they may be of streams that are idle now.
 const IDLE_BUDGET: usize = 4 << 20;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Armed {
-    Idle,
-    Multi(OpKey),
-    Single(OpKey),
-    /// A receive into a buffer of the caller.
-    Owned,
-    /// The stream has ended, with this error if not 0.
-    Ended(i32),
-}
-
-/// See the head of the file.
-#[derive(Debug)]
-pub(super) struct Receive {
-    pub(super) buf: Chunk,
-    pub(super) armed: Armed,
-    pub(super) limit: usize,
-    pub(super) waker: Option<Waker>,
-    /// Bytes that a waiting reader still needs; 0 if nobody waits.
-    pub(super) wanted: usize,
-    full_run: u8,
-    /// Full pool buffers of this multishot receive.
-    full: u8,
-    /// Size of the next bulk receive; 0: multishot.
-    bulk: usize,
-    /// The last receive was a bulk one, and short.
-    short: bool,
-    /// The next receive is one-shot, because the pool was empty.
-    starved: bool,
-    /// On the list of those that the end of the turn arms.
-    due: bool,
-    cancelling: bool,
-    /// Nobody reads any more: what comes is thrown away.
-    pub(super) discarded: bool,
-    /// Bytes that were thrown away.
-    pub(super) thrown_away: u64,
-}
-
-impl Receive {
-    pub(super) fn new(limit: usize) -> Receive {
-        Receive {
-            buf: Chunk::default(),
-            armed: Armed::Idle,
-            limit,
-            waker: None,
-            wanted: 0,
-            full_run: 0,
-            full: 0,
-            bulk: 0,
-            short: false,
-            starved: false,
-            due: false,
-            cancelling: false,
-            discarded: false,
-            thrown_away: 0,
-        }
-    }
-
-    pub(super) fn at_eof(&self) -> bool {
-        self.at_end() && self.buf.is_empty()
-    }
-
-    /// Whether nothing more will come for the reader.
-    pub(super) fn at_end(&self) -> bool {
-        self.has_ended() || self.discarded
-    }
-
-    /// Whether the peer has ended, or the connection has failed.
-    #[inline(always)]
-    pub(super) fn has_ended(&self) -> bool {
-        matches!(self.armed, Armed::Ended(_))
-    }
-
-    /// Whether an operation of the kernel refers to the stream.
-    pub(super) fn in_flight(&self) -> bool {
-        matches!(self.armed, Armed::Multi(_) | Armed::Single(_) | Armed::Owned)
-    }
-
-    /// The error that the stream ended with.
-    pub(super) fn error(&self) -> Option<io::Error> {
-        match self.armed {
-            Armed::Ended(errno) if errno != 0 => Some(io::Error::from_raw_os_error(errno)),
-            _ => None,
-        }
-    }
-
-    /// Makes `waker` the one that waits, and gives back whom it replaces: that one's destructor is foreign code.
-    #[inline(always)]
-    pub(super) fn wait(&mut self, waker: &Waker) -> Option<Waker> {
-        match &self.waker {
-            None => {
-                // There is nothing to drop in it, which the compiler forgets.
-                mem::forget(self.waker.replace(waker.clone()));
-                None
-            }
-            Some(old) if old.will_wake(waker) => None,
-            Some(_) => self.waker.replace(waker.clone()),
-        }
-    }
-
-    pub(super) fn cancel(&mut self) {
-        if let Armed::Multi(key) | Armed::Single(key) = self.armed
-            && !self.cancelling
-        {
-            self.cancelling = true;
-            op::cancel(key);
-        }
-    }
-
-    fn demand_is_large(&self) -> bool {
-        self.wanted >= LARGE_DEMAND
-    }
-
-    fn append(&mut self, data: &[u8]) {
-        if self.discarded {
-            self.thrown_away += data.len() as u64;
-        } else {
-            let more = if self.full_run > 0 { 3 * data.len() } else { 0 };
-            self.buf.append(data, more);
-        }
-    }
-
-    /// What most messages need: they find nothing before them, and are small. `false` if that is not so.
-    #[inline(always)]
-    fn take_first(&mut self, data: &[u8], full: bool) -> bool {
-        let first = self.buf.is_vacant() && !self.discarded && !full;
-        if first {
-            self.full_run = 0;
-            // There is nothing to drop in it, which the compiler forgets.
-            mem::forget(mem::replace(&mut self.buf, Block::copied(data).into()));
-        }
-        first
-    }
-
-    /// Notes what a receive brought, and what the next one should be.
-    fn learn(&mut self, count: usize, asked: usize) {
-        let again = mem::take(&mut self.short);
-        if count >= asked {
-            self.bulk = (2 * asked).clamp(BULK_MIN, BULK_MAX);
-        } else if count < SHORT {
-            self.full_run = 0;
-            self.short = self.bulk > 0 && !again;
-            if !self.short {
-                self.bulk = 0;
-            }
-        } else if 4 * count < asked {
-            self.bulk = (asked / 2).max(BULK_MIN);
-        }
-    }
-
-    pub(super) fn end(&mut self, errno: i32) {
-        self.armed = Armed::Ended(errno);
-        News::happened();
-    }
-}
 
 /// What a stream without a receive needs.
 enum Next {
@@ -221,7 +60,7 @@ impl Slot {
     fn arm_idle(&mut self, common: &mut Common) {
         match self.next_receive(self.receive.wanted > 0, common) {
             Next::Nothing => {}
-            Next::Multi { cap } => self.arm_multi(cap),
+            Next::Multi { cap } => self.arm_multi(cap, common),
             Next::Single { .. } => {
                 self.receive.due = true;
                 common.due.push(self.index);
@@ -238,7 +77,7 @@ impl Slot {
         }
         match self.next_receive(true, common) {
             Next::Nothing => {}
-            Next::Multi { cap } => self.arm_multi(cap),
+            Next::Multi { cap } => self.arm_multi(cap, common),
             Next::Single { size } => self.arm_single(size, common),
         }
     }
@@ -271,10 +110,10 @@ impl Slot {
         Next::Single { size: if bulk { receive.bulk } else { otherwise } }
     }
 
-    fn arm_multi(&mut self, cap: u32) {
+    fn arm_multi(&mut self, cap: u32, common: &Common) {
         let Some(fd) = &self.fd else { return };
         (self.receive.cancelling, self.receive.full) = (false, 0);
-        self.receive.armed = Armed::Multi(op::receive(fd, cap, self.index, &RECV_MULTI));
+        self.receive.armed = Armed::Multi(op::receive(fd, cap, self.index, common.receiver));
     }
 
     fn arm_single(&mut self, size: usize, common: &mut Common) {
@@ -324,15 +163,13 @@ impl Slot {
         match done.errno() {
             None if done.count().is_ok_and(|n| n == 0) => receive.end(broken),
             None => {}
-            Some(errno::ENOBUFS) => receive.starved = true,
-            Some(errno::ECANCELED | errno::EINTR | errno::EAGAIN) => {}
+            Some(libc::ENOBUFS) => receive.starved = true,
+            Some(libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {}
             Some(errno) => receive.end(errno),
         }
         self.go_on_receiving(common);
     }
-}
 
-impl Slot {
     /// A receive is over: arms the next, unless it was the last; then the connection may be over, too.
     fn go_on_receiving(&mut self, common: &mut Common) {
         match self.receive.armed {
@@ -346,21 +183,7 @@ impl Slot {
             }
         }
     }
-}
 
-/// The error numbers that receives and sends tell apart.
-pub(crate) mod errno {
-    pub(crate) const EINTR: i32 = 4;
-    pub(crate) const EIO: i32 = 5;
-    pub(crate) const EAGAIN: i32 = 11;
-    pub(crate) const EPIPE: i32 = 32;
-    pub(crate) const ECONNRESET: i32 = 104;
-    pub(crate) const ENOBUFS: i32 = 105;
-    pub(crate) const ETIMEDOUT: i32 = 110;
-    pub(crate) const ECANCELED: i32 = 125;
-}
-
-impl Slot {
     fn deliver(&mut self, block: Chunk) {
         let receive = &mut self.receive;
         if receive.discarded || block.is_empty() {
@@ -373,9 +196,7 @@ impl Slot {
             receive.buf.append(&block, 0);
         }
     }
-}
 
-impl Slot {
     /// Receives into the caller's buffer, if the stream is still open and idle: the buffer's code has run since.
     pub(super) fn receive_owned<B: AsMut<[u8]> + 'static>(
         &mut self,
@@ -452,7 +273,7 @@ impl Streams {
                     slot.deliver(data);
                     slot.owned_ended(done, empty, common);
                 }
-                None => slot.receive.end(errno::EIO),
+                None => slot.receive.end(libc::EIO),
             }
             slot.receive.waker.take()
         });
@@ -467,24 +288,7 @@ mod tests {
     use corio_runtime::time::timeout;
 
     use super::*;
-    use crate::open_connection;
-
-    #[test]
-    fn the_short_tail_of_a_large_message_does_not_end_bulk_receives() {
-        let mut receive = Receive::new(64 << 10);
-        receive.bulk = BULK_MAX;
-        for _ in 0..10 {
-            receive.learn(130_966, BULK_MAX);
-            receive.learn(106, BULK_MAX);
-            assert_eq!(receive.bulk, BULK_MAX);
-        }
-        receive.learn(106, BULK_MAX);
-        assert_eq!(receive.bulk, 0, "two short ones do");
-        // Of the next large one the multishot had all but the tail.
-        receive.bulk = BULK_START;
-        receive.learn(106, BULK_START);
-        assert_eq!(receive.bulk, BULK_START, "these are not in a row");
-    }
+    use crate::{open_connection, streams::receive_state::BULK_MAX};
 
     #[test]
     fn a_short_bulk_receive_leaves_its_block_to_the_next() {
@@ -508,20 +312,5 @@ mod tests {
             }
             assert_eq!(reader.key.with(|_, slot| slot.receive.bulk).unwrap(), 0);
         });
-    }
-
-    #[test]
-    fn bulk_receives_grow_while_they_are_filled_and_shrink_while_they_are_not() {
-        let mut receive = Receive::new(64 << 10);
-        let sizes = |receive: &mut Receive, count: fn(usize) -> usize| {
-            [(); 4].map(|()| {
-                receive.learn(count(receive.bulk), receive.bulk);
-                receive.bulk >> 10
-            })
-        };
-        receive.bulk = BULK_START;
-        assert_eq!(sizes(&mut receive, |asked| asked), [128, 256, 256, 256]);
-        assert_eq!(sizes(&mut receive, |asked| asked / 2), [256; 4]);
-        assert_eq!(sizes(&mut receive, |_| SHORT), [128, 64, 32, 16]);
     }
 }

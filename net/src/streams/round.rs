@@ -4,8 +4,8 @@
 use corio_runtime::{call_soon, fd::Fd, service::want_round, socket::hung_up};
 
 use super::{
-    receive::Armed,
-    table::{Streams, TABLE, taken},
+    receive_state::Armed,
+    table::{Streams, taken, try_running},
 };
 
 /// Streams that are asked in one turn.
@@ -36,7 +36,7 @@ impl Streams {
         });
         match next {
             Some(next) => drop(call_soon(move || {
-                TABLE.try_with(|streams| streams.round(next));
+                try_running(|streams| streams.round(next));
             })),
             None if self.any_open() => want_round(),
             None => self.with_common(|common| common.round = false),

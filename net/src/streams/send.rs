@@ -1,4 +1,4 @@
-//! The sending half of a stream: at most one send in flight, everything written in a turn in one.
+//! What the sending half of a stream does: at most one send in flight, everything written in a turn in one.
 //!
 //! ```text
 //!   write ──▶ next (a block, or a batch) ──end of turn──▶ in flight ──all sent──▶ idle, or the next
@@ -8,101 +8,19 @@
 //! A silent send, as nearly all are, counts as sent when it is handed over: its end is told only if that was wrong, and
 //! while one is left of an earlier turn, the end of the turn hands over nothing (`Streams::flush`).
 
-use std::{io, net::Shutdown, task::Waker};
-
 use corio_runtime::{
-    op::{self, OpKey, Sends, TurnEnd},
+    op::{Sends, TurnEnd},
     wake,
 };
 
 use super::{
     chunk::{Chunk, recycle},
-    errno,
-    linger::gave_up,
-    news::News,
-    table::{Common, Slot, Streams},
+    common::Common,
+    send_state::Phase,
+    slot::Slot,
+    table::Streams,
 };
 use crate::ops::{Batch, Load, OWNED_MIN, Segment};
-
-/// asyncio's marks: `drain` waits above the one until the other.
-pub(super) const HIGH_WATER: usize = 64 << 10;
-pub(super) const LOW_WATER: usize = 16 << 10;
-
-/// How many empty batches a loop keeps.
-const BATCHES_MAX: usize = 256;
-/// How many it keeps in any case.
-const BATCHES_KEPT: usize = 16;
-
-/// See the head of the file.
-#[derive(Debug)]
-pub(super) struct Send {
-    next: Option<Load>,
-    /// Bytes of `next` and of what is in flight, without those of a silent send.
-    pub(super) queued: usize,
-    /// A send that tells of its end.
-    pub(super) in_flight: Option<OpKey>,
-    /// The last send, if it was a silent one. Whether it is over only the loop knows.
-    silent: Option<OpKey>,
-    dirty: bool,
-    pub(super) high: usize,
-    pub(super) low: usize,
-    /// Who waits for the low-water mark. One at most: waiting takes the writer by `&mut`.
-    pub(super) drainer: Option<Waker>,
-    pub(super) phase: Phase,
-    pub(super) shut_down: bool,
-    pub(super) broken: i32,
-    /// An abort dropped data.
-    pub(super) cut: bool,
-}
-
-/// How far the writer is on its way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
-    Open,
-    /// `write_eof`: the direction is shut down once everything is sent.
-    Eof,
-    /// `close`: everything is closed once everything is sent.
-    Closing,
-    /// Everything is sent, and what the peer sends is thrown away until its end.
-    Lingering,
-    Closed,
-}
-
-impl Send {
-    pub(super) fn new() -> Send {
-        Send {
-            next: None,
-            queued: 0,
-            in_flight: None,
-            silent: None,
-            dirty: false,
-            high: HIGH_WATER,
-            low: LOW_WATER,
-            drainer: None,
-            phase: Phase::Open,
-            shut_down: false,
-            broken: 0,
-            cut: false,
-        }
-    }
-
-    pub(super) fn closing(&self) -> bool {
-        self.phase >= Phase::Closing
-    }
-
-    /// Whether a silent send is not over yet.
-    pub(super) fn is_silent(&self) -> bool {
-        self.silent.is_some_and(op::is_in_flight)
-    }
-
-    pub(super) fn error(&self) -> Option<io::Error> {
-        match self.broken {
-            0 => None,
-            errno::ETIMEDOUT if self.cut => Some(gave_up()),
-            errno => Some(io::Error::from_raw_os_error(errno)),
-        }
-    }
-}
 
 impl Slot {
     #[inline(never)]
@@ -163,15 +81,6 @@ impl Slot {
         self.mark_dirty(common);
     }
 
-    /// Puts the stream on the list of those that `flush` looks at, at the end of the turn.
-    #[inline(always)]
-    pub(super) fn mark_dirty(&mut self, common: &mut Common) {
-        if !self.send.dirty {
-            self.send.dirty = true;
-            common.dirty.push(self.index);
-        }
-    }
-
     /// What nearly every stream needs at the end of a turn in which it was written to. `false` if that is not so.
     #[inline(always)]
     pub(super) fn flush_block(&mut self, sends: &mut Sends<'_>) -> bool {
@@ -221,49 +130,6 @@ impl Slot {
             Phase::Open | Phase::Lingering | Phase::Closed => {}
         }
     }
-
-    /// Lets go of the socket. A receive in flight would hold the FIN back, so the
-    /// connection is shut down first, which also ends the receive.
-    pub(super) fn close_fd(&mut self) {
-        self.send.phase = Phase::Closed;
-        News::happened();
-        self.stop_watching();
-        self.stop_polling();
-        if let Some(fd) = self.fd.take()
-            && self.in_flight()
-        {
-            let _ = fd.shutdown(Shutdown::Both);
-            self.receive.cancel();
-        }
-    }
-
-    /// The connection cannot send any more: what is left is dropped, and every `drain` and `write` says so. The
-    /// reader gets what has arrived, then the same error: nobody waits for answers to what was not sent.
-    pub(super) fn break_send(&mut self, common: &mut Common, errno: i32) {
-        // One that was closed meanwhile has its own end.
-        let Some(fd) = &self.fd else { return };
-        let _ = fd.shutdown(Shutdown::Both);
-        self.send.broken = errno;
-        News::happened();
-        self.send.drop_unsent(common);
-        let more_to_read = !self.receive.at_end() && !self.send.closing();
-        if !more_to_read {
-            self.close_fd();
-        }
-    }
-
-    /// The connection has failed in both directions: what is left is dropped, and the socket closes.
-    pub(super) fn fail(&mut self, common: &mut Common, errno: i32) {
-        if self.send.broken == 0 {
-            self.send.broken = errno;
-        }
-        self.send.drop_unsent(common);
-        // The kernel may not know of the error yet: it would wait for the peer.
-        if let Some(key) = self.send.in_flight {
-            op::cancel(key);
-        }
-        self.close_fd();
-    }
 }
 
 impl Streams {
@@ -310,7 +176,7 @@ impl Streams {
                 let _sent = load.consume(result as usize);
                 self.send_rest(index, load, result as usize);
             }
-            _ if matches!(-result, errno::EAGAIN | errno::EINTR) => self.send_rest(index, load, 0),
+            _ if matches!(-result, libc::EAGAIN | libc::EINTR) => self.send_rest(index, load, 0),
             _ => self.send_failed(index, load, -result),
         }
     }
@@ -350,85 +216,7 @@ impl Streams {
     /// What was in it goes.
     pub(crate) fn keep_batch(&self, mut batch: Box<Batch>) {
         batch.clear();
-        self.with_common(|common| {
-            if common.batches.len() < BATCHES_MAX {
-                common.batches.push(batch);
-            }
-        });
-    }
-}
-
-impl Common {
-    /// Of the empty batches half is enough if they are many.
-    pub(super) fn tidy_batches(&mut self) {
-        if self.batches.len() > BATCHES_KEPT {
-            self.batches.truncate((self.batches.len() / 2).max(BATCHES_KEPT));
-            self.batches.shrink_to_fit();
-        }
-    }
-
-    #[inline(never)]
-    fn empty_batch(&mut self) -> Box<Batch> {
-        self.batches.pop().unwrap_or_default()
-    }
-}
-
-impl Send {
-    /// After a write: the latest news, if `drain` has nothing to wait for.
-    #[inline(always)]
-    pub(super) fn calm(&self) -> News {
-        if self.queued <= self.high { News::latest() } else { News::NONE }
-    }
-
-    /// Whether nobody waits for the next send: a silent one does not end the loop's sleep.
-    #[inline(always)]
-    fn can_be_silent(&self) -> bool {
-        self.phase == Phase::Open
-            && self.in_flight.is_none()
-            && self.drainer.is_none()
-            && self.queued <= self.high
-    }
-
-    /// `next` is on its way.
-    #[inline(always)]
-    fn started(&mut self, key: OpKey) {
-        if key.is_silent() {
-            self.silent = Some(key);
-            self.queued = 0;
-        } else {
-            (self.in_flight, self.silent) = (Some(key), None);
-        }
-    }
-
-    /// A send of `len` bytes tells that it was not all sent; `false` if there is none on its way.
-    fn reported(&mut self, len: usize) -> bool {
-        if self.silent.take().is_none() {
-            return self.in_flight.is_some();
-        }
-        self.queued += len;
-        News::happened();
-        self.cut |= self.phase == Phase::Closed;
-        true
-    }
-
-    /// Who waits for the low-water mark, once it is reached.
-    fn take_drainer(&mut self) -> Option<Waker> {
-        self.drainer.take_if(|_| self.queued <= self.low)
-    }
-
-    /// Makes `waker` the one that waits, and gives back whom it replaces: that one's destructor is foreign code.
-    #[inline(never)]
-    pub(super) fn wait(&mut self, waker: &Waker) -> Option<Waker> {
-        if self.drainer.as_ref().is_some_and(|old| old.will_wake(waker)) {
-            return None;
-        }
-        self.drainer.replace(waker.clone())
-    }
-
-    /// Gives up what is not in flight. Its destructors are foreign code, so `retire` runs them.
-    pub(super) fn drop_unsent(&mut self, common: &mut Common) {
-        common.unsent.extend(self.next.take());
-        self.queued = 0;
+        self.with_common(|common| common.keep_batch(batch));
     }
 }
 
@@ -439,7 +227,7 @@ mod tests {
     use super::*;
     use crate::{
         open_connection,
-        streams::{Block, TABLE},
+        streams::{Block, table::running},
     };
 
     #[test]
@@ -448,9 +236,9 @@ mod tests {
         corio_runtime::run(async {
             let (_reader, mut writer) = open_connection(listener.local_addr().unwrap()).await.unwrap();
             let mut peer = listener.accept().unwrap().0;
-            for result in [3, 0, -errno::EAGAIN, -errno::ECONNRESET] {
+            for result in [3, 0, -libc::EAGAIN, -libc::ECONNRESET] {
                 let load = Load::Block(Block::copied(b"not this"));
-                TABLE.existing(|streams| streams.sent(writer.key.slot, load, result));
+                running(|streams| streams.sent(writer.key.slot, load, result));
                 writer.write_all(b"this").await.unwrap();
                 writer.flush().await.unwrap();
             }

@@ -13,12 +13,7 @@ use bytes::Bytes;
 use corio_runtime::call_soon;
 
 use super::{
-    addrs::Addrs,
-    chunk::Chunk,
-    errno,
-    news::News,
-    send::Phase,
-    table::{Common, Slot, StreamKey},
+    addrs::Addrs, chunk::Chunk, common::Common, news::News, send_state::Phase, slot::Slot, table::StreamKey,
 };
 use crate::ops::Segment;
 
@@ -428,7 +423,7 @@ impl Slot {
             return Some(e);
         }
         if self.send.closing() {
-            return Some(io::Error::from_raw_os_error(errno::ECONNRESET));
+            return Some(io::Error::from_raw_os_error(libc::ECONNRESET));
         }
         self.receive.error()
     }

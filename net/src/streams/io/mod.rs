@@ -20,8 +20,8 @@ use corio_runtime::budget;
 
 use super::{
     reader::StreamReader,
-    send::{Phase, Send},
-    table::Slot,
+    send_state::{Phase, Send},
+    slot::Slot,
     writer::StreamWriter,
 };
 use crate::ops::OWNED_MIN;

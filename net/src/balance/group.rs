@@ -1,7 +1,6 @@
-//! One address on several cores: who gets which connection.
+//! The servers of one address on several cores: which have room, and which gets the next connection.
 
 use std::{
-    io,
     net::SocketAddr,
     os::fd::OwnedFd,
     sync::{
@@ -10,7 +9,7 @@ use std::{
     },
 };
 
-use corio_runtime::{Handle, current_core, fd::Fd, handle};
+use corio_runtime::Handle;
 
 use crate::listener::{Facts, ListenerKey, QUEUE_MAX};
 
@@ -30,114 +29,42 @@ pub enum Balance {
 
 /// The servers of one address, one per core.
 #[derive(Debug)]
-struct Group {
+pub(super) struct Group {
     /// What they asked for, on which cores.
-    asked: (Handle, SocketAddr),
-    balance: Balance,
+    pub(super) asked: (Handle, SocketAddr),
+    pub(super) balance: Balance,
     /// What they got: the port that was found for port 0.
-    addr: SocketAddr,
+    pub(super) addr: SocketAddr,
     /// The socket that one of them accepts on.
-    socket: Option<OwnedFd>,
+    pub(super) socket: Option<OwnedFd>,
     /// The first one accepts, or is told to.
-    seats: Mutex<Vec<Seat>>,
+    pub(super) seats: Mutex<Vec<Seat>>,
     /// Where the next look for the least begins, so that equals take turns.
-    turn: AtomicUsize,
+    pub(super) turn: AtomicUsize,
     /// Connections that were accepted, and that no server has taken.
-    waiting: AtomicUsize,
+    pub(super) waiting: AtomicUsize,
     /// Accepts that are armed: each may bring a connection.
-    armed: AtomicUsize,
+    pub(super) armed: AtomicUsize,
     /// Whether the one that accepts found no room: it is to be told of some.
-    full: AtomicBool,
+    pub(super) full: AtomicBool,
 }
 
 /// A server of the group.
 #[derive(Debug)]
-struct Seat {
-    listener: ListenerKey,
-    facts: Arc<Facts>,
+pub(super) struct Seat {
+    pub(super) listener: ListenerKey,
+    pub(super) facts: Arc<Facts>,
+    /// Has its listener accept from now on.
+    pub(super) accept: fn(ListenerKey),
 }
 
-static GROUPS: Mutex<Vec<Arc<Group>>> = Mutex::new(Vec::new());
+pub(super) static GROUPS: Mutex<Vec<Arc<Group>>> = Mutex::new(Vec::new());
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A listener on `asked` for at most `max` connections at once, beside those of the other cores; `listen` makes a
-/// socket.
-pub(crate) fn join(
-    asked: SocketAddr,
-    balance: Balance,
-    max: usize,
-    listen: impl Fn(SocketAddr) -> io::Result<Fd>,
-) -> io::Result<(ListenerKey, Arc<Facts>)> {
-    // All cores that were started together; a loop of its own is alone.
-    let first = current_core().map_or_else(handle, |core| core.handle(0));
-    let mut groups = lock(&GROUPS);
-    let known = groups.iter().find(|group| group.asked == (first, asked)).cloned();
-    let (group, (listener, facts)) = match known {
-        Some(group) => {
-            let made = group.listener(balance, max, listen)?;
-            (group, made)
-        }
-        None => {
-            let (group, made) = Group::found((first, asked), balance, max, listen)?;
-            groups.push(Arc::clone(&group));
-            (group, made)
-        }
-    };
-    lock(&group.seats).push(Seat { listener, facts: Arc::clone(&facts) });
-    group.tell_of_room();
-    listener.share(Membership { group, facts: Arc::clone(&facts) });
-    Ok((listener, facts))
-}
-
-type Made = (ListenerKey, Arc<Facts>);
-
 impl Group {
-    /// The first server's group, and its listener.
-    fn found(
-        asked: (Handle, SocketAddr),
-        balance: Balance,
-        max: usize,
-        listen: impl Fn(SocketAddr) -> io::Result<Fd>,
-    ) -> io::Result<(Arc<Group>, Made)> {
-        let fd = listen(asked.1)?;
-        let socket = match balance {
-            Balance::Hash => None,
-            Balance::LeastConnections => Some(fd.borrow_os()?.try_clone_to_owned()?),
-        };
-        let group = Group {
-            asked,
-            balance,
-            addr: fd.local_addr()?,
-            socket,
-            seats: Mutex::default(),
-            turn: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
-            armed: AtomicUsize::new(0),
-            full: AtomicBool::new(false),
-        };
-        Ok((Arc::new(group), ListenerKey::new(fd, max, true)?))
-    }
-
-    /// A listener for one more server.
-    fn listener(
-        &self,
-        balance: Balance,
-        max: usize,
-        listen: impl Fn(SocketAddr) -> io::Result<Fd>,
-    ) -> io::Result<Made> {
-        if balance != self.balance {
-            let text = format!("{} is shared by {:?} already, not by {balance:?}", self.addr, self.balance);
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        match &self.socket {
-            Some(socket) => ListenerKey::new(socket.try_clone()?.into(), max, false),
-            None => ListenerKey::new(listen(self.addr)?, max, true),
-        }
-    }
-
     /// Whether one more connection has room, beside those that wait and that the accepts in flight may bring.
     fn has_room(&self) -> bool {
         let armed = self.armed.load(Ordering::SeqCst);
@@ -150,10 +77,12 @@ impl Group {
     }
 
     /// Some room may have come about: the one that accepts is told, if it found none.
-    fn tell_of_room(&self) {
+    pub(super) fn tell_of_room(&self) {
         if self.full.load(Ordering::SeqCst) && self.has_room() && self.full.swap(false, Ordering::SeqCst) {
-            let accepting = lock(&self.seats).first().map(|seat| seat.listener);
-            accepting.into_iter().for_each(ListenerKey::accept_from_now_on);
+            let accepting = lock(&self.seats).first().map(|seat| (seat.accept, seat.listener));
+            if let Some((accept, listener)) = accepting {
+                accept(listener);
+            }
         }
     }
 }
@@ -161,8 +90,8 @@ impl Group {
 /// A server's part in its group.
 #[derive(Clone, Debug)]
 pub(crate) struct Membership {
-    group: Arc<Group>,
-    facts: Arc<Facts>,
+    pub(super) group: Arc<Group>,
+    pub(super) facts: Arc<Facts>,
 }
 
 impl Membership {

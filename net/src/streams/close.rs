@@ -1,0 +1,185 @@
+//! The ends of streams: how their descriptors are let go of, who is told, and when their places are free.
+
+use std::net::Shutdown;
+
+use corio_runtime::{op, wake};
+
+use super::{
+    common::Common,
+    news::News,
+    receive_state::Armed,
+    send_state::Phase,
+    slot::{HangUpPoll, Origin, Slot},
+    table::{Streams, taken},
+};
+use crate::listener::ListenerKey;
+
+impl Slot {
+    /// `close`: everything written goes out first.
+    pub(super) fn close(&mut self, common: &mut Common) {
+        if self.send.phase < Phase::Closing {
+            self.send.phase = Phase::Closing;
+            self.receive.discarded = true;
+            self.receive.thrown_away = 0;
+            self.stop_polling();
+            News::happened();
+            self.mark_dirty(common);
+        }
+    }
+
+    /// `abort`: nothing more goes out, and the peer sees a reset.
+    pub(super) fn abort(&mut self, common: &mut Common) {
+        self.stop_watching();
+        self.stop_polling();
+        if let Some(fd) = &self.fd {
+            let _ = fd.reset_on_close();
+            self.receive.cancel();
+            if let Some(key) = self.send.in_flight {
+                op::cancel(key);
+            }
+        }
+        self.send.phase = Phase::Closed;
+        News::happened();
+        self.send.cut |= self.send.queued > 0;
+        self.send.drop_unsent(&mut common.unsent);
+        self.fd = None;
+    }
+
+    /// Lets go of the socket. A receive in flight would hold the FIN back, so the
+    /// connection is shut down first, which also ends the receive.
+    pub(super) fn close_fd(&mut self) {
+        self.send.phase = Phase::Closed;
+        News::happened();
+        self.stop_watching();
+        self.stop_polling();
+        if let Some(fd) = self.fd.take()
+            && self.in_flight()
+        {
+            let _ = fd.shutdown(Shutdown::Both);
+            self.receive.cancel();
+        }
+    }
+
+    /// The connection cannot send any more: what is left is dropped, and every `drain` and `write` says so. The
+    /// reader gets what has arrived, then the same error: nobody waits for answers to what was not sent.
+    pub(super) fn break_send(&mut self, common: &mut Common, errno: i32) {
+        // One that was closed meanwhile has its own end.
+        let Some(fd) = &self.fd else { return };
+        let _ = fd.shutdown(Shutdown::Both);
+        self.send.broken = errno;
+        News::happened();
+        self.send.drop_unsent(&mut common.unsent);
+        let more_to_read = !self.receive.at_end() && !self.send.closing();
+        if !more_to_read {
+            self.close_fd();
+        }
+    }
+
+    /// The connection has failed in both directions: what is left is dropped, and the socket closes.
+    pub(super) fn fail(&mut self, common: &mut Common, errno: i32) {
+        if self.send.broken == 0 {
+            self.send.broken = errno;
+        }
+        self.send.drop_unsent(&mut common.unsent);
+        // The kernel may not know of the error yet: it would wait for the peer.
+        if let Some(key) = self.send.in_flight {
+            op::cancel(key);
+        }
+        self.close_fd();
+    }
+
+    pub(super) fn shut_down_writing(&mut self) {
+        if let Some(fd) = &self.fd
+            && !std::mem::replace(&mut self.send.shut_down, true)
+        {
+            // One that is gone already needs no end.
+            let _ = fd.shutdown(Shutdown::Write);
+        }
+    }
+
+    pub(super) fn stop_watching(&mut self) {
+        if let Some(linger) = &mut self.linger {
+            linger.watch = None;
+        }
+    }
+
+    /// The stream closes: its descriptor is to be free.
+    pub(super) fn stop_polling(&mut self) {
+        if let HangUpPoll::InFlight(key) = self.hang_up {
+            op::cancel(key);
+        }
+    }
+}
+
+impl Streams {
+    /// Tells who waits for the end of a stream whose last operation has ended, and frees its slot once both
+    /// handles are gone.
+    #[inline(never)]
+    pub(super) fn retire(&self, index: u32) {
+        // Goes last: its destructors are foreign code.
+        let _unsent = self.with_common(|common| std::mem::take(&mut common.unsent));
+        // Nothing more comes for the reader of a stream that closes.
+        let reader = self.with_slot(index, |_, slot| slot.receive.waker.take_if(|_| slot.receive.discarded));
+        reader.flatten().into_iter().for_each(wake);
+        let ended = {
+            let inner = &mut *self.inner.borrow_mut();
+            let Some(slot) = taken(&mut inner.slots, index) else { return };
+            if slot.fd.is_some() || slot.in_flight() {
+                return;
+            }
+            // Of an aborted stream. Its end tells nobody, so the end of a turn looks again.
+            if slot.send.is_silent() {
+                inner.common.closed.push_back(index);
+                return;
+            }
+            if slot.receive.armed == Armed::Idle {
+                slot.receive.end(0);
+            }
+            let told = std::mem::replace(&mut slot.gone, true);
+            let waiters = [slot.close_waiter.take(), slot.receive.waker.take(), slot.send.drainer.take()];
+            let (origin, handled) = (slot.origin, slot.handler);
+            let unused = inner.slots.give_back(index as usize, |slot, next| {
+                (!slot.reader && !slot.writer && !slot.handler).then(|| {
+                    let place = Slot::free(index, slot.generation.wrapping_add(1), next);
+                    std::mem::replace(slot, place)
+                })
+            });
+            self.open.set(self.open.get() - usize::from(!told));
+            (told, waiters, (origin, handled), unused)
+        };
+        let (told, waiters, (origin, handled), unused) = ended;
+        drop(unused);
+        waiters.into_iter().flatten().for_each(wake);
+        if let Origin::Accepted(listener) = origin
+            && !told
+        {
+            listener.connection_gone(handled);
+        }
+    }
+
+    fn each_of(&self, listener: ListenerKey, mut f: impl FnMut(&mut Common, &mut Slot)) {
+        self.each(|common, slot| {
+            if slot.origin == Origin::Accepted(listener) && !slot.gone {
+                f(common, slot);
+            }
+        });
+    }
+
+    /// Closes the connections of a listener.
+    pub(crate) fn close_clients(&self, listener: ListenerKey) {
+        self.each_of(listener, |common, slot| slot.close(common));
+    }
+
+    /// Resets the connections of a listener, and counts them.
+    pub(crate) fn abort_clients(&self, listener: ListenerKey) -> usize {
+        let mut aborted = Vec::new();
+        self.each_of(listener, |common, slot| {
+            slot.abort(common);
+            aborted.push(slot.index);
+        });
+        // Goes last: its destructors are foreign code.
+        let _unsent = self.with_common(|common| std::mem::take(&mut common.unsent));
+        aborted.iter().for_each(|index| self.retire(*index));
+        aborted.len()
+    }
+}

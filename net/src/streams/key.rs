@@ -1,0 +1,74 @@
+//! What handles do to their streams by their keys, on whatever loop they are.
+
+use std::task::Waker;
+
+use super::{
+    common::Common,
+    slot::{Origin, Slot},
+    table::{StreamKey, try_running},
+};
+
+impl StreamKey {
+    /// Runs `f` on the stream's own loop, with its slot looked after, and drops the waker that it returns once
+    /// nothing is borrowed.
+    pub(super) fn at_home(self, f: impl FnOnce(&mut Common, &mut Slot) -> Option<Waker> + Send + 'static) {
+        self.home.run_at_home(move || {
+            // Goes last: its destructor is foreign code.
+            if let Ok(_unused) = self.with(f) {
+                self.retire();
+            }
+        });
+    }
+
+    pub(super) fn retire(self) {
+        try_running(|streams| streams.retire(self.slot));
+    }
+
+    /// The reader was dropped: nothing more is received, the writer goes on if there is one.
+    pub(super) fn drop_reader(self) {
+        self.at_home(|common, slot| {
+            slot.reader = false;
+            if !slot.writer {
+                slot.close(common);
+            }
+            slot.receive.discarded = true;
+            slot.receive.buf = Default::default();
+            // One that closes takes in and throws away what comes.
+            if !slot.send.closing() {
+                slot.receive.cancel();
+            }
+            slot.receive.waker.take()
+        });
+    }
+
+    /// The writer was dropped: as `close`.
+    pub(super) fn drop_writer(self) {
+        self.at_home(|common, slot| {
+            slot.writer = false;
+            slot.close(common);
+            slot.send.drainer.take()
+        });
+    }
+
+    /// The handler of an accepted stream has ended.
+    pub(crate) fn handler_ended(self) {
+        self.home.run_at_home(move || {
+            let ended = self.with(|_, slot| {
+                slot.handler = false;
+                (slot.origin, !slot.gone)
+            });
+            if let Ok((Origin::Accepted(listener), connected)) = ended {
+                listener.handler_gone(connected);
+            }
+            self.retire();
+        });
+    }
+
+    /// From now on the multishot receive is armed ahead of the reader.
+    pub(crate) fn read_ahead(self) {
+        let _ = self.with(|common, slot| {
+            slot.ahead = true;
+            slot.arm_receive(common);
+        });
+    }
+}

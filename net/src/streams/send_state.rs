@@ -1,0 +1,146 @@
+//! The sending half of a stream: what waits to be sent, what is on its way, and how far the writer is on its way out.
+
+use std::{io, task::Waker};
+
+use corio_runtime::op::{self, OpKey};
+
+use super::news::News;
+use crate::ops::Load;
+
+/// asyncio's marks: `drain` waits above the one until the other.
+const HIGH_WATER: usize = 64 << 10;
+const LOW_WATER: usize = 16 << 10;
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(super) struct Send {
+    pub(super) next: Option<Load>,
+    /// Bytes of `next` and of what is in flight, without those of a silent send.
+    pub(super) queued: usize,
+    /// A send that tells of its end.
+    pub(super) in_flight: Option<OpKey>,
+    /// The last send, if it was a silent one. Whether it is over only the loop knows.
+    pub(super) silent: Option<OpKey>,
+    pub(super) dirty: bool,
+    pub(super) high: usize,
+    pub(super) low: usize,
+    /// Who waits for the low-water mark. One at most: waiting takes the writer by `&mut`.
+    pub(super) drainer: Option<Waker>,
+    pub(super) phase: Phase,
+    pub(super) shut_down: bool,
+    pub(super) broken: i32,
+    /// An abort dropped data.
+    pub(super) cut: bool,
+}
+
+/// How far the writer is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    Open,
+    /// `write_eof`: the direction is shut down once everything is sent.
+    Eof,
+    /// `close`: everything is closed once everything is sent.
+    Closing,
+    /// Everything is sent, and what the peer sends is thrown away until its end.
+    Lingering,
+    Closed,
+}
+
+impl Send {
+    pub(super) fn new() -> Send {
+        Send {
+            next: None,
+            queued: 0,
+            in_flight: None,
+            silent: None,
+            dirty: false,
+            high: HIGH_WATER,
+            low: LOW_WATER,
+            drainer: None,
+            phase: Phase::Open,
+            shut_down: false,
+            broken: 0,
+            cut: false,
+        }
+    }
+
+    pub(super) fn closing(&self) -> bool {
+        self.phase >= Phase::Closing
+    }
+
+    /// Whether a silent send is not over yet.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.is_some_and(op::is_in_flight)
+    }
+
+    pub(super) fn error(&self) -> Option<io::Error> {
+        match self.broken {
+            0 => None,
+            libc::ETIMEDOUT if self.cut => Some(gave_up()),
+            errno => Some(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// After a write: the latest news, if `drain` has nothing to wait for.
+    #[inline(always)]
+    pub(super) fn calm(&self) -> News {
+        if self.queued <= self.high { News::latest() } else { News::NONE }
+    }
+
+    /// Whether nobody waits for the next send: a silent one does not end the loop's sleep.
+    #[inline(always)]
+    pub(super) fn can_be_silent(&self) -> bool {
+        self.phase == Phase::Open
+            && self.in_flight.is_none()
+            && self.drainer.is_none()
+            && self.queued <= self.high
+    }
+
+    /// `next` is on its way.
+    #[inline(always)]
+    pub(super) fn started(&mut self, key: OpKey) {
+        if key.is_silent() {
+            self.silent = Some(key);
+            self.queued = 0;
+        } else {
+            (self.in_flight, self.silent) = (Some(key), None);
+        }
+    }
+
+    /// A send of `len` bytes tells that it was not all sent; `false` if there is none on its way.
+    pub(super) fn reported(&mut self, len: usize) -> bool {
+        if self.silent.take().is_none() {
+            return self.in_flight.is_some();
+        }
+        self.queued += len;
+        News::happened();
+        self.cut |= self.phase == Phase::Closed;
+        true
+    }
+
+    /// Who waits for the low-water mark, once it is reached.
+    pub(super) fn take_drainer(&mut self) -> Option<Waker> {
+        self.drainer.take_if(|_| self.queued <= self.low)
+    }
+
+    /// Makes `waker` the one that waits, and gives back whom it replaces: that one's destructor is foreign code.
+    #[inline(never)]
+    pub(super) fn wait(&mut self, waker: &Waker) -> Option<Waker> {
+        if self.drainer.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            return None;
+        }
+        self.drainer.replace(waker.clone())
+    }
+
+    /// Gives up what is not in flight. Its destructors are foreign code, so `retire` runs them.
+    pub(super) fn drop_unsent(&mut self, unsent: &mut Vec<Load>) {
+        unsent.extend(self.next.take());
+        self.queued = 0;
+    }
+}
+
+/// Why nothing more can be sent to a peer that took nothing.
+fn gave_up() -> io::Error {
+    let text = "the peer took nothing for the time that `linger` allows: the connection was reset";
+    io::Error::new(io::ErrorKind::TimedOut, text)
+}
