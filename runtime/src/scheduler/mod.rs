@@ -1,5 +1,6 @@
 //! What a loop runs, and when: plain tables, which know neither a loop nor a kernel.
 
+pub(crate) mod any_task;
 pub(crate) mod calls;
 pub(crate) mod clock;
 pub(crate) mod homed;
@@ -11,6 +12,7 @@ pub mod slab;
 pub(crate) mod task_error;
 pub(crate) mod task_info;
 pub(crate) mod task_key;
+pub(crate) mod task_slot;
 pub(crate) mod task_table;
 pub(crate) mod timers;
 pub(crate) mod wake_key;

@@ -17,156 +17,22 @@ use std::{
     future::Future,
     mem::{self, ManuallyDrop},
     panic::{self, AssertUnwindSafe, Location},
-    pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
-    task::{Context, Poll, RawWakerVTable, Waker},
+    task::{Context, RawWakerVTable, Waker},
 };
 
-use pin_project_lite::pin_project;
-
 use crate::scheduler::{
-    homed::Homed,
+    any_task::{BoxTask, Ending, Plain, Stage},
     locals::Locals,
     loop_id::LoopId,
     ready::{Ready, ReadyQueue},
-    slab::{NONE, Place, Slab},
+    slab::{NONE, Slab},
     task_error::{PanicPayload, TaskError},
-    task_info::{TaskId, TaskInfo, TaskState},
+    task_info::{TaskId, TaskInfo},
     task_key::{Outcome, TaskKey},
+    task_slot::{DoneCallback, Leftover, Slot, State},
     wake_key::{MAX_TASKS, WakeKey},
 };
-
-pin_project! {
-    /// A task's memory: first its future, then its result.
-    #[project = StageProjection]
-    enum Stage<F: Future, K: Ending<F::Output>> {
-        Running { #[pin] future: F },
-        Finished { result: Option<Result<K::Value, TaskError>> },
-    }
-}
-
-/// How the output of a future becomes the result of its task.
-pub(crate) trait Ending<O>: 'static {
-    type Value: 'static;
-    fn result(output: O) -> Result<Self::Value, TaskError>;
-}
-
-/// The output is the result.
-pub(crate) struct Plain;
-
-impl<O: 'static> Ending<O> for Plain {
-    type Value = O;
-
-    fn result(output: O) -> Result<O, TaskError> {
-        Ok(output)
-    }
-}
-
-/// The future may say itself that its task has no value.
-pub(crate) struct Fallible;
-
-impl<T: 'static> Ending<Result<T, TaskError>> for Fallible {
-    type Value = T;
-
-    fn result(output: Result<T, TaskError>) -> Result<T, TaskError> {
-        output
-    }
-}
-
-/// A task whose type is forgotten.
-pub(crate) trait AnyTask {
-    /// One poll; `true` once there is a result.
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool;
-    /// Drops the future and puts `error` in the result's place.
-    fn fail(self: Pin<&mut Self>, error: TaskError);
-    /// Moves the result into `place`, a `Poll<Result<Output, TaskError>>`; leaves it as it is if there is none.
-    fn take(self: Pin<&mut Self>, place: &mut dyn Any);
-    /// The result where it is, an `Option<Result<Output, TaskError>>`; `None` before the end.
-    fn peek(&self) -> Option<&dyn Any>;
-    fn panic_message(&self) -> Option<String>;
-}
-
-impl<F: Future, K: Ending<F::Output>> AnyTask for Stage<F, K> {
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
-        let StageProjection::Running { future } = self.as_mut().project() else { return true };
-        let Poll::Ready(value) = future.poll(cx) else { return false };
-        self.set(Stage::Finished { result: Some(K::result(value)) });
-        true
-    }
-
-    fn fail(mut self: Pin<&mut Self>, error: TaskError) {
-        self.set(Stage::Finished { result: Some(Err(error)) });
-    }
-
-    fn take(self: Pin<&mut Self>, place: &mut dyn Any) {
-        if let StageProjection::Finished { result } = self.project()
-            && let Some(place) = place.downcast_mut()
-            && let Some(result) = result.take()
-        {
-            *place = Poll::Ready(result);
-        }
-    }
-
-    fn peek(&self) -> Option<&dyn Any> {
-        match self {
-            Stage::Running { .. } => None,
-            Stage::Finished { result } => Some(result),
-        }
-    }
-
-    fn panic_message(&self) -> Option<String> {
-        match self {
-            Stage::Finished { result: Some(Err(TaskError::Panicked(panic))) } => Some(panic.message()),
-            _ => None,
-        }
-    }
-}
-
-type BoxTask = Pin<Box<dyn AnyTask>>;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Idle,
-    Queued,
-    Running,
-    /// Running, and woken meanwhile.
-    Woken,
-    Done,
-    Free,
-}
-
-struct Slot {
-    /// What its wakers name.
-    key: WakeKey,
-    generation: u32,
-    next_free: u32,
-    state: State,
-    outcome: Outcome,
-    cancel: bool,
-    detached: bool,
-    /// The main future of `run`: it lives on the caller's stack, not in the table.
-    external: bool,
-    /// What `with_cleanup` left behind: the end of `run` waits for it.
-    cleanup: bool,
-    joiner: Option<Waker>,
-    task: Option<BoxTask>,
-    id: TaskId,
-    /// The task that created it; 0 for none.
-    parent: u64,
-    location: &'static Location<'static>,
-    locals: Option<Locals>,
-    extra: Option<Box<Extra>>,
-}
-
-/// What few tasks have.
-#[derive(Default)]
-struct Extra {
-    name: Option<String>,
-    callbacks: Vec<DoneCallback>,
-}
-
-/// Called when a task is done.
-pub(crate) type DoneCallback = Box<dyn FnOnce(&TaskInfo)>;
 
 /// The polls that belong to `run`'s caller.
 pub(crate) type PollMain<'a> = &'a mut dyn FnMut(&mut Context<'_>);
@@ -189,13 +55,6 @@ pub(crate) struct TaskTable {
     current: Cell<u32>,
     /// The next task id, and the end of this loop's block of them.
     ids: Cell<(u64, u64)>,
-}
-
-/// What a freed slot held: to be dropped while the table is not borrowed.
-#[derive(Default)]
-struct Leftover {
-    task: Option<BoxTask>,
-    locals: Option<Locals>,
 }
 
 /// A task that has just ended, for whom it may concern.
@@ -665,94 +524,6 @@ impl Waking<'_> {
             self.ready.push(Ready::Task(key.slot() as u32));
         }
         true
-    }
-}
-
-impl Place for Slot {
-    fn generation(&self) -> u32 {
-        self.generation
-    }
-
-    fn is_free(&self) -> bool {
-        self.state == State::Free
-    }
-
-    fn next_free(&self) -> u32 {
-        self.next_free
-    }
-
-    fn set_next_free(&mut self, next: u32) {
-        self.next_free = next;
-    }
-}
-
-impl Slot {
-    fn free(key: WakeKey, generation: u32, location: &'static Location<'static>) -> Slot {
-        Slot {
-            key,
-            generation,
-            next_free: NONE,
-            state: State::Free,
-            outcome: Outcome::Finished,
-            cancel: false,
-            detached: false,
-            external: false,
-            cleanup: false,
-            joiner: None,
-            task: None,
-            id: TaskId(0),
-            parent: 0,
-            location,
-            locals: None,
-            extra: None,
-        }
-    }
-
-    /// Makes the place free; `next` is the next free one.
-    #[inline(always)]
-    fn empty(&mut self, home: LoopId, index: u32, next: u32) -> Leftover {
-        self.generation = self.generation.wrapping_add(1);
-        self.key = WakeKey::new(home.index(), self.generation, index);
-        self.state = State::Free;
-        self.next_free = next;
-        if self.extra.is_some() {
-            self.extra = None;
-        }
-        Leftover { task: self.task.take(), locals: self.locals.take() }
-    }
-
-    /// Whether it is to be put into the ready queue.
-    #[inline(always)]
-    fn wake(&mut self) -> bool {
-        let idle = self.state == State::Idle;
-        if idle {
-            self.state = State::Queued;
-        } else if self.state == State::Running {
-            self.state = State::Woken;
-        }
-        idle
-    }
-
-    fn info(&self, home: LoopId, index: u32) -> TaskInfo {
-        TaskInfo {
-            id: self.id,
-            name: self.extra.as_ref().and_then(|e| e.name.clone()),
-            location: self.location,
-            parent: (self.parent != 0).then_some(TaskId(self.parent)),
-            state: self.task_state(),
-            task: Some(Homed::new(home, TaskKey { slot: index, generation: self.generation })),
-        }
-    }
-
-    fn task_state(&self) -> TaskState {
-        match (self.state, self.outcome) {
-            (State::Done | State::Free, Outcome::Finished) => TaskState::Finished,
-            (State::Done | State::Free, Outcome::Cancelled) => TaskState::Cancelled,
-            (State::Done | State::Free, Outcome::Panicked) => TaskState::Panicked,
-            _ if self.cancel => TaskState::Cancelling,
-            (State::Running | State::Woken, _) => TaskState::Running,
-            (State::Idle | State::Queued, _) => TaskState::Pending,
-        }
     }
 }
 

@@ -32,12 +32,12 @@ use crate::{
         exceptions::ExceptionContext,
     },
     scheduler::{
+        any_task::{Fallible, Plain},
         homed::Homed,
         loop_id::LoopId,
         slab::smaller,
         task_error::{PanicPayload, TaskError},
         task_key::TaskKey,
-        task_table::{Fallible, Plain},
     },
 };
 

@@ -29,11 +29,11 @@ use crate::{
         run::Runner,
     },
     scheduler::{
+        any_task::Plain,
         homed::Homed,
         task_error::TaskError,
         task_info::{TaskId, TaskInfo},
         task_key::{Outcome, TaskKey},
-        task_table::Plain,
     },
 };
 

@@ -2,6 +2,7 @@
 //!
 //! Two kernels stand behind it: io_uring and the simulator. Nothing above this file knows which one runs.
 
+mod not_entered;
 mod outcome;
 mod perform;
 pub(crate) mod refusal;

@@ -46,7 +46,6 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::{
     kernel::{
-        error,
         fd::{Fd, Inner},
         inflight::{ReceiverId, Table},
         key::Key,
@@ -54,6 +53,7 @@ use crate::{
         payload::Payload,
         pool::{self, Filled, Pool},
         ring::{
+            not_entered::not_entered,
             refusal::Refusal,
             submission::Submission,
             terms::{Abilities, Next, RingCounters, Sizes, Wait},
@@ -349,28 +349,6 @@ fn receiver(table: &Table, cqe: &cqueue::Entry) -> Option<(ReceiverId, u32)> {
         return None;
     }
     table.receiver(Key::from_user_data(cqe.user_data()))
-}
-
-/// What a failed `enter` means for the loop.
-#[cold]
-#[inline(never)]
-fn not_entered(e: io::Error) -> io::Result<()> {
-    match e.raw_os_error() {
-        // Slept its time, a signal, or the CQ must be drained first: the turn goes on and comes back.
-        Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-        Some(libc::ENOMEM) => {
-            thread::sleep(Duration::from_millis(1));
-            Ok(())
-        }
-        Some(libc::EBADR) => Err(error::explain(
-            e,
-            "the kernel dropped completions (EBADR): it had no memory to keep them; the loop cannot go on",
-        )),
-        _ => {
-            let text = format!("io_uring_enter failed: {e}");
-            Err(error::explain(e, text))
-        }
-    }
 }
 
 /// An operation in the kernel's form, to be submitted at once.

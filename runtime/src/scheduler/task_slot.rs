@@ -1,0 +1,153 @@
+//! One task's place in the task table, or a free one.
+
+use std::{panic::Location, task::Waker};
+
+use super::{
+    any_task::BoxTask,
+    homed::Homed,
+    locals::Locals,
+    loop_id::LoopId,
+    slab::{NONE, Place},
+    task_info::{TaskId, TaskInfo, TaskState},
+    task_key::{Outcome, TaskKey},
+    wake_key::WakeKey,
+};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Idle,
+    Queued,
+    Running,
+    /// Running, and woken meanwhile.
+    Woken,
+    Done,
+    Free,
+}
+
+pub(super) struct Slot {
+    /// What its wakers name.
+    pub(super) key: WakeKey,
+    pub(super) generation: u32,
+    pub(super) next_free: u32,
+    pub(super) state: State,
+    pub(super) outcome: Outcome,
+    pub(super) cancel: bool,
+    pub(super) detached: bool,
+    /// The main future of `run`: it lives on the caller's stack, not in the table.
+    pub(super) external: bool,
+    /// What `with_cleanup` left behind: the end of `run` waits for it.
+    pub(super) cleanup: bool,
+    pub(super) joiner: Option<Waker>,
+    pub(super) task: Option<BoxTask>,
+    pub(super) id: TaskId,
+    /// The task that created it; 0 for none.
+    pub(super) parent: u64,
+    pub(super) location: &'static Location<'static>,
+    pub(super) locals: Option<Locals>,
+    pub(super) extra: Option<Box<Extra>>,
+}
+
+/// What few tasks have.
+#[derive(Default)]
+pub(super) struct Extra {
+    pub(super) name: Option<String>,
+    pub(super) callbacks: Vec<DoneCallback>,
+}
+
+/// Called when a task is done.
+pub(crate) type DoneCallback = Box<dyn FnOnce(&TaskInfo)>;
+
+/// What a freed slot held: to be dropped while the table is not borrowed.
+#[derive(Default)]
+pub(super) struct Leftover {
+    pub(super) task: Option<BoxTask>,
+    pub(super) locals: Option<Locals>,
+}
+
+impl Place for Slot {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    fn is_free(&self) -> bool {
+        self.state == State::Free
+    }
+
+    fn next_free(&self) -> u32 {
+        self.next_free
+    }
+
+    fn set_next_free(&mut self, next: u32) {
+        self.next_free = next;
+    }
+}
+
+impl Slot {
+    pub(super) fn free(key: WakeKey, generation: u32, location: &'static Location<'static>) -> Slot {
+        Slot {
+            key,
+            generation,
+            next_free: NONE,
+            state: State::Free,
+            outcome: Outcome::Finished,
+            cancel: false,
+            detached: false,
+            external: false,
+            cleanup: false,
+            joiner: None,
+            task: None,
+            id: TaskId(0),
+            parent: 0,
+            location,
+            locals: None,
+            extra: None,
+        }
+    }
+
+    /// Makes the place free; `next` is the next free one.
+    #[inline(always)]
+    pub(super) fn empty(&mut self, home: LoopId, index: u32, next: u32) -> Leftover {
+        self.generation = self.generation.wrapping_add(1);
+        self.key = WakeKey::new(home.index(), self.generation, index);
+        self.state = State::Free;
+        self.next_free = next;
+        if self.extra.is_some() {
+            self.extra = None;
+        }
+        Leftover { task: self.task.take(), locals: self.locals.take() }
+    }
+
+    /// Whether it is to be put into the ready queue.
+    #[inline(always)]
+    pub(super) fn wake(&mut self) -> bool {
+        let idle = self.state == State::Idle;
+        if idle {
+            self.state = State::Queued;
+        } else if self.state == State::Running {
+            self.state = State::Woken;
+        }
+        idle
+    }
+
+    pub(super) fn info(&self, home: LoopId, index: u32) -> TaskInfo {
+        TaskInfo {
+            id: self.id,
+            name: self.extra.as_ref().and_then(|e| e.name.clone()),
+            location: self.location,
+            parent: (self.parent != 0).then_some(TaskId(self.parent)),
+            state: self.task_state(),
+            task: Some(Homed::new(home, TaskKey { slot: index, generation: self.generation })),
+        }
+    }
+
+    fn task_state(&self) -> TaskState {
+        match (self.state, self.outcome) {
+            (State::Done | State::Free, Outcome::Finished) => TaskState::Finished,
+            (State::Done | State::Free, Outcome::Cancelled) => TaskState::Cancelled,
+            (State::Done | State::Free, Outcome::Panicked) => TaskState::Panicked,
+            _ if self.cancel => TaskState::Cancelling,
+            (State::Running | State::Woken, _) => TaskState::Running,
+            (State::Idle | State::Queued, _) => TaskState::Pending,
+        }
+    }
+}
