@@ -1,20 +1,19 @@
-//! The budget of a task's step: how many results it takes at most that were ready at once.
+//! The budget of a step: a task takes at most [`RESULTS`] results in one step that were ready at once.
 //!
 //! Another core, a thread or the kernel can keep a channel, a listener or a stream ready for as long as it likes. A
-//! task that awaits one of them in a loop would never come to a suspension, and the loop never to its timers, its I/O
-//! and its other tasks. So each ready result of such a source counts, and once a step has taken [`RESULTS`] of them
-//! the next call wakes its own task and is pending: the task goes on in the next turn, where it would have been
-//! anyway if the source had been slower.
+//! task that awaits one of them in a loop would never suspend, and the loop would never come to its timers, its I/O
+//! and its other tasks. So each ready result of such a source counts. Once a step has taken [`RESULTS`] of them, the
+//! next call wakes its own task and is pending: the task goes on in the next turn, as it would if the source were
+//! slower.
 //!
 //! What the tasks of one loop give each other (`corio-sync`, joins, `create_future`) does not count, as in asyncio.
 //! Futures that run side by side inside one task share its budget.
 //!
-//! Outside the steps of tasks there is no budget. Nor does it hold up an executor that somebody runs inside a step,
-//! which polls again and again instead of giving the step up: after [`PATIENCE`] refusals the step gets another
-//! budget.
+//! There is no budget outside of a task's steps. An executor that runs inside a step, and polls again and again
+//! instead of returning, is not held up for ever either: after [`PATIENCE`] refusals the step gets another budget.
 //!
-//! A step costs nothing: what is left is renewed by the first call that finds itself in another step than the one
-//! before. A stream, which each message passes, does not look at that before there is nothing left ([`count`]).
+//! The start of a step costs nothing: the first call in a new step renews the budget. A stream, which each message
+//! passes, only counts down, and looks which step it is in once the count is below zero ([`count`]).
 
 use std::task::Context;
 

@@ -1,4 +1,4 @@
-//! A result that somebody will give later (asyncio `Future`), as its two ends.
+//! A result that will be given later (asyncio `Future`), as its two ends.
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,4 +1,4 @@
-//! Making a loop of its parts.
+//! Makes a loop of its parts.
 
 use std::{
     cell::{Cell, OnceCell, RefCell},

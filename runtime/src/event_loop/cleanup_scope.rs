@@ -1,4 +1,4 @@
-//! Who waits for the cleanups of what is polled or dropped.
+//! The scope that awaits cleanups, as the loop sees it: a task group.
 
 use std::{future::Future, panic::Location, pin::Pin, rc::Rc};
 

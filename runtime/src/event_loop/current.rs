@@ -1,4 +1,4 @@
-//! The loop, and the one that runs on this thread.
+//! `Loop`, which owns all tables, and which loop runs on this thread.
 
 use std::{
     any::Any,

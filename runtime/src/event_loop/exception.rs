@@ -1,4 +1,4 @@
-//! What nobody else will hear of, told to the running loop: its exception handler, and who sets it.
+//! The exception handler of the running loop: setting it, and reporting to it.
 
 use std::{ptr, rc::Rc, task::Waker};
 

@@ -1,4 +1,4 @@
-//! Loops as other threads see them: the registry, `Handle`, and what travels through an inbox.
+//! `Handle`: names a loop, on any thread.
 
 use std::{fmt, num::NonZeroU64};
 

@@ -1,7 +1,7 @@
-//! Keys at home: what a handle keeps of its place in a table of its loop.
+//! What a handle does with its key: it reaches its slot on its own loop only.
 //!
-//! A key alone names a slot of whatever loop runs, and two loops of one thread take turns. So no handle keeps one: it
-//! keeps a [`Homed`], which gives the key out only together with its own loop.
+//! A key alone names a slot of whatever loop runs, and two loops of one thread take turns. So a handle keeps a
+//! [`Homed`] key, which gives the key out only together with its own loop.
 
 use crate::{
     event_loop::{

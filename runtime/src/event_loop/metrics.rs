@@ -1,4 +1,4 @@
-//! A loop's numbers, for itself and for other threads.
+//! The metrics of a loop: read on the loop itself, or from another thread.
 
 use std::time::Duration;
 

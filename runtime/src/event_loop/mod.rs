@@ -1,4 +1,4 @@
-//! The loop: what joins the tables of `scheduler` and the kernel's side in `kernel`, and runs them turn by turn.
+//! The event loop: joins the tables of `scheduler` and of `kernel`, and runs them turn by turn.
 
 pub(crate) mod affinity;
 pub(crate) mod assemble;

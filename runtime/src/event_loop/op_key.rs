@@ -1,4 +1,4 @@
-//! The names of operations that handles gave to the kernel.
+//! `OpKey`: names an operation that a handle gave to the kernel.
 
 use crate::{kernel::key::Key, scheduler::homed::Homed};
 

@@ -1,4 +1,4 @@
-//! The loops of the process as other threads reach them: by their inboxes.
+//! The registry of loops: finds the inbox of a loop by its id, on any thread.
 
 use std::{
     fmt, io,

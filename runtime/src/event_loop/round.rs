@@ -1,4 +1,4 @@
-//! The round of a loop: once a minute its services look after what the kernel may have failed to tell.
+//! The round of a loop: once a minute each service checks for events that the kernel failed to report.
 
 use crate::{
     event_loop::{

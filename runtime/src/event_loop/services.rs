@@ -1,4 +1,4 @@
-//! State that other crates keep on a loop, as the loop sees it.
+//! Services: state that other crates keep on a loop, and when the loop calls them.
 
 use std::{
     any::Any,

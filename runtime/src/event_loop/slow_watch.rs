@@ -1,9 +1,9 @@
 //! Notices steps that keep the loop for long, at the cost of a few nanoseconds per turn.
 //!
-//! A look at the clock after each step would cost a busy loop more than it is worth. So a turn of few steps is looked
-//! at after each of them, and a step that was long is known; a longer turn once, at its end, and then its tasks are
-//! named together. After that, for a minute, each step is looked at, so that the next time it is one that is named.
-//! Turns of a phase that never enters the kernel are looked at as it does.
+//! A clock read after each step would cost a busy loop too much. So in a turn of few steps the clock is read after
+//! each, and a long step is reported by its task. In a turn of many steps it is read once, at the end, and the report
+//! names the tasks together; then each step is timed for a minute, so that the next report can name the one. Turns
+//! that make no `enter` are checked together before the next `enter`.
 
 use std::{cell::Cell, time::Duration};
 

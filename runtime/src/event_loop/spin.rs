@@ -1,10 +1,10 @@
-//! Whether a loop that has nothing to do stays awake for a moment, as another thread will have a message for it.
+//! Decides whether an idle loop stays awake for a moment, because another thread will soon send it a message.
 //!
 //! To wake a sleeping core costs the sender a system call, and the message tens of microseconds. Loops that ask each
-//! other back and forth would pay that for each message, though every answer is a microsecond away. So a loop that was
-//! woken by messages in quick succession sleeps only once [`SPIN_NS`] have passed since the last one, whatever else it
-//! does meanwhile. Where that is in vain more often than once for [`WORTH`] messages, as it is where the others need
-//! this very core, it lets ever more wake-ups pass before it tries again, up to [`PAUSE_MAX`].
+//! other back and forth would pay that for each message, though every answer is a microsecond away. So a loop that
+//! messages have woken in quick succession sleeps only once [`SPIN_NS`] have passed since the last message. Where
+//! that is in vain more often than once in [`WORTH`] messages, as when the other threads need this very core, it lets
+//! more and more wake-ups pass before it tries again, up to [`PAUSE_MAX`].
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! What is left of the budget of a task's step (see `budget`).
+//! The budget that the running step has left (see `budget.rs`).
 
 use std::cell::Cell;
 

@@ -1,9 +1,9 @@
-//! The memory of a peak goes back.
+//! Gives memory back after a peak.
 //!
-//! A table that gets a place back compares how many are in use with a quarter of what it has room for, and says once
-//! that it has become far too large. That is all that it costs while nothing is. A moment later, as the loop goes to
-//! sleep, or in a thousand turns if it does not, it looks at all that has grown: what is still far too large then
-//! shrinks. So a load that comes in bursts keeps its memory, and an idle loop is not woken but for this.
+//! A table that frees a slot compares how many are in use with a quarter of its capacity, and reports once that it is
+//! far too large. Nothing else costs anything until then. A moment later, as the loop goes to sleep, or within a
+//! thousand turns if it does not, the loop checks all tables: those that are still far too large shrink. So a load
+//! that comes in bursts keeps its memory, and an idle loop is woken for nothing else.
 
 use std::time::Duration;
 

@@ -162,7 +162,7 @@ impl Loop {
         }
         self.polls.set(0);
         self.next_look.set(POLLS_PER_LOOK);
-        // Announced before the last look into the inbox: see `inbox.rs`.
+        // Announced before the last look into the inbox: see `scheduler/inbox.rs`.
         let sleeps = wait != Wait::No && self.inbox.prepare_sleep();
         if sleeps {
             self.note_numbers();

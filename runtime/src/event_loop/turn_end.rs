@@ -1,4 +1,4 @@
-//! The end of a turn, at which what was written in it is sent.
+//! The end of a turn: services send what was written in it.
 
 use std::fmt;
 

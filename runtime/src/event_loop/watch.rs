@@ -1,7 +1,7 @@
-//! What a loop counts.
+//! The counters of a loop.
 //!
-//! A loop's numbers are plain cells. As it goes to sleep, and every thousand turns of a busy one, it writes them
-//! down where other threads read them: that is all that being watched costs.
+//! They are plain cells. As the loop goes to sleep, and once in a thousand turns of a busy one, it copies them to
+//! where other threads read them. Being watched costs nothing else.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! What is asked of a socket, and what is known of a connection.
+//! The terms of socket calls: the options of a listener, the state of a connection.
 
 /// How a listening socket is made.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,4 @@
-//! Completions on their way to whom they are for.
+//! Enters the kernel, and delivers each completion to its operation.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! Errors with a better text than the kernel's, which keep it.
+//! Errors with a better text than the kernel's, which keep its error as their cause.
 
 use std::{error::Error, fmt, io};
 

@@ -1,4 +1,4 @@
-//! The names of operations in flight.
+//! `Key`: names an operation in flight.
 
 /// In place of a slot, in the keys of silent sends.
 pub(super) const SILENT: u32 = u32::MAX - 1;

@@ -1,4 +1,4 @@
-//! An operation as its author writes it: what the kernel works on, and what it gives back.
+//! The contract of an operation: what the kernel works on, and what it gives back.
 
 use std::io;
 

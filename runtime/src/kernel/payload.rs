@@ -1,4 +1,4 @@
-//! What a send of one buffer takes to the kernel.
+//! `Payload`: the bytes of one send.
 
 /// What one send sends. The in-flight table owns it, neither moved, touched nor freed, until the kernel is finished.
 ///

@@ -1,4 +1,4 @@
-//! What multishot receives of handles bring, and to whom.
+//! Multishot receives of handles: their data, and the receiver that it goes to.
 
 use std::{cell::RefCell, fmt, mem, ptr, task::Waker};
 

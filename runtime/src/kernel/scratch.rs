@@ -1,4 +1,4 @@
-//! Memory of an entry's own encoding, beside the operation's.
+//! Memory that an entry needs beside its operation: the header of a vectored send.
 
 /// Lives as long as the operation.
 pub(crate) struct Scratch {

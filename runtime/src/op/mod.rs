@@ -1,11 +1,11 @@
-//! The contract of an operation: what the kernel works on, and what it gives back.
+//! Operations: how a crate gives them to the kernel and gets them back.
 //!
 //! An [`Operation`] owns everything its SQE points to. [`submit`] hands it to the in-flight table,
 //! which is the kernel's share: it is neither moved, touched nor freed before its final CQE. The
 //! caller keeps an [`Op`], a claim on the result; dropping the claim asks the kernel to cancel.
 //! Operations that belong to a handle (a listener's accept) have no future: [`start`] and [`start_multishot`]
-//! deliver straight to them as completions arrive. What each message needs, [`send`] and [`receive`], has the shortest
-//! way there.
+//! deliver straight to them as completions arrive. The two that each message needs, [`send`] and [`receive`],
+//! have paths of their own.
 //!
 //! ```
 //! use corio_runtime::{fd::Fd, op::{self, Done, Operation, Sqe}};

@@ -1,4 +1,4 @@
-//! Sends of one buffer, on behalf of a handle: what every message needs.
+//! Sends of one buffer, on behalf of a handle.
 
 use crate::{
     event_loop::{

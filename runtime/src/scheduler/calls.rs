@@ -1,4 +1,4 @@
-//! The callbacks of a loop that have not run.
+//! The table of callbacks that have not run yet.
 
 use std::cell::RefCell;
 

@@ -1,4 +1,4 @@
-//! Keys with their loop.
+//! `Homed`: a key together with the loop that it belongs to.
 
 use crate::scheduler::loop_id::LoopId;
 

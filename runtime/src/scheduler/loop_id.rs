@@ -1,4 +1,4 @@
-//! The names of loops.
+//! `LoopId`: names a loop.
 
 use std::num::NonZeroU64;
 

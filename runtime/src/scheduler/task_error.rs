@@ -1,4 +1,4 @@
-//! Why a task has no value, and what it panicked with.
+//! `TaskError`: why a task has no value. `PanicPayload`: what it panicked with.
 
 use std::{
     any::Any,

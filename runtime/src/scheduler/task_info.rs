@@ -1,4 +1,4 @@
-//! What is known about a task.
+//! `TaskInfo`: what is known about a task.
 
 use std::{fmt, panic::Location};
 

@@ -1,4 +1,4 @@
-//! The names of tasks, and how one ended.
+//! `TaskKey`: names a task. `Outcome`: how it ended.
 
 /// Names a task of one loop. The generation is full: a stale key never finds another task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What a task's waker names: the task, in the 64 bits of a pointer.
+//! `WakeKey`: names a task in the 64 bits of a waker's data word.
 
 use std::{
     ptr,

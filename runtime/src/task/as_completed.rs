@@ -1,4 +1,4 @@
-//! Outputs in the order in which they come (asyncio `as_completed`).
+//! Outputs of several futures, in the order in which they are ready (asyncio `as_completed`).
 
 use std::{
     collections::VecDeque,

@@ -1,4 +1,4 @@
-//! Cancelling tasks from elsewhere.
+//! `CancelHandle`: cancels a task from anywhere.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Many futures inside one task, each polled when it was woken, in the order of the wakes: what `gather` and its kin
-//! stand on.
+//! Many futures inside one task, each polled when it was woken, in the order of the wakes: `gather` and its kin stand
+//! on it.
 //!
 //! A future is boxed when it is first polled, so one that is ready then costs no lasting memory; nor does its waker,
 //! which the next one uses if nobody kept it.

@@ -1,4 +1,4 @@
-//! A task that ends with its handle.
+//! `OwnedTask`: a task that is cancelled when its handle is dropped.
 
 use std::{
     fmt,

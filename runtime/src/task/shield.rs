@@ -1,4 +1,4 @@
-//! Protecting a task from the end of who waits for it (asyncio `shield`).
+//! Protects a task from the cancellation of whoever awaits it (asyncio `shield`).
 
 use std::{
     fmt,

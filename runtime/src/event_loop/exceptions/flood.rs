@@ -1,5 +1,5 @@
-//! How many reports of a kind are printed: ten at once, then one a second. The others are counted, and the count is
-//! told.
+//! Limits the printing of reports: of each kind ten at once, then one a second. The others are counted, and their
+//! number is printed.
 
 use std::{io, panic::Location, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What nobody else will hear of: panics of tasks and callbacks that nobody awaits, errors of handlers.
+//! Reports of errors that nobody awaits: panics of detached tasks and of callbacks, errors of handlers.
 
 mod flood;
 mod stderr;

@@ -1,5 +1,5 @@
-//! Lines for standard error, which may be a pipe that nobody reads, or whose reader is gone: printing them neither
-//! blocks the loop nor panics.
+//! Prints lines to standard error without blocking and without a panic, even if it is a pipe that nobody reads or
+//! whose reader is gone.
 //!
 //! The description behind descriptor 2 is shared with other processes, so it must stay as it is; `O_NONBLOCK` set on it
 //! would break their writes. A pipe or a terminal is opened once more instead, for a description of our own that does

@@ -1,4 +1,4 @@
-//! What a signal does: its default action, unless somebody claimed it.
+//! Claims on signals: a signal that nobody has claimed has its default action.
 //!
 //! A handler that was installed once stays so for good, as safe code cannot put the earlier one back; without a claim
 //! it acts as the system's default. So after a first claim, actions that others register for the same signal through

@@ -1,4 +1,4 @@
-//! The operation that reads what a signal's handler writes.
+//! The operation that reads from the pipe that a signal handler writes to.
 
 use std::{
     cell::{Cell, RefCell},

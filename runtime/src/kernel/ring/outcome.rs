@@ -1,4 +1,4 @@
-//! What a call of a kernel came to.
+//! The outcome of one call of a kernel that executes operations by plain calls.
 
 /// What a call came to that never blocks.
 pub(crate) enum Outcome<T = usize> {

@@ -1,6 +1,5 @@
-//! One step of an operation, for a kernel that executes operations by calls of its own: how much a transfer has moved,
-//! when it ends, and what its last word is. Such a kernel says what its calls do ([`World`]); when it tries again is
-//! its own affair.
+//! Executes one step of an operation, for a kernel that makes plain calls: how much a transfer has moved, when it
+//! ends, and what its result is. The kernel implements the calls ([`World`]), and decides when to try again.
 
 use std::{net::Shutdown, os::fd::BorrowedFd};
 

@@ -1,5 +1,5 @@
-//! A refusal by the kernel as a loop is made: which call, which error, and in words the cause seen, the setting and the
-//! remedy.
+//! A refusal by the kernel while a loop is made: the call and its error, and in words the likely cause, the setting
+//! and the remedy.
 
 use std::{error::Error, fs, io};
 

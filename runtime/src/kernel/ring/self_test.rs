@@ -1,4 +1,4 @@
-//! Tries at start-up what no version number tells. Runs on the fresh ring, with operations of its own.
+//! Tests at start-up for what no version number tells. Runs on the fresh ring, with operations of its own.
 
 use std::{
     io::{self, Read, Write},

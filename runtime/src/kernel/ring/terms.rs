@@ -1,4 +1,4 @@
-//! The terms of the seam: what the loop asks of a ring, and what it is told.
+//! The terms of the seam: what the loop asks of a ring, and what the ring answers.
 
 use crate::kernel::{inflight::ReceiverId, key::Key, pool::Filled};
 

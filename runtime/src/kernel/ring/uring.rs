@@ -2,7 +2,7 @@
 //!
 //! # What this file owns
 //! The io_uring instance, the SQEs that found no room in its queue (`backlog`), and the registered buffer
-//! pool. The operations themselves belong to the in-flight table (`inflight.rs`), which is part of the
+//! pool. The operations themselves belong to the in-flight table (`kernel/inflight.rs`), which is part of the
 //! proof: an operation leaves it only by `deliver`, on a completion without F_MORE, and by `SilentSends::next_over`,
 //! for a completion that is final by rule 3 (and by `take_back` at start-up, see rule 2).
 //!

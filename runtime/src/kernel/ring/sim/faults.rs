@@ -1,4 +1,4 @@
-//! What goes wrong in a simulation.
+//! The faults that a simulation injects.
 
 use std::{io, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The simulator's source of chance: a seed decides everything (splitmix64).
+//! The simulator's random numbers: the seed decides all of them (splitmix64).
 
 #[derive(Clone, Debug)]
 pub(super) struct Rng(u64);
