@@ -1,4 +1,4 @@
-//! One task's place in the task table, or a free one.
+//! One slot of the task table: a task, or a free place for one.
 
 use std::{panic::Location, task::Waker};
 
