@@ -4,6 +4,7 @@ use std::{
     any::Any,
     cell::{Cell, RefCell, RefMut},
     io,
+    rc::Rc,
     task::Waker,
 };
 
@@ -11,7 +12,7 @@ use nix::sys::eventfd::EventFd;
 
 use crate::kernel::{
     fd::Fd,
-    inflight::{Ended, ReceiverId, Table},
+    inflight::{Ended, InFlight, ReceiverId, Table},
     key::Key,
     operation::{Multishot, Operation},
     payload::Payload,
@@ -19,8 +20,8 @@ use crate::kernel::{
     ring::{
         Ring,
         sim::Sim,
-        submission::{Ready, Submission},
         terms::{Abilities, RingCounters},
+        uring::Encoded,
     },
 };
 
@@ -61,7 +62,7 @@ impl Driver {
 
     /// A send of a handle.
     pub(crate) fn send<P: Payload>(&self, fd: &Fd, payload: Box<P>, token: u32) -> Key {
-        self.submit(Submission::send(fd, payload, token, self.abilities))
+        self.submit(InFlight::Send { payload, fd: fd.clone(), token })
     }
 
     /// To send several payloads, silently if that can be. Nobody may begin to wait for one before the next `enter`.
@@ -72,7 +73,7 @@ impl Driver {
 
     /// A multishot receive of a handle.
     pub(crate) fn receive(&self, fd: &Fd, cap: u32, token: u32, to: ReceiverId) -> Key {
-        self.submit(Submission::receive(fd, cap, token, to, self.abilities))
+        self.submit(InFlight::Receive { to, fd: fd.clone(), token, cap })
     }
 
     /// An operation of a handle.
@@ -80,17 +81,17 @@ impl Driver {
     /// # Panics
     /// If it has many results.
     pub(crate) fn start<O: Operation<Output = ()>>(&self, op: Box<O>) -> Key {
-        self.submit(Submission::resident(op, self.abilities))
+        self.submit(InFlight::Resident(op))
     }
 
     /// An operation of a handle, with many results.
     pub(crate) fn start_multishot<M: Multishot>(&self, op: M) -> Key {
-        self.submit(Submission::shots(op, self.abilities))
+        self.submit(InFlight::Shots(Rc::new(op)))
     }
 
-    /// An operation of a future.
-    pub(crate) fn start_claimed<O: Operation>(&self, op: Ready<O>) -> Key {
-        self.submit(op.claimed())
+    /// An operation of a future, to be submitted. Its description, which is foreign code, is over.
+    pub(crate) fn encode<O: Operation>(&self, op: O) -> Encoded {
+        Encoded::new(InFlight::Claimed(Box::new(op)), self.abilities)
     }
 
     /// Fails once somebody has forgotten a `Sends`, which has the ring for ever.
@@ -99,11 +100,16 @@ impl Driver {
         if self.inner.try_borrow().is_err() { Err(forgotten()) } else { Ok(()) }
     }
 
+    fn submit(&self, op: InFlight) -> Key {
+        // Outside of the borrow: the operation describes itself.
+        self.submit_encoded(Encoded::new(op, self.abilities))
+    }
+
     #[inline(never)]
-    fn submit(&self, submission: Submission) -> Key {
+    pub(crate) fn submit_encoded(&self, encoded: Encoded) -> Key {
         self.submitted.set(true);
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
-        ring.submit(table, submission)
+        ring.submit(table, encoded)
     }
 
     #[inline(always)]
@@ -281,7 +287,8 @@ impl Sends<'_> {
             },
             false => payload,
         };
-        ring.submit(table, Submission::send(fd, payload, token, abilities))
+        let op = InFlight::Send { payload, fd: fd.clone(), token };
+        ring.submit(table, Encoded::new(op, abilities))
     }
 }
 

@@ -44,7 +44,8 @@ pub(crate) enum InFlight {
 }
 
 impl InFlight {
-    fn describe(&mut self) -> Sqe<'_> {
+    /// The entry, which borrows from the operation.
+    pub(crate) fn describe(&mut self) -> Sqe<'_> {
         match self {
             InFlight::Send { payload, fd, .. } => Sqe::send(fd, payload.bytes()),
             InFlight::Receive { fd, cap, .. } => Sqe::recv_multi(fd, *cap),
@@ -95,6 +96,8 @@ pub(crate) trait Claimed: 'static {
     /// Runs no code of the operation: its future does, when it claims.
     fn finish(self: Box<Self>, done: Done) -> Box<dyn Ended>;
     fn abandon(self: Box<Self>, done: Done);
+    /// The operation, of which the kernel has seen nothing.
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
 impl<O: Operation> Claimed for O {
@@ -108,6 +111,10 @@ impl<O: Operation> Claimed for O {
 
     fn abandon(self: Box<Self>, done: Done) {
         self.abandoned(done);
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
     }
 }
 

@@ -11,7 +11,12 @@ use std::{
 
 use crate::{
     event_loop::current,
-    kernel::{inflight::Finished, key::Key, operation::Operation, ring::submission::Ready},
+    kernel::{
+        inflight::{Finished, InFlight},
+        key::Key,
+        operation::Operation,
+        ring::uring::Encoded,
+    },
     scheduler::homed::Homed,
 };
 
@@ -36,7 +41,8 @@ pub fn submit<O: Operation>(op: O) -> Op<O> {
 /// An operation in its final place, with its entry written: `prepare` of the operation, which may be foreign code, is
 /// over, and nothing can fail any more. Made by [`prepare`].
 pub struct Prepared<O> {
-    ready: Ready<O>,
+    encoded: Encoded,
+    _op: PhantomData<O>,
 }
 
 /// Writes the entry of `op`, to be submitted or not.
@@ -68,13 +74,14 @@ pub struct Prepared<O> {
 /// # Panics
 /// As [`submit`].
 pub fn prepare<O: Operation>(op: O) -> Prepared<O> {
-    Prepared { ready: Ready::new(op, current::with(|lp| lp.driver.abilities())) }
+    // No borrow of the loop is held while the operation describes itself.
+    Prepared { encoded: current::with(|lp| lp.driver.encode(op)), _op: PhantomData }
 }
 
 impl<O: Operation> Prepared<O> {
     /// Whether it asks for no byte at all: the kernel's answer, 0, would read as the end of a stream.
     pub fn moves_nothing(&self) -> bool {
-        self.ready.moves_nothing()
+        self.encoded.moves_nothing()
     }
 
     /// As the function [`submit`].
@@ -83,14 +90,17 @@ impl<O: Operation> Prepared<O> {
     /// Outside a running loop.
     pub fn submit(self) -> Op<O> {
         current::with(|lp| {
-            let key = lp.driver.start_claimed(self.ready);
+            let key = lp.driver.submit_encoded(self.encoded);
             Op { key: Some(lp.homed(key)), _op: PhantomData }
         })
     }
 
     /// Gives the operation back.
     pub fn into_inner(self) -> O {
-        self.ready.into_inner()
+        let InFlight::Claimed(op) = self.encoded.into_operation() else {
+            unreachable!("it was encoded as an operation of a future")
+        };
+        *downcast(op.into_any())
     }
 }
 

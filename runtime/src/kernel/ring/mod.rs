@@ -7,8 +7,8 @@ mod outcome;
 mod perform;
 pub(crate) mod refusal;
 mod self_test;
+mod set_up;
 pub(crate) mod sim;
-pub(crate) mod submission;
 pub(crate) mod terms;
 pub(crate) mod unpark;
 pub(crate) mod uring;
@@ -27,10 +27,9 @@ use crate::{
         pool::{Filled, Pool},
         ring::{
             refusal::Refusal,
-            submission::Submission,
             terms::{Abilities, Next, RingCounters, Sizes, Wait},
             unpark::Unpark,
-            uring::Uring,
+            uring::{Encoded, Uring},
         },
     },
     scheduler::clock::Clock,
@@ -51,10 +50,10 @@ impl Ring {
 
     /// Puts `op` into the table and its SQE into the queue. Never fails: what does not fit waits.
     #[inline(always)]
-    pub(crate) fn submit(&mut self, table: &mut Table, submission: Submission) -> Key {
+    pub(crate) fn submit(&mut self, table: &mut Table, encoded: Encoded) -> Key {
         match self {
-            Ring::Uring(ring) => ring.submit(table, submission),
-            Ring::Sim(sim) => sim.submit(table, submission.into_parts().0),
+            Ring::Uring(ring) => ring.submit(table, encoded),
+            Ring::Sim(sim) => sim.submit(table, encoded.into_operation()),
         }
     }
 

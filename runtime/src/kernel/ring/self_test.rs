@@ -3,19 +3,19 @@
 use std::{
     io::{self, Read, Write},
     os::unix::net::UnixStream,
+    rc::Rc,
 };
 
 use crate::kernel::{
     fd::Fd,
-    inflight::Table,
+    inflight::{InFlight, Table},
     key::Key,
     operation::{Done, Multishot, Operation},
     payload::Payload,
     ring::{
         refusal::Refusal,
-        submission::Submission,
         terms::{Next, RingCounters, Wait},
-        uring::Uring,
+        uring::{Encoded, Uring},
     },
     sqe::Sqe,
 };
@@ -70,8 +70,8 @@ fn capped_receive(ring: &mut Uring) -> Result<bool, Refusal> {
     let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
     theirs.write_all(&[0; 32]).map_err(Refusal::of("write"))?;
     let mut table = Table::new(|| ());
-    let submission = Submission::shots(CappedRecv(fd), ring.abilities);
-    let key = ring.submit(&mut table, submission);
+    let op = InFlight::Shots(Rc::new(CappedRecv(fd)));
+    let key = ring.submit(&mut table, Encoded::new(op, ring.abilities));
     let completions = run(ring, &mut table, key)?;
     let honoured = matches!(completions[..], [(false, 32)]);
     finish(ring, &mut table, honoured)
@@ -82,7 +82,7 @@ fn quiet_write(ring: &mut Uring) -> Result<bool, Refusal> {
     let (_read, write) = io::pipe().map_err(Refusal::of("pipe2"))?;
     let mut table = Table::new(|| ());
     let op = Box::new(EmptyWrite { fd: Fd::from(std::os::fd::OwnedFd::from(write)) });
-    let key = ring.submit(&mut table, Submission::resident(op, ring.abilities));
+    let key = ring.submit(&mut table, Encoded::new(InFlight::Resident(op), ring.abilities));
     let completions = run(ring, &mut table, key)?;
     finish(ring, &mut table, completions == [(false, 0)])
 }

@@ -33,7 +33,7 @@ use std::{
     collections::VecDeque,
     fmt, io, mem,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
-    ptr, thread,
+    ptr,
     time::Duration,
 };
 
@@ -47,7 +47,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::{
     kernel::{
         fd::{Fd, Inner},
-        inflight::{ReceiverId, Table},
+        inflight::{InFlight, ReceiverId, Table},
         key::Key,
         operation::{Brought, Done},
         payload::Payload,
@@ -55,7 +55,7 @@ use crate::{
         ring::{
             not_entered::not_entered,
             refusal::Refusal,
-            submission::Submission,
+            set_up::set_up,
             terms::{Abilities, Next, RingCounters, Sizes, Wait},
         },
         scratch::Scratch,
@@ -88,7 +88,7 @@ pub(crate) struct Uring {
 impl Uring {
     /// Sets the ring up, shrinking it if locked memory is short, and tries what the kernel can do.
     pub(crate) fn new(sizes: Sizes, pool: Pool, clock: Clock) -> Result<Uring, Refusal> {
-        let ring = set_up(sizes, &pool)?;
+        let ring = set_up(sizes, |ring| register_pool(ring, &pool))?;
         let flags = if ring.params().is_feature_no_iowait() { ENTER_NO_IOWAIT } else { 0 };
         // Of the same release, Linux 6.10.
         let patient_accepts = ring.params().is_feature_recvsend_bundle();
@@ -112,8 +112,8 @@ impl Uring {
         self.ring.as_mut().expect("the ring is taken only by leak, at the loop's end")
     }
 
-    pub(crate) fn submit(&mut self, table: &mut Table, submission: Submission) -> Key {
-        let (op, Encoded { entry, scratch, makes_fd }) = submission.into_parts();
+    pub(crate) fn submit(&mut self, table: &mut Table, encoded: Encoded) -> Key {
+        let Encoded { op, entry, scratch, makes_fd, .. } = encoded;
         let key = table.insert(op, scratch, makes_fd);
         self.push(|| entry.clone().user_data(key.to_user_data()));
         key
@@ -351,73 +351,89 @@ fn receiver(table: &Table, cqe: &cqueue::Entry) -> Option<(ReceiverId, u32)> {
     table.receiver(Key::from_user_data(cqe.user_data()))
 }
 
-/// An operation in the kernel's form, to be submitted at once.
+/// An operation in its final place, and its entry in the kernel's form: made from each other here, so that no entry is
+/// ever submitted with another operation than its own.
 pub(crate) struct Encoded {
+    op: InFlight,
     entry: Entry,
     scratch: Option<Box<Scratch>>,
     makes_fd: bool,
+    moves_nothing: bool,
 }
 
 impl Encoded {
-    /// Writes the description down in the kernel's form. The lifetimes end here and rule 1 takes over.
+    /// # Panics
+    /// If an operation that should have one result has many.
     #[inline(never)]
-    pub(crate) fn new(sqe: Sqe<'_>, abilities: Abilities) -> Encoded {
-        let mut scratch = None;
-        let mut makes_fd = false;
-        let entry = match sqe.kind {
-            Kind::Nop => opcode::Nop::new().build(),
-            Kind::Read { fd, buf } => {
-                opcode::Read::new(raw(fd), buf.as_mut_ptr(), length(buf)).offset(u64::MAX).build()
-            }
-            Kind::Write { fd, buf } => {
-                let flags = if abilities.quiet_writes { RWF_NOSIGNAL } else { 0 };
-                opcode::Write::new(raw(fd), buf.as_ptr(), length(buf))
-                    .offset(u64::MAX)
-                    .rw_flags(flags)
-                    .build()
-            }
-            Kind::Recv { fd, buf } => opcode::Recv::new(raw(fd), buf.as_mut_ptr(), length(buf)).build(),
-            Kind::RecvMulti { fd, cap } => {
-                let entry = opcode::RecvMulti::new(raw(fd), pool::GROUP).build();
-                // The total cap (`optlen`).
-                patched(entry, 44, abilities.cap(cap).to_ne_bytes())
-            }
-            Kind::Send { fd, buf } => Outgoing::new(fd, buf).entry(),
-            Kind::SendVectored { fd, bufs } => {
-                let message = scratch.insert(Scratch::new(&bufs));
-                opcode::SendMsg::new(raw(fd), &message.header).flags(SEND_FLAGS as u32).build()
-            }
-            Kind::Accept { fd, peer } => {
-                makes_fd = true;
-                let addr = ptr::from_mut(&mut peer.addr.0).cast();
-                let entry =
-                    opcode::Accept::new(raw(fd), addr, &raw mut peer.len).flags(libc::SOCK_CLOEXEC).build();
-                if abilities.patient_accepts {
-                    patched(entry, 2, ACCEPT_POLL_FIRST.to_ne_bytes())
-                } else {
-                    entry
-                }
-            }
-            Kind::AcceptMulti { fd } => {
-                makes_fd = true;
-                opcode::AcceptMulti::new(raw(fd)).flags(libc::SOCK_CLOEXEC).build()
-            }
-            Kind::Connect { fd, addr } => {
-                use nix::sys::socket::SockaddrLike;
-                opcode::Connect::new(raw(fd), addr.0.as_ptr(), addr.0.len()).build()
-            }
-            Kind::Shutdown { fd, how } => opcode::Shutdown::new(raw(fd), how_number(how)).build(),
-            Kind::WaitExit { pidfd } => {
-                let pidfd = pidfd.as_raw_fd().cast_unsigned();
-                opcode::WaitId::new(libc::P_PIDFD, pidfd, libc::WEXITED | libc::WNOWAIT).build()
-            }
-            Kind::PollReadable { fd } => opcode::PollAdd::new(raw(fd), libc::POLLIN as u32).build(),
-            Kind::Pause { pause } => opcode::Timeout::new(&raw const pause.timespec).build(),
-            // The kernel adds POLLERR, POLLHUP and POLLRDHUP.
-            Kind::PollMulti { fd } => opcode::PollAdd::new(raw(fd), 0).multi(true).build(),
-        };
-        Encoded { entry, scratch, makes_fd }
+    pub(crate) fn new(mut op: InFlight, abilities: Abilities) -> Encoded {
+        let many = matches!(op, InFlight::Shots(_) | InFlight::Receive { .. });
+        let sqe = op.describe();
+        let sqe = if many { sqe } else { sqe.single() };
+        let moves_nothing = sqe.is_empty();
+        let (entry, scratch, makes_fd) = encode(sqe, abilities);
+        Encoded { op, entry, scratch, makes_fd, moves_nothing }
     }
+
+    /// Whether it would receive into, or send, no byte.
+    pub(crate) fn moves_nothing(&self) -> bool {
+        self.moves_nothing
+    }
+
+    pub(crate) fn into_operation(self) -> InFlight {
+        self.op
+    }
+}
+
+/// Writes the description down in the kernel's form. The lifetimes end here and rule 1 takes over.
+fn encode(sqe: Sqe<'_>, abilities: Abilities) -> (Entry, Option<Box<Scratch>>, bool) {
+    let mut scratch = None;
+    let mut makes_fd = false;
+    let entry = match sqe.kind {
+        Kind::Nop => opcode::Nop::new().build(),
+        Kind::Read { fd, buf } => {
+            opcode::Read::new(raw(fd), buf.as_mut_ptr(), length(buf)).offset(u64::MAX).build()
+        }
+        Kind::Write { fd, buf } => {
+            let flags = if abilities.quiet_writes { RWF_NOSIGNAL } else { 0 };
+            opcode::Write::new(raw(fd), buf.as_ptr(), length(buf)).offset(u64::MAX).rw_flags(flags).build()
+        }
+        Kind::Recv { fd, buf } => opcode::Recv::new(raw(fd), buf.as_mut_ptr(), length(buf)).build(),
+        Kind::RecvMulti { fd, cap } => {
+            let entry = opcode::RecvMulti::new(raw(fd), pool::GROUP).build();
+            // The total cap (`optlen`).
+            patched(entry, 44, abilities.cap(cap).to_ne_bytes())
+        }
+        Kind::Send { fd, buf } => Outgoing::new(fd, buf).entry(),
+        Kind::SendVectored { fd, bufs } => {
+            let message = scratch.insert(Scratch::new(&bufs));
+            opcode::SendMsg::new(raw(fd), &message.header).flags(SEND_FLAGS as u32).build()
+        }
+        Kind::Accept { fd, peer } => {
+            makes_fd = true;
+            let addr = ptr::from_mut(&mut peer.addr.0).cast();
+            let entry =
+                opcode::Accept::new(raw(fd), addr, &raw mut peer.len).flags(libc::SOCK_CLOEXEC).build();
+            if abilities.patient_accepts { patched(entry, 2, ACCEPT_POLL_FIRST.to_ne_bytes()) } else { entry }
+        }
+        Kind::AcceptMulti { fd } => {
+            makes_fd = true;
+            opcode::AcceptMulti::new(raw(fd)).flags(libc::SOCK_CLOEXEC).build()
+        }
+        Kind::Connect { fd, addr } => {
+            use nix::sys::socket::SockaddrLike;
+            opcode::Connect::new(raw(fd), addr.0.as_ptr(), addr.0.len()).build()
+        }
+        Kind::Shutdown { fd, how } => opcode::Shutdown::new(raw(fd), how_number(how)).build(),
+        Kind::WaitExit { pidfd } => {
+            let pidfd = pidfd.as_raw_fd().cast_unsigned();
+            opcode::WaitId::new(libc::P_PIDFD, pidfd, libc::WEXITED | libc::WNOWAIT).build()
+        }
+        Kind::PollReadable { fd } => opcode::PollAdd::new(raw(fd), libc::POLLIN as u32).build(),
+        Kind::Pause { pause } => opcode::Timeout::new(&raw const pause.timespec).build(),
+        // The kernel adds POLLERR, POLLHUP and POLLRDHUP.
+        Kind::PollMulti { fd } => opcode::PollAdd::new(raw(fd), 0).multi(true).build(),
+    };
+    (entry, scratch, makes_fd)
 }
 
 /// A send before it is written down, as every message needs one: as `Encoded`.
@@ -535,50 +551,6 @@ const ACCEPT_POLL_FIRST: u16 = 1 << 2;
 const RWF_NOSIGNAL: i32 = 0x100;
 const REGISTER_RING_FDS: u32 = 20;
 const UNREGISTER_RING_FDS: u32 = 21;
-
-/// Builds the ring and registers the pool. Locked memory is freed late by the kernel, so ENOMEM is retried
-/// before the ring is made smaller.
-fn set_up(sizes: Sizes, pool: &Pool) -> Result<IoUring, Refusal> {
-    let mut last = Refusal::of(SETUP)(io::Error::from_raw_os_error(libc::ENOMEM));
-    for shrink in [1, 2, 4] {
-        let (sq, cq) = ((sizes.sq / shrink).max(1), (sizes.cq / shrink).max(2));
-        for pause_ms in [0, 10, 20, 50] {
-            thread::sleep(Duration::from_millis(pause_ms));
-            match build(sq, cq).and_then(|ring| register_pool(ring, pool)) {
-                Ok(ring) => return Ok(ring),
-                Err(refusal) if refusal.errno() == Some(libc::ENOMEM) => last = refusal,
-                Err(refusal) => return Err(refusal),
-            }
-        }
-    }
-    Err(last)
-}
-
-const SETUP: &str = "io_uring_setup";
-
-fn build(sq: u32, cq: u32) -> Result<IoUring, Refusal> {
-    let base = |no_sqarray: bool| {
-        let mut builder = IoUring::builder();
-        builder
-            .dontfork()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_taskrun_flag()
-            .setup_submit_all()
-            .setup_cqsize(cq)
-            .setup_clamp();
-        if no_sqarray {
-            builder.setup_no_sqarray();
-        }
-        builder.build(sq)
-    };
-    match base(true) {
-        // Before 6.6: NO_SQARRAY is unknown.
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => base(false),
-        other => other,
-    }
-    .map_err(Refusal::of(SETUP))
-}
 
 fn register_pool(ring: IoUring, pool: &Pool) -> Result<IoUring, Refusal> {
     // SAFETY: rule 5.
