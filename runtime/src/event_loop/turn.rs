@@ -1,4 +1,4 @@
-//! One turn of the loop. The order is a contract: ready tasks, one `enter`, completions, timers, inbox.
+//! One turn of the loop. The order is a contract: ready tasks, services, one `enter`, completions, timers, inbox.
 
 use std::{
     hint, io, mem,
