@@ -1,8 +1,8 @@
-//! The budget of a step: a task takes at most [`RESULTS`] results in one step that were ready at once.
+//! The budget of a step: a task takes at most `RESULTS` results in one step that were ready at once.
 //!
 //! Another core, a thread or the kernel can keep a channel, a listener or a stream ready for as long as it likes. A
 //! task that awaits one of them in a loop would never suspend, and the loop would never come to its timers, its I/O
-//! and its other tasks. So each ready result of such a source counts. Once a step has taken [`RESULTS`] of them, the
+//! and its other tasks. So each ready result of such a source counts. Once a step has taken `RESULTS` of them, the
 //! next call wakes its own task and is pending: the task goes on in the next turn, as it would if the source were
 //! slower.
 //!
@@ -10,7 +10,7 @@
 //! Futures that run side by side inside one task share its budget.
 //!
 //! There is no budget outside of a task's steps. An executor that runs inside a step, and polls again and again
-//! instead of returning, is not held up for ever either: after [`PATIENCE`] refusals the step gets another budget.
+//! instead of returning, is not held up for ever either: after `PATIENCE` refusals the step gets another budget.
 //!
 //! The start of a step costs nothing: the first call in a new step renews the budget. A stream, which each message
 //! passes, only counts down, and looks which step it is in once the count is below zero ([`count`]).

@@ -7,8 +7,8 @@ use crate::{kernel::key::Key, scheduler::homed::Homed};
 pub struct OpKey(pub(crate) Homed<Key>);
 
 impl OpKey {
-    /// Whether it is a send of which the kernel tells only if it does not send everything ([`Sends::send`]); for an
-    /// example see [`is_in_flight`](crate::op::is_in_flight).
+    /// Whether it is a send of which the kernel tells only if it does not send everything
+    /// ([`Sends::send`](crate::op::Sends::send)); for an example see [`is_in_flight`](crate::op::is_in_flight).
     #[inline(always)]
     pub fn is_silent(self) -> bool {
         self.0.about(Key::silent).is_some()

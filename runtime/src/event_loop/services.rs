@@ -39,7 +39,8 @@ pub trait Service: Any {
         false
     }
 
-    /// The round that [`want_round`] asked for: a [`ROUND`] has passed since. A panic goes to the exception handler.
+    /// The round that [`want_round`](crate::service::want_round) asked for: a [`ROUND`] has passed since. A panic
+    /// goes to the exception handler.
     fn round(&self) {}
 
     /// Connections that the service has open: for the loop's metrics.
@@ -48,7 +49,7 @@ pub trait Service: Any {
     }
 
     /// Gives back what a peak has left, as far as it is not used any more. Called a moment after something has asked
-    /// for it ([`tidy_later`]). Whether there is more, to be given back a moment later.
+    /// for it ([`tidy_later`](crate::service::tidy_later)). Whether there is more, to be given back a moment later.
     fn tidy(&self) -> bool {
         false
     }
@@ -62,7 +63,7 @@ pub trait Service: Any {
     fn close(&self) {}
 }
 
-/// Time from [`want_round`] to [`Service::round`].
+/// Time from [`want_round`](crate::service::want_round) to [`Service::round`].
 pub const ROUND: Duration = Duration::from_secs(60);
 
 /// Most services of a process: each is one static of a crate beside this one.

@@ -15,9 +15,10 @@ use crate::{
 /// From the first sign on.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// Something of the running loop holds far more memory than it uses. A moment later (100 ms) everything that has grown
-/// in a peak is looked at, this loop's tables and all its services ([`Service::tidy`]), and gives back what is not
-/// used: so memory that is needed again at once stays. Without effect outside a running loop.
+/// Something of the running loop holds far more memory than it uses. A moment later (100 ms) everything that has
+/// grown in a peak is looked at, this loop's tables and all its services
+/// ([`Service::tidy`](crate::service::Service::tidy)), and gives back what is not used: so memory that is needed
+/// again at once stays. Without effect outside a running loop.
 ///
 /// ```
 /// use corio_runtime::{service::{LoopLocal, Service, tidy_later}, time::{Duration, sleep}};

@@ -107,11 +107,11 @@ pub struct Sends<'a> {
 }
 
 impl Sends<'_> {
-    /// As [`send`], but silent where the kernel can do that (tried at start-up) and the payload is no longer than
-    /// 2 GiB - 64 KiB: the send is made without blocking as it is submitted, and only one that failed or is partial has
-    /// a completion entry, `-EAGAIN` where it would block. So its end comes in this turn, or in a later one if the
-    /// kernel has not come to it, before the loop sleeps. It does not end a sleep: nobody may begin to wait for it in
-    /// this turn.
+    /// As [`send`](crate::op::send), but silent where the kernel can do that (tried at start-up) and the payload is
+    /// no longer than 2 GiB - 64 KiB: the send is made without blocking as it is submitted, and only one that failed
+    /// or is partial has a completion entry, `-EAGAIN` where it would block. So its end comes in this turn, or in a
+    /// later one if the kernel has not come to it, before the loop sleeps. It does not end a sleep: nobody may begin
+    /// to wait for it in this turn.
     ///
     /// [`OpKey::is_silent`] tells whether it is one of these.
     #[inline(always)]

@@ -136,12 +136,12 @@ impl Drop for Watch {
     }
 }
 
-/// By the index of the loop; used again by the next loop with the index.
-/// Where the numbers of a loop stand.
+/// The numbers of a loop, as it wrote them last.
 pub(super) fn of(id: LoopId) -> Option<Metrics> {
     NOTES[id.index()].get()?.read(id)
 }
 
+/// By the index of the loop; used again by the next loop with the index.
 static NOTES: [OnceLock<Notes>; MAX_LOOPS] = [const { OnceLock::new() }; MAX_LOOPS];
 
 /// Written by the loop's thread alone: relaxed stores, as cheap as plain ones. Each number is right, though not all of

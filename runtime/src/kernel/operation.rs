@@ -19,7 +19,7 @@ pub trait Operation: 'static {
     /// The kernel is finished with `self`.
     fn complete(self: Box<Self>, done: Done) -> Self::Output;
 
-    /// The kernel is finished with `self`, and the [`Op`] that waited for it was dropped.
+    /// The kernel is finished with `self`, and the [`Op`](crate::op::Op) that waited for it was dropped.
     fn abandoned(self: Box<Self>, done: Done) {
         drop(done);
     }

@@ -30,8 +30,9 @@ pub trait Payload: 'static {
     /// the send was started with.
     fn sent(self: Box<Self>, token: u32, result: i32);
 
-    /// The kernel is finished with `self`, which was sent by [`Sends::send`], and has taken all of it without a word.
-    /// (If the send was not [silent](OpKey::is_silent), it is [`sent`](Payload::sent) that is called.)
+    /// The kernel is finished with `self`, which was sent by [`Sends::send`](crate::op::Sends::send), and has taken
+    /// all of it without a word. (If the send was not [silent](crate::op::OpKey::is_silent), it is
+    /// [`sent`](Payload::sent) that is called.)
     fn sent_silently(self: Box<Self>) {
         drop(self);
     }

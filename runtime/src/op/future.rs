@@ -22,7 +22,8 @@ use crate::{
 
 /// Waits for an operation that [`submit`] gave to the kernel.
 ///
-/// Dropping it cancels: the kernel is asked to stop, and whatever the operation still brings is freed. It is
+/// Dropping it cancels: the kernel is asked to stop, and whatever the operation still brings goes to
+/// [`Operation::abandoned`], which frees it by default. It is
 /// `Send`; awaited on another loop it panics with "attached to a different loop".
 #[must_use = "dropping an Op cancels its operation"]
 pub struct Op<O: Operation> {

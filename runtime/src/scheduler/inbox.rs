@@ -1,9 +1,9 @@
 //! Work from other threads: a lock-free queue and the edge between awake and asleep.
 //!
-//! The loop drains its inbox once a turn. Before it sleeps it publishes `SLEEPING` and looks at the queue once
-//! more; a sender pushes and then looks at the state. Both fence between their write and their read, so at
-//! least one of the two sees the other: no message is left in the queue of a sleeping loop. Only the sender
-//! that changes SLEEPING to NOTIFIED makes the system call, however many push.
+//! Once a turn the loop takes what is there, 256 at most. Before it sleeps it publishes `SLEEPING` and looks at the
+//! queue once more; a sender pushes and then looks at the state. Both fence between their write and their read, so at
+//! least one of the two sees the other: no message is left in the queue of a sleeping loop. Only the sender that
+//! changes SLEEPING to NOTIFIED makes the system call, however many push.
 //!
 //! An inbox outlives its loops: `open` holds the id of the loop that reads it, or 0. A sender pushes only for
 //! the loop it means, and looks again afterwards: if the loop has closed meanwhile, the closer's last drain
@@ -89,7 +89,7 @@ impl<M, N: Notify> Inbox<M, N> {
         }
     }
 
-    /// Begins to serve `loop_id`. Letters to earlier loops that are still here are dropped by `drain`.
+    /// Begins to serve `loop_id`. Letters to earlier loops that are still here are dropped by `receive`.
     pub(crate) fn open(&self, loop_id: u64, notifier: N) {
         let mut place = self.notifier.lock().unwrap_or_else(|e| e.into_inner());
         *place = Some(notifier);

@@ -12,7 +12,7 @@
 //! with. (After 2³² uses of one place they begin anew.)
 //!
 //! Shrinking takes time in proportion to the table, and is for rare moments: [`Slab::give_back`] sees when to think of
-//! it, and asks for it by [`tidy_later`].
+//! it, and asks for it by [`tidy_later`](crate::service::tidy_later).
 
 use std::{
     collections::HashMap,

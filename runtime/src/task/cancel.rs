@@ -27,7 +27,8 @@ impl CancelHandle {
         CancelHandle { key }
     }
 
-    /// As [`Task::cancel`]. From another thread the answer is whether the loop is still there to do it.
+    /// As [`Task::cancel`](crate::Task::cancel). From another thread the answer is whether the loop is still there to
+    /// do it.
     ///
     /// ```
     /// corio_runtime::run(async {

@@ -34,7 +34,7 @@ pub struct ExceptionContext {
 
 impl ExceptionContext {
     /// A report of `message`. Reports that one line of the source makes are of one kind, of which not all are
-    /// printed: see [`set_exception_handler`].
+    /// printed: see [`set_exception_handler`](crate::set_exception_handler).
     #[track_caller]
     pub fn new(message: impl Into<String>) -> ExceptionContext {
         let reported_at = Location::caller();

@@ -1,6 +1,7 @@
-//! The kernel behind one narrow seam: submit an operation, cancel, enter, drain, quiesce.
+//! The kernel behind one narrow seam: submit an operation, cancel, enter, and take the completions (`arrived`, `next`,
+//! `next_data`, `done`).
 //!
-//! Two kernels stand behind it: io_uring and the simulator. Nothing above this file knows which one runs.
+//! Two kernels stand behind it: io_uring and the simulator. What the simulator lacks asks by `Driver::with_sim`.
 
 mod not_entered;
 mod outcome;
