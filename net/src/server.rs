@@ -29,7 +29,7 @@ use crate::{
     balance::{self, Balance},
     connect::check_limit,
     listener::{Accepted, Facts, ListenerKey, Progress},
-    streams::{Addrs, DEFAULT_LIMIT, Origin, StreamKey, StreamReader, StreamWriter, TABLE},
+    streams::{Addrs, DEFAULT_LIMIT, LocalStream, Origin, StreamReader, StreamWriter, TABLE},
 };
 
 /// Listens on `addr` and runs `handler` for each connection, in a task of its own (asyncio `start_server`).
@@ -314,7 +314,7 @@ where
         if let Some((total, idle)) = self.linger {
             writer.linger(total, idle);
         }
-        let session = Session { stream: writer.key(), addrs };
+        let session = Session { stream: writer.key().local(), addrs };
         match panic::catch_unwind(AssertUnwindSafe(|| (self.handler)(reader, writer))) {
             Ok(handler) => drop(create_task_at(self.place, Handling { handler, session })),
             Err(payload) => {
@@ -337,7 +337,7 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
 
 /// What a handler was started for. Dropping it tells the server that the handler has ended.
 struct Session {
-    stream: StreamKey,
+    stream: LocalStream,
     addrs: Addrs,
 }
 

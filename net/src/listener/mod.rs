@@ -37,7 +37,7 @@ use corio_runtime::{
     wake,
 };
 pub(crate) use facts::{Facts, QUEUE_MAX};
-pub(crate) use key::ListenerKey;
+pub(crate) use key::{ListenerKey, LocalListener};
 pub(crate) use waiters::Progress;
 use waiters::Waiters;
 

@@ -6,10 +6,11 @@ use corio_runtime::{op, wake};
 
 use super::{
     common::Common,
+    ending::HangUpPoll,
     news::News,
     receive_state::Armed,
     send_state::Phase,
-    slot::{HangUpPoll, Origin, Slot},
+    slot::Slot,
     table::{Streams, taken},
 };
 use crate::listener::ListenerKey;
@@ -20,7 +21,7 @@ impl Slot {
         if self.send.phase < Phase::Closing {
             self.send.phase = Phase::Closing;
             self.receive.discarded = true;
-            self.receive.thrown_away = 0;
+            self.forget_thrown_away();
             self.stop_polling();
             News::happened();
             self.mark_dirty(common);
@@ -34,7 +35,7 @@ impl Slot {
         if let Some(fd) = &self.fd {
             let _ = fd.reset_on_close();
             self.receive.cancel();
-            if let Some(key) = self.send.in_flight {
+            if let Some(key) = self.send.in_flight() {
                 op::cancel(key);
             }
         }
@@ -82,7 +83,7 @@ impl Slot {
         }
         self.send.drop_unsent(&mut common.unsent);
         // The kernel may not know of the error yet: it would wait for the peer.
-        if let Some(key) = self.send.in_flight {
+        if let Some(key) = self.send.in_flight() {
             op::cancel(key);
         }
         self.close_fd();
@@ -98,14 +99,14 @@ impl Slot {
     }
 
     pub(super) fn stop_watching(&mut self) {
-        if let Some(linger) = &mut self.linger {
+        if let Some(linger) = self.linger() {
             linger.watch = None;
         }
     }
 
     /// The stream closes: its descriptor is to be free.
     pub(super) fn stop_polling(&mut self) {
-        if let HangUpPoll::InFlight(key) = self.hang_up {
+        if let HangUpPoll::InFlight(key) = self.hang_up() {
             op::cancel(key);
         }
     }
@@ -136,8 +137,9 @@ impl Streams {
                 slot.receive.end(0);
             }
             let told = std::mem::replace(&mut slot.gone, true);
-            let waiters = [slot.close_waiter.take(), slot.receive.waker.take(), slot.send.drainer.take()];
-            let (origin, handled) = (slot.origin, slot.handler);
+            let waiters = [slot.take_close_waiter(), slot.receive.waker.take(), slot.send.drainer.take()];
+            let listener = slot.listener.zip(inner.home).map(|(listener, home)| listener.at(home));
+            let handled = slot.handler;
             let unused = inner.slots.give_back(index as usize, |slot, next| {
                 (!slot.reader && !slot.writer && !slot.handler).then(|| {
                     let place = Slot::free(index, slot.generation.wrapping_add(1), next);
@@ -145,12 +147,12 @@ impl Streams {
                 })
             });
             self.open.set(self.open.get() - usize::from(!told));
-            (told, waiters, (origin, handled), unused)
+            (told, waiters, (listener, handled), unused)
         };
-        let (told, waiters, (origin, handled), unused) = ended;
+        let (told, waiters, (listener, handled), unused) = ended;
         drop(unused);
         waiters.into_iter().flatten().for_each(wake);
-        if let Origin::Accepted(listener) = origin
+        if let Some(listener) = listener
             && !told
         {
             listener.connection_gone(handled);
@@ -158,8 +160,11 @@ impl Streams {
     }
 
     fn each_of(&self, listener: ListenerKey, mut f: impl FnMut(&mut Common, &mut Slot)) {
+        if self.inner.borrow().home != Some(listener.home()) {
+            return;
+        }
         self.each(|common, slot| {
-            if slot.origin == Origin::Accepted(listener) && !slot.gone {
+            if slot.listener == Some(listener.local()) && !slot.gone {
                 f(common, slot);
             }
         });

@@ -7,10 +7,7 @@ use corio_runtime::{
     wake,
 };
 
-use super::{
-    slot::{HangUpPoll, Slot},
-    table::Streams,
-};
+use super::{ending::HangUpPoll, slot::Slot, table::Streams};
 use crate::ops::HangUp;
 
 const POLLERR: usize = libc::POLLERR as usize;
@@ -19,7 +16,7 @@ impl Slot {
     /// A receive is over, and no other has taken its place: who waits for the end, or goes on writing alone, is to hear
     /// of a failure all the same.
     pub(super) fn watch_without_receive(&mut self) {
-        if self.close_waiter.is_some() || !self.has_reader() && !self.receive.has_ended() {
+        if self.is_awaited() || !self.has_reader() && !self.receive.has_ended() {
             self.poll_hang_up();
         }
     }
@@ -27,12 +24,12 @@ impl Slot {
     /// Has a failure told where no receive would tell it.
     pub(super) fn poll_hang_up(&mut self) {
         if let Some(fd) = &self.fd
-            && self.hang_up == HangUpPoll::NotYet
+            && self.hang_up() == HangUpPoll::NotYet
             && !self.receive.in_flight()
             && !self.send.closing()
         {
             let op = HangUp { fd: fd.clone(), slot: self.index };
-            self.hang_up = HangUpPoll::InFlight(op::start_multishot(op));
+            self.make_ending().hang_up = HangUpPoll::InFlight(op::start_multishot(op));
         }
     }
 }
@@ -48,7 +45,7 @@ impl Streams {
             let otherwise = if slot.pipe { libc::EPIPE } else { libc::ECONNRESET };
             slot.break_send(common, errno.unwrap_or(otherwise));
             slot.stop_polling();
-            [slot.send.drainer.take(), slot.close_waiter.take()]
+            [slot.send.drainer.take(), slot.take_close_waiter()]
         });
         waiters.into_iter().flatten().flatten().for_each(wake);
         self.retire(index);
@@ -57,9 +54,9 @@ impl Streams {
     /// The poll is over. One that the kernel gave up between two events begins again if it is still needed.
     pub(crate) fn hang_up_ended(&self, index: u32, done: &Done) {
         self.with_slot(index, |common, slot| {
-            slot.hang_up = HangUpPoll::Over;
-            if done.errno().is_none() && slot.send.broken == 0 {
-                slot.hang_up = HangUpPoll::NotYet;
+            let again = done.errno().is_none() && slot.send.broken == 0;
+            slot.make_ending().hang_up = if again { HangUpPoll::NotYet } else { HangUpPoll::Over };
+            if again {
                 slot.watch_without_receive();
             }
             if slot.fd.is_none() {

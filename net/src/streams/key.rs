@@ -4,7 +4,7 @@ use std::task::Waker;
 
 use super::{
     common::Common,
-    slot::{Origin, Slot},
+    slot::Slot,
     table::{StreamKey, try_running},
 };
 
@@ -50,18 +50,9 @@ impl StreamKey {
         });
     }
 
-    /// The handler of an accepted stream has ended.
-    pub(crate) fn handler_ended(self) {
-        self.home.run_at_home(move || {
-            let ended = self.with(|_, slot| {
-                slot.handler = false;
-                (slot.origin, !slot.gone)
-            });
-            if let Ok((Origin::Accepted(listener), connected)) = ended {
-                listener.handler_gone(connected);
-            }
-            self.retire();
-        });
+    /// For a task of the stream's loop.
+    pub(crate) fn local(self) -> LocalStream {
+        LocalStream { slot: self.slot, generation: self.generation }
     }
 
     /// From now on the multishot receive is armed ahead of the reader.
@@ -70,5 +61,28 @@ impl StreamKey {
             slot.ahead = true;
             slot.arm_receive(common);
         });
+    }
+}
+
+/// Names a stream of the running loop: for what never leaves that, as a task does not, which its own loop drops, too.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalStream {
+    slot: u32,
+    generation: u32,
+}
+
+impl LocalStream {
+    /// The handler of an accepted stream has ended.
+    pub(crate) fn handler_ended(self) {
+        let Some(home) = try_running(|streams| streams.inner.borrow().home).flatten() else { return };
+        let key = StreamKey { home, slot: self.slot, generation: self.generation };
+        let ended = key.with(|_, slot| {
+            slot.handler = false;
+            (slot.listener, !slot.gone)
+        });
+        if let Ok((Some(listener), connected)) = ended {
+            listener.at(home).handler_gone(connected);
+        }
+        key.retire();
     }
 }

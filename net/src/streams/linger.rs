@@ -33,7 +33,7 @@ const LOOKS_PER_IDLE: u32 = 16;
 impl Slot {
     /// Sets the limits, also of an end that has begun.
     pub(super) fn set_linger(&mut self, total: Duration, idle: Duration) {
-        self.linger = Some(Box::new(Linger { total, idle, watch: None }));
+        self.make_ending().linger = Some(Box::new(Linger { total, idle, watch: None }));
         if self.send.closing() {
             self.watch_end();
         }
@@ -67,22 +67,22 @@ impl Slot {
 
     /// Begins to look. A pipe has no limits but those it was given: who reads it may take its time.
     fn watch_end(&mut self) {
-        if self.fd.is_none() || self.one_way && self.linger.is_none() {
+        if self.fd.is_none() || self.one_way && !self.has_linger() {
             return;
         }
-        let seen = self.progress();
-        let linger =
-            self.linger.get_or_insert_with(|| Box::new(Linger { total: TOTAL, idle: IDLE, watch: None }));
+        let (seen, index, generation) = (self.progress(), self.index, self.generation);
+        let limits = || Box::new(Linger { total: TOTAL, idle: IDLE, watch: None });
+        let linger = self.make_ending().linger.get_or_insert_with(limits);
         if linger.watch.is_none() {
             let pause = FIRST_LOOK.min(linger.total).min(linger.idle);
-            let timer = look_later(pause, self.index, self.generation);
+            let timer = look_later(pause, index, generation);
             linger.watch = Some(Watch { since: now(), moved: now(), seen, pause, timer });
         }
     }
 
     fn progress(&self) -> Progress {
         let delivery = self.fd.as_ref().and_then(|fd| fd.delivery().ok()).unwrap_or_default();
-        let (queued, thrown_away) = (self.send.queued, self.receive.thrown_away);
+        let (queued, thrown_away) = (self.send.queued, self.thrown_away());
         Progress { queued, acknowledged: delivery.acknowledged, thrown_away }
     }
 
@@ -94,7 +94,8 @@ impl Slot {
         if lingers && seen.thrown_away == 0 && self.is_settled() {
             return self.close_fd();
         }
-        let Some(linger) = &mut self.linger else { return };
+        let (index, generation) = (self.index, self.generation);
+        let Some(linger) = self.linger() else { return };
         let Some(watch) = &mut linger.watch else { return };
         let now = now();
         if seen != watch.seen {
@@ -107,7 +108,7 @@ impl Slot {
         }
         let left = (linger.total - age).min(linger.idle - still);
         watch.pause = (watch.pause * 2).min(linger.idle / LOOKS_PER_IDLE).max(FIRST_LOOK);
-        watch.timer = look_later(watch.pause.min(left), self.index, self.generation);
+        watch.timer = look_later(watch.pause.min(left), index, generation);
     }
 
     /// A limit has passed. A peer whose kernel has everything has lost nothing; any other is told by a reset.

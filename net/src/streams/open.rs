@@ -15,7 +15,7 @@ impl Streams {
         origin: Origin,
     ) -> (StreamReader, StreamWriter) {
         let key = self.insert(fd, limit, |common, slot| {
-            (slot.ahead, slot.origin) = (ahead, origin);
+            (slot.ahead, slot.listener) = (ahead, origin.listener());
             slot.handler = origin != Origin::Connected;
             slot.arm_receive(common);
         });

@@ -132,9 +132,13 @@ impl Slot {
         let receive = &mut self.receive;
         receive.full_run = if full { receive.full_run.saturating_add(1) } else { 0 };
         receive.full = receive.full.saturating_add(full.into());
-        receive.append(data);
         if receive.full_run >= FULL_RUN && receive.bulk == 0 {
             receive.bulk = BULK_START;
+        }
+        if receive.discarded {
+            self.throw_away(data.len());
+        } else {
+            receive.append(data);
         }
     }
 
@@ -187,8 +191,7 @@ impl Slot {
     fn deliver(&mut self, block: Chunk) {
         let receive = &mut self.receive;
         if receive.discarded || block.is_empty() {
-            receive.thrown_away += block.len() as u64;
-            return;
+            return self.throw_away(block.len());
         }
         if receive.buf.is_empty() {
             receive.buf = block;

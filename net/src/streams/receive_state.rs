@@ -51,8 +51,6 @@ pub(super) struct Receive {
     pub(super) cancelling: bool,
     /// Nobody reads any more: what comes is thrown away.
     pub(super) discarded: bool,
-    /// Bytes that were thrown away.
-    pub(super) thrown_away: u64,
 }
 
 impl Receive {
@@ -71,7 +69,6 @@ impl Receive {
             due: false,
             cancelling: false,
             discarded: false,
-            thrown_away: 0,
         }
     }
 
@@ -131,12 +128,8 @@ impl Receive {
     }
 
     pub(super) fn append(&mut self, data: &[u8]) {
-        if self.discarded {
-            self.thrown_away += data.len() as u64;
-        } else {
-            let more = if self.full_run > 0 { 3 * data.len() } else { 0 };
-            self.buf.append(data, more);
-        }
+        let more = if self.full_run > 0 { 3 * data.len() } else { 0 };
+        self.buf.append(data, more);
     }
 
     /// What most messages need: they find nothing before them, and are small. `false` if that is not so.

@@ -63,7 +63,7 @@ impl Slot {
     ) {
         let bytes = data.as_ref().map_or(&[][..], D::as_ref);
         let len = bytes.len();
-        let behind = self.send.next.is_some() || self.send.in_flight.is_some();
+        let behind = self.send.next.is_some() || self.send.in_flight().is_some();
         if len == 0 || len < OWNED_MIN && behind {
             self.write_copy(common, bytes);
         } else if let Some(data) = data.take() {
@@ -103,7 +103,7 @@ impl Slot {
     pub(super) fn flush(&mut self, common: &mut Common, end: Option<TurnEnd<'_>>) {
         let send = &mut self.send;
         send.dirty = false;
-        if send.in_flight.is_some() {
+        if send.in_flight().is_some() {
             return;
         }
         let end = end.filter(|_| send.can_be_silent());
@@ -144,7 +144,7 @@ impl Streams {
     fn all_sent(&self, index: u32, load: Load) {
         let sent = load.len();
         let after = self.with_slot(index, |common, slot| {
-            slot.send.in_flight = None;
+            slot.send.last = None;
             slot.send.queued -= sent.min(slot.send.queued);
             if slot.send.next.is_some() || slot.send.phase != Phase::Open {
                 slot.flush(common, None);
@@ -186,12 +186,12 @@ impl Streams {
         let mut load = Some(load);
         let drainer = self.with_slot(index, |common, slot| {
             slot.send.queued -= sent.min(slot.send.queued);
-            slot.send.in_flight = None;
+            slot.send.last = None;
             // An aborted stream sends nothing more.
             if let Some(fd) = &slot.fd
                 && let Some(rest) = load.take()
             {
-                slot.send.in_flight = Some(rest.start(fd, index, slot.pipe, None, || common.empty_batch()));
+                slot.send.last = Some(rest.start(fd, index, slot.pipe, None, || common.empty_batch()));
             }
             slot.send.take_drainer()
         });
@@ -204,9 +204,9 @@ impl Streams {
 
     fn send_failed(&self, index: u32, load: Load, errno: i32) {
         let waiters = self.with_slot(index, |common, slot| {
-            slot.send.in_flight = None;
+            slot.send.last = None;
             slot.break_send(common, errno);
-            [slot.send.drainer.take(), slot.close_waiter.take()]
+            [slot.send.drainer.take(), slot.take_close_waiter()]
         });
         waiters.into_iter().flatten().flatten().for_each(wake);
         self.retire(index);

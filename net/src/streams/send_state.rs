@@ -17,10 +17,8 @@ pub(super) struct Send {
     pub(super) next: Option<Load>,
     /// Bytes of `next` and of what is in flight, without those of a silent send.
     pub(super) queued: usize,
-    /// A send that tells of its end.
-    pub(super) in_flight: Option<OpKey>,
-    /// The last send, if it was a silent one. Whether it is over only the loop knows.
-    pub(super) silent: Option<OpKey>,
+    /// The send in flight if it tells of its end; else the last silent one: whether that is over only the loop knows.
+    pub(super) last: Option<OpKey>,
     pub(super) dirty: bool,
     pub(super) high: usize,
     pub(super) low: usize,
@@ -51,8 +49,7 @@ impl Send {
         Send {
             next: None,
             queued: 0,
-            in_flight: None,
-            silent: None,
+            last: None,
             dirty: false,
             high: HIGH_WATER,
             low: LOW_WATER,
@@ -70,7 +67,13 @@ impl Send {
 
     /// Whether a silent send is not over yet.
     pub(super) fn is_silent(&self) -> bool {
-        self.silent.is_some_and(op::is_in_flight)
+        self.last.is_some_and(|key| key.is_silent() && op::is_in_flight(key))
+    }
+
+    /// A send that tells of its end.
+    #[inline(always)]
+    pub(super) fn in_flight(&self) -> Option<OpKey> {
+        self.last.filter(|key| !key.is_silent())
     }
 
     pub(super) fn error(&self) -> Option<io::Error> {
@@ -91,7 +94,7 @@ impl Send {
     #[inline(always)]
     pub(super) fn can_be_silent(&self) -> bool {
         self.phase == Phase::Open
-            && self.in_flight.is_none()
+            && self.last.is_none_or(OpKey::is_silent)
             && self.drainer.is_none()
             && self.queued <= self.high
     }
@@ -99,19 +102,19 @@ impl Send {
     /// `next` is on its way.
     #[inline(always)]
     pub(super) fn started(&mut self, key: OpKey) {
+        self.last = Some(key);
         if key.is_silent() {
-            self.silent = Some(key);
             self.queued = 0;
-        } else {
-            (self.in_flight, self.silent) = (Some(key), None);
         }
     }
 
     /// A send of `len` bytes tells that it was not all sent; `false` if there is none on its way.
     pub(super) fn reported(&mut self, len: usize) -> bool {
-        if self.silent.take().is_none() {
-            return self.in_flight.is_some();
+        let Some(key) = self.last else { return false };
+        if !key.is_silent() {
+            return true;
         }
+        self.last = None;
         self.queued += len;
         News::happened();
         self.cut |= self.phase == Phase::Closed;

@@ -2,10 +2,16 @@
 
 use std::task::Waker;
 
-use corio_runtime::{fd::Fd, op::OpKey, slab::Place};
+use corio_runtime::{fd::Fd, slab::Place};
 
-use super::{common::Common, receive_state::Receive, send_state::Send, watch::Linger};
-use crate::listener::ListenerKey;
+use super::{
+    common::Common,
+    ending::{Ending, HangUpPoll},
+    receive_state::Receive,
+    send_state::Send,
+    watch::Linger,
+};
+use crate::listener::{ListenerKey, LocalListener};
 
 /// Where a connection came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,12 +20,13 @@ pub(crate) enum Origin {
     Accepted(ListenerKey),
 }
 
-/// The poll by which a stream hears of a failure where no receive would tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HangUpPoll {
-    NotYet,
-    InFlight(OpKey),
-    Over,
+impl Origin {
+    pub(super) fn listener(self) -> Option<LocalListener> {
+        match self {
+            Origin::Connected => None,
+            Origin::Accepted(listener) => Some(listener.local()),
+        }
+    }
 }
 
 /// One stream, or a free place for one.
@@ -43,14 +50,16 @@ pub(crate) struct Slot {
     pub(super) writer: bool,
     /// A server's handler of it runs.
     pub(super) handler: bool,
-    pub(super) origin: Origin,
-    /// Who waits for the end: one at most, as `wait_closed` takes the writer by `&mut`.
-    pub(super) close_waiter: Option<Waker>,
+    /// Who accepted it.
+    pub(super) listener: Option<LocalListener>,
     /// Everybody who waits for its end has been told.
     pub(super) gone: bool,
-    pub(super) linger: Option<Box<Linger>>,
-    pub(super) hang_up: HangUpPoll,
+    /// Made when something of it is first needed.
+    ending: Option<Box<Ending>>,
 }
+
+// An idle connection is little more than this and its handler.
+const _: () = assert!(size_of::<Slot>() <= 216);
 
 impl Slot {
     pub(super) fn free(index: u32, generation: u32, next_free: u32) -> Slot {
@@ -68,11 +77,9 @@ impl Slot {
             reader: false,
             writer: false,
             handler: false,
-            origin: Origin::Connected,
-            close_waiter: None,
+            listener: None,
             gone: false,
-            linger: None,
-            hang_up: HangUpPoll::NotYet,
+            ending: None,
         }
     }
 
@@ -92,8 +99,50 @@ impl Slot {
     /// Whether the kernel still refers to the stream.
     pub(super) fn in_flight(&self) -> bool {
         self.receive.in_flight()
-            || self.send.in_flight.is_some()
-            || matches!(self.hang_up, HangUpPoll::InFlight(_))
+            || self.send.in_flight().is_some()
+            || matches!(self.hang_up(), HangUpPoll::InFlight(_))
+    }
+
+    /// To put something into.
+    pub(super) fn make_ending(&mut self) -> &mut Ending {
+        self.ending.get_or_insert_default()
+    }
+
+    pub(super) fn hang_up(&self) -> HangUpPoll {
+        self.ending.as_ref().map_or(HangUpPoll::NotYet, |ending| ending.hang_up)
+    }
+
+    pub(super) fn linger(&mut self) -> Option<&mut Linger> {
+        self.ending.as_mut()?.linger.as_deref_mut()
+    }
+
+    pub(super) fn has_linger(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.linger.is_some())
+    }
+
+    /// Whether somebody waits for the end.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.waiter.is_some())
+    }
+
+    pub(super) fn take_close_waiter(&mut self) -> Option<Waker> {
+        self.ending.as_mut()?.waiter.take()
+    }
+
+    pub(super) fn thrown_away(&self) -> u64 {
+        self.ending.as_ref().map_or(0, |ending| ending.thrown_away)
+    }
+
+    pub(super) fn throw_away(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.make_ending().thrown_away += bytes as u64;
+        }
+    }
+
+    pub(super) fn forget_thrown_away(&mut self) {
+        if let Some(ending) = &mut self.ending {
+            ending.thrown_away = 0;
+        }
     }
 
     /// Puts the stream on the list of those that `flush` looks at, at the end of the turn.

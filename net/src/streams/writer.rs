@@ -319,7 +319,7 @@ impl StreamWriter {
                     return Poll::Ready(slot.send.error().map_or(Ok(()), Err));
                 }
                 slot.poll_hang_up();
-                replaced = slot.close_waiter.replace(cx.waker().clone());
+                replaced = slot.make_ending().waiter.replace(cx.waker().clone());
                 Poll::Pending
             });
             // Its destructor is foreign code.

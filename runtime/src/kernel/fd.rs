@@ -21,12 +21,13 @@ pub struct Fd(Rc<Inner>);
 
 pub(crate) enum Inner {
     Os(OwnedFd),
-    Sim(sim::Socket),
+    /// In a box: it is larger than what every real connection should have room for.
+    Sim(Box<sim::Socket>),
 }
 
 impl Fd {
     pub(crate) fn simulated(socket: sim::Socket) -> Fd {
-        Fd(Rc::new(Inner::Sim(socket)))
+        Fd(Rc::new(Inner::Sim(Box::new(socket))))
     }
 
     pub(crate) fn inner(&self) -> &Inner {
