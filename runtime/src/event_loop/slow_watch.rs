@@ -31,6 +31,8 @@ pub(crate) struct SlowWatch {
     pub(super) pending: Cell<bool>,
     /// `FEW`, or more while each step is looked at.
     pub(super) few: Cell<usize>,
+    /// `FIRST`, or all while each step is looked at.
+    first: Cell<u32>,
     closely_until: Cell<Duration>,
     /// The last task with a name that is gone.
     pub(super) ended: Cell<Option<TaskInfo>>,
@@ -45,6 +47,7 @@ impl SlowWatch {
             left_kernel: Cell::default(),
             pending: Cell::new(false),
             few: Cell::new(if enabled { FEW } else { 0 }),
+            first: Cell::new(FIRST),
             closely_until: Cell::default(),
             ended: Cell::new(None),
         }
@@ -63,7 +66,7 @@ impl SlowWatch {
     /// Whether to look at each of the `steps` of a turn, after `polls` since the last `enter`.
     #[inline(always)]
     pub(crate) fn is_close(&self, steps: usize, polls: u32) -> bool {
-        steps <= self.few.get() && (polls < FIRST || self.few.get() > FEW)
+        polls < self.first.get() && steps <= self.few.get()
     }
 
     /// Looks: how long it is since the last time, if that is long.
@@ -76,6 +79,7 @@ impl SlowWatch {
         self.pending.set(false);
         if self.few.get() != FEW && now >= self.closely_until.get() {
             self.few.set(FEW);
+            self.first.set(FIRST);
         }
         if kept < LONG {
             return None;
@@ -87,6 +91,7 @@ impl SlowWatch {
     pub(super) fn look_closely(&self) {
         self.closely_until.set(self.since.get() + CLOSELY);
         self.few.set(usize::MAX);
+        self.first.set(u32::MAX);
     }
 
     /// How long all the steps since the kernel was left have kept the loop, if that is long and was not reported.

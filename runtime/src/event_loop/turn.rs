@@ -20,7 +20,7 @@ use crate::{
         ready::{Ready, Turn},
         task_error::discard,
         task_key::{Outcome, TaskKey},
-        task_table::PollMain,
+        task_table::{Ended, PollMain},
         timers::Due,
     },
 };
@@ -121,9 +121,14 @@ impl Loop {
     #[inline(never)]
     fn end_task(&self, key: TaskKey, outcome: Outcome) {
         if let Some(ended) = self.tasks.end(key, outcome) {
-            self.note_ended(&ended.info);
-            self.announce(ended);
+            self.tell_end(ended);
         }
+    }
+
+    #[inline(never)]
+    fn tell_end(&self, ended: Ended) {
+        self.note_ended(&ended.info);
+        self.announce(ended);
     }
 
     #[cold]

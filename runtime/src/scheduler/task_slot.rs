@@ -104,9 +104,15 @@ impl Slot {
         }
     }
 
-    /// Makes the place free; `next` is the next free one.
+    /// What is to be dropped once nothing is borrowed.
     #[inline(always)]
-    pub(super) fn empty(&mut self, home: LoopId, index: u32, next: u32) -> Leftover {
+    pub(super) fn leave(&mut self) -> Leftover {
+        Leftover { task: self.task.take(), locals: self.locals.take() }
+    }
+
+    /// Makes the place free, which what was in it has left; `next` is the next free one.
+    #[inline(always)]
+    pub(super) fn empty(&mut self, home: LoopId, index: u32, next: u32) {
         self.generation = self.generation.wrapping_add(1);
         self.key = WakeKey::new(home.index(), self.generation, index);
         self.state = State::Free;
@@ -114,7 +120,6 @@ impl Slot {
         if self.extra.is_some() {
             self.extra = None;
         }
-        Leftover { task: self.task.take(), locals: self.locals.take() }
     }
 
     /// Whether it is to be put into the ready queue.

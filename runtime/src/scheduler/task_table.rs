@@ -313,8 +313,8 @@ impl TaskTable {
             drop(old);
             return None;
         }
-        let outcome = slot.outcome;
-        let left = self.free_slot(&mut slots, key.slot);
+        let (outcome, left) = (slot.outcome, slot.leave());
+        self.free_slot(&mut slots, key.slot);
         drop(slots);
         if let Some(mut task) = left.task {
             task.as_mut().take(place);
@@ -357,14 +357,18 @@ impl TaskTable {
             return None;
         }
         let (info, outcome) = (slot.info(self.home, key.slot), slot.outcome);
-        let Leftover { task: unwanted, locals } = self.free_slot(&mut slots, key.slot);
+        let Leftover { task: unwanted, locals } = slot.leave();
+        self.free_slot(&mut slots, key.slot);
         Some(Ended { info, joiner: None, callbacks: Vec::new(), unwanted, locals, outcome })
     }
 
+    /// What was in it has left.
     #[inline(always)]
-    fn free_slot(&self, slots: &mut Slab<Slot>, index: u32) -> Leftover {
-        let left = slots.give_back(index as usize, |slot, next| Some(slot.empty(self.home, index, next)));
-        left.unwrap_or_default()
+    fn free_slot(&self, slots: &mut Slab<Slot>, index: u32) {
+        slots.give_back(index as usize, |slot, next| {
+            slot.empty(self.home, index, next);
+            Some(())
+        });
     }
 
     /// Polls one task, or drops its future if it was cancelled. If that was its end, `end` must follow at once.
@@ -442,7 +446,11 @@ impl TaskTable {
         let info = slot.info(self.home, key.slot);
         let callbacks = slot.extra.as_mut().map(|e| mem::take(&mut e.callbacks)).unwrap_or_default();
         let detached = slot.detached;
-        let left = if detached { self.free_slot(&mut slots, key.slot) } else { Leftover::default() };
+        let mut left = Leftover::default();
+        if detached {
+            left = slot.leave();
+            self.free_slot(&mut slots, key.slot);
+        }
         let Leftover { task: unwanted, locals } = left;
         Some(Ended { info, joiner, callbacks, unwanted, locals, outcome })
     }
@@ -457,14 +465,15 @@ impl TaskTable {
 
     /// The main future is done: its slot is free again.
     pub(crate) fn end_main(&self, key: TaskKey) {
-        // Dropped after the borrow: it may hold anything.
-        let mut _old = None;
+        // Dropped after the borrow: they may hold anything.
+        let (mut _old, mut _left) = (None, Leftover::default());
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[key.slot as usize];
         if slot.generation == key.generation && slot.external {
             self.live.set(self.live.get() - 1);
             slot.external = false;
             _old = self.locals.replace(slot.locals.take());
+            _left = slot.leave();
             self.free_slot(&mut slots, key.slot);
         }
     }

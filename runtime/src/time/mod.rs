@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    event_loop::current::{self, Loop},
+    event_loop::current,
     scheduler::{
         homed::Homed,
         timers::{Due, NEVER, TimerKey},
@@ -31,7 +31,7 @@ pub use timeout_scope::{Deadline, timeout_scope};
 /// assert!(corio_runtime::time::now() >= before);
 /// ```
 pub fn now() -> Instant {
-    current::try_with(|lp| lp.clock.now()).unwrap_or_else(Instant::now)
+    current::peek(|lp| lp.clock.now()).unwrap_or_else(Instant::now)
 }
 
 /// Waits until `duration` from now has passed (asyncio `sleep`). Never early; zero takes exactly one turn.
@@ -82,15 +82,29 @@ impl Sleep {
 
     fn disarm(&mut self) {
         if let Some(key) = self.armed.take() {
-            key.on_loop(|lp, key| drop(lp.remove_timer(key)));
+            // What is given back is dropped out here: its destructor is foreign code.
+            match key.peek(|lp, key| lp.remove_timer(key)) {
+                Some(due) => drop(due),
+                None => disarm_elsewhere(key),
+            }
         }
     }
 
-    fn arm(&mut self, lp: &Loop, cx: &mut Context<'_>) {
-        let deadline = self.at.map_or(NEVER, |at| lp.clock.to_ns(at));
-        let key = lp.timers.borrow_mut().insert(deadline, Due::Wake(cx.waker().clone()));
-        self.armed = Some(lp.homed(key));
+    fn arm(&mut self, cx: &mut Context<'_>) {
+        let due = Due::Wake(cx.waker().clone());
+        let armed = current::peek(|lp| {
+            let deadline = self.at.map_or(NEVER, |at| lp.clock.to_ns(at));
+            lp.homed(lp.timers.borrow_mut().insert(deadline, due))
+        });
+        self.armed = Some(armed.unwrap_or_else(|| current::absent()));
     }
+}
+
+/// The loop that runs is not the timer's.
+#[cold]
+#[inline(never)]
+fn disarm_elsewhere(key: Homed<TimerKey>) {
+    key.on_loop(|lp, key| drop(lp.remove_timer(key)));
 }
 
 impl Future for Sleep {
@@ -98,7 +112,7 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(key) = self.armed else {
-            current::with(|lp| self.arm(lp, cx));
+            self.arm(cx);
             return Poll::Pending;
         };
         let polled = key.here(|lp, key| lp.timers.borrow_mut().poll(key, cx.waker()));
