@@ -75,6 +75,10 @@ fn connections_that_are_gone_leave_no_memory_and_the_one_that_stays_works() {
         for _ in 0..2 {
             let (mut reader, mut writer) = peak(4_000).await;
             until_small().await;
+            // Some may still be on their way out: little memory is not none.
+            while metrics().connections > 2 {
+                sleep(Duration::from_millis(1)).await;
+            }
             assert_eq!(metrics().connections, 2);
             for n in 0..100u8 {
                 writer.write_all([n; 5000].to_vec()).await.unwrap();
