@@ -227,7 +227,15 @@ mod tests {
     const HANG: Duration = Duration::from_secs(30);
 
     fn pool(idle: Duration) -> &'static Pool<usize> {
-        Box::leak(Box::new(Pool::new(idle, Duration::from_millis(1))))
+        forever(Pool::new(idle, Duration::from_millis(1)))
+    }
+
+    /// Where the detector of leaks finds it once its threads have ended.
+    fn forever(pool: Pool<usize>) -> &'static Pool<usize> {
+        static POOLS: Mutex<Vec<&'static Pool<usize>>> = Mutex::new(Vec::new());
+        let pool: &'static Pool<usize> = Box::leak(Box::new(pool));
+        POOLS.lock().unwrap().push(pool);
+        pool
     }
 
     /// A name server that answers when it is told to.
@@ -300,7 +308,7 @@ mod tests {
     #[test]
     fn what_was_given_up_holds_up_nothing_but_its_thread() {
         let dead = Server::default();
-        let pool: &'static Pool<usize> = Box::leak(Box::new(Pool::new(HANG, Duration::from_secs(1))));
+        let pool = forever(Pool::new(HANG, Duration::from_secs(1)));
         run(async {
             for round in 1..=3 {
                 let began = dead.asked();
