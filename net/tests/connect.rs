@@ -9,10 +9,9 @@ use std::{
     time::Duration,
 };
 
-use common::{echo, in_own_process, open_fds, run, until};
+use common::{FewDescriptors, echo, in_own_process, open_fds, run, until};
 use corio_net::{Connection, TcpListener, TcpStream, ToSocketAddrs, open_connection, resolve, start_server};
 use corio_runtime::time::timeout;
-use nix::sys::resource::{Resource, setrlimit};
 
 /// An address of this machine that nobody listens on.
 fn refusing() -> SocketAddr {
@@ -266,7 +265,7 @@ fn a_connect_without_descriptors_names_the_address() {
     }
     run(async {
         let free = refusing();
-        setrlimit(Resource::RLIMIT_NOFILE, 3, 3).unwrap();
+        let _few = FewDescriptors::at_most(3);
         let error = open_connection(free).await.unwrap_err();
         assert!(error.to_string().starts_with(&format!("cannot connect to {free}: ")), "{error}");
         assert_eq!(os_error(&error), Some(libc::EMFILE));

@@ -4,13 +4,12 @@ mod common;
 
 use std::{error::Error, io};
 
-use common::in_own_process;
+use common::{FewDescriptors, in_own_process};
 use corio_runtime::{
     ConcurrentError, ExceptionContext, Runner, TaskGroupError, TryGatherError, create_task, run,
     signals::{SignalKind, signal},
     task_group, try_gather_tasks,
 };
-use nix::sys::resource::{Resource, setrlimit};
 
 fn reset() -> io::Error {
     io::Error::from_raw_os_error(libc::ECONNRESET)
@@ -72,7 +71,7 @@ fn without_descriptors_a_signal_is_named() {
         return;
     }
     let mut runner = Runner::new().unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, 3, 3).unwrap();
+    let _few = FewDescriptors::at_most(3);
     let error = runner.run(async { signal(SignalKind::TERMINATE).unwrap_err() });
     assert!(error.to_string().starts_with("cannot listen to signal 15: "), "{error}");
     let source = error.source().unwrap().downcast_ref::<io::Error>().unwrap();

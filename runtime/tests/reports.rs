@@ -14,15 +14,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{assert_passed, child, is_child, ms};
+use common::{FewDescriptors, assert_passed, child, is_child, ms};
 use corio_runtime::{
     Backend, ExceptionContext, Runner, call_exception_handler, create_task, run, set_exception_handler,
     time::sleep, yield_now,
 };
-use nix::{
-    fcntl::{FcntlArg, OFlag, fcntl},
-    sys::resource::{Resource, setrlimit},
-};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 #[track_caller]
 fn report(text: impl Into<String>) {
@@ -111,7 +108,7 @@ fn a_stderr_that_nobody_reads_never_keeps_the_loop() {
     if is_child(TEST) {
         if std::env::var_os("NO_DESCRIPTORS").is_some() {
             run(async {
-                setrlimit(Resource::RLIMIT_NOFILE, 3, 3).unwrap();
+                let _few = FewDescriptors::at_most(3);
                 (0..100).for_each(|n| report(format!("{n} {}", "x".repeat(9000))));
             });
         } else {

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+
 use corio_runtime::{
     set_exception_handler,
     time::{now, sleep},
@@ -34,6 +36,23 @@ pub(crate) fn reports() -> Rc<RefCell<Vec<String>>> {
         }
     });
     reports
+}
+
+/// No more descriptors than these may be open until it is dropped: the detector of leaks needs some at the end.
+pub(crate) struct FewDescriptors(rlim_t, rlim_t);
+
+impl FewDescriptors {
+    pub(crate) fn at_most(count: rlim_t) -> FewDescriptors {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, count, hard).unwrap();
+        FewDescriptors(soft, hard)
+    }
+}
+
+impl Drop for FewDescriptors {
+    fn drop(&mut self) {
+        setrlimit(Resource::RLIMIT_NOFILE, self.0, self.1).unwrap();
+    }
 }
 
 /// Open descriptors of the process.
