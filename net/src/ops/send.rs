@@ -122,9 +122,10 @@ impl Drop for Foreign {
     fn drop(&mut self) {
         if thread::panicking() {
             let bytes = mem::take(&mut self.0);
-            let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(bytes)));
-            // What it panics with may panic, too.
-            mem::forget(dropped);
+            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(bytes))) {
+                // What it panics with may panic, too.
+                mem::forget(panic::catch_unwind(AssertUnwindSafe(|| drop(payload))));
+            }
         }
     }
 }
