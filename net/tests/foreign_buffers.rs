@@ -178,6 +178,9 @@ fn a_buffer_that_hides_what_came_when_it_is_given_up_ends_the_stream_with_an_err
             }
             let (read, _) = timeout(HANG, peer.stream.read(vec![0; 100])).await.expect("it is wedged");
             assert_eq!(read.unwrap_err().raw_os_error(), Some(nix::libc::EIO));
+            // Nobody waits for answers to what cannot be read.
+            let end = timeout(HANG, peer._reader.read(1)).await.expect("the peer is told");
+            assert!(end.map_or(true, |data| data.is_empty()));
         }
     });
 }

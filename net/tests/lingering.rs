@@ -13,11 +13,15 @@ use std::{
 };
 
 use common::{join, pattern, reset, run, std_listener, until, with_peer};
-use corio_net::{Connection, Server, StreamReader, StreamWriter, open_connection, start_server};
-use corio_runtime::{
-    Backend, Faults, Runner, create_task,
-    time::{self, sleep, timeout},
+use corio_net::{
+    Connection, Server, StreamReader, StreamWriter, TcpListener, TcpStream, open_connection, start_server,
 };
+use corio_runtime::{
+    Backend, Faults, Runner, create_task, metrics,
+    time::{self, sleep, timeout},
+    yield_now,
+};
+use nix::sys::socket::{setsockopt, sockopt};
 
 const MB: usize = 1 << 20;
 const MOMENT: Duration = Duration::from_millis(50);
@@ -119,10 +123,24 @@ fn a_connection_with_nothing_outstanding_closes_at_once() {
         peer.read_exact(&mut [0; 4]).unwrap();
         peer.write_all(b"pong").unwrap();
         assert_eq!(reader.readexactly(4).await.unwrap(), b"pong");
-        writer.close();
+        assert_eq!(timers_of_a_close(&mut writer).await, 0);
         writer.wait_closed().await.unwrap();
         assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+        // One that waits for its peer has one.
+        let (_reader, mut writer, _peer) = with_peer().await;
+        writer.write(vec![0; 32 * MB]).unwrap();
+        yield_now().await;
+        assert_eq!(timers_of_a_close(&mut writer).await, 1);
+        writer.abort();
     });
+}
+
+/// How many timers the loop has more once the writer closes.
+async fn timers_of_a_close(writer: &mut StreamWriter) -> usize {
+    let before = metrics().timers;
+    writer.close();
+    yield_now().await;
+    metrics().timers - before
 }
 
 #[test]
@@ -188,6 +206,52 @@ fn whoever_waits_for_the_end_of_one_given_up_is_told() {
             assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
             assert!(error.to_string().contains("linger"), "{error}");
         }
+    });
+}
+
+/// An end whose peer's kernel takes a few KiB, and its own all of what these tests write.
+fn narrow_peer() -> (TcpStream, StdStream) {
+    let (listener, addr) = std_listener().unwrap();
+    setsockopt(&listener, sockopt::RcvBuf, &4096).unwrap();
+    let ours = StdStream::connect(addr).unwrap();
+    setsockopt(&ours, sockopt::SndBuf, &(128 << 10)).unwrap();
+    (TcpStream::try_from(ours).unwrap(), listener.accept().unwrap().0)
+}
+
+#[test]
+fn one_given_up_whose_last_bytes_the_kernel_had_says_so_too() {
+    run(async {
+        let (ours, _peer) = narrow_peer();
+        let (_reader, mut writer) = ours.into_streams();
+        writer.linger(Duration::MAX, 2 * MOMENT);
+        writer.write(vec![0; 100_000]).unwrap();
+        writer.flush().await.expect("the kernel has all of it");
+        writer.close();
+        let error = writer.wait_closed().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+        assert!(error.to_string().contains("linger"), "{error}");
+    });
+}
+
+#[test]
+fn a_peer_that_sends_a_little_all_the_time_is_waited_for() {
+    run(async {
+        let (ours, mut peer) = narrow_peer();
+        let (_reader, mut writer) = ours.into_streams();
+        writer.linger(Duration::MAX, 10 * MOMENT);
+        // It takes nothing meanwhile: what it sends is all that moves.
+        let sending = thread::spawn(move || {
+            for _ in 0..20 {
+                peer.write_all(b"x")?;
+                thread::sleep(MOMENT);
+            }
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).map(|_| all.len())
+        });
+        writer.write(vec![1; 100_000]).unwrap();
+        writer.close();
+        writer.wait_closed().await.unwrap();
+        assert_eq!(join(sending).await.unwrap(), 100_000);
     });
 }
 
@@ -338,6 +402,78 @@ fn a_writer_whose_reader_is_gone_hears_of_a_reset() {
     });
 }
 
+/// A writer whose reader holds as much as it may, so that nothing is received, and its peer.
+async fn full_reader() -> (StreamReader, StreamWriter, StdStream) {
+    let (listener, addr) = std_listener().unwrap();
+    let (reader, writer) = Connection::builder().limit(1).connect(addr).await.unwrap();
+    let mut peer = listener.accept().unwrap().0;
+    let idle = metrics().operations;
+    peer.write_all(&[1; 40_000]).unwrap();
+    until(|| metrics().operations < idle).await;
+    (reader, writer, peer)
+}
+
+#[test]
+fn who_asks_whether_a_writer_closes_hears_of_a_reset_though_nothing_is_read() {
+    run(async {
+        let (mut reader, writer, peer) = full_reader().await;
+        assert!(!writer.is_closing());
+        reset(peer);
+        until(|| writer.is_closing()).await;
+        // The bytes before it are there all the same.
+        assert!(reader.readexactly(40_000).await.is_ok());
+        let (mut reader, writer) = {
+            let (listener, addr) = std_listener().unwrap();
+            let ours = TcpStream::connect(addr).await.unwrap();
+            let (reader, writer) = ours.into_streams();
+            assert!(!writer.is_closing());
+            reset(listener.accept().unwrap().0);
+            (reader, writer)
+        };
+        until(|| writer.is_closing()).await;
+        assert!(reader.read(1).await.is_err());
+    });
+}
+
+#[test]
+fn to_print_a_writer_starts_no_operation() {
+    run(async {
+        let (_reader, writer, _peer) = full_reader().await;
+        let before = metrics().operations;
+        assert_eq!(format!("{writer:?}"), "StreamWriter { queued: Some(0), closing: false }");
+        yield_now().await;
+        assert_eq!(metrics().operations, before);
+    });
+}
+
+#[test]
+fn a_reset_that_only_the_close_comes_upon_is_told() {
+    for backend in [Backend::Uring, Backend::Sim { seed: 1 }] {
+        Runner::builder().backend(backend).build().unwrap().run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addr = listener.local_addr().unwrap();
+            let (_reader, mut writer) = Connection::builder().limit(1).connect(addr).await.unwrap();
+            let (_of_peer, mut peer) = listener.accept().await.unwrap().0.into_streams();
+            // As much as a receive takes in: now nothing is received, and nothing is unread.
+            peer.write_all(&[1; 4096]).await.unwrap();
+            sleep(MOMENT / 5).await;
+            peer.abort();
+            sleep(MOMENT / 5).await;
+            writer.close();
+            let told = timeout(Duration::from_secs(20), writer.wait_closed()).await.unwrap();
+            assert_eq!(told.unwrap_err().kind(), ErrorKind::ConnectionReset, "{backend:?}");
+        });
+    }
+    run(async {
+        let (_reader, mut writer, peer) = with_peer().await;
+        sleep(MOMENT / 5).await;
+        // The receive has no turn to tell of it.
+        reset(peer);
+        writer.close();
+        assert_eq!(writer.wait_closed().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    });
+}
+
 #[test]
 fn a_reset_is_told_also_if_the_kernel_gives_the_poll_for_it_up() {
     for seed in 0..100 {
@@ -463,6 +599,31 @@ fn the_limits_hold_by_the_loops_own_clock() {
             let took = time::now() - started;
             assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(6), "{took:?}");
             taken.borrow_mut().clear();
+        });
+    }
+}
+
+#[test]
+fn a_peer_that_takes_a_little_all_the_time_is_given_up_in_the_end() {
+    for seed in 0..20 {
+        let mut runner = Runner::builder().backend(Backend::Sim { seed }).build().unwrap();
+        runner.run(async {
+            let server = start_server("127.0.0.1:0", |mut reader: StreamReader, writer| async move {
+                let _open = writer;
+                while !reader.read(64 << 10).await?.is_empty() {
+                    sleep(Duration::from_secs(1)).await;
+                }
+                Ok(())
+            });
+            let server = server.await.unwrap();
+            let (_reader, mut writer) = open_connection(server.local_addr().unwrap()).await.unwrap();
+            let started = time::now();
+            writer.write(vec![1; 8 * MB]).unwrap();
+            writer.close();
+            let error = writer.wait_closed().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+            let took = time::now() - started;
+            assert!(took >= Duration::from_secs(30) && took < Duration::from_secs(31), "{took:?}");
         });
     }
 }

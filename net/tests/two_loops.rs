@@ -2,10 +2,16 @@
 
 mod common;
 
-use std::{io, time::Duration};
+use std::{
+    io::{self, ErrorKind},
+    time::Duration,
+};
 
 use corio_net::{StreamReader, StreamWriter, TcpListener, open_connection, start_server};
-use corio_runtime::{Backend, Runner, metrics, time::sleep};
+use corio_runtime::{
+    Backend, Runner, metrics,
+    time::{now, sleep},
+};
 
 /// Operations and open streams of a loop at rest.
 fn numbers(runner: &mut Runner) -> (usize, usize) {
@@ -84,4 +90,28 @@ fn a_writer_closed_or_aborted_beside_another_loop_or_outside_any_ends_on_its_own
             drop(of_b);
         });
     }
+}
+
+#[test]
+fn the_limits_of_a_close_that_are_set_beside_another_loop_or_outside_any_hold_on_its_own() {
+    on_both(|mut a, mut b| {
+        let [(_reader, mut beside), _its_peer] = a.run(connection()).unwrap();
+        let [(_other, mut outside), _other_peer] = a.run(connection()).unwrap();
+        b.run(async { beside.linger(Duration::MAX, Duration::from_millis(50)) });
+        outside.linger(Duration::MAX, Duration::from_millis(50));
+        a.run(async {
+            for writer in [&mut beside, &mut outside] {
+                // More than the sockets hold, and nobody reads.
+                writer.write(vec![1; 32 << 20]).unwrap();
+                writer.close();
+            }
+            let closed = now();
+            for mut writer in [beside, outside] {
+                assert_eq!(writer.wait_closed().await.unwrap_err().kind(), ErrorKind::TimedOut);
+            }
+            // Their defaults are five seconds.
+            assert!(now() - closed < Duration::from_secs(4));
+        });
+        drop(b);
+    });
 }

@@ -41,21 +41,32 @@ impl Slot {
 
     /// Everything is with the kernel: closes at once where that loses nothing, else lingers.
     pub(super) fn finish(&mut self, common: &mut Common) {
-        if self.one_way || self.receive.has_ended() || self.send.broken != 0 || self.is_settled() {
+        if self.one_way || self.receive.has_ended() || self.send.broken != 0 {
             return self.close_fd();
         }
-        self.send.phase = Phase::Lingering;
-        self.shut_down_writing();
-        self.arm_receive(common);
+        match self.is_settled() {
+            Ok(true) => self.close_fd(),
+            Ok(false) => {
+                self.send.phase = Phase::Lingering;
+                self.shut_down_writing();
+                self.arm_receive(common);
+            }
+            Err(errno) => self.fail(common, errno),
+        }
     }
 
     /// Whether the peer's kernel has everything, and nothing of the peer's is unread.
-    fn is_settled(&self) -> bool {
-        let Some(fd) = &self.fd else { return true };
+    ///
+    /// # Errors
+    /// The connection's failure, as the number that the kernel tells once, here or to a receive.
+    fn is_settled(&self) -> Result<bool, i32> {
+        let Some(fd) = &self.fd else { return Ok(true) };
         match fd.unread() {
-            Ok(Unread::End) | Err(_) => true,
-            Ok(Unread::Data) => false,
-            Ok(Unread::Nothing) => !fd.delivery().is_ok_and(|delivery| delivery.outstanding),
+            Ok(Unread::End) => Ok(true),
+            Ok(Unread::Data) => Ok(false),
+            Ok(Unread::Nothing) => Ok(!fd.delivery().is_ok_and(|delivery| delivery.outstanding)),
+            // What is no socket has nothing to settle.
+            Err(e) => e.raw_os_error().filter(|errno| *errno != libc::ENOTSOCK).map_or(Ok(true), Err),
         }
     }
 
@@ -91,8 +102,12 @@ impl Slot {
         let seen = self.progress();
         let lingers = self.send.phase == Phase::Lingering;
         // One that sends is waited for: a close would answer what it sends by a reset.
-        if lingers && seen.thrown_away == 0 && self.is_settled() {
-            return self.close_fd();
+        if lingers && seen.thrown_away == 0 {
+            match self.is_settled() {
+                Ok(true) => return self.close_fd(),
+                Ok(false) => {}
+                Err(errno) => return self.fail(common, errno),
+            }
         }
         let (index, generation) = (self.index, self.generation);
         let Some(linger) = self.linger() else { return };
@@ -118,7 +133,7 @@ impl Slot {
             return self.close_fd();
         }
         if self.send.broken == 0 {
-            self.send.broken = libc::ETIMEDOUT;
+            (self.send.broken, self.send.cut) = (libc::ETIMEDOUT, true);
         }
         self.abort(common);
     }

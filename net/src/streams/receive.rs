@@ -276,7 +276,10 @@ impl Streams {
                     slot.deliver(data);
                     slot.owned_ended(done, empty, common);
                 }
-                None => slot.receive.end(libc::EIO),
+                None => {
+                    slot.receive.end(libc::EIO);
+                    slot.go_on_receiving(common);
+                }
             }
             slot.receive.waker.take()
         });

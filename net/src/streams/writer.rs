@@ -22,7 +22,7 @@ use crate::ops::Segment;
 /// [`write`](StreamWriter::write) takes what it is given at once; everything written in a turn of the loop
 /// leaves as one send at its end. Dropping a future of this type loses nothing: what was written goes out, in
 /// order. Dropping the writer is [`close`](StreamWriter::close). Used on another loop the methods give an
-/// error that says "different loop"; `close` and `abort` reach the stream on its own.
+/// error that says "different loop"; `close`, `abort` and `linger` reach the stream on its own.
 pub struct StreamWriter {
     pub(super) key: StreamKey,
     /// The news of the last write, if `drain` had nothing to wait for then: until there are others it still has not.
@@ -279,15 +279,21 @@ impl StreamWriter {
         }
     }
 
-    /// Whether the connection is closed or closing, or has failed.
+    /// Whether the connection is closed or closing, or has failed. From the first call on a failure is heard of though
+    /// nothing is being read.
     pub fn is_closing(&self) -> bool {
-        self.key.with(|_, slot| slot.send.closing() || slot.send.broken != 0).unwrap_or(true)
+        let closing = |_: &mut Common, slot: &mut Slot| {
+            slot.poll_hang_up();
+            slot.is_closing()
+        };
+        self.key.with(closing).unwrap_or(true)
     }
 
     /// Limits how long the connection may take to [`close`](StreamWriter::close): `total` in all, and `idle` without a
     /// byte moving in either direction. After that it is reset, and [`wait_closed`](StreamWriter::wait_closed) gives
     /// `TimedOut`; one whose peer has acknowledged everything just closes. Default: 30 s and 5 s. The end of the loop
-    /// has [limits of its own](corio_runtime::Builder::linger). A pipe has none by default.
+    /// has [limits of its own](corio_runtime::Builder::linger). A pipe has none by default. Called beside another loop
+    /// it reaches the stream on its own.
     ///
     /// ```
     /// # corio_net::doc_pair(async |_reader, mut writer| {
@@ -300,7 +306,10 @@ impl StreamWriter {
     /// # Ok(()) });
     /// ```
     pub fn linger(&mut self, total: Duration, idle: Duration) {
-        let _ = self.key.with(|_, slot| slot.set_linger(total, idle));
+        self.key.at_home(move |_, slot| {
+            slot.set_linger(total, idle);
+            None
+        });
     }
 
     /// Waits until the connection is closed and its descriptor free (asyncio `wait_closed`). Dropped, it changes
@@ -332,13 +341,10 @@ impl StreamWriter {
     /// Closes at once: what was not sent is dropped, and the peer sees a reset (asyncio
     /// `transport.abort`).
     pub fn abort(&mut self) {
-        match self.key.with(|common, slot| slot.abort(common)) {
-            Ok(()) => self.key.retire(),
-            Err(_) => self.key.at_home(|common, slot| {
-                slot.abort(common);
-                None
-            }),
-        }
+        self.key.at_home(|common, slot| {
+            slot.abort(common);
+            None
+        });
     }
 
     /// The peer's address, as it was when the connection was made: known on any thread, also after a reset and after
@@ -395,6 +401,10 @@ fn no_address() -> io::Error {
 }
 
 impl Slot {
+    fn is_closing(&self) -> bool {
+        self.send.closing() || self.send.broken != 0
+    }
+
     #[inline(always)]
     pub(super) fn writable(&self) -> io::Result<()> {
         if self.send.phase == Phase::Open && self.send.broken == 0 && !self.receive.has_ended() {
@@ -437,7 +447,9 @@ impl Drop for StreamWriter {
 
 impl fmt::Debug for StreamWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let queued = self.key.with(|_, slot| slot.send.queued).ok();
-        f.debug_struct("StreamWriter").field("queued", &queued).field("closing", &self.is_closing()).finish()
+        // Not by `is_closing`: to look at a writer starts nothing.
+        let state = self.key.with(|_, slot| (slot.send.queued, slot.is_closing()));
+        let (queued, closing) = state.map_or((None, true), |(queued, closing)| (Some(queued), closing));
+        f.debug_struct("StreamWriter").field("queued", &queued).field("closing", &closing).finish()
     }
 }

@@ -176,7 +176,7 @@ impl Fd {
                     Err(e) => Err(e.into()),
                 }
             }
-            Inner::Sim(socket) => Ok(socket.unread()),
+            Inner::Sim(socket) => socket.unread(),
         }
     }
 

@@ -259,13 +259,16 @@ impl Net {
     }
 
     /// What a receive would find at `now`.
-    pub(super) fn unread(&mut self, id: usize, now: u64) -> Unread {
-        let Some(sock) = self.get(id) else { return Unread::End };
+    pub(super) fn unread(&mut self, id: usize, now: u64) -> io::Result<Unread> {
+        let Some(sock) = self.get(id) else { return Ok(Unread::End) };
+        let reset = || Err(io::Error::from_raw_os_error(libc::ECONNRESET));
         match sock.arriving.front().filter(|(at, _)| *at <= now) {
-            Some((_, Parcel::Data(_))) => Unread::Data,
-            Some(_) => Unread::End,
-            None if sock.ended || sock.reset || sock.read_shut => Unread::End,
-            None => Unread::Nothing,
+            Some((_, Parcel::Data(_))) => Ok(Unread::Data),
+            Some((_, Parcel::End)) => Ok(Unread::End),
+            Some((_, Parcel::Reset)) => reset(),
+            None if sock.reset => reset(),
+            None if sock.ended || sock.read_shut => Ok(Unread::End),
+            None => Ok(Unread::Nothing),
         }
     }
 
@@ -375,7 +378,7 @@ impl Socket {
         self.net.borrow_mut().hung_up(self.id)
     }
 
-    pub(crate) fn unread(&self) -> Unread {
+    pub(crate) fn unread(&self) -> io::Result<Unread> {
         self.net.borrow_mut().unread(self.id, self.clock.now_ns())
     }
 
