@@ -5,7 +5,8 @@ mod common;
 use std::{
     cell::Cell,
     io::Write,
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd},
+    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{
         Arc,
@@ -15,11 +16,11 @@ use std::{
     time::Instant,
 };
 
-use common::{pair, recv};
+use common::{FewDescriptors, Log, in_own_process, pair, recv};
 use corio_runtime::{
     Backend, Runner, call_later, call_soon, create_task, handle,
     op::submit,
-    run, run_coroutine_threadsafe,
+    run, run_coroutine_threadsafe, set_exception_handler,
     time::{Duration, sleep},
     yield_now,
 };
@@ -187,6 +188,58 @@ fn a_panic_in_a_turn_stays_with_its_task() {
     runner.turn(Some(Duration::ZERO)).unwrap();
     assert_eq!(runner.run(fine).unwrap(), 1);
     assert!(runner.run(task).unwrap_err().to_string().contains("inside"));
+}
+
+fn is_readable(runner: &Runner) -> bool {
+    poll(&mut [PollFd::new(runner.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).unwrap() == 1
+}
+
+#[test]
+fn what_was_complete_before_the_loop_was_embedded_is_signalled() {
+    let mut runner = Runner::new().unwrap();
+    let (fd, mut peer) = pair();
+    let received = runner.create_task(async move { submit(recv(&fd, 16)).await.unwrap() });
+    runner.turn(Some(Duration::ZERO)).unwrap();
+    peer.write_all(b"12345").unwrap();
+    // A host that only waits for the descriptor.
+    assert!(is_readable(&runner));
+    for _ in 0..3 {
+        runner.turn(Some(Duration::ZERO)).unwrap();
+    }
+    assert!(runner.enter(|| received.done()));
+    assert!(!is_readable(&runner), "a turn empties it");
+}
+
+#[test]
+fn a_loop_that_could_not_be_embedded_for_want_of_descriptors_can_be_later() {
+    if !in_own_process("a_loop_that_could_not_be_embedded_for_want_of_descriptors_can_be_later") {
+        return;
+    }
+    let runner = Runner::new().unwrap();
+    let embed = || catch_unwind(AssertUnwindSafe(|| _ = runner.as_fd()));
+    let next = std::fs::File::open("/dev/null").unwrap().as_raw_fd() as u64;
+    // It needs two.
+    for there_are in 0..2 {
+        let few = FewDescriptors::at_most(next + there_are);
+        assert!(embed().is_err());
+        drop(few);
+    }
+    embed().expect("there are descriptors again");
+}
+
+#[test]
+fn what_the_host_does_between_turns_keeps_no_step() {
+    let log = Log::new();
+    let heard = log.clone();
+    let mut runner = Runner::builder().debug(false).build().unwrap();
+    runner.enter(|| set_exception_handler(move |context| heard.push(context.to_string())));
+    while runner.turn(Some(Duration::ZERO)).unwrap().is_left() {}
+    thread::sleep(Duration::from_millis(1100));
+    let task = runner.create_task(async {});
+    while !runner.enter(|| task.done()) {
+        runner.turn(Some(Duration::ZERO)).unwrap();
+    }
+    assert!(log.get().is_empty(), "{:?}", log.get());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::eventfd::EventFd;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::event_loop::{
     current::{Entered, Loop, no_main},
@@ -92,6 +92,8 @@ impl Runner {
             // Empty is an error, and as good.
             let _ = fd.read();
         }
+        // What the host did meanwhile has kept nobody of this loop.
+        lp.slow_watch.start();
         // Without a wait a turn may skip the kernel; the host only calls if there is something.
         lp.look_at_kernel();
         // The host has other things to do than to look out for messages.
@@ -128,10 +130,14 @@ impl Loop {
         if let Some(fd) = self.embedded.get() {
             return Ok(fd);
         }
-        let fd = self.driver.embed()?;
+        // Made first: what fails leaves nothing with the kernel, and the next call may succeed.
+        let fd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let host = fd.as_fd().try_clone_to_owned()?;
+        self.driver.embed(fd.as_fd())?;
         self.inbox.change_notifier(|unpark| unpark.embedded(host));
         self.inbox.prepare_sleep();
+        // Nobody signals what was complete before. It fails only if the counter is full, which is as good.
+        let _ = fd.write(1);
         Ok(self.embedded.get_or_init(|| fd))
     }
 

@@ -4,11 +4,10 @@ use std::{
     any::Any,
     cell::{Cell, RefCell, RefMut},
     io,
+    os::fd::BorrowedFd,
     rc::Rc,
     task::Waker,
 };
-
-use nix::sys::eventfd::EventFd;
 
 use crate::kernel::{
     fd::Fd,
@@ -183,9 +182,9 @@ impl Driver {
         }
     }
 
-    /// Has the kernel signal `fd` at every completion.
-    pub(crate) fn embed(&self) -> io::Result<EventFd> {
-        self.inner.borrow_mut().ring.embed()
+    /// Has the kernel signal `fd`, an eventfd, at every completion from now on.
+    pub(crate) fn embed(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.inner.borrow_mut().ring.embed(fd)
     }
 
     /// Whether silent sends are left of the last `enter`, or of a turn that a panic cut short: they may be waited for,

@@ -239,7 +239,8 @@ impl Drop for Region {
 }
 
 /// Whether a pool can have these sizes.
-fn check(count: u16, size: usize) -> io::Result<()> {
+/// Whether there can be so many buffers of this size.
+pub(crate) fn check(count: u16, size: usize) -> io::Result<()> {
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
     if !count.is_power_of_two() || count > 1 << 15 {
         return Err(bad(&format!("buffer count {count} is not a power of two from 1 to 32768")));

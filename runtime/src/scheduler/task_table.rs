@@ -381,7 +381,8 @@ impl TaskTable {
     ) -> Option<(TaskKey, Outcome)> {
         let (mut task, waker, cancel) = {
             let mut slots = self.slots.borrow_mut();
-            let slot = &mut slots[index as usize];
+            // The queue may be ahead of a table that has shrunk.
+            let slot = slots.get_mut(index as usize)?;
             if slot.state != State::Queued {
                 return None;
             }

@@ -14,9 +14,10 @@ pub(crate) mod terms;
 pub(crate) mod unpark;
 pub(crate) mod uring;
 
-use std::{io, os::fd::OwnedFd};
-
-use nix::sys::eventfd::EventFd;
+use std::{
+    io,
+    os::fd::{BorrowedFd, OwnedFd},
+};
 
 use crate::{
     kernel::{
@@ -162,10 +163,10 @@ impl Ring {
         }
     }
 
-    /// What becomes readable at every completion, for a host that waits itself.
-    pub(crate) fn embed(&mut self) -> io::Result<EventFd> {
+    /// Has `fd`, an eventfd, signalled at every completion from now on, for a host that waits itself.
+    pub(crate) fn embed(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
         match self {
-            Ring::Uring(ring) => ring.embed(),
+            Ring::Uring(ring) => ring.embed(fd),
             Ring::Sim(_) => {
                 Err(io::Error::new(io::ErrorKind::Unsupported, "the simulator's time is its own"))
             }

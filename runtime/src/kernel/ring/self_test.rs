@@ -87,15 +87,21 @@ fn quiet_write(ring: &mut Uring) -> Result<bool, Refusal> {
     finish(ring, &mut table, completions == [(false, 0)])
 }
 
-/// Collects what an operation reports at once: (more to come, result).
-fn run(ring: &mut Uring, table: &mut Table, key: Key) -> Result<Vec<(bool, i32)>, Refusal> {
-    if let Err(e) = ring.enter(Wait::No) {
-        // A kernel that refuses to be entered has no share in the operation; the ring is dropped next.
+/// A kernel that refuses to be entered has no share in what it has not consumed. What it has, it may still write to.
+fn enter(ring: &mut Uring, table: &mut Table, wait: Wait) -> Result<(), Refusal> {
+    ring.enter(wait).map_err(|e| {
         if ring.consumed() == 0 {
             table.take_back();
+        } else {
+            ring.leak();
         }
-        return Err(Refusal::of(ENTER)(e));
-    }
+        Refusal::of(ENTER)(e)
+    })
+}
+
+/// Collects what an operation reports at once: (more to come, result).
+fn run(ring: &mut Uring, table: &mut Table, key: Key) -> Result<Vec<(bool, i32)>, Refusal> {
+    enter(ring, table, Wait::No)?;
     ring.arrived(table);
     let mut reports = Vec::new();
     while let Some((whose, done)) = next(ring, table) {
@@ -116,7 +122,7 @@ fn finish(ring: &mut Uring, table: &mut Table, passed: bool) -> Result<bool, Ref
         ring.cancel(key);
     }
     while table.in_flight() > 0 {
-        ring.enter(Wait::Forever).map_err(Refusal::of(ENTER))?;
+        enter(ring, table, Wait::Forever)?;
         ring.arrived(table);
         while let Some((key, done)) = next(ring, table) {
             take(table, key, done.more);

@@ -32,7 +32,7 @@
 use std::{
     collections::VecDeque,
     fmt, io, mem,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     ptr,
     time::Duration,
 };
@@ -42,7 +42,6 @@ use io_uring::{
     squeue::{Entry, Flags},
     types::{self, SubmitArgs, Timespec},
 };
-use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::{
     kernel::{
@@ -168,16 +167,15 @@ impl Uring {
         unsafe { ring.submission().push(entry) }.is_ok()
     }
 
-    /// An eventfd that is signalled at every completion.
-    pub(crate) fn embed(&mut self) -> io::Result<EventFd> {
-        let fd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        self.ring().submitter().register_eventfd(fd.as_fd().as_raw_fd())?;
-        Ok(fd)
+    /// Has the kernel signal `fd` at every completion from now on.
+    pub(crate) fn embed(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.ring().submitter().register_eventfd(fd.as_raw_fd())
     }
 
     pub(crate) fn wants_enter(&mut self) -> bool {
         let backlog = !self.backlog.is_empty();
-        let ring = self.ring();
+        // One that is leaked fails the loop at its next `enter`.
+        let Some(ring) = &mut self.ring else { return true };
         let sq = ring.submission();
         let wanted = backlog || !sq.is_empty() || sq.taskrun() || sq.cq_overflow();
         drop(sq);
@@ -245,11 +243,12 @@ impl Uring {
     #[inline(always)]
     fn enter_raw(&mut self, sleep: bool, args: Option<&SubmitArgs<'_, '_>>) -> io::Result<()> {
         self.counters.enters += 1;
-        let want = u32::from(sleep && self.ring().completion().is_empty());
-        let submit = self.queued() as u32;
+        let Some(ring) = &mut self.ring else { return Err(leaked()) };
+        let want = u32::from(sleep && ring.completion().is_empty());
+        let submit = ring.submission().len() as u32;
         let (fd, registered) = match self.registered {
             Some(index) => (index as i32, ENTER_REGISTERED_RING),
-            None => (self.ring().as_raw_fd(), 0),
+            None => (ring.as_raw_fd(), 0),
         };
         let (ext_arg, size) = args.map_or((0, 0), |args| (ENTER_EXT_ARG, size_of_val(args)));
         let flags = ENTER_GETEVENTS | ext_arg | registered | self.flags;
@@ -340,6 +339,12 @@ impl Uring {
         self.pool.leak();
         mem::forget(self.ring.take());
     }
+}
+
+#[cold]
+#[inline(never)]
+fn leaked() -> io::Error {
+    io::Error::other("the kernel did not end the loop's operations: the ring is given up")
 }
 
 /// Whom a completion is for, if it is data with more to come.

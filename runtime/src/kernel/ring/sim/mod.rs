@@ -200,8 +200,8 @@ impl Sim {
             for mut op in pending {
                 match self.look(table, &mut op) {
                     Step::Blocked => blocked.push(op),
-                    // As in the kernel it does not end a sleep.
-                    Step::Silence => {}
+                    // As in the kernel it does not end a sleep. But the peer may have waited for it.
+                    Step::Silence => progress = true,
                     Step::Last(done) => {
                         progress = true;
                         self.complete(&mut op, done, false);
