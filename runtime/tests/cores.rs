@@ -4,7 +4,7 @@ mod common;
 
 use std::{
     future::{pending, ready},
-    io::Write,
+    io::{self, Write},
     panic::catch_unwind,
     sync::{
         Arc,
@@ -15,7 +15,7 @@ use std::{
 
 use common::{pair, recv, until};
 use corio_runtime::{
-    ConcurrentError, Core, Cores, Runner, create_task, current_core, handle, metrics,
+    Backend, ConcurrentError, Core, Cores, Faults, Runner, create_task, current_core, handle, metrics,
     op::submit,
     run, run_coroutine_threadsafe, run_on_cores, run_per_core,
     time::{Duration, sleep, timeout},
@@ -54,6 +54,24 @@ fn every_core_has_a_pinned_loop_of_its_own_and_the_caller_its_mask_back() {
     assert_eq!(cores[0].2, thread::current().id());
     assert_eq!(mask(), before);
     assert!(current_core().is_none());
+}
+
+#[test]
+fn a_loop_whose_settings_are_refused_leaves_its_thread_where_it_was() {
+    thread::spawn(|| {
+        let pinned = || Runner::builder().pin(mask()[0]);
+        let before = mask();
+        for refused in [
+            pinned().entries(0),
+            pinned().buffers(3, 4096),
+            pinned().backend(Backend::Sim { seed: 1 }).faults(Faults::default().fail_nth(0, 1)),
+        ] {
+            assert_eq!(refused.build().unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            assert_eq!(mask(), before);
+        }
+    })
+    .join()
+    .unwrap();
 }
 
 #[test]

@@ -40,6 +40,28 @@ fn run_10_loop_22_debug_mode_reports_slow_steps_with_task_and_place() {
 }
 
 #[test]
+fn run_10_debug_mode_reports_slow_callbacks_too() {
+    let log = Log::new();
+    let heard = log.clone();
+    Runner::builder().slow_callback(ms(50)).build().unwrap().run(async {
+        set_exception_handler(move |context| heard.push(context.to_string()));
+        let slow = || thread::sleep(ms(60));
+        corio_runtime::call_soon(slow);
+        corio_runtime::call_later(ms(1), slow);
+        corio_runtime::handle().call_soon_threadsafe(slow).unwrap();
+        time::sleep(ms(2)).await;
+        let call = corio_runtime::run_coroutine_threadsafe(&corio_runtime::handle(), move || {
+            slow();
+            async {}
+        });
+        call.await.unwrap();
+    });
+    let count = |text: &str| log.get().iter().filter(|said| said.starts_with(text)).count();
+    assert_eq!(count("Executing a callback took 0."), 3, "{:?}", log.get());
+    assert_eq!(count("Executing a call from another thread took 0."), 1, "{:?}", log.get());
+}
+
+#[test]
 fn a_step_of_a_second_is_noticed_without_debug_mode() {
     let mut runner = Runner::builder().debug(false).build().unwrap();
     assert!(!runner.is_debug());

@@ -6,13 +6,15 @@ mod common;
 use std::{
     io::{BufRead, BufReader, Read},
     os::unix::process::ExitStatusExt,
+    pin::Pin,
     process::{Child, ChildStdout, ExitStatus, Stdio},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use common::{child, is_child, ms, turns};
 use corio_runtime::{
-    Cores, create_future, create_task, run, run_coroutine_threadsafe, run_per_core, time::sleep,
+    Cores, Runner, create_future, create_task, run, run_coroutine_threadsafe, run_per_core, time::sleep,
     with_cleanup, yield_now,
 };
 use nix::{
@@ -200,7 +202,52 @@ fn run_18_sigint_ends_the_loops_of_all_cores_in_order() {
     assert!(!said.contains("never said"));
 }
 
-const TESTS: [(&str, fn()); 7] = [
+/// Whatever the moment in which it comes as a run ends, it is not for the next one.
+fn run_21_a_sigint_as_a_run_ends_does_not_end_the_next() {
+    const TEST: &str = "run_21_a_sigint_as_a_run_ends_does_not_end_the_next";
+    /// Main's last step, or its destructor, which runs behind the last turn.
+    struct Ends {
+        in_the_step: bool,
+    }
+    impl Future for Ends {
+        type Output = ();
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+            if self.in_the_step {
+                kill(getpid(), Signal::SIGINT).unwrap();
+            }
+            Poll::Ready(())
+        }
+    }
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            if !self.in_the_step {
+                kill(getpid(), Signal::SIGINT).unwrap();
+            }
+        }
+    }
+    if is_child(TEST) {
+        ready();
+        let mut runner = Runner::new().unwrap();
+        for in_the_step in [true, false] {
+            runner.run(Ends { in_the_step });
+            runner.run(sleep(ms(2)));
+            println!("went on");
+        }
+        // It still has one of its own.
+        runner.run(async {
+            kill(getpid(), Signal::SIGINT).unwrap();
+            sleep(Duration::from_secs(60)).await;
+        });
+        println!("never said");
+        return;
+    }
+    let (child, lines) = started(TEST);
+    let (status, said) = end(child, lines);
+    assert_eq!(status.signal(), Some(SIGINT), "{status:?} {said}");
+    assert!(said.matches("went on").count() == 2 && !said.contains("never said"), "{said}");
+}
+
+const TESTS: [(&str, fn()); 8] = [
     (
         "run_18_run_19_run_21_the_first_sigint_cancels_main_and_ends_in_order",
         run_18_run_19_run_21_the_first_sigint_cancels_main_and_ends_in_order,
@@ -210,6 +257,10 @@ const TESTS: [(&str, fn()); 7] = [
     (
         "run_21_between_and_after_runs_sigint_does_what_it_did",
         run_21_between_and_after_runs_sigint_does_what_it_did,
+    ),
+    (
+        "run_21_a_sigint_as_a_run_ends_does_not_end_the_next",
+        run_21_a_sigint_as_a_run_ends_does_not_end_the_next,
     ),
     (
         "run_22_a_sigint_that_others_ignore_or_handle_is_left_to_them",

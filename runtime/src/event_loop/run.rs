@@ -22,7 +22,7 @@ use crate::{
         signals::interrupt::{Interrupt, end_by_sigint},
     },
     kernel::{
-        pool::Pool,
+        pool::{self, Pool},
         ring::{
             Ring, sim,
             terms::{Sizes, Wait},
@@ -122,6 +122,8 @@ impl Runner {
     pub fn run<F: Future>(&mut self, main: F) -> F::Output {
         let entered = Entered::new(&self.lp);
         let interrupt = Interrupt::install(&self.lp).map(|interrupt| Box::new(interrupt) as Box<dyn Any>);
+        // A SIGINT that came as an earlier run ended was for that one.
+        self.lp.interrupted.set(false);
         self.lp.interrupt.set(interrupt);
         let result = self.drive(pin!(Some(main)), Location::caller());
         if result.is_none() {
@@ -420,15 +422,15 @@ impl Builder {
         self
     }
 
-    /// Reports steps of tasks that take at least `limit` to the exception handler. Default: off.
+    /// Reports steps of tasks and callbacks that take at least `limit` to the exception handler. Default: off.
     pub fn slow_callback(mut self, limit: Duration) -> Builder {
         self.slow_callback = Some(limit);
         self
     }
 
     /// Turns asyncio's debug mode on or off: steps over 100 ms, or the limit of
-    /// [`slow_callback`](Builder::slow_callback), are reported with their task. Default: on if the environment
-    /// has `CORIO_DEBUG` set to something else than 0.
+    /// [`slow_callback`](Builder::slow_callback), are reported with their task, and callbacks. Default: on if the
+    /// environment has `CORIO_DEBUG` set to something else than 0.
     ///
     /// Without it only steps of a second or more are reported: with their task too, or in a turn of many with all of
     /// that turn, and from then on for a minute each by itself.
@@ -495,16 +497,9 @@ impl Builder {
     /// # Errors
     /// Settings out of range, a core that does not exist, and the kernel's refusals, each with the value.
     pub fn build(self) -> io::Result<Runner> {
-        // Read before this thread is pinned.
-        affinity::allowed();
-        if let Some(core) = self.pin
-            && !(core < 1024 && core_affinity::set_for_current(core_affinity::CoreId { id: core }))
-        {
-            let text =
-                format!("cannot pin the loop to core {core}: it does not exist or is not allowed here");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
         let (backend, reason) = self.chosen()?;
+        self.check(backend)?;
+        self.pin_thread()?;
         let (mut ring, wakes, clock) = self.kernel(backend)?;
         if self.old_kernel {
             ring.be_old();
@@ -520,6 +515,30 @@ impl Builder {
             linger: self.linger,
             closed: false,
         })
+    }
+
+    /// What is out of range is told before anything is done to the thread.
+    fn check(&self, backend: Backend) -> io::Result<()> {
+        if !(1..=32768).contains(&self.entries) {
+            let text = format!("{} submission entries: must be 1 to 32768", self.entries);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        pool::check(self.buffer_count, self.buffer_size)?;
+        if matches!(backend, Backend::Sim { .. }) { self.faults.check() } else { Ok(()) }
+    }
+
+    /// Before the ring is made, so that its memory is near the core.
+    fn pin_thread(&self) -> io::Result<()> {
+        // Read before this thread is pinned.
+        affinity::allowed();
+        if let Some(core) = self.pin
+            && !(core < 1024 && core_affinity::set_for_current(core_affinity::CoreId { id: core }))
+        {
+            let text =
+                format!("cannot pin the loop to core {core}: it does not exist or is not allowed here");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        Ok(())
     }
 
     fn sizes(&self) -> Sizes {
@@ -551,14 +570,9 @@ impl Builder {
     }
 
     fn kernel(&self, backend: Backend) -> io::Result<(Ring, (Unpark, Option<OwnedFd>), Clock)> {
-        if !(1..=32768).contains(&self.entries) {
-            let text = format!("{} submission entries: must be 1 to 32768", self.entries);
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
         let sizes = self.sizes();
         let (ring, clock) = match backend {
             Backend::Sim { seed } => {
-                self.faults.check()?;
                 let (pool, clock) = (Pool::ours(sizes.buffer_count, sizes.buffer_size)?, Clock::simulated());
                 let sim = sim::Sim::new(seed, sizes, pool, self.faults.clone(), clock.clone());
                 (Ring::Sim(Box::new(sim)), clock)

@@ -19,6 +19,7 @@ use crate::{
     scheduler::{
         ready::{Ready, Turn},
         task_error::discard,
+        task_info::TaskInfo,
         task_key::{Outcome, TaskKey},
         task_table::{Ended, PollMain},
         timers::Due,
@@ -98,7 +99,36 @@ impl Loop {
     #[inline(never)]
     fn run_call(&self, slot: u32) {
         if let Some(callback) = self.calls.take(slot) {
-            self.guard(None, callback);
+            self.timed("a callback", || self.guard(None, callback));
+        }
+    }
+
+    /// Runs what is no step of a task, and in debug mode looks how long it takes.
+    #[inline(always)]
+    fn timed(&self, what: &str, f: impl FnOnce()) {
+        match self.slow_callback {
+            None => f(),
+            Some(limit) => {
+                let started = Instant::now();
+                f();
+                self.look_at_time(what, started.elapsed(), limit, || None);
+            }
+        }
+    }
+
+    /// Reports what took as long as debug mode allows, or longer.
+    #[cold]
+    #[inline(never)]
+    fn look_at_time(
+        &self,
+        what: &str,
+        took: Duration,
+        limit: Duration,
+        task: impl FnOnce() -> Option<TaskInfo>,
+    ) {
+        if took >= limit {
+            let text = format!("Executing {what} took {:.3} seconds", took.as_secs_f64());
+            self.exceptions.report(&ExceptionContext::new(text).with_task(task()));
         }
     }
 
@@ -138,11 +168,8 @@ impl Loop {
         let end = self.tasks.run_one(slot, main, waker);
         let took = started.elapsed();
         let ended = end.and_then(|(key, outcome)| self.tasks.end(key, outcome));
-        if took >= limit {
-            let text = format!("Executing a task's step took {:.3} seconds", took.as_secs_f64());
-            let task = ended.as_ref().map(|e| e.info.clone()).or_else(|| self.tasks.info_of(slot));
-            self.exceptions.report(&ExceptionContext::new(text).with_task(task));
-        }
+        let task = || ended.as_ref().map(|e| e.info.clone()).or_else(|| self.tasks.info_of(slot));
+        self.look_at_time("a task's step", took, limit, task);
         if let Some(ended) = ended {
             self.announce(ended);
         }
@@ -328,7 +355,7 @@ impl Loop {
             Some(Message::Wake(key)) => {
                 self.tasks.wake(key);
             }
-            Some(Message::Call(f)) => f(),
+            Some(Message::Call(f)) => self.timed("a call from another thread", f),
             None => return false,
         }
         true
