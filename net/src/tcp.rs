@@ -12,8 +12,8 @@ use crate::{
     streams::{Addrs, DEFAULT_LIMIT, Origin, OwnedReceive, StreamReader, StreamWriter, TABLE},
 };
 
-/// A listening TCP socket. It owns its accepts, which fill a queue of up to 128 connections; one that is dropped resets
-/// those that nobody has taken.
+/// A listening TCP socket. It owns its accepts, which fill a queue of up to 128 connections; one that is dropped, or
+/// outlives its loop, resets those that nobody has taken.
 #[derive(Debug)]
 #[must_use = "a dropped TcpListener stops listening at once"]
 pub struct TcpListener {

@@ -13,7 +13,7 @@ use std::{
 use common::{blocking_echo, child, echo, in_own_process, is_child, open_fds, reports, until};
 use corio_net::{Server, TcpListener, open_connection, start_server};
 use corio_runtime::{
-    run, set_exception_handler,
+    Runner, run, set_exception_handler,
     time::{sleep, timeout},
 };
 use nix::{
@@ -338,4 +338,28 @@ fn a_builders_start_is_the_place_of_its_handlers_and_of_the_task_that_accepts() 
         let lines = corio_runtime::all_tasks().iter().filter(|task| task.location().line() == line).count();
         assert_eq!(lines, 2, "{:?}", corio_runtime::all_tasks());
     });
+}
+
+#[test]
+fn a_listener_that_outlives_its_loop_resets_whom_nobody_has_taken() {
+    let mut runner = Runner::new().unwrap();
+    let (listener, mut clients) = runner.run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        // Some are in its queue, the last ones still with the kernel.
+        let queued = (0..3).map(|_| StdStream::connect(addr).unwrap()).collect::<Vec<_>>();
+        sleep(Duration::from_millis(5)).await;
+        (
+            listener,
+            queued.into_iter().chain((0..3).map(|_| StdStream::connect(addr).unwrap())).collect::<Vec<_>>(),
+        )
+    });
+    runner.close();
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let told = client.read(&mut [0]).expect_err("no clean end");
+        assert_eq!(told.kind(), ErrorKind::ConnectionReset, "{n}");
+    }
+    listener.local_addr().unwrap_err();
+    drop(listener);
 }

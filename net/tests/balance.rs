@@ -336,3 +336,50 @@ fn connections_beyond_the_most_wait_to_be_accepted_also_where_one_core_accepts_f
         assert_eq!(answered.expect("not all are served").into_iter().sum::<usize>(), CLIENTS);
     });
 }
+
+#[test]
+fn the_next_core_accepts_although_the_accepts_of_the_closed_one_end_late() {
+    let (started, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let served = run_per_core(Cores::Count(2), move |core| {
+        let (started, over) = (started.clone(), over.clone());
+        async move {
+            let index = core.index();
+            while started.load(Ordering::SeqCst) < index {
+                sleep(Duration::from_millis(1)).await;
+            }
+            let server = Server::builder()
+                .balance(Balance::LeastConnections)
+                .max_connections(1)
+                .start("127.0.0.1:0", move |reader, writer| say(index as u8, reader, writer))
+                .await
+                .unwrap();
+            started.fetch_add(1, Ordering::SeqCst);
+            if index == 1 {
+                while !over.load(Ordering::SeqCst) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                return None;
+            }
+            while started.load(Ordering::SeqCst) < 2 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            // By now it accepts for both.
+            sleep(Duration::from_millis(5)).await;
+            let addr = server.local_addr().unwrap();
+            server.close();
+            // The other one is told meanwhile, and finds these accepts in its way.
+            thread::sleep(Duration::from_millis(50));
+            let served = corio_runtime::to_thread(move || {
+                let mut stream = TcpStream::connect(addr).unwrap();
+                stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                let mut index = [0];
+                stream.read_exact(&mut index).map(|()| index[0])
+            });
+            let served = served.await;
+            over.store(true, Ordering::SeqCst);
+            Some(served)
+        }
+    });
+    let served = served.into_iter().flatten().next().unwrap();
+    assert_eq!(served.expect("nobody accepts"), 1);
+}

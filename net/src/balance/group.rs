@@ -124,6 +124,11 @@ impl Membership {
         self.group.armed.fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// An accept of a server that has left has ended.
+    pub(crate) fn accept_gone(&self) {
+        self.group.tell_of_room();
+    }
+
     /// The server with the fewest connections of those that may have more, which gets this one.
     pub(crate) fn least_loaded(&self) -> Option<ListenerKey> {
         let seats = lock(&self.group.seats);

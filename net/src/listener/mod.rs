@@ -101,17 +101,17 @@ const NONE: u32 = u32::MAX;
 
 impl Service for Listeners {
     fn close(&self) {
-        let places = std::mem::take(&mut *self.places.borrow_mut());
+        let mut places = std::mem::take(&mut *self.places.borrow_mut());
         self.free.set(NONE);
-        // A server that outlives its loop.
-        for (slot, (generation, place)) in places.iter().enumerate() {
-            if let Place::Taken(listener) = place
-                && listener.fd.is_some()
-            {
-                let key = ListenerKey { home: self.home, slot: slot as u32, generation: *generation };
+        // Those that outlive their loop end as if they were dropped.
+        for (slot, (generation, place)) in places.iter_mut().enumerate() {
+            let Place::Taken(listener) = place else { continue };
+            let key = ListenerKey { home: self.home, slot: slot as u32, generation: *generation };
+            if listener.fd.is_some() {
                 listener.facts.close();
                 listener.leave(key);
             }
+            listener.clear_queue(key);
         }
         drop(places);
     }
@@ -264,7 +264,12 @@ impl Listener {
         if let Some(group) = self.group() {
             group.accept_ended();
         }
-        self.arm(key, Some(accept));
+        if self.fd.is_some() {
+            self.arm(key, Some(accept));
+        } else if let Some(group) = self.group() {
+            // Who accepts now may have found that it had no room beside this one.
+            group.accept_gone();
+        }
         report
     }
 
@@ -458,7 +463,12 @@ impl ListenerKey {
     }
 
     fn accept_ended(self, accept: Box<Accept>, done: Done) {
-        let report = self.update(|listener| listener.accept_ended(accept, done, self)).flatten();
+        let mut done = Some(done);
+        let report = self.update(|listener| listener.accept_ended(accept, done.take()?, self)).flatten();
+        // Its listener went with the loop: nobody takes what came.
+        if let Some(Ok(fd)) = done.map(Done::into_fd) {
+            let _ = fd.reset_on_close();
+        }
         if let Some(context) = report {
             call_exception_handler(&context);
         }
