@@ -4,15 +4,15 @@ mod common;
 
 use std::{
     cell::OnceCell,
-    io::Read,
+    io::{Read, Write},
     pin::pin,
     rc::Rc,
     task::{Context, Waker},
     time::Duration,
 };
 
-use common::{run, with_peer};
-use corio_net::{Server, StreamWriter, open_connection, start_server};
+use common::{reset, run, std_listener, with_peer};
+use corio_net::{Connection, Server, StreamWriter, open_connection, start_server};
 use corio_runtime::{Runner, time::sleep, yield_now};
 use nix::sys::socket::{setsockopt, sockopt};
 
@@ -79,6 +79,24 @@ fn a_drain_turns_later_tells_of_the_peers_reset() {
         while drains(&mut writer).unwrap().is_ok() {
             sleep(Duration::from_millis(1)).await;
         }
+    });
+}
+
+#[test]
+fn a_drain_turns_later_tells_of_the_peers_reset_though_the_reader_is_over_its_limit() {
+    run(async {
+        let (listener, addr) = std_listener().unwrap();
+        let (mut reader, mut writer) = Connection::builder().limit(1).connect(addr).await.unwrap();
+        let mut peer = listener.accept().unwrap().0;
+        peer.write_all(&[1; 40_000]).unwrap();
+        writer.write(b"x").unwrap();
+        sleep(Duration::from_millis(5)).await;
+        drains(&mut writer).unwrap().unwrap();
+        reset(peer);
+        while drains(&mut writer).unwrap().is_ok() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert!(reader.readexactly(40_000).await.is_ok());
     });
 }
 

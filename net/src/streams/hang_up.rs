@@ -13,10 +13,11 @@ use crate::ops::HangUp;
 const POLLERR: usize = libc::POLLERR as usize;
 
 impl Slot {
-    /// A receive is over, and no other has taken its place: who waits for the end, or goes on writing alone, is to hear
-    /// of a failure all the same.
+    /// A receive is over, and no other has taken its place: who waits for the end, or goes on writing alone or to a
+    /// reader that does not keep up, is to hear of a failure all the same.
     pub(super) fn watch_without_receive(&mut self) {
-        if self.is_awaited() || !self.has_reader() && !self.receive.has_ended() {
+        let writes_alone = !self.has_reader() && !self.receive.has_ended();
+        if self.is_awaited() || writes_alone || self.receive.is_full() && self.writer {
             self.poll_hang_up();
         }
     }

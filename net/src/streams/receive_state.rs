@@ -72,6 +72,11 @@ impl Receive {
         }
     }
 
+    /// Whether the reader has left so much that nothing more is received for now.
+    pub(super) fn is_full(&self) -> bool {
+        self.buf.len() > self.limit && self.wanted == 0
+    }
+
     pub(super) fn at_eof(&self) -> bool {
         self.at_end() && self.buf.is_empty()
     }
