@@ -15,18 +15,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Rng, in_own_process, open_fds, reset_on_close, resident_kib, until};
+use common::{FewDescriptors, Rng, in_own_process, open_fds, reset_on_close, resident_kib, until};
 use corio_net::{Server, StreamReader, StreamWriter, open_connection};
 use corio_runtime::{
     create_task, metrics, set_exception_handler,
     time::{sleep, timeout},
 };
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 const TOTAL: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_millis(400);
 /// What a handler panics with.
 const ASKED: &str = "as the client asked";
+/// Connections of one client that stay open until the server has given them up.
+const DEAD: usize = 8;
 /// How long a round of the storm lasts.
 const STORM: Duration = Duration::from_secs(2);
 
@@ -64,10 +65,16 @@ async fn serve(addr: SocketAddr) -> Server {
     }
 }
 
-/// A client with a thread of its own, that ends its connections in every way there is.
-fn client(addr: SocketAddr, seed: u64, stop: Arc<AtomicBool>, made: Arc<AtomicUsize>) -> JoinHandle<()> {
+/// A client with a thread of its own, that ends its connections in every way there is; those that it never ends it
+/// gives back.
+fn client(
+    addr: SocketAddr,
+    seed: u64,
+    stop: Arc<AtomicBool>,
+    made: Arc<AtomicUsize>,
+) -> JoinHandle<Vec<StdStream>> {
     thread::spawn(move || {
-        let mut rng = Rng::new(seed);
+        let (mut rng, mut dead) = (Rng::new(seed), Vec::new());
         while !stop.load(Ordering::Relaxed) {
             let Ok(peer) = StdStream::connect(addr) else {
                 thread::sleep(Duration::from_millis(1));
@@ -75,9 +82,21 @@ fn client(addr: SocketAddr, seed: u64, stop: Arc<AtomicBool>, made: Arc<AtomicUs
             };
             made.fetch_add(1, Ordering::Relaxed);
             // Whatever fails is as it should be: the other side is just as rude.
-            let _ = one_connection(peer, &mut rng);
+            if dead.len() < DEAD && rng.below(10) == 0 {
+                dead.extend(dead_connection(peer, &mut rng));
+            } else {
+                let _ = one_connection(peer, &mut rng);
+            }
         }
+        dead
     })
+}
+
+/// Asks for more than the sockets hold, or for nothing, and never reads.
+fn dead_connection(mut peer: StdStream, rng: &mut Rng) -> io::Result<StdStream> {
+    let asks = [&b""[..], b"x", b"b"][rng.below(3)];
+    peer.write_all(asks)?;
+    Ok(peer)
 }
 
 fn one_connection(mut peer: StdStream, rng: &mut Rng) -> io::Result<()> {
@@ -127,10 +146,8 @@ async fn cancelled_clients(addr: SocketAddr, seed: u64, stop: Arc<AtomicBool>) {
 
 /// Takes the process's descriptors away for a moment.
 async fn without_descriptors() {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, 1, hard).unwrap();
+    let _few = FewDescriptors::at_most(1);
     sleep(Duration::from_millis(30)).await;
-    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
 }
 
 /// A round: the storm, then silence until nothing is left. How many connections there were.
@@ -161,11 +178,12 @@ async fn round(seed: u64) -> usize {
     stop.store(true, Ordering::Relaxed);
     cancelled.await.unwrap();
     until(|| threads.iter().all(JoinHandle::is_finished)).await;
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let dead: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
     drop(server);
     // No connection is older than its limits; the machine may be slow.
     let silence = Instant::now();
     until(|| metrics().connections == 0).await;
+    drop(dead);
     assert!(silence.elapsed() < 10 * TOTAL, "{:?}", silence.elapsed());
     made.load(Ordering::Relaxed)
 }

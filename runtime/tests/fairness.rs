@@ -21,11 +21,15 @@ use corio_runtime::{
     Runner,
     channel::{Receiver, Sender, channel},
     create_eager_task, create_task, gather, handle, op, run,
+    signals::{SignalKind, signal},
     time::{Duration, MissedTickBehavior, interval, sleep, timeout, timeout_scope},
     yield_now,
 };
 use futures::Stream;
-use nix::unistd::write;
+use nix::{
+    sys::signal::{Signal, raise},
+    unistd::write,
+};
 
 /// What a step of a task takes at most.
 const SHARE: usize = 128;
@@ -338,5 +342,26 @@ fn an_interval_that_is_behind_takes_a_turn_for_each_tick() {
             }
         });
         assert!(most.await <= 2);
+    });
+}
+
+#[test]
+fn a_step_takes_its_share_of_signals() {
+    run(async {
+        let mut listeners: Vec<_> =
+            (0..SHARE + 22).map(|_| signal(SignalKind::USER_DEFINED2).unwrap()).collect();
+        raise(Signal::SIGUSR2).unwrap();
+        // By now each has its own.
+        turns(10).await;
+        sleep(ms(5)).await;
+        let taken = Taken::default();
+        let received = taken.clone();
+        let most = taken.watch(async move {
+            for listener in &mut listeners {
+                listener.recv().await;
+                received.add(1);
+            }
+        });
+        assert_eq!((most.await, taken.all.get()), (SHARE, SHARE + 22));
     });
 }
