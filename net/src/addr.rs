@@ -49,7 +49,7 @@ impl Target {
 ///
 /// All loops of the process share these threads. There are as many as lookups run, up to 32, and each ends after 10 s
 /// without work. Dropping the future takes a lookup back that has not begun. One that runs cannot be stopped: it keeps
-/// its thread, beside which others are made, up to 32 more.
+/// its thread, beside which others are made, up to 64 threads in all.
 ///
 /// ```
 /// corio_runtime::run(async {
@@ -153,6 +153,9 @@ impl ToSocketAddrs for str {
 
 /// The parts of "HOST:PORT", or what is wrong with it.
 fn host_and_port(text: &str) -> Result<(&str, u16), String> {
+    if text.contains("://") {
+        return Err("this is a URL".to_owned());
+    }
     let is_v6 = |host: &str| host.split('%').next().is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok());
     let Some((host, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) else {
         return Err("the port is missing".to_owned());

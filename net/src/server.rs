@@ -39,6 +39,9 @@ use crate::{
 /// closed when its writer is dropped, so also when the handler ends, or never uses it. An error or panic of a
 /// handler goes to the exception handler; the server goes on.
 ///
+/// A name or a list may stand for several addresses: the server listens on the first one that can be bound, and on no
+/// other (asyncio listens on all of them). Start one server for each to have more.
+///
 /// ```
 /// use corio_net::{open_connection, start_server};
 /// corio_runtime::run(async {
@@ -62,7 +65,7 @@ use crate::{
 /// ```
 ///
 /// # Errors
-/// If the address is not free or not allowed, with the address in the text.
+/// If the address is not free or not allowed, with the address in the text; of several, that of the last one.
 #[track_caller]
 pub fn start_server<H, Fut>(addr: impl ToSocketAddrs, handler: H) -> impl Future<Output = io::Result<Server>>
 where
@@ -92,8 +95,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Connections that the kernel keeps before they are accepted. Default: 1024, or what
-    /// `net.core.somaxconn` allows.
+    /// Connections that the kernel keeps before they are accepted, at most 4096 and what `net.core.somaxconn` allows:
+    /// more is no error. Clients beyond that try again by themselves, and wait. Default: 1024.
     pub fn backlog(mut self, connections: u32) -> Self {
         self.backlog = connections;
         self
@@ -510,7 +513,8 @@ impl Server {
     /// Closes, gives connections and handlers `grace` to end by themselves, then cuts what is left: connections are
     /// reset, handlers cancelled. When it returns they are gone (a second is allowed for that).
     ///
-    /// A handler that calls it does not wait for itself, and goes on.
+    /// A handler that calls it does not wait for itself, and goes on. For its own connection it does wait, as for the
+    /// others: it should close that first, or it waits for the whole `grace`, and its connection is cut.
     ///
     /// ```
     /// use corio_net::{open_connection, start_server};

@@ -187,7 +187,9 @@ fn con_04_invalid_addresses() {
             ("host:+80", "the port \"+80\" is no number: it must be 0 to 65535"),
             ("host:8 ", "the port \"8 \" is no number: it must be 0 to 65535"),
             ("::1", "an IPv6 address with a port is written [ADDRESS]:PORT"),
-            ("http://host:80", "an IPv6 address with a port is written [ADDRESS]:PORT"),
+            ("http://host:80", "this is a URL"),
+            ("https://host/", "this is a URL"),
+            ("ws://[::1]:80", "this is a URL"),
             ("[localhost]:80", "\"localhost\" is no IPv6 address"),
         ];
         for (text, why) in wrong {

@@ -42,7 +42,8 @@ pub fn want_round() {
     current::with(Loop::want_round);
 }
 
-/// A static that has one value on each loop, made when first used there.
+/// A static that has one value on each loop, made when first used there. A process may use eight of them; two are those
+/// of `corio-net`.
 ///
 /// ```
 /// use corio_runtime::service::{LoopLocal, Service};
@@ -74,7 +75,7 @@ impl<T: Service> LoopLocal<T> {
     /// Runs `f` with this loop's value.
     ///
     /// # Panics
-    /// Outside a running loop.
+    /// Outside a running loop, and if the process uses more than eight.
     #[track_caller]
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         match self.try_with(f) {
@@ -85,6 +86,9 @@ impl<T: Service> LoopLocal<T> {
     }
 
     /// As `with`; `None` outside a running loop.
+    ///
+    /// # Panics
+    /// If the process uses more than eight.
     pub fn try_with<R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
         let index = *self.index.get_or_init(|| NEXT_INDEX.fetch_add(1, Ordering::Relaxed));
         current::try_with(|lp| {

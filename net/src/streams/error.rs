@@ -35,8 +35,8 @@ impl fmt::Display for ReadError {
             ReadError::LimitOverrun { consumed } => {
                 write!(
                     f,
-                    "no separator within the limit of the stream: {consumed} bytes come before it. The limit is \
-                    65536 bytes, or what was set: raise it by `limit(bytes)` of `Server::builder()`, \
+                    "no separator within the limit of the stream: {consumed} bytes come before it. The limit that was \
+                    set, 65536 bytes by default, is raised by `limit(bytes)` of `Server::builder()`, \
                     `Connection::builder()` or `Command`"
                 )
             }
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn an_overrun_names_the_limit_and_how_to_raise_it() {
         let text = ReadError::LimitOverrun { consumed: 70_000 }.to_string();
-        for word in ["70000 bytes", "limit is 65536 bytes", "limit(bytes)", "Server::builder()"] {
+        for word in ["70000 bytes", "65536 bytes by default", "limit(bytes)", "Server::builder()"] {
             assert!(text.contains(word), "{text}");
         }
         assert_eq!(crate::streams::DEFAULT_LIMIT, 65536);

@@ -61,7 +61,8 @@ impl Refusal {
             Some(libc::EPERM) => refused("EPERM"),
             Some(libc::ENOMEM) => no_memory(locked_bytes(sizes)),
             Some(libc::EINVAL) => format!(
-                "io_uring_setup refused its flags (EINVAL): Linux {} is too old, corio needs 6.1 or newer",
+                "{} refused what the loop needs (EINVAL): Linux {} is too old, corio needs 6.1 or newer",
+                self.call,
                 kernel_release()
             ),
             _ => format!("the loop cannot be set up: {}", self.cause),
@@ -137,7 +138,11 @@ mod tests {
         assert!(text(libc::EPERM).contains("seccomp"));
         assert!(text(libc::ENOMEM).contains("RLIMIT_MEMLOCK"));
         assert!(text(libc::ENOMEM).contains("40 KiB"));
-        assert!(text(libc::EINVAL).contains("too old"));
+        assert!(
+            text(libc::EINVAL).contains("io_uring_setup refused") && text(libc::EINVAL).contains("too old")
+        );
+        let register = refused("io_uring_register", libc::EINVAL).to_string();
+        assert!(register.contains("io_uring_register refused"), "{register}");
         assert!(text(libc::EMFILE).contains("RLIMIT_NOFILE"));
         let beside = refused("eventfd2", libc::EPERM).to_string();
         assert!(beside.contains("eventfd2") && !beside.contains("io_uring was refused"), "{beside}");

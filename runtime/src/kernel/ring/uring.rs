@@ -15,8 +15,8 @@
 //!
 //! # Rules
 //! 1. Every pointer of an SQE borrows from the operation (`Sqe<'_>` from `prepare`, the `bytes` of a payload), from
-//!    static memory, or from the `Scratch` that is stored with it. The operation is boxed before that, and neither a
-//!    `Prepared`, which is submitted or dropped as a whole, nor the table moves its contents, touches or frees them
+//!    static memory, or from the `Scratch` that is stored with it. The operation is boxed before that, and neither an
+//!    `Encoded`, which is submitted or dropped as a whole, nor the table moves its contents, touches or frees them
 //!    before its final completion (a table that is dropped earlier forgets them).
 //! 2. From the push on an SQE counts as in flight, also if `enter` fails: nothing is taken back. (Except at
 //!    start-up: a ring whose first `enter` is refused has consumed nothing, and is dropped.)
