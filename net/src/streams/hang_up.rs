@@ -1,5 +1,5 @@
-//! The poll by which a stream hears of its connection's failure where no receive would tell: the reader is gone, or it
-//! has ended or reads no further for now while somebody waits for the end.
+//! The poll by which a stream hears of its connection's failure where no receive would tell: the reader is gone or over
+//! its limit, or nothing is received while somebody waits for the end, or asks whether it has come.
 
 use corio_runtime::{
     fd::Fd,

@@ -52,7 +52,8 @@ pub struct Metrics {
 }
 
 /// Memory that a loop's tables, lists and pools hold, in bytes: what they have room for, in use or not. What has grown
-/// in a peak goes back a moment (100 ms) after that is over: a table keeps 64 KiB, or at most four times what is in use.
+/// in a peak goes back a moment (100 ms) after that is over: a table keeps 64 KiB, or at most four times what is in
+/// use.
 ///
 /// What a task or an operation itself owns, such as its future or buffer, is not in it: that is freed at its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
