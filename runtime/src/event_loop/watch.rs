@@ -16,7 +16,10 @@ use nix::unistd::gettid;
 
 use crate::{
     kernel::ring::terms::RingCounters,
-    scheduler::loop_id::{LoopId, MAX_LOOPS},
+    scheduler::{
+        clock::nanos,
+        loop_id::{LoopId, MAX_LOOPS},
+    },
 };
 
 /// A busy loop writes its numbers down once in this many turns.
@@ -216,7 +219,7 @@ fn busy_ns(thread: u64) -> u64 {
 
 fn since_start_ns() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_nanos().try_into().unwrap_or(u64::MAX)
+    nanos(START.get_or_init(Instant::now).elapsed())
 }
 
 impl Metrics {

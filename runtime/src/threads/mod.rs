@@ -46,7 +46,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    if current::with(|lp| lp.driver.with_sim(|_| ()).is_some()) {
+    if current::with(|lp| lp.driver.is_simulated()) {
         yield_now().await;
         return f();
     }

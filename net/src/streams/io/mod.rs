@@ -100,12 +100,7 @@ impl StreamWriter {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ended = self.key.with(|common, slot| {
             // Of a writer that is closed already there is only to wait for what it wrote.
-            if slot.send.phase == Phase::Open {
-                slot.writable()?;
-                slot.send.phase = Phase::Eof;
-                slot.mark_dirty(common);
-            }
-            Ok(())
+            if slot.send.phase == Phase::Open { slot.write_eof(common) } else { Ok(()) }
         });
         match ended.and_then(|ended| ended) {
             Ok(()) => self.poll_sent(cx),
