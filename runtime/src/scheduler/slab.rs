@@ -376,6 +376,14 @@ impl<T> Slab<Held<T>> {
         self.iter().filter_map(move |(slot, place)| Some((key(slot, place), place.value.as_ref()?)))
     }
 
+    /// As [`values`](Slab::values).
+    pub fn values_mut(&mut self) -> impl Iterator<Item = (HeldKey, &mut T)> {
+        self.iter_mut().filter_map(|(slot, place)| {
+            let key = HeldKey { slot, generation: place.generation };
+            Some((key, place.value.as_mut()?))
+        })
+    }
+
     /// The same, out of the table.
     pub fn into_values(self) -> impl Iterator<Item = T> {
         self.into_places().filter_map(|place| place.value)
