@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod common;
+#[path = "../runtime/tests/common/shared.rs"]
+mod shared;
 
 use std::{
     convert::Infallible,
@@ -14,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use common::{HANGS, Server};
 use corio::{
-    Backend, Runner, create_task,
+    create_task,
     event_loop::Faults,
     gather,
     hyper::{CorioExecutor, CorioTimer},
@@ -25,6 +27,7 @@ use corio::{
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, body::Incoming, client, server, service::service_fn};
 use nix::sys::signal::Signal;
+use shared::on_every_seed;
 
 fn start() -> Server {
     Server::of("hyper_server", &[])
@@ -230,11 +233,11 @@ fn sigterm_answers_what_runs_and_closes_what_idles() {
 /// hyper at both ends, on one loop: many requests at once on one HTTP/2 connection, with bodies both ways.
 #[test]
 fn http_2_at_both_ends_multiplexes_and_carries_large_bodies() {
-    for backend in [Backend::Uring, Backend::Sim { seed: 1 }, Backend::Sim { seed: 2 }] {
-        let faults = Faults::default().short_transfers(0.2).enobufs(0.2);
-        let builder = Runner::builder().backend(backend).faults(faults);
-        builder.build().unwrap().run(async { timeout(HANGS, both_ends()).await.unwrap() });
-    }
+    let faults = Faults::default().short_transfers(0.2).enobufs(0.2);
+    on_every_seed(4, faults, async || {
+        timeout(HANGS, both_ends()).await.unwrap();
+        Ok(())
+    });
 }
 
 async fn both_ends() {

@@ -10,6 +10,8 @@ mod blocking;
 mod loops;
 #[path = "limits/net.rs"]
 mod net;
+#[path = "../runtime/tests/common/shared.rs"]
+mod shared;
 #[path = "limits/sync.rs"]
 mod sync;
 #[path = "limits/table.rs"]

@@ -12,16 +12,11 @@ use std::{
     time::Duration,
 };
 
-use common::{echo, reset, run, until};
+use common::{echo, kernels, on, reset, run, until};
 use corio_net::{StreamReader, StreamWriter, TcpListener, connect_write_pipe, open_connection, start_server};
-use corio_runtime::{Backend, Runner, set_exception_handler, time::sleep, yield_now};
+use corio_runtime::{set_exception_handler, time::sleep, yield_now};
 
 const HOST: &str = "127.0.0.1:0";
-
-/// A runner on each kernel.
-fn runners() -> [Runner; 2] {
-    [Backend::Uring, Backend::Sim { seed: 5 }].map(|b| Runner::builder().backend(b).build().unwrap())
-}
 
 #[test]
 fn a_handler_knows_its_peer_also_if_that_has_reset_before_it_was_accepted() {
@@ -71,7 +66,7 @@ fn accept_gives_the_address_of_a_peer_that_has_reset_already() {
 
 #[test]
 fn addresses_are_known_between_two_runs_on_other_threads_and_after_the_loops_end() {
-    for mut runner in runners() {
+    for mut runner in kernels().map(on) {
         let (server, reader, writer) = runner.run(async {
             let server = start_server(HOST, echo).await.unwrap();
             let (reader, writer) = open_connection(server.local_addr().unwrap()).await.unwrap();
@@ -103,7 +98,7 @@ fn addresses_are_known_between_two_runs_on_other_threads_and_after_the_loops_end
 
 #[test]
 fn addresses_are_known_after_the_end_of_the_connection_however_it_ended() {
-    for mut runner in runners() {
+    for mut runner in kernels().map(on) {
         let done: io::Result<()> = runner.run(async {
             let handler = |mut reader: StreamReader, writer| async move {
                 let _open: StreamWriter = writer;
@@ -200,7 +195,7 @@ fn a_socket_of_the_standard_library_brings_its_addresses() {
 
 #[test]
 fn many_connections_in_one_turn_keep_their_addresses_apart() {
-    for mut runner in runners() {
+    for mut runner in kernels().map(on) {
         let done: io::Result<()> = runner.run(async {
             let server = start_server(HOST, |_reader, mut writer| async move {
                 let peer = writer.peer_addr()?;

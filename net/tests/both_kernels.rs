@@ -1,4 +1,4 @@
-//! The same programs on both kernels: io_uring, and the simulator with many seeds and faults.
+//! The same programs on every kernel; in the simulator with many seeds and faults.
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{echo, every_fault, pattern};
+use common::{echo, every_fault, kernels, on_every_seed, pattern};
 use corio_net::{ReadError, Server, StreamWriter, TcpListener, open_connection, start_server};
 use corio_runtime::{
     Backend, Faults, Runner, create_task, metrics, set_exception_handler,
@@ -17,23 +17,13 @@ use corio_runtime::{
     yield_now,
 };
 
-/// Runs `program` on io_uring, and on the simulator with 40 seeds, half of them with faults.
-fn on_both<F: AsyncFn() -> io::Result<()>>(program: F) {
-    Runner::new().unwrap().run(program()).expect("on io_uring");
-    for seed in 0..40 {
-        let faults = if seed % 2 == 0 { Faults::default() } else { every_fault() };
-        let builder = Runner::builder().backend(Backend::Sim { seed }).faults(faults);
-        let mut runner = builder.build().unwrap();
-        if let Err(e) = runner.run(program()) {
-            panic!("on the simulator with seed {seed}: {e}");
-        }
-        assert_eq!(runner.run(async { metrics().ring.strays }), 0, "seed {seed}");
-    }
+fn on_every(program: impl AsyncFn() -> io::Result<()>) {
+    on_every_seed(40, every_fault(), program);
 }
 
 #[test]
 fn messages_of_every_size_come_back_byte_for_byte() {
-    on_both(async || {
+    on_every(async || {
         let server = start_server("127.0.0.1:0", echo).await?;
         let (mut reader, mut writer) = open_connection(server.local_addr()?).await?;
         for (salt, size) in [1, 64, 4095, 4096, 4097, 20_000, 65_536, 300_000].into_iter().enumerate() {
@@ -47,7 +37,7 @@ fn messages_of_every_size_come_back_byte_for_byte() {
 
 #[test]
 fn a3_reads_cancelled_at_random_lose_and_repeat_nothing() {
-    on_both(async || {
+    on_every(async || {
         let server = start_server("127.0.0.1:0", async |_reader, mut writer: StreamWriter| {
             for n in 0..5_000u32 {
                 writer.write(&n.to_le_bytes())?;
@@ -77,7 +67,7 @@ fn a3_reads_cancelled_at_random_lose_and_repeat_nothing() {
 
 #[test]
 fn a1_accepts_cancelled_at_random_lose_no_connection() {
-    on_both(async || {
+    on_every(async || {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
         let served = Rc::new(Cell::new(0));
@@ -105,7 +95,7 @@ fn a1_accepts_cancelled_at_random_lose_no_connection() {
 
 #[test]
 fn a4_writes_cancelled_at_random_are_sent_once_and_in_order() {
-    on_both(async || {
+    on_every(async || {
         let received = Rc::new(RefCell::new(Vec::new()));
         let sink = received.clone();
         let server = start_server("127.0.0.1:0", move |mut reader, writer| {
@@ -137,7 +127,7 @@ fn a4_writes_cancelled_at_random_are_sent_once_and_in_order() {
 
 #[test]
 fn half_close_lets_the_answer_through() {
-    on_both(async || {
+    on_every(async || {
         let server = start_server("127.0.0.1:0", |mut reader, mut writer| async move {
             let all = reader.read_to_end().await?;
             writer.write(all)?;
@@ -156,7 +146,7 @@ fn half_close_lets_the_answer_through() {
 
 #[test]
 fn lines_and_separators_keep_the_limit() {
-    on_both(async || {
+    on_every(async || {
         let server = start_server("127.0.0.1:0", |_reader, mut writer| async move {
             writer.write("short\n")?;
             writer.write(vec![b'x'; 200_000])?;
@@ -178,7 +168,7 @@ fn lines_and_separators_keep_the_limit() {
 
 #[test]
 fn c1_a_pool_of_one_buffer_serves_many_connections() {
-    for backend in [Backend::Uring, Backend::Sim { seed: 3 }, Backend::Sim { seed: 4 }] {
+    for backend in kernels() {
         let mut runner = Runner::builder().backend(backend).buffers(1, 4096).build().unwrap();
         let done: io::Result<()> = runner.run(async {
             let server = start_server("127.0.0.1:0", echo).await?;
@@ -222,7 +212,7 @@ fn d1_tiny_queues_serve_many_connections() {
 
 #[test]
 fn srv_17_a_closed_server_refuses_and_its_connections_go_on() {
-    on_both(async || {
+    on_every(async || {
         let server = start_server("127.0.0.1:0", echo).await?;
         let addr = server.local_addr()?;
         let (mut reader, mut writer) = open_connection(addr).await?;
@@ -242,7 +232,7 @@ fn srv_17_a_closed_server_refuses_and_its_connections_go_on() {
 
 #[test]
 fn an_abort_is_a_reset_and_cuts_nothing_that_came_before() {
-    on_both(async || {
+    on_every(async || {
         let server = start_server("127.0.0.1:0", |mut reader, mut writer| async move {
             reader.readexactly(1).await?;
             writer.abort();
@@ -259,7 +249,7 @@ fn an_abort_is_a_reset_and_cuts_nothing_that_came_before() {
 
 #[test]
 fn shutdown_cuts_what_outlives_the_grace_and_counts_it() {
-    on_both(async || {
+    on_every(async || {
         let server = Server::builder()
             .start("127.0.0.1:0", |mut reader, writer| async move {
                 let _open = writer;
@@ -334,7 +324,7 @@ fn a_failed_operation_is_an_error_and_not_a_hang() {
 
 #[test]
 fn a_closed_listener_ends_what_nobody_accepted() {
-    on_both(async || {
+    on_every(async || {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let (mut reader, _writer) = open_connection(listener.local_addr()?).await?;
         drop(listener);
@@ -347,7 +337,7 @@ fn a_closed_listener_ends_what_nobody_accepted() {
 
 #[test]
 fn a_reset_comes_after_the_bytes_before_it() {
-    on_both(async || {
+    on_every(async || {
         let server = start_server("127.0.0.1:0", |mut reader, mut writer| async move {
             writer.write("before")?;
             writer.flush().await?;
@@ -365,8 +355,8 @@ fn a_reset_comes_after_the_bytes_before_it() {
 }
 
 #[test]
-fn wrong_sizes_are_refused_by_both() {
-    for backend in [Backend::Uring, Backend::Sim { seed: 1 }] {
+fn wrong_sizes_are_refused_by_every_kernel() {
+    for backend in kernels() {
         let error = Runner::builder().backend(backend).buffers(3, 4096).build().unwrap_err();
         assert!(error.to_string().contains("count 3"), "{error}");
         let error = Runner::builder().backend(backend).entries(0).build().unwrap_err();

@@ -6,7 +6,7 @@ use std::{cell::Cell, future::Future, io, rc::Rc};
 
 use corio_net::{StreamReader, StreamWriter, TcpListener, open_connection};
 use corio_runtime::{
-    Backend, Runner,
+    Faults,
     channel::channel,
     create_task,
     time::{Duration, sleep},
@@ -16,10 +16,8 @@ use corio_runtime::{
 /// Of what was buffered already a step may take the rest of an earlier step's share, and its own.
 const SHARES: usize = 2 * 128;
 
-fn on_both(program: impl AsyncFn() -> io::Result<()>) {
-    for backend in [Backend::Sim { seed: 3 }, Backend::Uring] {
-        Runner::builder().backend(backend).build().unwrap().run(program()).unwrap();
-    }
+fn on_every(program: impl AsyncFn() -> io::Result<()>) {
+    common::on_every_seed(1, Faults::default(), program);
 }
 
 /// Runs `source`, which counts in the cell that it is given; the most in one turn.
@@ -101,7 +99,7 @@ const READS: [Reads; 5] = [
 
 #[test]
 fn reads_of_what_has_arrived_leave_the_loop_to_others_and_lose_nothing() {
-    on_both(async || {
+    on_every(async || {
         for read in READS {
             let (reader, _ours, _theirs) = lines().await?;
             let most = most_in_a_turn(|taken| read(reader, taken)).await;
@@ -114,7 +112,7 @@ fn reads_of_what_has_arrived_leave_the_loop_to_others_and_lose_nothing() {
 #[test]
 fn accepts_count_with_whatever_else_a_step_takes() {
     const CLIENTS: usize = 100;
-    on_both(async || {
+    on_every(async || {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
         let mut clients = Vec::new();

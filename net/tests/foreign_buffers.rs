@@ -15,7 +15,7 @@ use std::{
 use common::until;
 use corio_net::{StreamReader, StreamWriter, TcpListener, TcpStream, open_connection};
 use corio_runtime::{
-    Backend, Runner, create_task, metrics,
+    Faults, create_task, metrics,
     time::{sleep, timeout},
     yield_now,
 };
@@ -23,16 +23,14 @@ use corio_runtime::{
 /// Longer than anything takes; what reaches it hangs.
 const HANG: Duration = Duration::from_secs(20);
 
-/// Runs `program` on both kernels; in the end no stream and no operation may be left.
-fn on_both(program: impl AsyncFn()) {
-    for backend in [Backend::Uring, Backend::Sim { seed: 1 }, Backend::Sim { seed: 2 }] {
-        Runner::builder().backend(backend).build().unwrap().run(async {
-            let before = metrics().operations;
-            program().await;
-            until(|| metrics().connections == 0 && metrics().operations == before).await;
-            assert_eq!(metrics().ring.strays, 0);
-        });
-    }
+/// Runs `program` on every kernel; in the end no stream and no operation may be left.
+fn on_every(program: impl AsyncFn()) {
+    common::on_every_seed(2, Faults::default(), async || {
+        let before = metrics().operations;
+        program().await;
+        until(|| metrics().connections == 0 && metrics().operations == before).await;
+        Ok(())
+    });
 }
 
 /// The end of the loop: the peer of a `TcpStream`.
@@ -83,7 +81,7 @@ async fn next(stream: &mut TcpStream) -> Vec<u8> {
 
 #[test]
 fn a_panic_of_the_buffer_leaves_the_stream_as_it_was() {
-    on_both(async || {
+    on_every(async || {
         for panics_at in 1..8 {
             for early in [false, true] {
                 let mut peer = peer().await;
@@ -138,7 +136,7 @@ impl Drop for Lent {
 
 #[test]
 fn a_buffer_that_panics_when_nothing_came_and_it_is_given_up_costs_nothing() {
-    on_both(async || {
+    on_every(async || {
         let mut peer = peer().await;
         let given_up = Rc::new(Cell::new(false));
         let flag = given_up.clone();
@@ -155,7 +153,7 @@ fn a_buffer_that_panics_when_nothing_came_and_it_is_given_up_costs_nothing() {
 /// What had come into it cannot be had any more: the next read says so, and the connection still ends.
 #[test]
 fn a_buffer_that_hides_what_came_when_it_is_given_up_ends_the_stream_with_an_error() {
-    on_both(async || {
+    on_every(async || {
         // It panics, or has a part of what came, or nothing.
         for shows in [None, Some(3), Some(0)] {
             let mut peer = peer().await;
@@ -187,7 +185,7 @@ fn a_buffer_that_hides_what_came_when_it_is_given_up_ends_the_stream_with_an_err
 
 #[test]
 fn an_empty_slice_is_no_end_of_the_stream() {
-    on_both(async || {
+    on_every(async || {
         for empty_from in 1..6 {
             for early in [false, true] {
                 let mut peer = peer().await;
@@ -217,7 +215,7 @@ fn an_empty_slice_is_no_end_of_the_stream() {
 
 #[test]
 fn a_buffer_may_look_at_streams_and_write_to_them() {
-    on_both(async || {
+    on_every(async || {
         let mut peer = peer().await;
         let other = Rc::new(RefCell::new(self::peer().await));
         let seen = Rc::new(Cell::new(0));
@@ -252,7 +250,7 @@ fn written_data_that_panics_leaves_the_stream_as_it_was() {
             panic!("as asked")
         }
     }
-    on_both(async || {
+    on_every(async || {
         let mut peer = peer().await;
         let mut write = Box::pin(peer.stream.write_all(Panics));
         assert!(catch_unwind(AssertUnwindSafe(|| poll_once(write.as_mut()))).is_err());

@@ -13,10 +13,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::with_peer;
+use common::{on_every_seed, with_peer};
 use corio_net::{Server, StreamReader, StreamWriter, connect_write_pipe, open_connection, start_server};
 use corio_runtime::{
-    Backend, Faults, Runner, call_soon, create_task, run,
+    Faults, Runner, call_soon, create_task, run,
     time::{sleep, timeout},
     yield_now,
 };
@@ -232,16 +232,10 @@ async fn sends_what_panics() {
 
 #[test]
 fn a_destructor_of_sent_data_that_panics_costs_its_stream_nothing() {
-    run(sends_what_panics());
-    for seed in 0..10 {
-        let faults = Faults::default().short_transfers(0.7);
-        Runner::builder()
-            .backend(Backend::Sim { seed })
-            .faults(faults)
-            .build()
-            .unwrap()
-            .run(sends_what_panics());
-    }
+    on_every_seed(20, Faults::default().short_transfers(0.7), async || {
+        sends_what_panics().await;
+        Ok(())
+    });
 }
 
 #[test]
@@ -358,35 +352,31 @@ async fn sent_before_a_close(data: &[u8], does: fn(&mut StreamWriter)) -> Vec<u8
     arrived.take().into_iter().max_by_key(Vec::len).unwrap()
 }
 
-/// On both kernels; the simulator's makes partial sends.
-fn on_both_kernels(data: &[u8], does: fn(&mut StreamWriter), expected: &[u8]) {
+/// On every kernel; the simulator's makes partial sends.
+fn on_every(data: &[u8], does: fn(&mut StreamWriter), expected: &[u8]) {
     let arrives = async || {
         let arrived = timeout(Duration::from_secs(60), sent_before_a_close(data, does)).await;
         let arrived = arrived.expect("it arrives");
         assert!(arrived == expected, "{} of {} bytes", arrived.len(), expected.len());
+        Ok(())
     };
-    run(arrives());
-    for seed in 0..20 {
-        let faults = Faults::default().short_transfers(0.7);
-        let runner = Runner::builder().backend(Backend::Sim { seed }).faults(faults).build();
-        runner.unwrap().run(arrives());
-    }
+    on_every_seed(40, Faults::default().short_transfers(0.7), arrives);
 }
 
 #[test]
 fn what_a_waker_writes_behind_a_send_of_the_same_turn_stays_behind_it() {
     let data: Vec<u8> = (0..9000u32).map(|n| n as u8).collect();
     let more = |writer: &mut StreamWriter| writer.write(b"behind").unwrap();
-    on_both_kernels(&data, more, &[&data, &b"behind"[..]].concat());
+    on_every(&data, more, &[&data, &b"behind"[..]].concat());
     let much = |writer: &mut StreamWriter| writer.write(vec![7; 100_000]).unwrap();
-    on_both_kernels(&data, much, &[&data, &vec![7; 100_000][..]].concat());
+    on_every(&data, much, &[&data, &vec![7; 100_000][..]].concat());
 }
 
 #[test]
 fn a_waker_that_ends_a_stream_in_the_turn_of_its_send_loses_none_of_it() {
     let data = vec![7; 9000];
-    on_both_kernels(&data, StreamWriter::close, &data);
-    on_both_kernels(&data, |writer| writer.write_eof().unwrap(), &data);
+    on_every(&data, StreamWriter::close, &data);
+    on_every(&data, |writer| writer.write_eof().unwrap(), &data);
 }
 
 /// A writer whose peer has ended, so that nothing is in flight and keeps its descriptor.

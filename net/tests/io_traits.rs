@@ -3,7 +3,7 @@
 mod common;
 
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     io::{self, IoSlice, Read as _},
     pin::Pin,
     sync::{
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Sequence, number, pattern, reset, std_listener, until};
+use common::{Sequence, number, on_every_seed, pattern, reset, std_listener, until};
 use corio_net::{Connection, Stream, TcpListener, hyper::CorioTimer, open_connection};
 use corio_runtime::{
     Backend, Faults, Runner, create_task, run,
@@ -26,20 +26,11 @@ use hyper::rt::Timer as _;
 /// asyncio's high-water mark, and what a write may add to it.
 const QUEUE_MAX: usize = (64 + 8) << 10;
 
-/// The same program on io_uring, and on the simulator with and without faults.
-fn on_both(program: impl AsyncFn() -> io::Result<()>) {
-    Runner::new().unwrap().run(ends(program())).expect("on io_uring");
-    for seed in 0..8 {
-        let short = if seed % 2 == 0 { 0.0 } else { 0.3 };
-        let faults = Faults::default().short_transfers(short).enobufs(short).lose_more(short);
-        let builder = Runner::builder().backend(Backend::Sim { seed }).faults(faults);
-        let done = builder.build().unwrap().run(ends(program()));
-        done.unwrap_or_else(|e| panic!("on the simulator with seed {seed}: {e}"));
-    }
-}
-
-async fn ends(program: impl Future<Output = io::Result<()>>) -> io::Result<()> {
-    timeout(Duration::from_secs(30), program).await.expect("the test hangs")
+fn on_every(program: impl AsyncFn() -> io::Result<()>) {
+    let faults = Faults::default().short_transfers(0.3).enobufs(0.3).lose_more(0.3);
+    on_every_seed(8, faults, async || {
+        timeout(Duration::from_secs(30), program()).await.expect("the test hangs")
+    });
 }
 
 async fn pair() -> io::Result<(Stream, Stream)> {
@@ -174,7 +165,7 @@ async fn fill(family: Family, s: &mut Stream, sequence: &mut Sequence, waker: &W
 
 #[test]
 fn every_byte_arrives_in_order_and_an_end_closes_one_half() {
-    on_both(async || {
+    on_every(async || {
         for family in FAMILIES {
             let (mut ours, mut theirs) = pair().await?;
             let server = create_task(async move {
@@ -199,7 +190,7 @@ fn every_byte_arrives_in_order_and_an_end_closes_one_half() {
 
 #[test]
 fn the_copies_of_the_libraries_work() {
-    on_both(async || {
+    on_every(async || {
         let message = pattern(200_000, 3);
         let (ours, theirs) = pair().await?;
         let (mut reader, mut writer) = ours.into_split();
@@ -242,7 +233,7 @@ fn the_copies_of_the_libraries_work() {
 
 #[test]
 fn a_vectored_write_takes_its_pieces_in_order() {
-    on_both(async || {
+    on_every(async || {
         for family in FAMILIES {
             let (mut ours, mut theirs) = pair().await?;
             let pieces =
@@ -267,7 +258,7 @@ fn a_vectored_write_takes_its_pieces_in_order() {
 
 #[test]
 fn a_write_waits_above_high_water_and_is_woken_at_low() {
-    on_both(async || {
+    on_every(async || {
         for family in FAMILIES {
             let (mut ours, mut theirs) = pair().await?;
             let (woken, waker) = Count::new();
@@ -293,7 +284,7 @@ fn a_write_waits_above_high_water_and_is_woken_at_low() {
 
 #[test]
 fn a_write_takes_no_more_than_the_queue_may_hold() {
-    on_both(async || {
+    on_every(async || {
         for family in FAMILIES {
             let (mut ours, _theirs) = pair().await?;
             let large = vec![0; 1 << 20];
@@ -307,7 +298,7 @@ fn a_write_takes_no_more_than_the_queue_may_hold() {
 /// With no room for anything in the queue each write still goes out, one after the other.
 #[test]
 fn a_high_water_mark_of_zero_stops_nobody() {
-    on_both(async || {
+    on_every(async || {
         for family in FAMILIES {
             let (ours, mut theirs) = pair().await?;
             let (reader, mut writer) = ours.into_split();
@@ -325,7 +316,7 @@ fn a_high_water_mark_of_zero_stops_nobody() {
 /// hyper flushes after each message, where waiting would cost a turn: for it a flush is a drain.
 #[test]
 fn a_flush_waits_for_the_kernel_and_hypers_only_above_high_water() {
-    on_both(async || {
+    on_every(async || {
         for family in FAMILIES {
             let (mut ours, _theirs) = pair().await?;
             family.write_all(&mut ours, b"a few bytes").await?;
@@ -343,7 +334,7 @@ fn a_flush_waits_for_the_kernel_and_hypers_only_above_high_water() {
 
 #[test]
 fn the_last_waker_is_the_one_that_is_woken() {
-    on_both(async || {
+    on_every(async || {
         for family in FAMILIES {
             let (mut ours, mut theirs) = pair().await?;
             let [(first, old), (second, new)] = [Count::new(), Count::new()];
@@ -369,7 +360,7 @@ fn the_last_waker_is_the_one_that_is_woken() {
 
 #[test]
 fn polls_that_nobody_repeats_lose_nothing_and_lift_no_limit() {
-    on_both(async || {
+    on_every(async || {
         for family in FAMILIES {
             let (mut ours, mut theirs) = pair_with_limit(4096).await?;
             let (_, waker) = Count::new();
@@ -399,7 +390,7 @@ fn polls_that_nobody_repeats_lose_nothing_and_lift_no_limit() {
 
 #[test]
 fn lines_are_found_without_a_copy_and_mix_with_other_reads() {
-    on_both(async || {
+    on_every(async || {
         let (mut ours, mut theirs) = pair().await?;
         Family::Tokio.write_all(&mut theirs, b"one\ntwo\nthree\nfour").await?;
         Family::Tokio.end(&mut theirs).await?;
@@ -441,7 +432,7 @@ fn a_read_that_is_made_before_its_loop_runs_finds_what_is_lent() {
 
 #[test]
 fn a_read_of_nothing_and_one_that_is_never_polled_leave_what_is_lent_alone() {
-    on_both(async || {
+    on_every(async || {
         let (mut ours, mut theirs) = pair().await?;
         Family::Tokio.write_all(&mut theirs, b"data").await?;
         let (mut reader, _writer) = {
@@ -459,7 +450,7 @@ fn a_read_of_nothing_and_one_that_is_never_polled_leave_what_is_lent_alone() {
 
 #[test]
 fn what_is_lent_stays_in_front_of_what_arrives_meanwhile() {
-    on_both(async || {
+    on_every(async || {
         let (ours, mut theirs) = pair().await?;
         let (mut reader, _writer) = ours.into_split();
         let mut sent = Sequence::default();
@@ -485,7 +476,7 @@ fn what_is_lent_stays_in_front_of_what_arrives_meanwhile() {
 
 #[test]
 fn nothing_is_read_into_an_empty_buffer() {
-    on_both(async || {
+    on_every(async || {
         for family in FAMILIES {
             let (mut ours, _theirs) = pair().await?;
             assert_eq!(family.read(&mut ours, &mut []).await?, 0);
@@ -496,7 +487,7 @@ fn nothing_is_read_into_an_empty_buffer() {
 
 #[test]
 fn ending_a_writer_that_was_closed_waits_for_what_it_wrote() {
-    on_both(async || {
+    on_every(async || {
         for family in FAMILIES {
             let (ours, mut theirs) = pair().await?;
             let (reader, mut writer) = ours.into_split();

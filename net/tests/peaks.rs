@@ -5,7 +5,7 @@ mod common;
 use std::{io, time::Duration};
 
 use common::allow_fds;
-use corio_net::{StreamReader, StreamWriter, open_connection, start_server};
+use corio_net::{StreamReader, StreamWriter, TcpListener, open_connection, start_server};
 use corio_runtime::{
     Backend, Memory, Runner, metrics, set_exception_handler,
     time::{now, sleep, timeout},
@@ -104,6 +104,25 @@ fn in_the_simulator_connections_that_are_gone_leave_no_memory_either() {
         let last = peak(500).await;
         until_small().await;
         drop(last);
+    });
+}
+
+#[test]
+fn listeners_that_are_gone_leave_no_memory_and_the_one_that_stays_works() {
+    const MANY: usize = 6_000;
+    let mut runner = Runner::builder().backend(Backend::Sim { seed: 11 }).build().unwrap();
+    runner.run(async {
+        let mut listeners = Vec::new();
+        for _ in 0..MANY {
+            listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        }
+        let peak = metrics().memory;
+        assert!(peak.services_bytes > MANY * 200, "{peak:?}");
+        let last = listeners.pop().unwrap();
+        drop(listeners);
+        until_small().await;
+        let _client = open_connection(last.local_addr().unwrap()).await.unwrap();
+        last.accept().await.unwrap();
     });
 }
 

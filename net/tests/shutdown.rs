@@ -15,8 +15,7 @@ use std::{
 use common::{echo, in_own_process, reports, reset, run, until};
 use corio_net::{Server, StreamReader, StreamWriter, open_connection, start_server};
 use corio_runtime::{
-    Backend, Faults, Runner, all_tasks, create_task, current_task, handle, run_coroutine_threadsafe,
-    set_exception_handler,
+    Faults, all_tasks, create_task, current_task, handle, run_coroutine_threadsafe, set_exception_handler,
     time::{sleep, timeout},
     yield_now,
 };
@@ -25,18 +24,9 @@ const HOST: &str = "127.0.0.1:0";
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(20);
 
-/// Runs `program` on io_uring, and on the simulator with many seeds, half of them with faults.
-fn on_both<F: AsyncFn() -> io::Result<()>>(program: F) {
-    Runner::new().unwrap().run(program()).expect("on io_uring");
-    for seed in 0..60 {
-        let faults =
-            Faults::default().delay(Duration::from_millis(2)).reorder(true).success_after_cancel(0.5);
-        let faults = if seed % 2 == 0 { Faults::default() } else { faults };
-        let mut runner = Runner::builder().backend(Backend::Sim { seed }).faults(faults).build().unwrap();
-        if let Err(e) = runner.run(program()) {
-            panic!("on the simulator with seed {seed}: {e}");
-        }
-    }
+fn on_every(program: impl AsyncFn() -> io::Result<()>) {
+    let faults = Faults::default().delay(Duration::from_millis(2)).reorder(true).success_after_cancel(0.5);
+    common::on_every_seed(60, faults, program);
 }
 
 /// Sets its flag when it is dropped.
@@ -63,7 +53,7 @@ async fn connected(server: &Server, count: usize) {
 
 #[test]
 fn a_shutdown_waits_for_handlers_that_outlive_their_connections() {
-    on_both(async || {
+    on_every(async || {
         let saved = Rc::new(Cell::new(false));
         let save = saved.clone();
         let server = start_server(HOST, move |mut reader, mut writer| {
@@ -92,7 +82,7 @@ fn a_shutdown_waits_for_handlers_that_outlive_their_connections() {
 
 #[test]
 fn a_shutdown_cancels_the_handlers_that_outlive_the_grace_and_counts_them() {
-    on_both(async || {
+    on_every(async || {
         let dropped = Rc::new(Cell::new(false));
         let flag = dropped.clone();
         let server = start_server(HOST, move |_reader, mut writer| {
@@ -116,7 +106,7 @@ fn a_shutdown_cancels_the_handlers_that_outlive_the_grace_and_counts_them() {
 
 #[test]
 fn a_client_that_is_cut_is_counted_once_with_its_handler() {
-    on_both(async || {
+    on_every(async || {
         let heard = reports();
         let server = start_server(HOST, echo).await?;
         let (mut reader, _writer) = open_connection(server.local_addr()?).await?;
@@ -132,7 +122,7 @@ fn a_client_that_is_cut_is_counted_once_with_its_handler() {
 
 #[test]
 fn a_connection_that_its_handler_gave_away_is_counted_too() {
-    on_both(async || {
+    on_every(async || {
         let server = start_server(HOST, |reader, writer| async move {
             drop(create_task(echo(reader, writer)));
             Ok(())
@@ -168,7 +158,7 @@ fn tasks_that_a_handler_began_are_not_its_servers_to_cut() {
 
 #[test]
 fn a_handler_that_shuts_its_server_down_does_not_wait_for_itself() {
-    on_both(async || {
+    on_every(async || {
         let shared: Rc<RefCell<Option<Rc<Server>>>> = Rc::default();
         let cut = Rc::new(Cell::new(None));
         let (for_handler, told) = (shared.clone(), cut.clone());
@@ -265,7 +255,7 @@ fn no_more_are_accepted_than_may_be_handled_and_a_shutdown_cuts_and_counts_these
 
 #[test]
 fn a_place_is_taken_until_connection_and_handler_have_ended() {
-    on_both(async || {
+    on_every(async || {
         let (running, most) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
         let counts = (running.clone(), most.clone());
         let server = Server::builder().max_connections(2).start(HOST, move |mut reader, mut writer| {
@@ -315,7 +305,7 @@ async fn answer(
 #[test]
 fn whoever_was_accepted_when_the_server_closes_is_served() {
     let round = Cell::new(0_u64);
-    on_both(async || {
+    on_every(async || {
         round.set(round.get() + 1);
         let served = Rc::new(Cell::new(0));
         let count = served.clone();
@@ -374,7 +364,7 @@ fn clients_that_reset_before_they_are_accepted_take_no_place_for_ever() {
 
 #[test]
 fn a_server_whose_accepting_task_is_cancelled_closes_and_reports() {
-    on_both(async || {
+    on_every(async || {
         let heard = reports();
         let server = start_server(HOST, echo).await?;
         let addr = server.local_addr()?;

@@ -1,4 +1,4 @@
-//! asyncio's rows about StreamReader and StreamWriter, by their ids, on both kernels.
+//! asyncio's rows about StreamReader and StreamWriter, by their ids, on every kernel.
 
 mod common;
 
@@ -10,17 +10,13 @@ use corio_net::{
     Connection, ReadError, StreamReader, StreamWriter, TcpListener, WriteBuf, open_connection, start_server,
 };
 use corio_runtime::{
-    Backend, Runner, create_task,
+    Faults, create_task,
     time::{sleep, timeout},
     yield_now,
 };
 
-/// Runs `program` on io_uring and on the simulator.
-fn on_both(program: impl AsyncFn() -> io::Result<()>) {
-    for backend in [Backend::Uring, Backend::Sim { seed: 1 }, Backend::Sim { seed: 2 }] {
-        let done = Runner::builder().backend(backend).build().unwrap().run(program());
-        done.unwrap_or_else(|e| panic!("{backend:?}: {e}"));
-    }
+fn on_every(program: impl AsyncFn() -> io::Result<()>) {
+    common::on_every_seed(2, Faults::default(), program);
 }
 
 /// What a connection needs to stay open.
@@ -57,7 +53,7 @@ async fn arrived(count: usize, reader: &StreamReader) {
 
 #[test]
 fn str_04_05_07_08_reads_of_every_size() {
-    on_both(async || {
+    on_every(async || {
         let mut p = fed(65536, &["chunk1\n", "chunk2"]).await?;
         assert!(p.reader.read(0).await?.is_empty());
         arrived(13, &p.reader).await;
@@ -76,7 +72,7 @@ fn str_04_05_07_08_reads_of_every_size() {
 
 #[test]
 fn str_10_a_limit_of_zero_is_refused() {
-    on_both(async || {
+    on_every(async || {
         let error = Connection::builder().limit(0).connect("127.0.0.1:1").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         Ok(())
@@ -85,7 +81,7 @@ fn str_10_a_limit_of_zero_is_refused() {
 
 #[test]
 fn str_11_29_the_limit_caps_neither_read_nor_readexactly() {
-    on_both(async || {
+    on_every(async || {
         let mut p = fed(3, &["chunk", "chunk", "chunk"]).await?;
         assert_eq!(p.reader.readexactly(10).await?, b"chunkchunk");
         arrived(5, &p.reader).await;
@@ -96,7 +92,7 @@ fn str_11_29_the_limit_caps_neither_read_nor_readexactly() {
 
 #[test]
 fn str_12_16_17_18_lines() {
-    on_both(async || {
+    on_every(async || {
         let mut p = fed(65536, &["chunk1 ", "chunk2 ", "chunk3 ", "\n chunk4"]).await?;
         assert_eq!(p.reader.readline().await?, b"chunk1 chunk2 chunk3 \n");
         assert_eq!(p.reader.readline().await?, b" chunk4");
@@ -110,7 +106,7 @@ fn str_12_16_17_18_lines() {
 
 #[test]
 fn str_13_14_a_line_over_the_limit_is_dropped() {
-    on_both(async || {
+    on_every(async || {
         let mut p = fed(3, &["li", "ne1\nline2\n"]).await?;
         arrived(12, &p.reader).await;
         assert!(matches!(p.reader.readline().await, Err(ReadError::LimitOverrun { .. })));
@@ -126,7 +122,7 @@ fn str_13_14_a_line_over_the_limit_is_dropped() {
 
 #[test]
 fn str_15_at_eof_means_ended_and_read_out() {
-    on_both(async || {
+    on_every(async || {
         let mut p = fed(65536, &["x"]).await?;
         arrived(1, &p.reader).await;
         // The end as well, most likely.
@@ -140,7 +136,7 @@ fn str_15_at_eof_means_ended_and_read_out() {
 
 #[test]
 fn str_19_20_21_22_separators() {
-    on_both(async || {
+    on_every(async || {
         let mut p = fed(65536, &["lineAAAxxx"]).await?;
         assert!(p.reader.readuntil(b"").await.is_err());
         assert_eq!(p.reader.readuntil(b"AAA").await?, b"lineAAA");
@@ -159,7 +155,7 @@ fn str_19_20_21_22_separators() {
 
 #[test]
 fn str_23_readuntil_over_the_limit_keeps_the_data() {
-    on_both(async || {
+    on_every(async || {
         let mut p = pair(3).await?;
         p.writer.write("some dataAA")?;
         arrived(11, &p.reader).await;
@@ -174,7 +170,7 @@ fn str_23_readuntil_over_the_limit_keeps_the_data() {
 
 #[test]
 fn str_27_28_30_exact_counts() {
-    on_both(async || {
+    on_every(async || {
         let mut p = fed(65536, &["123456789012345678", "123456789012345678", "123456789012345678"]).await?;
         assert!(p.reader.readexactly(0).await?.is_empty());
         assert_eq!(p.reader.readexactly(36).await?.len(), 36);
@@ -188,7 +184,7 @@ fn str_27_28_30_exact_counts() {
 
 #[test]
 fn str_34_39_40_a_reader_that_does_not_read_stops_the_writer() {
-    on_both(async || {
+    on_every(async || {
         let mut p = pair(4096).await?;
         let mut accepted = 0;
         let stuck = async {
@@ -211,7 +207,7 @@ fn str_34_39_40_a_reader_that_does_not_read_stops_the_writer() {
 
 #[test]
 fn str_38_drain_wakes_at_the_low_water_mark() {
-    on_both(async || {
+    on_every(async || {
         let mut p = pair(65536).await?;
         assert!(p.writer.set_write_buffer_limits(10, 20).is_err());
         p.writer.set_write_buffer_limits(1000, 10)?;
@@ -228,7 +224,7 @@ fn str_38_drain_wakes_at_the_low_water_mark() {
 
 #[test]
 fn str_41_42_43_44_close() {
-    on_both(async || {
+    on_every(async || {
         let mut p = pair(65536).await?;
         p._unwritten.write("unread")?;
         arrived(6, &p._unread).await;
@@ -247,7 +243,7 @@ fn str_41_42_43_44_close() {
 
 #[test]
 fn str_35_52_cancelled_reads_leave_every_byte() {
-    on_both(async || {
+    on_every(async || {
         let server = start_server("127.0.0.1:0", |mut reader, mut writer| async move {
             let line = reader.readline().await?;
             for byte in line.iter() {
@@ -277,7 +273,7 @@ fn str_35_52_cancelled_reads_leave_every_byte() {
 
 #[test]
 fn every_kind_of_data_goes_out_in_order() {
-    on_both(async || {
+    on_every(async || {
         let mut p = pair(65536).await?;
         let mut expected = Vec::new();
         let mut source = Vec::new();
@@ -313,7 +309,7 @@ fn every_kind_of_data_goes_out_in_order() {
 
 #[test]
 fn addresses_are_those_of_the_other_end() {
-    on_both(async || {
+    on_every(async || {
         let p = pair(65536).await?;
         assert_eq!(p.writer.peer_addr()?, p._unwritten.local_addr()?);
         assert_eq!(p.writer.local_addr()?, p._unwritten.peer_addr()?);

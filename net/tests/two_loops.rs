@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
+use common::{kernels, on};
 use corio_net::{StreamReader, StreamWriter, TcpListener, open_connection, start_server};
 use corio_runtime::{
-    Backend, Runner, metrics,
+    Runner, metrics,
     time::{now, sleep},
 };
 
@@ -26,16 +27,15 @@ async fn connection() -> io::Result<[(StreamReader, StreamWriter); 2]> {
     Ok([ours, listener.accept().await?.0.into_streams()])
 }
 
-fn on_both(test: impl Fn(Runner, Runner)) {
-    for backend in [Backend::Sim { seed: 5 }, Backend::Uring] {
-        let runner = || Runner::builder().backend(backend).build().unwrap();
-        test(runner(), runner());
+fn on_every(test: impl Fn(Runner, Runner)) {
+    for backend in kernels() {
+        test(on(backend), on(backend));
     }
 }
 
 #[test]
 fn streams_dropped_beside_another_loop_close_on_their_own() {
-    on_both(|mut a, mut b| {
+    on_every(|mut a, mut b| {
         let (a0, b0) = (numbers(&mut a), numbers(&mut b));
         let of_a = a.run(connection()).unwrap();
         let [mut one, mut other] = b.run(connection()).unwrap();
@@ -53,7 +53,7 @@ fn streams_dropped_beside_another_loop_close_on_their_own() {
 
 #[test]
 fn a_server_closed_beside_another_loop_closes_on_its_own() {
-    on_both(|mut a, mut b| {
+    on_every(|mut a, mut b| {
         let (a0, b0) = (numbers(&mut a), numbers(&mut b));
         let start = || start_server("127.0.0.1:0", async |_, _| Ok(()));
         let of_a = a.run(start()).unwrap();
@@ -75,7 +75,7 @@ fn a_server_closed_beside_another_loop_closes_on_its_own() {
 #[test]
 fn a_writer_closed_or_aborted_beside_another_loop_or_outside_any_ends_on_its_own() {
     for ends in [StreamWriter::close, StreamWriter::abort] {
-        on_both(|mut a, mut b| {
+        on_every(|mut a, mut b| {
             let [(_reader, mut beside), (_other, mut outside)] = a.run(connection()).unwrap();
             let of_b = b.run(connection()).unwrap();
             let b1 = numbers(&mut b);
@@ -94,7 +94,7 @@ fn a_writer_closed_or_aborted_beside_another_loop_or_outside_any_ends_on_its_own
 
 #[test]
 fn the_limits_of_a_close_that_are_set_beside_another_loop_or_outside_any_hold_on_its_own() {
-    on_both(|mut a, mut b| {
+    on_every(|mut a, mut b| {
         let [(_reader, mut beside), _its_peer] = a.run(connection()).unwrap();
         let [(_other, mut outside), _other_peer] = a.run(connection()).unwrap();
         b.run(async { beside.linger(Duration::MAX, Duration::from_millis(50)) });

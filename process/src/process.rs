@@ -1,15 +1,9 @@
 //! A running child, as users hold it (asyncio `Process`).
 
-use std::{
-    fmt,
-    future::{Future, poll_fn},
-    io,
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-};
+use std::{fmt, io, sync::Arc};
 
 use corio_net::{StreamReader, StreamWriter};
+use corio_runtime::gather;
 use rustix::process::Signal;
 
 use crate::{child::Child, stdio::Ours};
@@ -126,7 +120,7 @@ impl Process {
         }
         let stdout = read_to_end(&mut self.stdout, &mut self.read.stdout);
         let stderr = read_to_end(&mut self.stderr, &mut self.read.stderr);
-        both(stdout, stderr).await?;
+        gather([stdout, stderr]).await.into_iter().collect::<io::Result<()>>()?;
         self.wait().await?;
         Ok(std::mem::take(&mut self.read))
     }
@@ -169,30 +163,6 @@ impl Process {
     pub fn kill(&self) -> io::Result<()> {
         self.owned.child.send_signal(Signal::KILL)
     }
-}
-
-/// Both to their ends; an error of either.
-async fn both(
-    one: impl Future<Output = io::Result<()>>,
-    other: impl Future<Output = io::Result<()>>,
-) -> io::Result<()> {
-    let (mut one, mut other) = (pin!(one), pin!(other));
-    let mut ended = [None, None];
-    poll_fn(|cx| {
-        if ended[0].is_none()
-            && let Poll::Ready(done) = one.as_mut().poll(cx)
-        {
-            ended[0] = Some(done);
-        }
-        if ended[1].is_none()
-            && let Poll::Ready(done) = other.as_mut().poll(cx)
-        {
-            ended[1] = Some(done);
-        }
-        if ended.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    ended.into_iter().flatten().collect()
 }
 
 async fn read_to_end(reader: &mut Option<StreamReader>, to: &mut Vec<u8>) -> io::Result<()> {

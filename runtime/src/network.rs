@@ -20,7 +20,7 @@ use crate::{
 /// # Errors
 /// Under the simulator, and outside a running loop.
 pub fn require_kernel(what: &str) -> io::Result<()> {
-    let simulated = current::try_with(|lp| lp.driver.with_sim(|_| ()).is_some());
+    let simulated = current::try_with(|lp| lp.driver.is_simulated());
     match simulated {
         Some(false) => Ok(()),
         Some(true) => {

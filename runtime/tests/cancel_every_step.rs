@@ -11,7 +11,7 @@ use std::{
     task::Poll,
 };
 
-use common::{OnDrop, ms, on_both, on_sim, turns};
+use common::{OnDrop, ms, on_every, on_sim, turns};
 use corio_runtime::{
     ReturnWhen, TaskGroupError, all_tasks, as_completed, create_task, current_task, gather, metrics, scope,
     set_exception_handler, shield, shield_future, task_group,
@@ -129,7 +129,7 @@ async fn at_every_step<F: Future<Output = ()> + 'static>(fate: Fate, scenario: i
 
 #[test]
 fn gath_09_gath_12_gathered_futures_end_with_who_waits_at_every_step() {
-    on_both(async || {
+    on_every(async || {
         at_every_step(Fate::End, async |children| assert_eq!(gather(children.three()).await.len(), 3)).await;
         at_every_step(Fate::End, async |children| {
             let fallible = children.three().map(async |child| Ok::<_, ()>(child.await));
@@ -153,7 +153,7 @@ fn gath_09_gath_12_gathered_futures_end_with_who_waits_at_every_step() {
 
 #[test]
 fn gath_02_gathered_tasks_run_on_without_who_waits_at_every_step() {
-    on_both(async || {
+    on_every(async || {
         at_every_step(Fate::GoOn, async |children| {
             assert_eq!(gather(children.three().map(create_task)).await.len(), 3);
         })
@@ -174,7 +174,7 @@ fn gath_02_gathered_tasks_run_on_without_who_waits_at_every_step() {
 
 #[test]
 fn task_28_tasks_waited_for_run_on_without_who_waits_at_every_step() {
-    on_both(async || {
+    on_every(async || {
         for limit in [None, Some(ms(60_000))] {
             at_every_step(Fate::GoOn, |children| async move {
                 let tasks = children.three().map(create_task).into();
@@ -188,7 +188,7 @@ fn task_28_tasks_waited_for_run_on_without_who_waits_at_every_step() {
 
 #[test]
 fn gath_26_gath_28_outputs_as_they_come_with_who_waits_ended_at_every_step() {
-    on_both(async || {
+    on_every(async || {
         at_every_step(Fate::End, async |children| {
             let mut outputs = as_completed(children.three());
             while outputs.next().await.is_some() {}
@@ -204,7 +204,7 @@ fn gath_26_gath_28_outputs_as_they_come_with_who_waits_ended_at_every_step() {
 
 #[test]
 fn gath_30_a_cancelled_next_loses_no_output_at_any_step() {
-    on_both(async || {
+    on_every(async || {
         for limit in 0..8 {
             let mut outputs = as_completed([3, 1, 2].map(async |steps| {
                 turns(steps).await;
@@ -237,7 +237,7 @@ fn gath_30_a_cancelled_next_loses_no_output_at_any_step() {
 
 #[test]
 fn gath_37_gath_39_gath_40_what_a_shield_holds_runs_on_at_every_step() {
-    on_both(async || {
+    on_every(async || {
         at_every_step(Fate::GoOn, async |children| {
             drop(shield(create_task(children.child(3))).await.unwrap());
         })
@@ -252,7 +252,7 @@ fn gath_37_gath_39_gath_40_what_a_shield_holds_runs_on_at_every_step() {
 
 #[test]
 fn scoped_children_end_with_who_waits_at_every_step() {
-    on_both(async || {
+    on_every(async || {
         at_every_step(Fate::End, async |children| {
             let sum = Cell::new(0);
             scope(async |scope| {
@@ -312,7 +312,7 @@ fn wf_14_a_timed_body_ends_with_who_waits_at_every_step() {
 /// The error of a failed child is given to who waits or reported, but never both and never neither.
 #[test]
 fn tg_02_tg_06_tg_31_a_group_with_a_failing_child_cancelled_at_every_step() {
-    on_both(async || {
+    on_every(async || {
         let [raised, given, reported] = [Count::default(), Count::default(), Count::default()];
         let reports = reported.clone();
         set_exception_handler(move |context| {

@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-use common::{Nop, assert_passed, child, is_child, pair, recv};
+use common::{Nop, assert_passed, child, is_child, kernels, pair, recv};
 use corio_runtime::{
     Backend, Handle, Resolver, Runner, call_soon, create_future, create_task,
     fd::Fd,
@@ -633,7 +633,7 @@ fn sends_that_somebody_forgets_cost_the_loop_its_ring_and_not_the_process() {
         // The ring's memory is leaked on purpose: the kernel may still write there.
         return assert_passed(TEST, &child(TEST).env("ASAN_OPTIONS", "detect_leaks=0").output().unwrap());
     }
-    for backend in [Backend::Sim { seed: 7 }, Backend::Uring] {
+    for backend in kernels() {
         let (text, said, _) = run_with(backend, |end| std::mem::forget(end.sends()));
         assert!(text.contains("the event loop failed: a Sends was forgotten"), "{text}");
         assert!(said.iter().any(|said| said.contains("a Sends was forgotten")), "{said:?}");
@@ -644,7 +644,7 @@ fn sends_that_somebody_forgets_cost_the_loop_its_ring_and_not_the_process() {
 
 #[test]
 fn a_run_that_a_services_panic_ends_ends_its_main_task_too() {
-    for backend in [Backend::Sim { seed: 7 }, Backend::Uring] {
+    for backend in kernels() {
         let (text, said, left) = run_with(backend, |_| panic!("a service panics"));
         assert_eq!((text.as_str(), said), ("a service panics", Vec::new()));
         assert_eq!(left, 1, "only the task that was left behind");

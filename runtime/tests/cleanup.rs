@@ -4,7 +4,7 @@ mod common;
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use common::{Log, ms, on_both, turns, until};
+use common::{Log, kernels, ms, on, on_every, turns, until};
 use corio_runtime::{
     Backend, Runner, TaskError, create_task,
     time::{self, sleep, timeout},
@@ -13,7 +13,7 @@ use corio_runtime::{
 
 #[test]
 fn a_cancelled_future_is_cleaned_up_by_the_loop() {
-    on_both(async || {
+    on_every(async || {
         let log = Log::new();
         let theirs = log.clone();
         let task = create_task(with_cleanup(std::future::pending::<()>(), move || async move {
@@ -30,7 +30,7 @@ fn a_cancelled_future_is_cleaned_up_by_the_loop() {
 
 #[test]
 fn a_future_that_ends_or_never_began_has_nothing_to_clean_up() {
-    on_both(async || {
+    on_every(async || {
         let called = Rc::new(Cell::new(false));
         let cleanup = || {
             let called = called.clone();
@@ -48,7 +48,7 @@ fn a_future_that_ends_or_never_began_has_nothing_to_clean_up() {
 
 #[test]
 fn to_04_a_timeout_cleans_up_too() {
-    on_both(async || {
+    on_every(async || {
         let cleaned = Rc::new(Cell::new(false));
         let flag = cleaned.clone();
         let future = with_cleanup(std::future::pending::<()>(), move || async move { flag.set(true) });
@@ -60,10 +60,9 @@ fn to_04_a_timeout_cleans_up_too() {
 
 #[test]
 fn run_06_run_24_the_end_of_run_awaits_cleanups() {
-    for backend in [Backend::Sim { seed: 1 }, Backend::Uring] {
+    for mut runner in kernels().map(on) {
         let log = Log::new();
         let theirs = log.clone();
-        let mut runner = Runner::builder().backend(backend).build().unwrap();
         runner.run(async {
             drop(create_task(with_cleanup(std::future::pending::<()>(), move || async move {
                 for n in 0..3 {

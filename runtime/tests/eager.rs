@@ -4,7 +4,7 @@ mod common;
 
 use std::{cell::Cell, rc::Rc};
 
-use common::{Log, on_both, turns};
+use common::{Log, on_every, turns};
 use corio_runtime::{
     TaskError, TaskState, all_tasks, create_eager_task, create_task, create_task_named, current_task, gather,
     metrics, yield_now,
@@ -12,7 +12,7 @@ use corio_runtime::{
 
 #[test]
 fn eag_01_eag_02_without_a_suspension_it_is_done_at_once() {
-    on_both(async || {
+    on_every(async || {
         let log = Log::new();
         let theirs = log.clone();
         let other = create_task(async {});
@@ -29,7 +29,7 @@ fn eag_01_eag_02_without_a_suspension_it_is_done_at_once() {
 
 #[test]
 fn eag_03_then_it_is_a_task_like_any_other() {
-    on_both(async || {
+    on_every(async || {
         let log = Log::new();
         let theirs = log.clone();
         let task = create_eager_task(async move {
@@ -46,7 +46,7 @@ fn eag_03_then_it_is_a_task_like_any_other() {
 
 #[test]
 fn eag_04_eag_05_cancel_reaches_it_only_while_it_waits() {
-    on_both(async || {
+    on_every(async || {
         let done = create_eager_task(async { 1 });
         assert!(!done.cancel());
         assert_eq!(done.await.unwrap(), 1);
@@ -58,7 +58,7 @@ fn eag_04_eag_05_cancel_reaches_it_only_while_it_waits() {
 
 #[test]
 fn eag_06_eag_07_eag_08_it_is_the_current_task_during_its_step() {
-    on_both(async || {
+    on_every(async || {
         let creator = current_task().unwrap().id();
         let task = create_eager_task(async move {
             let me = current_task().unwrap();
@@ -86,7 +86,7 @@ fn eag_10_eag_11_eag_12_eager_trees_never_enter_the_ready_queue() {
             gather(children).await.into_iter().map(Result::unwrap).sum()
         })
     }
-    on_both(async || {
+    on_every(async || {
         let root = create_eager_task(tree(4));
         assert!(root.done() && metrics().ready == 0);
         assert_eq!(root.await.unwrap(), 625);
@@ -95,7 +95,7 @@ fn eag_10_eag_11_eag_12_eager_trees_never_enter_the_ready_queue() {
 
 #[test]
 fn eag_13_a_panic_of_the_first_step_stays_in_the_task() {
-    on_both(async || {
+    on_every(async || {
         let task = create_eager_task(async { panic!("at once") });
         assert!(task.done());
         assert!(matches!(task.await, Err::<(), _>(TaskError::Panicked(p)) if p.message() == "at once"));
@@ -104,7 +104,7 @@ fn eag_13_a_panic_of_the_first_step_stays_in_the_task() {
 
 #[test]
 fn task_06_task_22_the_states_of_a_task() {
-    on_both(async || {
+    on_every(async || {
         let state = |name: &str| all_tasks().into_iter().find(|t| t.name() == name).map(|t| t.state());
         let seen = Rc::new(Cell::new(None));
         let last = seen.clone();
@@ -124,7 +124,7 @@ fn task_06_task_22_the_states_of_a_task() {
 
 #[test]
 fn a_task_info_cancels_its_task() {
-    on_both(async || {
+    on_every(async || {
         let task = create_task_named("victim", std::future::pending::<()>());
         let info = all_tasks().into_iter().find(|task| task.name() == "victim").unwrap();
         assert!(info.cancel());
@@ -138,7 +138,7 @@ fn a_task_info_cancels_its_task() {
 
 #[test]
 fn an_owned_task_ends_with_its_handle() {
-    on_both(async || {
+    on_every(async || {
         let task = create_task(std::future::pending::<()>()).cancel_on_drop();
         assert!(!task.done());
         drop(task);
@@ -153,12 +153,12 @@ fn task_02_awaiting_a_function_is_a_plain_call() {
     async fn inner() -> u32 {
         1000 + u32::from(all_tasks().len() == 1)
     }
-    on_both(async || assert_eq!(41 + inner().await, 1042, "no task was made for it"));
+    on_every(async || assert_eq!(41 + inner().await, 1042, "no task was made for it"));
 }
 
 #[test]
 fn main_is_no_task_that_others_can_cancel() {
-    on_both(async || {
+    on_every(async || {
         let main = current_task().unwrap();
         assert!(!create_task(async move { main.cancel() }).await.unwrap());
         assert_eq!(current_task().unwrap().state(), TaskState::Running);

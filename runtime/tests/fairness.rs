@@ -16,7 +16,7 @@ use std::{
     thread,
 };
 
-use common::{ms, on_both, pair, recv, turns};
+use common::{ms, on_every, pair, recv, turns};
 use corio_runtime::{
     Runner,
     channel::{Receiver, Sender, channel},
@@ -105,7 +105,7 @@ const WAYS: [Way; 4] = [
 
 #[test]
 fn a_step_takes_its_share_of_a_full_channel_and_loses_nothing() {
-    on_both(async || {
+    on_every(async || {
         for way in WAYS {
             let (sender, receiver) = full(1000);
             drop(sender);
@@ -120,7 +120,7 @@ fn a_step_takes_its_share_of_a_full_channel_and_loses_nothing() {
 
 #[test]
 fn a_step_sends_its_share_into_a_channel_with_room() {
-    on_both(async || {
+    on_every(async || {
         let (sender, mut receiver) = channel(1000);
         let taken = Taken::default();
         let sent = taken.clone();
@@ -141,7 +141,7 @@ fn a_step_sends_its_share_into_a_channel_with_room() {
 
 #[test]
 fn parts_of_one_task_share_its_steps() {
-    on_both(async || {
+    on_every(async || {
         let taken = Taken::default();
         let parts = taken.clone();
         let most = taken.watch(async move {
@@ -158,7 +158,7 @@ fn parts_of_one_task_share_its_steps() {
 
 #[test]
 fn an_eager_task_has_what_its_creator_has_left() {
-    on_both(async || {
+    on_every(async || {
         let (_sender, mut receiver) = full(1000);
         let taken = Taken::default();
         let received = taken.clone();
@@ -220,7 +220,7 @@ fn timers_io_calls_and_time_outs_go_on_beside_a_flood_of_messages() {
 
 #[test]
 fn what_is_ready_beats_a_deadline_also_at_the_end_of_a_share() {
-    on_both(async || {
+    on_every(async || {
         for share in [SHARE - 1, SHARE, SHARE + 1] {
             yield_now().await;
             let (_sender, mut receiver) = full(1000);
@@ -294,7 +294,7 @@ fn a_loop_that_a_step_drives_leaves_the_step_its_share() {
 
 #[test]
 fn a_flood_of_calls_from_other_threads_leaves_the_loop_its_turns() {
-    on_both(async || {
+    on_every(async || {
         let home = handle();
         let called = Arc::new(AtomicBool::new(false));
         for n in 0..2000 {
@@ -329,7 +329,7 @@ fn a_flood_of_calls_from_other_threads_leaves_the_loop_its_turns() {
 
 #[test]
 fn an_interval_that_is_behind_takes_a_turn_for_each_tick() {
-    on_both(async || {
+    on_every(async || {
         let taken = Taken::default();
         let ticked = taken.clone();
         let mut ticks = interval(Duration::from_micros(1));

@@ -4,12 +4,12 @@ mod common;
 
 use std::{cell::Cell, rc::Rc, task::Poll};
 
-use common::{Log, OnDrop, on_both, poll_once, turns};
+use common::{Log, OnDrop, on_every, poll_once, turns};
 use corio_runtime::{create_future, create_task};
 
 #[test]
 fn fut_01_fut_02_fut_14_pending_then_cancelled_for_good() {
-    on_both(async || {
+    on_every(async || {
         let (resolver, future) = create_future::<u32>();
         assert!(!future.done() && !future.cancelled() && !resolver.done());
         assert!(future.cancel());
@@ -27,7 +27,7 @@ fn fut_01_fut_02_fut_14_pending_then_cancelled_for_good() {
 
 #[test]
 fn fut_03_a_result_is_set_once() {
-    on_both(async || {
+    on_every(async || {
         let (resolver, future) = create_future();
         resolver.set_result(42).unwrap();
         assert!(resolver.set_result(43).is_err());
@@ -40,7 +40,7 @@ fn fut_03_a_result_is_set_once() {
 
 #[test]
 fn fut_04_an_error_is_a_value() {
-    on_both(async || {
+    on_every(async || {
         let (resolver, future) = create_future::<Result<u32, String>>();
         resolver.set_result(Err("failed".into())).unwrap();
         assert_eq!(future.await, Ok(Err("failed".into())));
@@ -49,7 +49,7 @@ fn fut_04_an_error_is_a_value() {
 
 #[test]
 fn a_result_is_given_once_and_a_second_poll_says_so() {
-    on_both(async || {
+    on_every(async || {
         let (resolver, mut future) = create_future();
         assert!(poll_once(&mut future).is_pending());
         resolver.set_result(42).unwrap();
@@ -67,7 +67,7 @@ fn a_result_is_given_once_and_a_second_poll_says_so() {
 
 #[test]
 fn fut_05_callbacks_run_in_order_in_the_next_turn() {
-    on_both(async || {
+    on_every(async || {
         let (resolver, future) = create_future();
         let log = Log::new();
         for n in 0..3 {
@@ -87,7 +87,7 @@ fn fut_05_callbacks_run_in_order_in_the_next_turn() {
 
 #[test]
 fn fut_07_a_callback_may_add_callbacks_and_drop_the_future() {
-    on_both(async || {
+    on_every(async || {
         let (resolver, future) = create_future::<()>();
         let (log, future) = (Log::new(), Rc::new(future));
         let (theirs, added) = (log.clone(), Rc::downgrade(&future));
@@ -110,7 +110,7 @@ fn fut_07_a_callback_may_add_callbacks_and_drop_the_future() {
 
 #[test]
 fn task_12_task_13_a_cancelled_future_ends_who_awaits_it() {
-    on_both(async || {
+    on_every(async || {
         let (resolver, future) = create_future::<()>();
         let task = create_task(async move { future.await.unwrap() });
         turns(1).await;
@@ -122,7 +122,7 @@ fn task_12_task_13_a_cancelled_future_ends_who_awaits_it() {
 
 #[test]
 fn task_30_a_cancelled_task_lets_go_of_its_future() {
-    on_both(async || {
+    on_every(async || {
         let (resolver, future) = create_future();
         let dropped = Rc::new(Cell::new(0));
         let task = create_task(async move { drop(future.await) });
@@ -138,7 +138,7 @@ fn task_30_a_cancelled_task_lets_go_of_its_future() {
 
 #[test]
 fn a_dropped_resolver_cancels() {
-    on_both(async || {
+    on_every(async || {
         let (resolver, future) = create_future::<u32>();
         let task = create_task(future);
         turns(1).await;

@@ -4,7 +4,7 @@ mod common;
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use common::{Log, OnDrop, ms, on_both, on_sim, turns, until};
+use common::{Log, OnDrop, ms, on_every, on_sim, turns, until};
 use corio_runtime::{
     Task, TaskError, TryGatherError, all_tasks, as_completed, create_task, gather, shield, shield_future,
     time::{self, sleep, timeout},
@@ -18,7 +18,7 @@ async fn after<T>(delay: Duration, value: T) -> T {
 
 #[test]
 fn gath_01_outputs_come_in_the_order_of_the_arguments() {
-    on_both(async || {
+    on_every(async || {
         assert_eq!(gather([after(ms(2), 2), after(ms(1), 1), after(ms(3), 3)]).await, [2, 1, 3]);
         let mixed = corio_runtime::gather!(after(ms(2), 'a'), async { 1 }, after(ms(1), "b")).await;
         assert_eq!(mixed, ('a', 1, "b"));
@@ -27,7 +27,7 @@ fn gath_01_outputs_come_in_the_order_of_the_arguments() {
 
 #[test]
 fn gath_02_gath_10_the_first_error_is_there_at_once_and_the_tasks_run_on() {
-    on_both(async || {
+    on_every(async || {
         let after_turns = async |n, result: Result<u32, &'static str>| {
             turns(n).await;
             result
@@ -44,7 +44,7 @@ fn gath_02_gath_10_the_first_error_is_there_at_once_and_the_tasks_run_on() {
 
 #[test]
 fn gath_03_gath_04_gath_05_results_of_tasks_are_outputs() {
-    on_both(async || {
+    on_every(async || {
         let cancelled = create_task(std::future::pending::<u32>());
         cancelled.cancel();
         let tasks = vec![create_task(after(ms(1), 3)), create_task(async { panic!("one") }), cancelled];
@@ -61,7 +61,7 @@ fn gath_03_gath_04_gath_05_results_of_tasks_are_outputs() {
 
 #[test]
 fn gath_06_nothing_gathered_is_nothing() {
-    on_both(async || {
+    on_every(async || {
         assert!(gather(Vec::<Task<()>>::new()).await.is_empty());
         assert_eq!(try_gather(Vec::<std::future::Ready<Result<u8, ()>>>::new()).await, Ok(vec![]));
     });
@@ -69,7 +69,7 @@ fn gath_06_nothing_gathered_is_nothing() {
 
 #[test]
 fn gath_09_gath_12_dropping_a_gather_drops_what_runs() {
-    on_both(async || {
+    on_every(async || {
         let dropped = Rc::new(Cell::new(0));
         for count in [3, 100] {
             dropped.set(0);
@@ -91,7 +91,7 @@ fn gath_09_gath_12_dropping_a_gather_drops_what_runs() {
 
 #[test]
 fn gath_01_many_futures_that_wait_for_each_other_finish() {
-    on_both(async || {
+    on_every(async || {
         for count in [2u32, 8, 9, 1000] {
             let turn = Cell::new(0);
             let outputs = gather((0..count).map(|n| {
@@ -114,7 +114,7 @@ fn gath_01_many_futures_that_wait_for_each_other_finish() {
 
 #[test]
 fn yield_now_in_a_gathered_future_takes_exactly_one_turn() {
-    on_both(async || {
+    on_every(async || {
         let log = Log::new();
         let turns_seen = log.clone();
         let ticker = create_task(async move {
@@ -142,7 +142,7 @@ fn yield_now_in_a_gathered_future_takes_exactly_one_turn() {
 #[test]
 fn a_panic_that_is_caught_leaves_the_other_outputs() {
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    on_both(async || {
+    on_every(async || {
         for waits in [false, true] {
             let mut outputs = as_completed((0..4).map(|n| async move {
                 if waits {
@@ -175,7 +175,7 @@ fn a_panic_that_is_caught_leaves_the_other_outputs() {
 
 #[test]
 fn try_gather_drops_the_others_at_the_first_error() {
-    on_both(async || {
+    on_every(async || {
         let dropped = Rc::new(Cell::new(0));
         let futures = (0..20).map(|n| {
             let guard = OnDrop(dropped.clone());
@@ -192,7 +192,7 @@ fn try_gather_drops_the_others_at_the_first_error() {
 
 #[test]
 fn a_panic_of_one_goes_on_in_the_gatherer() {
-    on_both(async || {
+    on_every(async || {
         let task = create_task(async {
             gather([0, 1].map(|n| async move {
                 yield_now().await;
@@ -239,7 +239,7 @@ fn gath_28_after_a_timeout_the_slow_task_runs_on() {
 
 #[test]
 fn gath_06_the_macro_takes_none_to_a_hundred_and_twenty_eight() {
-    on_both(async || {
+    on_every(async || {
         let count = Cell::new(0);
         let one = || async {
             count.set(count.get() + 1);
@@ -268,7 +268,7 @@ fn gath_06_the_macro_takes_none_to_a_hundred_and_twenty_eight() {
 
 #[test]
 fn gath_29_a_timeout_that_is_not_needed_leaves_no_timer() {
-    on_both(async || {
+    on_every(async || {
         let start = time::now();
         let mut outputs = as_completed([1, 2].map(async |n| {
             turns(n).await;
@@ -287,7 +287,7 @@ fn gath_29_a_timeout_that_is_not_needed_leaves_no_timer() {
 
 #[test]
 fn gath_34_gath_36_gath_38_a_shield_gives_what_is_inside() {
-    on_both(async || {
+    on_every(async || {
         assert_eq!(shield_future(async { 42 }).await.unwrap(), 42);
         let done = create_task(async { 1 });
         turns(1).await;
@@ -303,7 +303,7 @@ fn gath_34_gath_36_gath_38_a_shield_gives_what_is_inside() {
 
 #[test]
 fn gath_35_a_panic_inside_comes_through() {
-    on_both(async || {
+    on_every(async || {
         let failed = shield_future(async { panic!("inside") }).await;
         assert!(matches!(failed, Err::<(), _>(TaskError::Panicked(p)) if p.message() == "inside"));
     });
@@ -311,7 +311,7 @@ fn gath_35_a_panic_inside_comes_through() {
 
 #[test]
 fn gath_37_gath_39_wf_16_what_is_inside_outlives_who_waits() {
-    on_both(async || {
+    on_every(async || {
         let log = Log::new();
         let theirs = log.clone();
         let outer = create_task(async move {
@@ -332,7 +332,7 @@ fn gath_37_gath_39_wf_16_what_is_inside_outlives_who_waits() {
 
 #[test]
 fn gath_40_gath_41_a_shield_of_a_gather_and_a_gather_of_shields() {
-    on_both(async || {
+    on_every(async || {
         let log = Log::new();
         let children = || {
             [1, 2].map(|n| {
@@ -354,7 +354,7 @@ fn gath_40_gath_41_a_shield_of_a_gather_and_a_gather_of_shields() {
 
 #[test]
 fn gath_42_a_panic_inside_is_reported_if_nobody_will_see_it() {
-    on_both(async || {
+    on_every(async || {
         let heard = Rc::new(Cell::new(0));
         let count = heard.clone();
         corio_runtime::set_exception_handler(move |context| {

@@ -1,10 +1,13 @@
 //! What grew in a peak is given back once that is over, and no key of the peak means anything afterwards.
 
+mod common;
+
 use std::{rc::Rc, time::Duration};
 
+use common::on_every;
 use corio_runtime::{
-    Backend, Builder, Cancelled, Memory, Runner, Task, TaskGroupError, call_later, call_soon, create_future,
-    create_task, metrics, run_coroutine_threadsafe, scope, task_group,
+    Builder, Cancelled, Memory, Task, TaskGroupError, call_later, call_soon, create_future, create_task,
+    metrics, run_coroutine_threadsafe, scope, task_group,
     time::{now, sleep},
     to_thread, yield_now,
 };
@@ -34,15 +37,9 @@ async fn until_small() -> Memory {
     }
 }
 
-fn on_both<F: Future<Output = ()>>(main: impl Fn() -> F) {
-    for backend in [Backend::Uring, Backend::Sim { seed: 5 }] {
-        Runner::builder().backend(backend).build().unwrap().run(main());
-    }
-}
-
 #[test]
 fn tasks_with_timers_that_are_gone_leave_no_memory() {
-    on_both(|| async {
+    on_every(async || {
         let tasks: Vec<Task<()>> =
             (0..MANY).map(|n| create_task(sleep(Duration::from_micros(n as u64 % 1000)))).collect();
         yield_now().await;
@@ -57,7 +54,7 @@ fn tasks_with_timers_that_are_gone_leave_no_memory() {
 
 #[test]
 fn timers_that_were_cancelled_and_callbacks_that_are_over_leave_no_memory() {
-    on_both(|| async {
+    on_every(async || {
         let tasks: Vec<Task<()>> = (0..MANY).map(|_| create_task(sleep(Duration::from_secs(3600)))).collect();
         let later: Vec<_> = (0..MANY).map(|_| call_later(Duration::from_secs(3600), || ())).collect();
         for _ in 0..MANY {
@@ -75,7 +72,7 @@ fn timers_that_were_cancelled_and_callbacks_that_are_over_leave_no_memory() {
 
 #[test]
 fn a_task_that_lives_long_keeps_its_place_and_nobody_elses() {
-    on_both(|| async {
+    on_every(async || {
         for _ in 0..3 {
             let (resolver, done) = create_future::<u32>();
             let mut peak: Vec<Task<()>> =
@@ -147,7 +144,7 @@ fn operations_that_are_over_leave_no_memory() {
             done.number()
         }
     }
-    on_both(|| async {
+    on_every(async || {
         let nops: Vec<_> = (0..20_000).map(|_| op::submit(Nop)).collect();
         assert!(metrics().memory.operations_bytes > 20_000 * 48);
         for nop in nops {
@@ -173,7 +170,7 @@ fn another_thread_sees_that_the_memory_is_back() {
                 assert!(std::time::Instant::now() < hangs, "{:?}", handle.metrics());
                 std::thread::sleep(Duration::from_millis(5));
             }
-            assert!(run_coroutine_threadsafe(&handle, || async {}).result(None).is_ok());
+            assert!(run_coroutine_threadsafe(&handle, async || {}).result(None).is_ok());
         })
         .await;
         let before = metrics().ring.enters;

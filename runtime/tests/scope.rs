@@ -9,7 +9,7 @@ use std::{
     rc::Rc,
 };
 
-use common::{DropCount, Log, ms, on_both, resident_kib, turns};
+use common::{DropCount, Log, ms, on_every, resident_kib, turns};
 use corio_runtime::{
     TaskError, all_tasks, create_future, create_task, scope,
     time::{self, sleep},
@@ -18,7 +18,7 @@ use corio_runtime::{
 
 #[test]
 fn a_scope_runs_children_that_borrow() {
-    on_both(async || {
+    on_every(async || {
         let words = ["a", "bb", "ccc"];
         let total = Cell::new(0);
         let start = time::now();
@@ -56,7 +56,7 @@ impl Drop for Says {
 
 #[test]
 fn children_are_dropped_before_what_they_borrow() {
-    on_both(async || {
+    on_every(async || {
         let log = Log::new();
         let theirs = log.clone();
         let task = create_task(async move {
@@ -82,7 +82,7 @@ fn children_are_dropped_before_what_they_borrow() {
 
 #[test]
 fn what_was_lent_is_free_again_after_the_scope() {
-    on_both(async || {
+    on_every(async || {
         let mut words = vec![String::from("a")];
         let first = &mut words[0];
         scope(async |scope| {
@@ -99,7 +99,7 @@ fn what_was_lent_is_free_again_after_the_scope() {
 
 #[test]
 fn a_panic_of_a_child_goes_on_in_the_caller_and_drops_the_others() {
-    on_both(async || {
+    on_every(async || {
         let drops = DropCount::default();
         let probes = [drops.probe(), drops.probe()];
         let task = create_task(async move {
@@ -128,7 +128,7 @@ fn a_panic_of_a_child_goes_on_in_the_caller_and_drops_the_others() {
 
 #[test]
 fn children_that_were_started_but_never_ran_are_dropped() {
-    on_both(async || {
+    on_every(async || {
         let drops = DropCount::default();
         let probe = drops.probe();
         let task = create_task(async move {
@@ -153,7 +153,7 @@ fn children_that_were_started_but_never_ran_are_dropped() {
 
 #[test]
 fn a_scope_without_children_takes_no_turn() {
-    on_both(async || {
+    on_every(async || {
         let other = create_task(async {});
         assert_eq!(scope(async |_| 7).await, 7);
         assert!(!other.done());
@@ -163,7 +163,7 @@ fn a_scope_without_children_takes_no_turn() {
 /// Each child starts the next one: they take turns with the tasks of the loop.
 #[test]
 fn a_chain_of_children_lets_others_run() {
-    on_both(async || {
+    on_every(async || {
         fn link<'env>(scope: &corio_runtime::Scope<'env>, left: u32, seen: Rc<Cell<u32>>) {
             let next = scope.clone();
             scope.spawn(async move {
@@ -188,7 +188,7 @@ fn a_chain_of_children_lets_others_run() {
 
 #[test]
 fn an_output_is_given_once_and_a_second_poll_says_so() {
-    on_both(async || {
+    on_every(async || {
         let mut child = scope(async |scope| scope.spawn(async { 7 })).await;
         assert_eq!((&mut child).await, 7);
         let again = create_task(child).await.unwrap_err();
@@ -198,7 +198,7 @@ fn an_output_is_given_once_and_a_second_poll_says_so() {
 
 #[test]
 fn a_wake_polls_only_the_child_that_it_is_for() {
-    on_both(async || {
+    on_every(async || {
         let polls = Cell::new(0);
         let (resolver, mut future) = create_future();
         scope(async |scope| {
@@ -220,7 +220,7 @@ fn memory_is_flat_over_a_hundred_thousand_children() {
     if !common::in_own_process("memory_is_flat_over_a_hundred_thousand_children") {
         return;
     }
-    on_both(async || {
+    on_every(async || {
         let sum = RefCell::new(0u64);
         scope(async |scope| {
             let one = async |n| {

@@ -7,7 +7,7 @@ use std::{
     rc::Rc,
 };
 
-use common::{Log, OnDrop, in_own_process, ms, on_both, resident_kib, turns};
+use common::{Log, OnDrop, in_own_process, ms, on_every, resident_kib, turns};
 use corio_runtime::{
     TaskError, TaskGroup, TaskGroupError, TaskLocal, all_tasks, create_future, create_task, current_task,
     task_group,
@@ -37,7 +37,7 @@ fn counter() -> Rc<Cell<u32>> {
 
 #[test]
 fn tg_01_tg_02_the_values_of_all_children() {
-    on_both(async || {
+    on_every(async || {
         let sum = task_group(async |group| {
             let slow = group.create_task(after(3, Ok::<_, &str>(42)));
             yield_now().await;
@@ -50,7 +50,7 @@ fn tg_01_tg_02_the_values_of_all_children() {
 
 #[test]
 fn tg_03_a_child_cancelled_by_itself_is_no_failure() {
-    on_both(async || {
+    on_every(async || {
         let kept = task_group::<_, &str>(async |group| {
             let gone = group.create_task(std::future::pending::<Result<(), _>>());
             let kept = group.create_task(after(1, Ok(11)));
@@ -64,7 +64,7 @@ fn tg_03_a_child_cancelled_by_itself_is_no_failure() {
 
 #[test]
 fn tg_04_the_first_failure_cancels_the_siblings_and_the_body() {
-    on_both(async || {
+    on_every(async || {
         let (dropped, reached) = (counter(), counter());
         let failed: Result<(), Failed> = task_group(async |group| {
             drop(group.create_task(after(1, Err::<(), _>("division by zero"))));
@@ -84,7 +84,7 @@ fn tg_04_the_first_failure_cancels_the_siblings_and_the_body() {
 
 #[test]
 fn tg_05_failures_of_one_turn_are_all_collected() {
-    on_both(async || {
+    on_every(async || {
         let dropped = counter();
         let failed = task_group::<(), _>(async |group| {
             for name in ["one", "two", "three"] {
@@ -104,7 +104,7 @@ fn tg_05_failures_of_one_turn_are_all_collected() {
 
 #[test]
 fn tg_06_tg_07_tg_16_tg_20_an_outside_cancel_drops_the_children_at_once() {
-    on_both(async || {
+    on_every(async || {
         for body_waits in [false, true] {
             let dropped = counter();
             let theirs = dropped.clone();
@@ -137,7 +137,7 @@ fn tg_08_a_panic_of_a_child_that_is_cancelled_is_collected() {
             panic!("in its cleanup");
         }
     }
-    on_both(async || {
+    on_every(async || {
         let failed = task_group::<(), _>(async |group| {
             drop(group.create_task(async {
                 let _bad = Bad;
@@ -155,7 +155,7 @@ fn tg_08_a_panic_of_a_child_that_is_cancelled_is_collected() {
 
 #[test]
 fn tg_09_tg_10_an_error_of_the_body_cancels_the_children() {
-    on_both(async || {
+    on_every(async || {
         for waits in [false, true] {
             let (dropped, ran) = (counter(), counter());
             let failed = task_group::<(), _>(async |group| {
@@ -178,7 +178,7 @@ fn tg_09_tg_10_an_error_of_the_body_cancels_the_children() {
 
 #[test]
 fn tg_11_tg_13_groups_in_groups_give_errors_in_errors() {
-    on_both(async || {
+    on_every(async || {
         #[derive(Debug)]
         enum Error {
             Inner(Failed),
@@ -200,7 +200,7 @@ fn tg_11_tg_13_groups_in_groups_give_errors_in_errors() {
 
 #[test]
 fn tg_12_an_inner_group_is_cancelled_cleanly_by_the_outer() {
-    on_both(async || {
+    on_every(async || {
         let dropped = counter();
         let failed = task_group::<(), _>(async |outer| {
             drop(outer.create_task(after(1, Err::<(), _>("value"))));
@@ -220,7 +220,7 @@ fn tg_12_an_inner_group_is_cancelled_cleanly_by_the_outer() {
 
 #[test]
 fn tg_14_tg_15_cleanups_are_awaited_by_their_group() {
-    on_both(async || {
+    on_every(async || {
         let log = Log::new();
         let (body_log, child_log) = (log.clone(), log.clone());
         let failed = task_group::<(), _>(async |group| {
@@ -247,7 +247,7 @@ fn tg_14_tg_15_cleanups_are_awaited_by_their_group() {
 
 #[test]
 fn tg_18_tg_26_the_first_failure_drops_the_body_so_it_cannot_fail_too() {
-    on_both(async || {
+    on_every(async || {
         let failed = task_group::<(), _>(async |group| {
             drop(group.create_task(async { Err::<(), _>("child") }));
             yield_now().await;
@@ -267,7 +267,7 @@ fn tg_18_tg_26_the_first_failure_drops_the_body_so_it_cannot_fail_too() {
 
 #[test]
 fn tg_19_a_panic_of_the_body_comes_out_when_all_children_are_gone() {
-    on_both(async || {
+    on_every(async || {
         let dropped = counter();
         let theirs = dropped.clone();
         let task = create_task(async move {
@@ -285,7 +285,7 @@ fn tg_19_a_panic_of_the_body_comes_out_when_all_children_are_gone() {
 
 #[test]
 fn tg_21_finished_children_are_forgotten() {
-    on_both(async || {
+    on_every(async || {
         task_group::<_, &str>(async |group| {
             for _ in 0..10 {
                 drop(group.create_task(after(3, Ok(()))));
@@ -327,7 +327,7 @@ fn tg_21_a_million_children_leave_memory_flat() {
 
 #[test]
 fn tg_22_tg_23_children_create_siblings() {
-    on_both(async || {
+    on_every(async || {
         async fn hydra(group: TaskGroup<&'static str>, heads: Rc<Cell<u32>>) -> Result<(), &'static str> {
             heads.set(heads.get() + 1);
             if heads.get() >= 10 {
@@ -355,7 +355,7 @@ fn tg_22_tg_23_children_create_siblings() {
 #[test]
 fn tg_24_children_have_names_and_a_copy_of_the_task_locals() {
     static TENANT: TaskLocal<u32> = TaskLocal::new();
-    on_both(async || {
+    on_every(async || {
         TENANT.set(7);
         let seen = task_group::<_, &str>(async |group| {
             let child = group.create_task(async {
@@ -374,7 +374,7 @@ fn tg_24_children_have_names_and_a_copy_of_the_task_locals() {
 
 #[test]
 fn tg_25_tg_27_tg_28_a_group_that_ends_takes_nothing_more() {
-    on_both(async || {
+    on_every(async || {
         let (ran, kept) = (counter(), Rc::new(RefCell::new(None)));
         let (theirs, count) = (kept.clone(), ran.clone());
         let failed = task_group::<(), _>(async |group| {
@@ -397,7 +397,7 @@ fn tg_25_tg_27_tg_28_a_group_that_ends_takes_nothing_more() {
 
 #[test]
 fn tg_29_tg_30_a_failure_that_was_handled_leaves_no_cancel_behind() {
-    on_both(async || {
+    on_every(async || {
         let outer = task_group::<(), _>(async |outer| {
             drop(outer.create_task(after(3, Err::<(), _>("outer"))));
             let inner: Result<(), Failed> = task_group(async |inner| {
@@ -417,7 +417,7 @@ fn tg_29_tg_30_a_failure_that_was_handled_leaves_no_cancel_behind() {
 
 #[test]
 fn tg_31_an_outside_cancel_beside_an_error_is_not_eaten() {
-    on_both(async || {
+    on_every(async || {
         let task = create_task(async {
             task_group::<(), _>(async |group| {
                 drop(group.create_task(async { Err::<(), _>("error") }));
@@ -435,7 +435,7 @@ fn tg_31_an_outside_cancel_beside_an_error_is_not_eaten() {
 
 #[test]
 fn tg_32_cancel_ends_the_group_without_an_error() {
-    on_both(async || {
+    on_every(async || {
         let dropped = counter();
         let value = task_group::<_, &str>(async |group| {
             (0..3).for_each(|_| endless(group, &dropped));
@@ -453,7 +453,7 @@ fn tg_32_cancel_ends_the_group_without_an_error() {
 
 #[test]
 fn to_03_timeouts_inside_and_outside_of_groups_keep_their_causes() {
-    on_both(async || {
+    on_every(async || {
         let dropped = counter();
         let outside = timeout(
             ms(2),
@@ -493,7 +493,7 @@ fn tg_06_tg_31_cancelled_at_every_step() {
         })
         .await
     }
-    on_both(async || {
+    on_every(async || {
         let polls = async |limit: usize| {
             let dropped = counter();
             let mut future = Box::pin(scenario(dropped.clone()));
@@ -523,7 +523,7 @@ fn tg_06_tg_31_cancelled_at_every_step() {
 
 #[test]
 fn tg_08_errors_that_nobody_will_get_are_reported() {
-    on_both(async || {
+    on_every(async || {
         let log = Log::new();
         let heard = log.clone();
         corio_runtime::set_exception_handler(move |context| heard.push(context.message().to_owned()));

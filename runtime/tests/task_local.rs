@@ -4,7 +4,7 @@ mod common;
 
 use std::{cell::RefCell, rc::Rc};
 
-use common::on_both;
+use common::on_every;
 use corio_runtime::{Runner, TaskLocal, create_eager_task, create_task, gather, yield_now};
 
 static VALUE: TaskLocal<u32> = TaskLocal::new();
@@ -12,7 +12,7 @@ static OTHER: TaskLocal<u32> = TaskLocal::new();
 
 #[test]
 fn task_45_a_child_has_a_copy_of_what_its_creator_had() {
-    on_both(async || {
+    on_every(async || {
         VALUE.set(1);
         let child = create_task(async {
             assert_eq!(VALUE.get(), Some(1));
@@ -28,7 +28,7 @@ fn task_45_a_child_has_a_copy_of_what_its_creator_had() {
 
 #[test]
 fn task_46_a_hundred_tasks_never_see_each_others_values() {
-    on_both(async || {
+    on_every(async || {
         let tasks = (0..100).map(|n| {
             create_task(async move {
                 VALUE.set(n);
@@ -47,7 +47,7 @@ fn task_46_a_hundred_tasks_never_see_each_others_values() {
 
 #[test]
 fn eag_09_an_eager_step_has_a_copy_too() {
-    on_both(async || {
+    on_every(async || {
         VALUE.set(1);
         create_eager_task(async { VALUE.set(2) }).await.unwrap();
         assert_eq!(VALUE.get(), Some(1));

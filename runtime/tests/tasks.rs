@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use common::{DropCount, PanicWaker, on_both, poll_with, reports, resident_kib};
+use common::{DropCount, PanicWaker, on_every, poll_with, reports, resident_kib};
 use corio_runtime::{
     Task, TaskError, TaskState, all_tasks, call_at, call_later, call_soon, create_future, create_task,
     create_task_named, current_task, metrics,
@@ -269,7 +269,7 @@ fn task_36_task_38_current_task_is_the_one_that_runs_and_none_outside() {
 
 #[test]
 fn task_26_a_panic_on_the_way_out_of_a_cancel_is_the_result() {
-    on_both(async || {
+    on_every(async || {
         let mut task = create_task(async {
             let _bomb = DropBomb;
             pending::<()>().await;
@@ -295,7 +295,7 @@ fn task_43_a_future_that_no_loop_takes_is_dropped_quietly() {
 
 #[test]
 fn task_44_a_future_as_a_result_is_not_awaited() {
-    on_both(async || {
+    on_every(async || {
         let (resolver, future) = create_future();
         let given = create_task(std::future::ready(future)).await.unwrap();
         assert!(!given.done());
@@ -906,7 +906,7 @@ fn loop_07_equal_deadlines_fire_in_the_order_of_creation() {
 
 #[test]
 fn loop_13_timers_fire_in_the_order_of_their_deadlines_alone() {
-    on_both(async || {
+    on_every(async || {
         let order = log();
         let start = now();
         for n in (0..100u64).map(|n| n * 37 % 100) {
@@ -922,7 +922,7 @@ fn loop_13_timers_fire_in_the_order_of_their_deadlines_alone() {
 
 #[test]
 fn loop_09_cancelled_timers_do_not_end_the_sleep() {
-    on_both(async || {
+    on_every(async || {
         for millis in 1..=9 {
             call_later(Duration::from_millis(millis), || unreachable!("it was cancelled")).cancel();
         }

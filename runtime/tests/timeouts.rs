@@ -4,7 +4,7 @@ mod common;
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use common::{Log, OnDrop, ms, on_both, turns, until};
+use common::{Log, OnDrop, ms, on_every, turns, until};
 use corio_runtime::{
     Backend, Runner, TaskError, create_task, current_task,
     time::{
@@ -16,7 +16,7 @@ use corio_runtime::{
 
 #[test]
 fn to_01_to_07_to_08_the_time_is_up() {
-    on_both(async || {
+    on_every(async || {
         for limit in [Duration::ZERO, ms(1)] {
             let seen = Rc::new(Cell::new((None, false)));
             struct See<'a>(&'a Deadline, Rc<Cell<(Option<Instant>, bool)>>);
@@ -47,7 +47,7 @@ fn to_01_to_07_to_08_the_time_is_up() {
 
 #[test]
 fn to_03_two_deadlines_at_one_time_both_end_their_own() {
-    on_both(async || {
+    on_every(async || {
         let at = now() + ms(1);
         let inner = Rc::new(Cell::new(false));
         let seen = inner.clone();
@@ -63,7 +63,7 @@ fn to_03_two_deadlines_at_one_time_both_end_their_own() {
 
 #[test]
 fn to_05_to_10_a_body_that_ends_in_time_gives_its_value() {
-    on_both(async || {
+    on_every(async || {
         let result = timeout_scope(Duration::from_secs(10), async |deadline| {
             sleep(ms(1)).await;
             assert!(!deadline.expired() && deadline.when().unwrap() > now());
@@ -77,7 +77,7 @@ fn to_05_to_10_a_body_that_ends_in_time_gives_its_value() {
 
 #[test]
 fn to_12_to_13_a_cancel_is_no_timeout_and_a_timeout_no_cancel() {
-    on_both(async || {
+    on_every(async || {
         let task = create_task(timeout(Duration::from_secs(10), async {
             current_task().unwrap().cancel();
             yield_now().await;
@@ -90,7 +90,7 @@ fn to_12_to_13_a_cancel_is_no_timeout_and_a_timeout_no_cancel() {
 
 #[test]
 fn to_14_to_15_nested_deadlines_keep_apart_though_the_thread_was_blocked() {
-    on_both(async || {
+    on_every(async || {
         let block = |time: Duration| {
             let until = Instant::now() + time;
             while Instant::now() < until {
@@ -126,7 +126,7 @@ fn to_14_to_15_nested_deadlines_keep_apart_though_the_thread_was_blocked() {
 
 #[test]
 fn to_16_a_deadline_can_be_moved_and_taken_away() {
-    on_both(async || {
+    on_every(async || {
         let start = now();
         let moved = timeout_scope(Duration::from_secs(10), async |deadline| {
             let at = now() + ms(2);
@@ -150,7 +150,7 @@ fn to_16_a_deadline_can_be_moved_and_taken_away() {
 
 #[test]
 fn to_02_an_absolute_deadline_is_seen_and_kept() {
-    on_both(async || {
+    on_every(async || {
         let at = now() + ms(2);
         assert!(timeout_at(at, std::future::pending::<()>()).await.is_err());
         assert!(now() >= at);
@@ -166,7 +166,7 @@ fn to_02_an_absolute_deadline_is_seen_and_kept() {
 
 #[test]
 fn to_06_without_a_deadline_the_body_has_all_the_time() {
-    on_both(async || {
+    on_every(async || {
         let value = timeout_scope(Duration::MAX, async |deadline| {
             assert_eq!((deadline.when(), deadline.expired()), (None, false));
             sleep(ms(2)).await;
@@ -180,7 +180,7 @@ fn to_06_without_a_deadline_the_body_has_all_the_time() {
 
 #[test]
 fn to_09_a_deadline_in_the_past_beats_sleep_zero() {
-    on_both(async || {
+    on_every(async || {
         let past = now() - Duration::from_secs(11);
         assert!(timeout_at(past, sleep(Duration::ZERO)).await.is_err());
         let reached = Cell::new(false);
@@ -196,7 +196,7 @@ fn to_09_a_deadline_in_the_past_beats_sleep_zero() {
 
 #[test]
 fn to_18_to_19_to_20_a_cleanup_has_timeouts_of_its_own() {
-    on_both(async || {
+    on_every(async || {
         let log = Log::new();
         let theirs = log.clone();
         let body = with_cleanup(std::future::pending::<()>(), move || async move {
@@ -210,7 +210,7 @@ fn to_18_to_19_to_20_a_cleanup_has_timeouts_of_its_own() {
 
 #[test]
 fn run_26_task_29_task_31_task_32_sleeps_are_long_enough_and_can_be_cancelled() {
-    on_both(async || {
+    on_every(async || {
         let start = now();
         sleep(ms(1)).await;
         sleep(ms(1)).await;
@@ -291,7 +291,7 @@ fn an_interval_of_nothing_is_refused() {
 
 #[test]
 fn a_scope_that_is_dropped_drops_its_body_and_timer() {
-    on_both(async || {
+    on_every(async || {
         let dropped = Rc::new(Cell::new(0));
         let guard = OnDrop(dropped.clone());
         let task = create_task(timeout_scope(Duration::from_secs(10), async move |_| {

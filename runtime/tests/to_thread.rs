@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use common::{ms, on_both, reports, turns, until};
+use common::{ms, on_every, reports, turns, until};
 use corio_runtime::{
     Backend, ConcurrentError, Handle, Runner, TaskError, create_task, gather, handle, run,
     run_coroutine_threadsafe,
@@ -24,7 +24,7 @@ use corio_runtime::{
 
 #[test]
 fn thr_01_thr_02_values_and_panics_come_back() {
-    on_both(async || {
+    on_every(async || {
         assert_eq!(to_thread(|| 40 + 2).await, 42);
         let task = create_task(to_thread(|| panic!("in the thread")));
         assert!(matches!(task.await, Err::<(), _>(TaskError::Panicked(p)) if p.message() == "in the thread"));
@@ -104,7 +104,7 @@ fn fut_11_thr_07_a_cancelled_call_that_has_not_begun_never_does() {
 
 #[test]
 fn thr_03_thr_04_each_of_ten_concurrent_calls_runs_once() {
-    on_both(async || {
+    on_every(async || {
         let calls = Arc::new(AtomicUsize::new(0));
         let sum = gather((0..10).map(|_| {
             let calls = calls.clone();

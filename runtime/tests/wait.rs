@@ -4,7 +4,7 @@ mod common;
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use common::{Log, OnDrop, ms, on_both, turns};
+use common::{Log, OnDrop, ms, on_every, turns};
 use corio_runtime::{
     ReturnWhen, Task, create_task, shield,
     time::{self, sleep, wait_for},
@@ -20,7 +20,7 @@ fn sleeper(millis: u64) -> Task<u64> {
 
 #[test]
 fn gath_14_gath_25_all_completed_waits_for_all_and_a_second_wait_returns_at_once() {
-    on_both(async || {
+    on_every(async || {
         let (done, pending) = wait(vec![sleeper(3), sleeper(2)], ReturnWhen::AllCompleted, None).await;
         assert_eq!((done.len(), pending.len()), (2, 0));
         let other = create_task(async {});
@@ -36,7 +36,7 @@ fn gath_14_gath_25_all_completed_waits_for_all_and_a_second_wait_returns_at_once
 
 #[test]
 fn gath_16_nothing_to_wait_for_is_done() {
-    on_both(async || {
+    on_every(async || {
         let (done, pending) = wait(Vec::<Task<()>>::new(), ReturnWhen::FirstCompleted, None).await;
         assert!(done.is_empty() && pending.is_empty());
     });
@@ -44,7 +44,7 @@ fn gath_16_nothing_to_wait_for_is_done() {
 
 #[test]
 fn gath_18_first_completed_leaves_the_others_alone() {
-    on_both(async || {
+    on_every(async || {
         let start = time::now();
         let (done, pending) = wait(vec![sleeper(10_000), sleeper(1)], ReturnWhen::FirstCompleted, None).await;
         assert!(time::now() - start < ms(10_000));
@@ -55,7 +55,7 @@ fn gath_18_first_completed_leaves_the_others_alone() {
 
 #[test]
 fn gath_19_who_is_done_is_looked_at_when_the_waiter_runs() {
-    on_both(async || {
+    on_every(async || {
         let tasks = [1, 2].map(|n| create_task(turns(n))).into();
         let (done, _) = wait(tasks, ReturnWhen::FirstCompleted, None).await;
         assert!(!done.is_empty());
@@ -67,7 +67,7 @@ fn gath_19_who_is_done_is_looked_at_when_the_waiter_runs() {
 
 #[test]
 fn gath_20_gath_21_gath_22_the_first_failure_ends_it() {
-    on_both(async || {
+    on_every(async || {
         let bad = create_task(async { panic!("failed") });
         let (done, pending) = wait(vec![sleeper(10_000), bad], ReturnWhen::FirstException, None).await;
         assert_eq!((done.len(), pending.len()), (1, 1));
@@ -93,7 +93,7 @@ fn gath_20_gath_21_gath_22_the_first_failure_ends_it() {
 
 #[test]
 fn gath_23_gath_24_a_timeout_is_no_error_and_cancels_nothing() {
-    on_both(async || {
+    on_every(async || {
         let tasks = vec![create_task(async { 1 }), sleeper(10_000)];
         let (done, pending) = wait(tasks, ReturnWhen::AllCompleted, Some(ms(10))).await;
         assert_eq!((done.len(), pending.len()), (1, 1));
@@ -103,7 +103,7 @@ fn gath_23_gath_24_a_timeout_is_no_error_and_cancels_nothing() {
 
 #[test]
 fn task_28_a_cancelled_wait_leaves_the_tasks_running() {
-    on_both(async || {
+    on_every(async || {
         let log = Log::new();
         let theirs = log.clone();
         let inner = create_task(async move {
@@ -121,7 +121,7 @@ fn task_28_a_cancelled_wait_leaves_the_tasks_running() {
 
 #[test]
 fn wf_03_wf_07_wf_08_a_value_that_is_ready_beats_the_deadline() {
-    on_both(async || {
+    on_every(async || {
         let done = create_task(async { "done" });
         turns(1).await;
         assert_eq!(wait_for(done, Duration::ZERO).await.unwrap().unwrap(), "done");
@@ -133,7 +133,7 @@ fn wf_03_wf_07_wf_08_a_value_that_is_ready_beats_the_deadline() {
 
 #[test]
 fn wf_04_wf_05_wf_06_time_that_is_up_drops_what_ran() {
-    on_both(async || {
+    on_every(async || {
         let dropped = Rc::new(Cell::new(0));
         for limit in [Duration::ZERO, ms(1)] {
             let guard = OnDrop(dropped.clone());
@@ -155,7 +155,7 @@ fn wf_04_wf_05_wf_06_time_that_is_up_drops_what_ran() {
 
 #[test]
 fn wf_13_a_panic_of_a_destructor_wins_over_the_timeout() {
-    on_both(async || {
+    on_every(async || {
         struct Bad;
         impl Drop for Bad {
             fn drop(&mut self) {
@@ -175,7 +175,7 @@ fn wf_13_a_panic_of_a_destructor_wins_over_the_timeout() {
 
 #[test]
 fn wf_14_wf_15_a_cancelled_wait_for_drops_what_is_inside() {
-    on_both(async || {
+    on_every(async || {
         let dropped = Rc::new(Cell::new(0));
         let guard = OnDrop(dropped.clone());
         let outer = create_task(wait_for(
@@ -207,7 +207,7 @@ fn wf_14_wf_15_a_cancelled_wait_for_drops_what_is_inside() {
 
 #[test]
 fn wf_16_wf_17_a_shielded_task_is_unharmed() {
-    on_both(async || {
+    on_every(async || {
         let mut inner = sleeper(10_000);
         assert!(wait_for(&mut inner, ms(1)).await.is_err(), "waiting by reference cancels nothing");
         let cancel = inner.cancel_handle();

@@ -11,9 +11,9 @@
 //! Who comes while others drain or leave waits outside for the next round; who comes just as that begins may be
 //! inside before them, as in asyncio.
 
-use std::{cell::Cell, error::Error, fmt, io};
+use std::{cell::Cell, fmt};
 
-use crate::waiters::Waiters;
+use crate::{error::error, waiters::Waiters};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -155,16 +155,4 @@ impl fmt::Debug for Barrier {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BrokenBarrier(());
 
-impl fmt::Display for BrokenBarrier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the barrier was aborted or reset")
-    }
-}
-
-impl Error for BrokenBarrier {}
-
-impl From<BrokenBarrier> for io::Error {
-    fn from(e: BrokenBarrier) -> io::Error {
-        io::Error::other(e)
-    }
-}
+error!(BrokenBarrier, Other, "the barrier was aborted or reset");

@@ -8,6 +8,7 @@
 
 mod barrier;
 mod condition;
+mod error;
 mod event;
 mod lock;
 pub mod oneshot;

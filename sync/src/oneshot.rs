@@ -2,14 +2,14 @@
 
 use std::{
     cell::{Cell, RefCell},
-    error::Error,
     fmt,
     future::Future,
-    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
 };
+
+use crate::error::error;
 
 /// A channel for one value.
 ///
@@ -136,16 +136,4 @@ impl<T> fmt::Debug for Receiver<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecvError(());
 
-impl fmt::Display for RecvError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the sender was dropped without sending")
-    }
-}
-
-impl Error for RecvError {}
-
-impl From<RecvError> for io::Error {
-    fn from(e: RecvError) -> io::Error {
-        io::Error::new(io::ErrorKind::BrokenPipe, e)
-    }
-}
+error!(RecvError, BrokenPipe, "the sender was dropped without sending");

@@ -11,15 +11,17 @@ use std::{
     fmt, io,
 };
 
-use crate::{event::Event, waiters::Waiters};
+use crate::{error::error, event::Event, waiters::Waiters};
 
 /// A queue's memory below this never shrinks.
 const KEEP_BYTES: usize = 64 << 10;
 
 /// How the items of a queue are kept.
-trait Buffer<T> {
-    fn push(&mut self, item: T);
-    fn pop(&mut self) -> Option<T>;
+trait Buffer {
+    type Item;
+
+    fn push(&mut self, item: Self::Item);
+    fn pop(&mut self) -> Option<Self::Item>;
     fn len(&self) -> usize;
     /// Memory for so many items.
     fn capacity(&self) -> usize;
@@ -27,70 +29,45 @@ trait Buffer<T> {
     fn shrink_to(&mut self, items: usize);
 }
 
-impl<T> Buffer<T> for VecDeque<T> {
-    fn push(&mut self, item: T) {
-        self.push_back(item);
-    }
+/// `$push` and `$pop` are its own; the rest has the same names in all collections.
+macro_rules! buffer {
+    ($of:ty $(, $bound:path)?: $push:expr, $pop:expr) => {
+        impl<T $(: $bound)?> Buffer for $of {
+            type Item = T;
 
-    fn pop(&mut self) -> Option<T> {
-        self.pop_front()
-    }
+            fn push(&mut self, item: T) {
+                $push(self, item);
+            }
 
-    fn len(&self) -> usize {
-        self.len()
-    }
+            fn pop(&mut self) -> Option<T> {
+                $pop(self)
+            }
 
-    fn capacity(&self) -> usize {
-        self.capacity()
-    }
+            fn len(&self) -> usize {
+                self.len()
+            }
 
-    fn shrink_to(&mut self, items: usize) {
-        self.shrink_to(items);
-    }
+            fn capacity(&self) -> usize {
+                self.capacity()
+            }
+
+            fn shrink_to(&mut self, items: usize) {
+                self.shrink_to(items);
+            }
+        }
+    };
 }
 
-impl<T> Buffer<T> for Vec<T> {
-    fn push(&mut self, item: T) {
-        self.push(item);
-    }
+buffer! { VecDeque<T>: VecDeque::push_back, VecDeque::pop_front }
+buffer! { Vec<T>: Vec::push, Vec::pop }
+buffer! { BinaryHeap<Reverse<T>>, Ord: push_to_heap, pop_from_heap }
 
-    fn pop(&mut self) -> Option<T> {
-        self.pop()
-    }
-
-    fn len(&self) -> usize {
-        self.len()
-    }
-
-    fn capacity(&self) -> usize {
-        self.capacity()
-    }
-
-    fn shrink_to(&mut self, items: usize) {
-        self.shrink_to(items);
-    }
+fn push_to_heap<T: Ord>(heap: &mut BinaryHeap<Reverse<T>>, item: T) {
+    heap.push(Reverse(item));
 }
 
-impl<T: Ord> Buffer<T> for BinaryHeap<Reverse<T>> {
-    fn push(&mut self, item: T) {
-        self.push(Reverse(item));
-    }
-
-    fn pop(&mut self) -> Option<T> {
-        self.pop().map(|Reverse(item)| item)
-    }
-
-    fn len(&self) -> usize {
-        self.len()
-    }
-
-    fn capacity(&self) -> usize {
-        self.capacity()
-    }
-
-    fn shrink_to(&mut self, items: usize) {
-        self.shrink_to(items);
-    }
+fn pop_from_heap<T: Ord>(heap: &mut BinaryHeap<Reverse<T>>) -> Option<T> {
+    heap.pop().map(|Reverse(item)| item)
 }
 
 /// What the three queues have in common.
@@ -120,124 +97,6 @@ impl<B> Core<B> {
         }
     }
 
-    fn len<T>(&self) -> usize
-    where
-        B: Buffer<T>,
-    {
-        self.items.borrow().len()
-    }
-
-    fn full<T>(&self) -> bool
-    where
-        B: Buffer<T>,
-    {
-        self.maxsize > 0 && self.len() + self.putters.granted() >= self.maxsize
-    }
-
-    /// Whether one who comes now finds an item that is not spoken for.
-    fn has_item<T>(&self) -> bool
-    where
-        B: Buffer<T>,
-    {
-        self.len() > self.getters.granted()
-    }
-
-    async fn put<T>(&self, item: T) -> Result<(), PutError<T>>
-    where
-        B: Buffer<T>,
-    {
-        if self.full() && !self.shut_down.get() {
-            self.putters.wait(|| self.offer_room()).await;
-        }
-        if self.shut_down.get() {
-            return Err(PutError::ShutDown(item));
-        }
-        self.insert(item);
-        Ok(())
-    }
-
-    fn put_nowait<T>(&self, item: T) -> Result<(), PutError<T>>
-    where
-        B: Buffer<T>,
-    {
-        if self.shut_down.get() {
-            return Err(PutError::ShutDown(item));
-        }
-        if self.full() {
-            return Err(PutError::Full(item));
-        }
-        self.insert(item);
-        Ok(())
-    }
-
-    fn insert<T>(&self, item: T)
-    where
-        B: Buffer<T>,
-    {
-        // Counted first: an order that panics leaves its item in the heap.
-        self.unfinished.set(self.unfinished.get() + 1);
-        self.finished.clear();
-        self.items.borrow_mut().push(item);
-        self.offer_item();
-    }
-
-    async fn get<T>(&self) -> Result<T, QueueShutDown>
-    where
-        B: Buffer<T>,
-    {
-        if !self.has_item() && !self.shut_down.get() {
-            self.getters.wait(|| self.offer_item()).await;
-        } else if !self.has_item() {
-            return Err(QueueShutDown(()));
-        }
-        self.remove().ok_or(QueueShutDown(()))
-    }
-
-    fn get_nowait<T>(&self) -> Result<T, GetError>
-    where
-        B: Buffer<T>,
-    {
-        let item = if self.has_item() { self.remove() } else { None };
-        item.ok_or(if self.shut_down.get() { GetError::ShutDown } else { GetError::Empty })
-    }
-
-    fn remove<T>(&self) -> Option<T>
-    where
-        B: Buffer<T>,
-    {
-        let item = {
-            let items = &mut *self.items.borrow_mut();
-            let item = items.pop()?;
-            let capacity = items.capacity();
-            if capacity > KEEP_BYTES / size_of::<T>().max(1) && items.len() < capacity / 4 {
-                shrink::<T, B>(items);
-            }
-            item
-        };
-        self.offer_room();
-        Some(item)
-    }
-
-    /// Grants items that are not spoken for to those who wait.
-    fn offer_item<T>(&self)
-    where
-        B: Buffer<T>,
-    {
-        while self.getters.waiting() > 0 && self.has_item() {
-            self.getters.grant();
-        }
-    }
-
-    /// Grants room to those who wait.
-    fn offer_room<T>(&self)
-    where
-        B: Buffer<T>,
-    {
-        while self.putters.waiting() > 0 && !self.full() {
-            self.putters.grant();
-        }
-    }
-
     fn task_done(&self) -> Result<(), TaskDoneError> {
         let unfinished = self.unfinished.get();
         if unfinished == 0 {
@@ -260,22 +119,6 @@ impl<B> Core<B> {
         }
     }
 
-    fn shutdown<T>(&self, immediate: bool)
-    where
-        B: Buffer<T> + Default,
-    {
-        self.shut_down.set(true);
-        // Dropped last: a destructor that panics keeps nobody from being woken.
-        let mut _dropped = None;
-        if immediate {
-            let items = self.items.take();
-            self.finish(self.unfinished.get().saturating_sub(items.len()));
-            _dropped = Some(items);
-        }
-        self.getters.grant_all();
-        self.putters.grant_all();
-    }
-
     fn describe(&self, name: &str, items: &dyn fmt::Debug, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<{name} maxsize={} {items:?}", self.maxsize)?;
         for (name, waiters) in [("getters", &self.getters), ("putters", &self.putters)] {
@@ -291,9 +134,112 @@ impl<B> Core<B> {
     }
 }
 
+impl<B: Buffer> Core<B> {
+    fn len(&self) -> usize {
+        self.items.borrow().len()
+    }
+
+    fn full(&self) -> bool {
+        self.maxsize > 0 && self.len() + self.putters.granted() >= self.maxsize
+    }
+
+    /// Whether one who comes now finds an item that is not spoken for.
+    fn has_item(&self) -> bool {
+        self.len() > self.getters.granted()
+    }
+
+    async fn put(&self, item: B::Item) -> Result<(), PutError<B::Item>> {
+        if self.full() && !self.shut_down.get() {
+            self.putters.wait(|| self.offer_room()).await;
+        }
+        if self.shut_down.get() {
+            return Err(PutError::ShutDown(item));
+        }
+        self.insert(item);
+        Ok(())
+    }
+
+    fn put_nowait(&self, item: B::Item) -> Result<(), PutError<B::Item>> {
+        if self.shut_down.get() {
+            return Err(PutError::ShutDown(item));
+        }
+        if self.full() {
+            return Err(PutError::Full(item));
+        }
+        self.insert(item);
+        Ok(())
+    }
+
+    fn insert(&self, item: B::Item) {
+        // Counted first: an order that panics leaves its item in the heap.
+        self.unfinished.set(self.unfinished.get() + 1);
+        self.finished.clear();
+        self.items.borrow_mut().push(item);
+        self.offer_item();
+    }
+
+    async fn get(&self) -> Result<B::Item, QueueShutDown> {
+        if !self.has_item() && !self.shut_down.get() {
+            self.getters.wait(|| self.offer_item()).await;
+        } else if !self.has_item() {
+            return Err(QueueShutDown(()));
+        }
+        self.remove().ok_or(QueueShutDown(()))
+    }
+
+    fn get_nowait(&self) -> Result<B::Item, GetError> {
+        let item = if self.has_item() { self.remove() } else { None };
+        item.ok_or(if self.shut_down.get() { GetError::ShutDown } else { GetError::Empty })
+    }
+
+    fn remove(&self) -> Option<B::Item> {
+        let item = {
+            let items = &mut *self.items.borrow_mut();
+            let item = items.pop()?;
+            let capacity = items.capacity();
+            if capacity > KEEP_BYTES / size_of::<B::Item>().max(1) && items.len() < capacity / 4 {
+                shrink(items);
+            }
+            item
+        };
+        self.offer_room();
+        Some(item)
+    }
+
+    /// Grants items that are not spoken for to those who wait.
+    fn offer_item(&self) {
+        while self.getters.waiting() > 0 && self.has_item() {
+            self.getters.grant();
+        }
+    }
+
+    /// Grants room to those who wait.
+    fn offer_room(&self) {
+        while self.putters.waiting() > 0 && !self.full() {
+            self.putters.grant();
+        }
+    }
+
+    fn shutdown(&self, immediate: bool)
+    where
+        B: Default,
+    {
+        self.shut_down.set(true);
+        // Dropped last: a destructor that panics keeps nobody from being woken.
+        let mut _dropped = None;
+        if immediate {
+            let items = self.items.take();
+            self.finish(self.unfinished.get().saturating_sub(items.len()));
+            _dropped = Some(items);
+        }
+        self.getters.grant_all();
+        self.putters.grant_all();
+    }
+}
+
 /// Gives back the memory of a peak; half of it may be needed again.
 #[cold]
-fn shrink<T, B: Buffer<T>>(items: &mut B) {
+fn shrink(items: &mut impl Buffer) {
     items.shrink_to(items.capacity() / 2);
 }
 
@@ -624,37 +570,13 @@ impl From<GetError> for io::Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueShutDown(());
 
-impl fmt::Display for QueueShutDown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the queue is shut down")
-    }
-}
-
-impl Error for QueueShutDown {}
-
-impl From<QueueShutDown> for io::Error {
-    fn from(e: QueueShutDown) -> io::Error {
-        io::Error::new(io::ErrorKind::BrokenPipe, e)
-    }
-}
+error!(QueueShutDown, BrokenPipe, "the queue is shut down");
 
 /// `task_done` was called more often than items were put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskDoneError(());
 
-impl fmt::Display for TaskDoneError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("task_done() called too many times")
-    }
-}
-
-impl Error for TaskDoneError {}
-
-impl From<TaskDoneError> for io::Error {
-    fn from(e: TaskDoneError) -> io::Error {
-        io::Error::other(e)
-    }
-}
+error!(TaskDoneError, Other, "task_done() called too many times");
 
 #[cfg(test)]
 mod tests {

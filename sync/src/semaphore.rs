@@ -1,8 +1,8 @@
 //! Permits that tasks wait for (asyncio `Semaphore`, `BoundedSemaphore`).
 
-use std::{cell::Cell, error::Error, fmt, io, rc::Rc};
+use std::{cell::Cell, fmt, rc::Rc};
 
-use crate::waiters::Waiters;
+use crate::{error::error, waiters::Waiters};
 
 /// A number of permits (asyncio `Semaphore`).
 ///
@@ -233,10 +233,4 @@ impl fmt::Display for OverRelease {
     }
 }
 
-impl Error for OverRelease {}
-
-impl From<OverRelease> for io::Error {
-    fn from(e: OverRelease) -> io::Error {
-        io::Error::other(e)
-    }
-}
+error!(OverRelease, Other);

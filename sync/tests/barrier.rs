@@ -4,7 +4,7 @@ mod common;
 
 use std::rc::Rc;
 
-use common::{Log, on_both, turns};
+use common::{Log, on_every, turns};
 use corio_runtime::{Task, create_task};
 use corio_sync::{Barrier, BrokenBarrier};
 
@@ -39,7 +39,7 @@ fn bar_01_no_parties_are_refused() {
 
 #[test]
 fn bar_02_each_gets_its_place() {
-    on_both(async || {
+    on_every(async || {
         let (barrier, log) = (Rc::new(Barrier::new(3)), Log::new());
         assert_eq!(all(parties(3, &barrier, &log)).await, [Ok(0), Ok(1), Ok(2)]);
         assert_eq!((barrier.n_waiting(), barrier.broken(), barrier.parties()), (0, false, 3));
@@ -49,7 +49,7 @@ fn bar_02_each_gets_its_place() {
 
 #[test]
 fn bar_03_bar_04_one_party_never_waits() {
-    on_both(async || {
+    on_every(async || {
         let barrier = Barrier::new(1);
         let other = create_task(async {});
         assert_eq!((barrier.wait().await, barrier.wait().await), (Ok(0), Ok(0)));
@@ -59,7 +59,7 @@ fn bar_03_bar_04_one_party_never_waits() {
 
 #[test]
 fn bar_05_bar_20_it_shows_how_many_wait() {
-    on_both(async || {
+    on_every(async || {
         let (barrier, log) = (Rc::new(Barrier::new(3)), Log::new());
         let mut tasks = Vec::new();
         for n in 0..2 {
@@ -77,7 +77,7 @@ fn bar_05_bar_20_it_shows_how_many_wait() {
 
 #[test]
 fn bar_06_bar_07_rounds_follow_each_other() {
-    on_both(async || {
+    on_every(async || {
         let barrier = Rc::new(Barrier::new(5));
         let tasks: Vec<_> = (0..5)
             .map(|_| {
@@ -99,7 +99,7 @@ fn bar_06_bar_07_rounds_follow_each_other() {
 
 #[test]
 fn bar_08_all_but_the_last_to_leave_see_it_draining() {
-    on_both(async || {
+    on_every(async || {
         let (barrier, log) = (Rc::new(Barrier::new(3)), Log::new());
         let tasks: Vec<_> = (0..3)
             .map(|_| {
@@ -119,7 +119,7 @@ fn bar_08_all_but_the_last_to_leave_see_it_draining() {
 
 #[test]
 fn bar_09_who_comes_while_others_leave_joins_the_next_round() {
-    on_both(async || {
+    on_every(async || {
         let (barrier, log) = (Rc::new(Barrier::new(2)), Log::new());
         let first = party(&barrier, &log);
         turns(1).await;
@@ -136,7 +136,7 @@ fn bar_09_who_comes_while_others_leave_joins_the_next_round() {
 
 #[test]
 fn bar_10_a_cancelled_party_leaves_the_round() {
-    on_both(async || {
+    on_every(async || {
         let (barrier, log) = (Rc::new(Barrier::new(4)), Log::new());
         let mut tasks = parties(2, &barrier, &log);
         turns(1).await;
@@ -151,7 +151,7 @@ fn bar_10_a_cancelled_party_leaves_the_round() {
 
 #[test]
 fn bar_11_bar_12_bar_14_a_reset_breaks_those_inside_only() {
-    on_both(async || {
+    on_every(async || {
         let (barrier, log) = (Rc::new(Barrier::new(3)), Log::new());
         barrier.reset();
         let tasks = parties(2, &barrier, &log);
@@ -169,7 +169,7 @@ fn bar_11_bar_12_bar_14_a_reset_breaks_those_inside_only() {
 
 #[test]
 fn bar_13_bar_15_a_reset_while_a_round_leaves_breaks_who_has_not_left() {
-    on_both(async || {
+    on_every(async || {
         let (barrier, log) = (Rc::new(Barrier::new(5)), Log::new());
         let resetting = (barrier.clone(), log.clone());
         let mut tasks = parties(2, &barrier, &log);
@@ -190,7 +190,7 @@ fn bar_13_bar_15_a_reset_while_a_round_leaves_breaks_who_has_not_left() {
 
 #[test]
 fn bar_16_bar_19_an_aborted_barrier_is_broken_until_it_is_reset() {
-    on_both(async || {
+    on_every(async || {
         let (barrier, log) = (Rc::new(Barrier::new(3)), Log::new());
         let tasks = parties(2, &barrier, &log);
         turns(1).await;
@@ -205,7 +205,7 @@ fn bar_16_bar_19_an_aborted_barrier_is_broken_until_it_is_reset() {
 
 #[test]
 fn bar_17_an_abort_while_a_round_leaves_spares_those_who_left() {
-    on_both(async || {
+    on_every(async || {
         let (barrier, log) = (Rc::new(Barrier::new(3)), Log::new());
         let aborting = barrier.clone();
         let first = create_task(async move {
@@ -223,7 +223,7 @@ fn bar_17_an_abort_while_a_round_leaves_spares_those_who_left() {
 
 #[test]
 fn bar_18_one_who_fails_between_two_rounds_breaks_the_second_for_all() {
-    on_both(async || {
+    on_every(async || {
         let barrier = Rc::new(Barrier::new(5));
         let tasks: Vec<_> = (0..5)
             .map(|_| {

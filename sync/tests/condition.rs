@@ -4,7 +4,7 @@ mod common;
 
 use std::{rc::Rc, time::Duration};
 
-use common::{Log, on_both, turns};
+use common::{Log, on_every, turns};
 use corio_runtime::{Task, create_task, time};
 use corio_sync::{Condition, Event};
 
@@ -20,7 +20,7 @@ fn waiter(condition: &Rc<Condition<u32>>, log: &Log<u32>, name: u32) -> Task<()>
 
 #[test]
 fn cond_01_nobody_goes_on_before_the_notifier_lets_go() {
-    on_both(async || {
+    on_every(async || {
         let (condition, log) = (Rc::new(Condition::new(0)), Log::new());
         let tasks: Vec<_> = (1..4).map(|n| waiter(&condition, &log, n)).collect();
         turns(2).await;
@@ -42,7 +42,7 @@ fn cond_01_nobody_goes_on_before_the_notifier_lets_go() {
 
 #[test]
 fn cond_02_cond_04_a_cancelled_wait_leaves_the_lock_free() {
-    on_both(async || {
+    on_every(async || {
         let (condition, log) = (Rc::new(Condition::new(0)), Log::new());
         for notified in [false, true] {
             let task = waiter(&condition, &log, 1);
@@ -60,7 +60,7 @@ fn cond_02_cond_04_a_cancelled_wait_leaves_the_lock_free() {
 
 #[test]
 fn cond_03_a_wait_cancelled_while_another_holds_the_lock_leaves_the_queue() {
-    on_both(async || {
+    on_every(async || {
         let (condition, log) = (Rc::new(Condition::new(0)), Log::new());
         let task = waiter(&condition, &log, 1);
         turns(1).await;
@@ -77,7 +77,7 @@ fn cond_03_a_wait_cancelled_while_another_holds_the_lock_leaves_the_queue() {
 
 #[test]
 fn cond_06_cond_07_wait_for_waits_until_the_predicate_holds() {
-    on_both(async || {
+    on_every(async || {
         let condition = Rc::new(Condition::new(0));
         let theirs = condition.clone();
         let task = create_task(async move {
@@ -100,7 +100,7 @@ fn cond_06_cond_07_wait_for_waits_until_the_predicate_holds() {
 
 #[test]
 fn cond_08_counts_beyond_those_who_wait_are_ignored() {
-    on_both(async || {
+    on_every(async || {
         let (condition, log) = (Rc::new(Condition::new(0)), Log::new());
         let tasks: Vec<_> = (1..4).map(|n| waiter(&condition, &log, n)).collect();
         turns(2).await;
@@ -120,7 +120,7 @@ fn cond_08_counts_beyond_those_who_wait_are_ignored() {
 
 #[test]
 fn cond_09_notify_all_lets_them_go_on_one_after_the_other() {
-    on_both(async || {
+    on_every(async || {
         let (condition, log) = (Rc::new(Condition::new(0)), Log::new());
         let tasks: Vec<_> = (1..3).map(|n| waiter(&condition, &log, n)).collect();
         turns(2).await;
@@ -136,7 +136,7 @@ fn cond_09_notify_all_lets_them_go_on_one_after_the_other() {
 /// its guard.
 #[test]
 fn cond_05_cond_10_cond_17_the_guard_is_the_lock() {
-    on_both(async || {
+    on_every(async || {
         let condition = Condition::new(1);
         {
             let mut guard = condition.acquire().await;
@@ -150,7 +150,7 @@ fn cond_05_cond_10_cond_17_the_guard_is_the_lock() {
 
 #[test]
 fn cond_12_after_a_timeout_the_lock_is_held_again() {
-    on_both(async || {
+    on_every(async || {
         let condition = Rc::new(Condition::new(0));
         let guard = condition.acquire().await;
         let (guard, notified) = guard.wait_timeout(Duration::from_millis(2)).await;
@@ -167,7 +167,7 @@ fn cond_12_after_a_timeout_the_lock_is_held_again() {
 
 #[test]
 fn cond_12_a_wait_that_another_holds_up_returns_late_but_with_the_lock() {
-    on_both(async || {
+    on_every(async || {
         let condition = Rc::new(Condition::new(0));
         let (go, theirs) = (Rc::new(Event::new()), condition.clone());
         let hold = go.clone();
@@ -190,7 +190,7 @@ fn cond_12_a_wait_that_another_holds_up_returns_late_but_with_the_lock() {
 
 #[test]
 fn cond_15_a_notification_of_a_cancelled_waiter_goes_to_the_next() {
-    on_both(async || {
+    on_every(async || {
         let (condition, log) = (Rc::new(Condition::new(0)), Log::new());
         let first = waiter(&condition, &log, 1);
         let second = waiter(&condition, &log, 2);
@@ -204,7 +204,7 @@ fn cond_15_a_notification_of_a_cancelled_waiter_goes_to_the_next() {
 
 #[test]
 fn cond_16_also_if_it_is_cancelled_while_it_waits_for_the_lock() {
-    on_both(async || {
+    on_every(async || {
         let (condition, log) = (Rc::new(Condition::new(0)), Log::new());
         let first = waiter(&condition, &log, 1);
         let second = waiter(&condition, &log, 2);

@@ -4,7 +4,7 @@ mod common;
 
 use std::{cell::Cell, rc::Rc};
 
-use common::{Log, on_both, turns};
+use common::{Log, on_every, turns};
 use corio_runtime::{Task, create_task};
 use corio_sync::Event;
 
@@ -18,7 +18,7 @@ fn waiter(event: &Rc<Event>, log: &Log<u32>, name: u32) -> Task<()> {
 
 #[test]
 fn evt_01_who_is_ready_already_comes_before_those_who_are_woken() {
-    on_both(async || {
+    on_every(async || {
         let (event, log) = (Rc::new(Event::new()), Log::new());
         let mut tasks = vec![waiter(&event, &log, 1), waiter(&event, &log, 2)];
         turns(1).await;
@@ -34,7 +34,7 @@ fn evt_01_who_is_ready_already_comes_before_those_who_are_woken() {
 
 #[test]
 fn evt_02_evt_05_a_set_event_does_not_wait() {
-    on_both(async || {
+    on_every(async || {
         let event = Event::new();
         event.set();
         let other = create_task(async {});
@@ -48,7 +48,7 @@ fn evt_02_evt_05_a_set_event_does_not_wait() {
 
 #[test]
 fn evt_03_a_cancelled_waiter_leaves_no_entry() {
-    on_both(async || {
+    on_every(async || {
         let (event, log) = (Rc::new(Event::new()), Log::new());
         let task = waiter(&event, &log, 1);
         turns(1).await;
@@ -63,7 +63,7 @@ fn evt_03_a_cancelled_waiter_leaves_no_entry() {
 
 #[test]
 fn evt_04_evt_06_set_and_clear_at_once_wake_each_waiter_once() {
-    on_both(async || {
+    on_every(async || {
         let event = Rc::new(Event::new());
         let (rounds, theirs) = (Rc::new(Cell::new(0)), event.clone());
         let count = rounds.clone();

@@ -4,7 +4,7 @@ mod common;
 
 use std::rc::Rc;
 
-use common::{Log, on_both, turns};
+use common::{Log, on_every, turns};
 use corio_runtime::{Task, TaskError, create_task};
 use corio_sync::{Event, Lock};
 
@@ -20,7 +20,7 @@ fn taker(lock: &Rc<Lock>, log: &Log<u32>, name: u32, release: &Rc<Event>) -> Tas
 
 #[test]
 fn lock_01_waiters_get_it_one_by_one_in_order() {
-    on_both(async || {
+    on_every(async || {
         let (lock, log) = (Rc::new(Lock::new(())), Log::new());
         let guard = lock.acquire().await;
         let releases: Vec<_> = (0..3).map(|_| Rc::new(Event::new())).collect();
@@ -46,7 +46,7 @@ fn lock_01_waiters_get_it_one_by_one_in_order() {
 
 #[test]
 fn lock_02_a_cancelled_waiter_leaves_the_queue() {
-    on_both(async || {
+    on_every(async || {
         let (lock, log) = (Rc::new(Lock::new(())), Log::new());
         let guard = lock.acquire().await;
         let task = taker(&lock, &log, 1, &Rc::default());
@@ -61,7 +61,7 @@ fn lock_02_a_cancelled_waiter_leaves_the_queue() {
 
 #[test]
 fn lock_03_a_release_and_a_cancel_in_one_turn_leave_no_waiter_behind() {
-    on_both(async || {
+    on_every(async || {
         let (lock, log, go) = (Rc::new(Lock::new(())), Log::new(), Rc::new(Event::new()));
         let holder = taker(&lock, &log, 0, &go);
         turns(1).await;
@@ -79,7 +79,7 @@ fn lock_03_a_release_and_a_cancel_in_one_turn_leave_no_waiter_behind() {
 
 #[test]
 fn lock_04_a_cancel_before_the_release_spares_the_others() {
-    on_both(async || {
+    on_every(async || {
         let (lock, log, never) = (Rc::new(Lock::new(())), Log::new(), Rc::new(Event::new()));
         let guard = lock.acquire().await;
         let tasks: Vec<_> = (1..4).map(|n| taker(&lock, &log, n, &never)).collect();
@@ -94,7 +94,7 @@ fn lock_04_a_cancel_before_the_release_spares_the_others() {
 
 #[test]
 fn lock_05_a_waiter_cancelled_after_it_was_woken_passes_the_lock_on() {
-    on_both(async || {
+    on_every(async || {
         let (lock, log, never) = (Rc::new(Lock::new(())), Log::new(), Rc::new(Event::new()));
         let guard = lock.acquire().await;
         let tasks: Vec<_> = (1..3).map(|n| taker(&lock, &log, n, &never)).collect();
@@ -109,7 +109,7 @@ fn lock_05_a_waiter_cancelled_after_it_was_woken_passes_the_lock_on() {
 
 #[test]
 fn lock_06_lock_07_lock_08_only_the_guard_releases() {
-    on_both(async || {
+    on_every(async || {
         let mut lock = Lock::new(vec![1]);
         {
             let mut guard = lock.acquire().await;
@@ -125,7 +125,7 @@ fn lock_06_lock_07_lock_08_only_the_guard_releases() {
 
 #[test]
 fn lock_09_a_newcomer_does_not_overtake() {
-    on_both(async || {
+    on_every(async || {
         let (lock, log, go) = (Rc::new(Lock::new(())), Log::new(), Rc::new(Event::new()));
         go.set();
         let guard = lock.acquire().await;
@@ -143,7 +143,7 @@ fn lock_09_a_newcomer_does_not_overtake() {
 
 #[test]
 fn lock_10_a_free_lock_is_taken_without_a_turn() {
-    on_both(async || {
+    on_every(async || {
         let lock = Lock::new(());
         let other = create_task(async {});
         drop(lock.acquire().await);
@@ -153,7 +153,7 @@ fn lock_10_a_free_lock_is_taken_without_a_turn() {
 
 #[test]
 fn a_panic_of_the_holder_releases_and_keeps_the_value() {
-    on_both(async || {
+    on_every(async || {
         let lock = Rc::new(Lock::new(1));
         for owned in [false, true] {
             let theirs = lock.clone();
@@ -175,7 +175,7 @@ fn a_panic_of_the_holder_releases_and_keeps_the_value() {
 
 #[test]
 fn owned_guards_keep_the_order_too() {
-    on_both(async || {
+    on_every(async || {
         let lock = Rc::new(Lock::new(Vec::new()));
         let first = lock.clone().acquire_owned().await;
         let tasks: Vec<_> = (0..4)

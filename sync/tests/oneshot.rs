@@ -4,13 +4,13 @@ mod common;
 
 use std::rc::Rc;
 
-use common::{on_both, turns};
+use common::{on_every, turns};
 use corio_runtime::create_task;
 use corio_sync::oneshot::channel;
 
 #[test]
 fn a_value_wakes_the_receiver() {
-    on_both(async || {
+    on_every(async || {
         let (sender, receiver) = channel();
         let task = create_task(receiver);
         turns(1).await;
@@ -22,7 +22,7 @@ fn a_value_wakes_the_receiver() {
 
 #[test]
 fn a_dropped_end_is_noticed_and_no_value_leaks() {
-    on_both(async || {
+    on_every(async || {
         let (sender, receiver) = channel::<u32>();
         let task = create_task(receiver);
         turns(1).await;

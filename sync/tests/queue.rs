@@ -4,7 +4,7 @@ mod common;
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use common::{Log, on_both, turns};
+use common::{Log, on_every, turns};
 use corio_runtime::{Task, create_task, time};
 use corio_sync::{GetError, LifoQueue, PriorityQueue, PutError, Queue, QueueShutDown};
 
@@ -24,7 +24,7 @@ fn putter(queue: &Rc<Queue<u32>>, item: u32) -> Task<Result<(), PutError<u32>>> 
 
 #[test]
 fn q_01_q_20_empty_and_full_follow_the_contents() {
-    on_both(async || {
+    on_every(async || {
         let queue = Queue::new(1);
         assert!(queue.empty() && !queue.full() && queue.maxsize() == 1);
         queue.put(1).await.unwrap();
@@ -52,7 +52,7 @@ fn q_02_q_21_q_22_each_queue_has_its_order() {
 
 #[test]
 fn q_03_q_19_a_putter_waits_for_room() {
-    on_both(async || {
+    on_every(async || {
         let queue = Rc::new(Queue::new(2));
         let theirs = queue.clone();
         let task = create_task(async move {
@@ -70,7 +70,7 @@ fn q_03_q_19_a_putter_waits_for_room() {
 
 #[test]
 fn q_04_q_15_a_getter_waits_for_an_item() {
-    on_both(async || {
+    on_every(async || {
         let (queue, log) = (Rc::new(Queue::new(0)), Log::new());
         let task = getter(&queue, &log);
         time::sleep(Duration::from_millis(1)).await;
@@ -93,7 +93,7 @@ fn q_05_q_06_nowait_says_why_not() {
 
 #[test]
 fn q_07_q_10_a_cancelled_getter_leaves_the_queue() {
-    on_both(async || {
+    on_every(async || {
         let (queue, log) = (Rc::new(Queue::new(0)), Log::new());
         let first = getter(&queue, &log);
         let second = getter(&queue, &log);
@@ -109,7 +109,7 @@ fn q_07_q_10_a_cancelled_getter_leaves_the_queue() {
 
 #[test]
 fn q_08_q_16_waiting_putters_are_served_in_order() {
-    on_both(async || {
+    on_every(async || {
         let queue = Rc::new(Queue::new(1));
         let putters: Vec<_> = (0..4).map(|n| putter(&queue, n)).collect();
         turns(1).await;
@@ -124,7 +124,7 @@ fn q_08_q_16_waiting_putters_are_served_in_order() {
 
 #[test]
 fn q_09_producer_and_consumer_over_one_place_finish() {
-    on_both(async || {
+    on_every(async || {
         let queue = Rc::new(Queue::new(1));
         let theirs = queue.clone();
         let producer = create_task(async move {
@@ -141,7 +141,7 @@ fn q_09_producer_and_consumer_over_one_place_finish() {
 
 #[test]
 fn q_11_an_item_of_a_getter_cancelled_after_it_was_woken_is_the_next_one() {
-    on_both(async || {
+    on_every(async || {
         let (queue, log) = (Rc::new(Queue::new(0)), Log::new());
         let reader = getter(&queue, &log);
         turns(1).await;
@@ -155,7 +155,7 @@ fn q_11_an_item_of_a_getter_cancelled_after_it_was_woken_is_the_next_one() {
 
 #[test]
 fn q_12_it_goes_to_the_getters_behind() {
-    on_both(async || {
+    on_every(async || {
         let (queue, log) = (Rc::new(Queue::new(0)), Log::new());
         let readers: Vec<_> = (0..3).map(|_| getter(&queue, &log)).collect();
         turns(1).await;
@@ -170,7 +170,7 @@ fn q_12_it_goes_to_the_getters_behind() {
 
 #[test]
 fn q_13_a_put_cancelled_after_it_was_woken_put_nothing() {
-    on_both(async || {
+    on_every(async || {
         let queue = Rc::new(Queue::new(1));
         queue.put_nowait(1).unwrap();
         let blocked = putter(&queue, 2);
@@ -185,7 +185,7 @@ fn q_13_a_put_cancelled_after_it_was_woken_put_nothing() {
 
 #[test]
 fn q_14_q_17_q_18_a_cancelled_put_does_not_hold_up_the_others() {
-    on_both(async || {
+    on_every(async || {
         let queue = Rc::new(Queue::new(1));
         let (a, b, x) = (putter(&queue, 1), putter(&queue, 2), putter(&queue, 9));
         turns(1).await;
@@ -207,7 +207,7 @@ fn q_23_done_too_often_is_an_error() {
 
 #[test]
 fn q_24_join_returns_when_everything_is_done() {
-    on_both(async || {
+    on_every(async || {
         let (queue, sum) = (Rc::new(Queue::new(0)), Rc::new(Cell::new(0)));
         for n in 0..100u32 {
             queue.put_nowait(n).unwrap();
@@ -235,7 +235,7 @@ fn q_24_join_returns_when_everything_is_done() {
 
 #[test]
 fn q_25_join_of_an_empty_queue_returns_at_once() {
-    on_both(async || {
+    on_every(async || {
         let queue = Queue::<u32>::new(0);
         let other = create_task(async {});
         queue.join().await;
@@ -246,7 +246,7 @@ fn q_25_join_of_an_empty_queue_returns_at_once() {
 
 #[test]
 fn q_26_debug_shows_the_state() {
-    on_both(async || {
+    on_every(async || {
         let (queue, log) = (Rc::new(Queue::new(3)), Log::new());
         let _getter = getter(&queue, &log);
         turns(1).await;
@@ -263,7 +263,7 @@ fn q_26_debug_shows_the_state() {
 
 #[test]
 fn q_27_a_shutdown_wakes_those_who_wait_and_ends_everything() {
-    on_both(async || {
+    on_every(async || {
         let (queue, log) = (Rc::new(Queue::new(0)), Log::new());
         let getter = getter(&queue, &log);
         turns(1).await;
@@ -279,7 +279,7 @@ fn q_27_a_shutdown_wakes_those_who_wait_and_ends_everything() {
 
 #[test]
 fn q_28_what_is_in_a_queue_that_is_shut_down_can_still_be_got() {
-    on_both(async || {
+    on_every(async || {
         let queue = Rc::new(Queue::new(1));
         queue.put_nowait(1).unwrap();
         let blocked = putter(&queue, 2);
@@ -296,7 +296,7 @@ fn q_28_what_is_in_a_queue_that_is_shut_down_can_still_be_got() {
 
 #[test]
 fn q_29_an_immediate_shutdown_drops_what_is_left() {
-    on_both(async || {
+    on_every(async || {
         let queue = Rc::new(Queue::new(0));
         queue.put_nowait(1).unwrap();
         let theirs = queue.clone();
@@ -311,7 +311,7 @@ fn q_29_an_immediate_shutdown_drops_what_is_left() {
 
 #[test]
 fn q_30_an_immediate_shutdown_waits_for_what_is_in_work() {
-    on_both(async || {
+    on_every(async || {
         let queue = Rc::new(Queue::new(0));
         queue.put_nowait(1).unwrap();
         queue.put_nowait(2).unwrap();
@@ -328,7 +328,7 @@ fn q_30_an_immediate_shutdown_waits_for_what_is_in_work() {
 
 #[test]
 fn q_31_room_granted_to_a_waiting_putter_is_not_taken_by_another() {
-    on_both(async || {
+    on_every(async || {
         let queue = Rc::new(Queue::new(1));
         queue.put_nowait(1).unwrap();
         let waiting = putter(&queue, 2);
@@ -342,7 +342,7 @@ fn q_31_room_granted_to_a_waiting_putter_is_not_taken_by_another() {
 
 #[test]
 fn an_item_granted_to_a_waiting_getter_is_not_taken_by_another() {
-    on_both(async || {
+    on_every(async || {
         let (queue, log) = (Rc::new(Queue::new(0)), Log::new());
         let first = getter(&queue, &log);
         turns(1).await;

@@ -4,7 +4,7 @@ mod common;
 
 use std::{rc::Rc, time::Duration};
 
-use common::{Log, on_both, turns};
+use common::{Log, on_every, turns};
 use corio_runtime::{Task, create_task, time};
 use corio_sync::{BoundedSemaphore, Semaphore};
 
@@ -19,7 +19,7 @@ fn taker(semaphore: &Rc<Semaphore>, log: &Log<u32>, name: u32) -> Task<()> {
 
 #[test]
 fn sem_01_sem_02_sem_09_permits_are_counted() {
-    on_both(async || {
+    on_every(async || {
         assert!(Semaphore::new(0).locked());
         let semaphore = Semaphore::new(1);
         drop(semaphore.acquire().await);
@@ -32,7 +32,7 @@ fn sem_01_sem_02_sem_09_permits_are_counted() {
 
 #[test]
 fn sem_03_released_permits_are_handed_over_in_order() {
-    on_both(async || {
+    on_every(async || {
         let (semaphore, log) = (Rc::new(Semaphore::new(3)), Log::new());
         semaphore.acquire().await.forget();
         semaphore.acquire().await.forget();
@@ -56,7 +56,7 @@ fn sem_03_released_permits_are_handed_over_in_order() {
 
 #[test]
 fn sem_04_sem_05_sem_12_cancelled_waiters_are_skipped() {
-    on_both(async || {
+    on_every(async || {
         let (semaphore, log) = (Rc::new(Semaphore::new(0)), Log::new());
         let tasks: Vec<_> = (1..5).map(|n| taker(&semaphore, &log, n)).collect();
         turns(1).await;
@@ -75,7 +75,7 @@ fn sem_04_sem_05_sem_12_cancelled_waiters_are_skipped() {
 
 #[test]
 fn sem_05_cancelled_before_they_are_woken_in_the_same_turn() {
-    on_both(async || {
+    on_every(async || {
         let (semaphore, log) = (Rc::new(Semaphore::new(0)), Log::new());
         let tasks: Vec<_> = (1..5).map(|n| taker(&semaphore, &log, n)).collect();
         turns(1).await;
@@ -90,7 +90,7 @@ fn sem_05_cancelled_before_they_are_woken_in_the_same_turn() {
 
 #[test]
 fn sem_06_a_cancel_and_a_release_in_one_turn_lose_no_permit() {
-    on_both(async || {
+    on_every(async || {
         let (semaphore, log) = (Rc::new(Semaphore::new(1)), Log::new());
         let held = semaphore.acquire().await;
         let first = taker(&semaphore, &log, 1);
@@ -105,7 +105,7 @@ fn sem_06_a_cancel_and_a_release_in_one_turn_lose_no_permit() {
 
 #[test]
 fn sem_07_a_permit_of_a_waiter_cancelled_after_it_was_woken_comes_back() {
-    on_both(async || {
+    on_every(async || {
         let (semaphore, log) = (Rc::new(Semaphore::new(1)), Log::new());
         let held = semaphore.acquire().await;
         let task = taker(&semaphore, &log, 1);
@@ -119,7 +119,7 @@ fn sem_07_a_permit_of_a_waiter_cancelled_after_it_was_woken_comes_back() {
 
 #[test]
 fn sem_08_a_bounded_semaphore_refuses_to_grow() {
-    on_both(async || {
+    on_every(async || {
         let semaphore = BoundedSemaphore::new(1);
         let error = semaphore.release().unwrap_err();
         assert!(error.to_string().contains("released too many times"), "{error}");
@@ -150,7 +150,7 @@ fn twice(semaphore: &Rc<Semaphore>, log: &Log<String>, name: u32) -> Task<()> {
 
 #[test]
 fn sem_10_sem_11_who_comes_again_queues_behind_the_others() {
-    on_both(async || {
+    on_every(async || {
         let (semaphore, log) = (Rc::new(Semaphore::new(1)), Log::new());
         for task in (1..4).map(|n| twice(&semaphore, &log, n)).collect::<Vec<_>>() {
             task.await.unwrap();
@@ -161,7 +161,7 @@ fn sem_10_sem_11_who_comes_again_queues_behind_the_others() {
 
 #[test]
 fn sem_13_several_releases_serve_those_who_wait_first() {
-    on_both(async || {
+    on_every(async || {
         let (semaphore, log) = (Rc::new(Semaphore::new(0)), Log::new());
         let waiting = taker(&semaphore, &log, 1);
         let (theirs, names) = (semaphore.clone(), log.clone());
@@ -184,7 +184,7 @@ fn sem_13_several_releases_serve_those_who_wait_first() {
 
 #[test]
 fn sem_14_a_newcomer_queues_behind_one_who_is_about_to_get_it() {
-    on_both(async || {
+    on_every(async || {
         let (semaphore, log) = (Rc::new(Semaphore::new(1)), Log::new());
         let held = semaphore.acquire().await;
         let waiter = taker(&semaphore, &log, 1);
@@ -201,7 +201,7 @@ fn sem_14_a_newcomer_queues_behind_one_who_is_about_to_get_it() {
 
 #[test]
 fn sem_15_three_at_a_time_in_the_order_of_their_start() {
-    on_both(async || {
+    on_every(async || {
         let (semaphore, log) = (Rc::new(Semaphore::new(3)), Log::new());
         let tick = Duration::from_millis(20);
         let start = time::now();
@@ -227,7 +227,7 @@ fn sem_15_three_at_a_time_in_the_order_of_their_start() {
 
 #[test]
 fn an_owned_permit_can_be_forgotten() {
-    on_both(async || {
+    on_every(async || {
         let semaphore = Rc::new(Semaphore::new(2));
         semaphore.clone().acquire_owned().await.forget();
         drop(semaphore.clone().acquire_owned().await);

@@ -19,11 +19,12 @@ use corio_runtime::{
     socket::{ListenOptions, listen},
 };
 
+use super::shared::kernels;
 use super::table::{Extreme, Row, row, row2};
 
-/// A loop with these settings runs, on both kernels.
+/// A loop with these settings runs, on every kernel.
 fn runs(builder: Builder) -> io::Result<()> {
-    for backend in [Backend::Uring, Backend::Sim { seed: 1 }] {
+    for backend in kernels() {
         let mut runner = builder.clone().backend(backend).build()?;
         assert_eq!(runner.run(async { corio::create_task(async { 7 }).await.unwrap() }), 7);
         runner.close();

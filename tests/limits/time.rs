@@ -9,7 +9,6 @@ use std::{
 };
 
 use corio::{
-    Backend, Runner,
     event_loop::{call_at, call_later, metrics},
     sync::Condition,
     task::{ReturnWhen, create_task, wait, wait_try},
@@ -19,24 +18,23 @@ use corio::{
     },
 };
 
+use crate::shared;
+
 use super::table::{Row, row, row2};
 
 /// What is longer than this does not end here.
 const LONG: Duration = Duration::from_millis(20);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Runs `main` on both kernels. Whatever it waits for, the loop sleeps meanwhile.
-fn on_both<F: Future<Output = ()>>(main: impl Fn() -> F) -> io::Result<()> {
-    for backend in [Backend::Uring, Backend::Sim { seed: 1 }] {
-        let mut runner = Runner::builder().backend(backend).build()?;
-        runner.run(async {
-            let before = metrics().turns;
-            main().await;
-            // In the simulator a busy turn takes time, too.
-            let turns = metrics().turns - before;
-            assert!(turns < 1000, "the loop spins: {turns} turns");
-        });
-    }
+/// Runs `main` on every kernel. Whatever it waits for, the loop sleeps meanwhile.
+fn on_every<F: Future<Output = ()>>(main: impl Fn() -> F) -> io::Result<()> {
+    shared::on_every(async || {
+        let before = metrics().turns;
+        main().await;
+        // In the simulator a busy turn takes time, too.
+        let turns = metrics().turns - before;
+        assert!(turns < 1000, "the loop spins: {turns} turns");
+    });
     Ok(())
 }
 
@@ -60,7 +58,7 @@ pub(crate) fn rows() -> Vec<Row> {
 
 fn sleeps() -> Vec<Row> {
     vec![
-        row("sleep", |d: Duration| on_both(|| async move { ends_soon(is_short(d), sleep(d)).await })),
+        row("sleep", |d: Duration| on_every(|| async move { ends_soon(is_short(d), sleep(d)).await })),
         // Alone: the loop's own sleep is as long.
         row("sleep", |d: Duration| {
             corio::run(async move {
@@ -74,10 +72,10 @@ fn sleeps() -> Vec<Row> {
             })
         }),
         row("sleep_until", |at: Instant| {
-            on_both(|| async move { ends_soon(comes(at), sleep_until(at)).await })
+            on_every(|| async move { ends_soon(comes(at), sleep_until(at)).await })
         }),
         row2("Sleep::reset", |from: Instant, at: Instant| {
-            on_both(|| async move {
+            on_every(|| async move {
                 let mut sleep = sleep_until(from);
                 let _ = timeout(Duration::ZERO, &mut sleep).await;
                 sleep.reset(at);
@@ -85,7 +83,7 @@ fn sleeps() -> Vec<Row> {
             })
         }),
         row("call_later", |d: Duration| {
-            on_both(|| async move {
+            on_every(|| async move {
                 let called = Rc::new(Cell::new(false));
                 let flag = called.clone();
                 let handle = call_later(d, move || flag.set(true));
@@ -95,7 +93,7 @@ fn sleeps() -> Vec<Row> {
             })
         }),
         row("call_at", |at: Instant| {
-            on_both(|| async move {
+            on_every(|| async move {
                 let called = Rc::new(Cell::new(false));
                 let flag = called.clone();
                 let short = comes(at);
@@ -110,24 +108,24 @@ fn sleeps() -> Vec<Row> {
 fn timeouts() -> Vec<Row> {
     vec![
         row("timeout", |d: Duration| {
-            on_both(|| async move {
+            on_every(|| async move {
                 assert_eq!(timeout(d, async { 7 }).await, Ok(7));
                 ends_soon(is_short(d), timeout(d, pending::<()>())).await;
             })
         }),
         row("wait_for", |d: Duration| {
-            on_both(|| async move { ends_soon(is_short(d), wait_for(pending::<()>(), d)).await })
+            on_every(|| async move { ends_soon(is_short(d), wait_for(pending::<()>(), d)).await })
         }),
         row("timeout_at", |at: Instant| {
-            on_both(|| async move { ends_soon(comes(at), timeout_at(at, pending::<()>())).await })
+            on_every(|| async move { ends_soon(comes(at), timeout_at(at, pending::<()>())).await })
         }),
         row("timeout_scope", |d: Duration| {
-            on_both(|| async move {
+            on_every(|| async move {
                 ends_soon(is_short(d), timeout_scope(d, async |_| pending::<()>().await)).await;
             })
         }),
         row2("Deadline::reschedule", |d: Duration, at: Option<Instant>| {
-            on_both(|| async move {
+            on_every(|| async move {
                 let body = timeout_scope(d, async |deadline| {
                     deadline.reschedule(at);
                     assert_eq!(deadline.when(), at);
@@ -144,7 +142,7 @@ fn repeated() -> Vec<Row> {
     let text = "the period of an interval must not be zero";
     vec![
         row("interval", |period: Duration| {
-            on_both(|| async move {
+            on_every(|| async move {
                 for behavior in
                     [MissedTickBehavior::Burst, MissedTickBehavior::Delay, MissedTickBehavior::Skip]
                 {
@@ -159,7 +157,7 @@ fn repeated() -> Vec<Row> {
         })
         .panics(not_zero, text),
         row2("interval_at", |start: Instant, period: Duration| {
-            on_both(|| async move {
+            on_every(|| async move {
                 for behavior in
                     [MissedTickBehavior::Burst, MissedTickBehavior::Delay, MissedTickBehavior::Skip]
                 {
@@ -177,7 +175,7 @@ fn repeated() -> Vec<Row> {
 fn waits() -> Vec<Row> {
     vec![
         row("wait", |d: Option<Duration>| {
-            on_both(|| async move {
+            on_every(|| async move {
                 let short = d.is_some_and(is_short);
                 let task = create_task(sleep(if short { HOUR } else { LONG }));
                 let (done, pending) = wait(vec![task], ReturnWhen::AllCompleted, d).await;
@@ -185,7 +183,7 @@ fn waits() -> Vec<Row> {
             })
         }),
         row("wait_try", |d: Option<Duration>| {
-            on_both(|| async move {
+            on_every(|| async move {
                 let short = d.is_some_and(is_short);
                 let task = create_task(async move {
                     sleep(if short { HOUR } else { LONG }).await;
@@ -196,7 +194,7 @@ fn waits() -> Vec<Row> {
             })
         }),
         row("ConditionGuard::wait_timeout", |d: Duration| {
-            on_both(|| async move {
+            on_every(|| async move {
                 let condition = Condition::new(());
                 let waited = async {
                     let (_guard, notified) = condition.acquire().await.wait_timeout(d).await;

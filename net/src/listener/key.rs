@@ -1,36 +1,29 @@
 //! Names of listeners.
 
-use corio_runtime::Handle;
+use corio_runtime::{Handle, slab::HeldKey};
 
 /// Names a listener of one loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ListenerKey {
     pub(super) home: Handle,
-    pub(super) slot: u32,
-    pub(super) generation: u32,
+    pub(super) local: LocalListener,
 }
 
+/// Names a listener of a loop that is known.
+pub(crate) type LocalListener = HeldKey;
+
 impl ListenerKey {
+    /// Of the loop `home`.
+    pub(crate) fn of(home: Handle, local: LocalListener) -> ListenerKey {
+        ListenerKey { home, local }
+    }
+
     pub(crate) fn home(self) -> Handle {
         self.home
     }
 
     /// For what has the loop already.
     pub(crate) fn local(self) -> LocalListener {
-        LocalListener { slot: self.slot, generation: self.generation }
-    }
-}
-
-/// Names a listener of a loop that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LocalListener {
-    slot: u32,
-    generation: u32,
-}
-
-impl LocalListener {
-    /// Of the loop `home`.
-    pub(crate) fn at(self, home: Handle) -> ListenerKey {
-        ListenerKey { home, slot: self.slot, generation: self.generation }
+        self.local
     }
 }

@@ -5,6 +5,7 @@
 //! | `accepting` | which accepts are armed, and when there is a pause |
 //! | `facts` | what any thread may know of a listener |
 //! | `key` | names of listeners |
+//! | `life` | what becomes of a listener: it begins, its connections come and go, it closes |
 //! | `waiters` | lists of those who wait |
 //! | `waiting` | the futures of those who wait for a connection, or for the end |
 //!
@@ -14,6 +15,7 @@
 mod accepting;
 mod facts;
 mod key;
+mod life;
 mod waiters;
 mod waiting;
 
@@ -21,19 +23,20 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     io,
-    net::{Shutdown, SocketAddr},
+    net::SocketAddr,
     os::fd::OwnedFd,
     sync::Arc,
-    task::Waker,
+    task::{Poll, Waker},
 };
 
 use accepting::{Accepting, Fault};
 use corio_runtime::{
-    ExceptionContext, Handle, call_exception_handler, call_later,
+    ExceptionContext, Handle, budget, call_exception_handler, call_later,
     fd::Fd,
     handle,
     op::{Done, Operation, Sqe},
-    service::{LoopLocal, Service},
+    service::{LoopLocal, Service, tidy_later},
+    slab::{Held, Slab},
     wake,
 };
 pub(crate) use facts::{Facts, QUEUE_MAX};
@@ -83,37 +86,38 @@ pub(crate) struct Accepted {
     waits: Option<Waiting>,
 }
 
-enum Place {
-    Free { next: u32 },
-    Taken(Box<Listener>),
-}
-
 struct Listeners {
     home: Handle,
-    places: RefCell<Vec<(u32, Place)>>,
-    free: Cell<u32>,
+    slots: RefCell<Slab<Held<Box<Listener>>>>,
     next_waiter: Cell<u64>,
     /// Listeners that pause for want of descriptors: a freed one ends that.
     starved: Cell<usize>,
 }
 
-const NONE: u32 = u32::MAX;
-
 impl Service for Listeners {
+    fn tidy(&self) -> bool {
+        self.slots.borrow_mut().shrink();
+        false
+    }
+
+    fn bytes(&self) -> usize {
+        let slots = self.slots.borrow();
+        let bytes = |l: &Listener| size_of::<Listener>() + l.queue.capacity() * size_of::<Accepted>();
+        slots.bytes() + slots.values().map(|(_, listener)| bytes(listener)).sum::<usize>()
+    }
+
     fn close(&self) {
-        let mut places = std::mem::take(&mut *self.places.borrow_mut());
-        self.free.set(NONE);
+        let mut slots = self.slots.borrow_mut().take_all();
         // Those that outlive their loop end as if they were dropped.
-        for (slot, (generation, place)) in places.iter_mut().enumerate() {
-            let Place::Taken(listener) = place else { continue };
-            let key = ListenerKey { home: self.home, slot: slot as u32, generation: *generation };
+        for (key, listener) in slots.values_mut() {
+            let key = ListenerKey::of(self.home, key);
             if listener.fd.is_some() {
                 listener.facts.close();
                 listener.leave(key);
             }
             listener.clear_queue(key);
         }
-        drop(places);
+        drop(slots);
     }
 }
 
@@ -121,50 +125,14 @@ impl Listeners {
     fn new() -> Listeners {
         Listeners {
             home: handle(),
-            places: RefCell::new(Vec::new()),
-            free: Cell::new(NONE),
+            slots: RefCell::new(Slab::new(tidy_later)),
             next_waiter: Cell::new(0),
             starved: Cell::new(0),
         }
     }
 
     fn insert(&self, listener: Listener) -> ListenerKey {
-        let listener = Place::Taken(Box::new(listener));
-        let mut places = self.places.borrow_mut();
-        let slot = self.free.get();
-        if slot == NONE {
-            places.push((0, listener));
-            return ListenerKey { home: self.home, slot: places.len() as u32 - 1, generation: 0 };
-        }
-        let (generation, place) = &mut places[slot as usize];
-        if let Place::Free { next } = place {
-            self.free.set(*next);
-        }
-        *place = listener;
-        ListenerKey { home: self.home, slot, generation: *generation }
-    }
-
-    fn with<R>(&self, key: ListenerKey, f: impl FnOnce(&mut Listener) -> R) -> Option<R> {
-        if self.home != key.home {
-            return None;
-        }
-        match self.places.borrow_mut().get_mut(key.slot as usize) {
-            Some((generation, Place::Taken(listener))) if *generation == key.generation => Some(f(listener)),
-            _ => None,
-        }
-    }
-
-    /// Frees the slot of a listener that nobody and nothing refers to.
-    fn retire(&self, key: ListenerKey) {
-        let unused = self.with(key, |l| l.dropped && !l.served && l.has_ended() && l.places == 0);
-        if unused == Some(true) {
-            let mut places = self.places.borrow_mut();
-            let (generation, place) = &mut places[key.slot as usize];
-            *generation = generation.wrapping_add(1);
-            let old = std::mem::replace(place, Place::Free { next: self.free.replace(key.slot) });
-            drop(places);
-            drop(old);
-        }
+        ListenerKey::of(self.home, self.slots.borrow_mut().insert(Box::new(listener)))
     }
 }
 
@@ -210,6 +178,21 @@ impl Listener {
         }
         let expected = self.queue.len() + self.accepting.in_flight();
         expected < QUEUE_MAX.min(self.facts.max.saturating_sub(self.places))
+    }
+
+    /// The connection that is to be taken next, or why none will come.
+    fn poll_next(&mut self, key: ListenerKey) -> Poll<io::Result<Accepted>> {
+        if let Some(accepted) = self.next(key) {
+            budget::spend(1);
+            return Poll::Ready(Ok(accepted));
+        }
+        if self.has_ended() {
+            return Poll::Ready(Err(facts::closed()));
+        }
+        match self.failed {
+            Some(errno) if self.queue.is_empty() => Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
+            _ => Poll::Pending,
+        }
     }
 
     /// The connection that is to be taken next, if one may be.
@@ -293,9 +276,8 @@ impl Listener {
             return None;
         }
         let pause = self.accepting.backoff();
-        let due = self.accepting.pause(call_later(pause, move || resume(key)), for_resources);
-        LISTENERS
-            .with(|listeners| listeners.starved.set(listeners.starved.get() + usize::from(for_resources)));
+        let due = self.accepting.pause(call_later(pause, move || key.resume()), for_resources);
+        LISTENERS.with(|listeners| listeners.starved.update(|n| n + usize::from(for_resources)));
         due.then(|| {
             let what = if for_resources { "is out of resources" } else { "fails" };
             let (addr, pause) = (self.facts.addr(), pause.as_millis());
@@ -304,10 +286,10 @@ impl Listener {
         })
     }
 
-    fn resume(&mut self, listeners: &Listeners) {
+    fn resume(&mut self) {
         let starved = self.accepting.is_paused_for_resources();
         if self.accepting.resume() {
-            listeners.starved.set(listeners.starved.get() - usize::from(starved));
+            LISTENERS.with(|listeners| listeners.starved.update(|n| n - usize::from(starved)));
         }
     }
 
@@ -388,55 +370,7 @@ fn share(
     None
 }
 
-/// The pause is over.
-fn resume(key: ListenerKey) {
-    LISTENERS.with(|listeners| {
-        listeners.with(key, |listener| {
-            listener.resume(listeners);
-            listener.arm(key, None);
-        });
-    });
-}
-
-/// A descriptor was freed on this loop: listeners that ran out of them try again.
-pub(crate) fn descriptor_freed() {
-    LISTENERS.try_with(|listeners| {
-        if listeners.starved.get() == 0 {
-            return;
-        }
-        let count = listeners.places.borrow().len();
-        for slot in 0..count {
-            let generation = listeners.places.borrow()[slot].0;
-            let key = ListenerKey { home: listeners.home, slot: slot as u32, generation };
-            listeners.with(key, |listener| {
-                if listener.accepting.is_paused_for_resources() {
-                    listener.resume(listeners);
-                    listener.arm(key, None);
-                }
-            });
-        }
-    });
-}
-
 impl ListenerKey {
-    /// A new listener on `fd` for at most `max` connections at once. It accepts from `begin` on; or, with `accepts`
-    /// off, gets the connections that another core accepts on the same socket.
-    pub(crate) fn new(fd: Fd, max: usize, accepts: bool) -> io::Result<(ListenerKey, Arc<Facts>)> {
-        let facts = Arc::new(Facts::new(fd.local_addr()?, max));
-        let listener = Listener::new(fd, Arc::clone(&facts), accepts);
-        Ok((LISTENERS.with(|listeners| listeners.insert(listener)), facts))
-    }
-
-    /// From now on the connections are shared.
-    pub(crate) fn share(self, shared: Membership) {
-        let _ = self.with(|listener| listener.shared = Some(shared));
-    }
-
-    /// Begins to accept.
-    pub(crate) fn begin(self) {
-        let _ = self.with(|listener| listener.arm(self, None));
-    }
-
     /// Another core has accepted a connection for this one.
     fn take_over(self, fd: OwnedFd, peer: Option<SocketAddr>, waits: Option<Waiting>, group: &Membership) {
         let mut arrived = Some(Accepted { fd: fd.into(), peer, waits });
@@ -472,141 +406,55 @@ impl ListenerKey {
         if let Some(context) = report {
             call_exception_handler(&context);
         }
-        LISTENERS.with(|listeners| listeners.retire(self));
+        self.retire();
+    }
+
+    /// The pause is over.
+    fn resume(self) {
+        let _ = self.with(|listener| {
+            listener.resume();
+            listener.arm(self, None);
+        });
+    }
+
+    /// Frees the slot of a listener that nobody and nothing refers to.
+    fn retire(self) {
+        let unused = self.with(|l| l.dropped && !l.served && l.has_ended() && l.places == 0);
+        if let Ok(true) = unused {
+            let old = LISTENERS.with(|listeners| listeners.slots.borrow_mut().remove(self.local));
+            drop(old);
+        }
     }
 
     /// Runs `f`, then wakes whom it concerns.
     fn update<R>(self, f: impl FnOnce(&mut Listener) -> R) -> Option<R> {
-        let (value, waiters, end_waiters) = LISTENERS.with(|listeners| {
-            listeners.with(self, |listener| {
-                let value = f(listener);
-                let news = !listener.queue.is_empty() || listener.failed.is_some() || listener.fd.is_none();
-                let waiters = if news { listener.waiters.take() } else { Vec::new() };
-                let ends = if listener.fd.is_none() { listener.end_waiters.take() } else { Vec::new() };
-                (value, waiters, ends)
-            })
-        })?;
+        let updated = self.with(|listener| {
+            let value = f(listener);
+            let news = !listener.queue.is_empty() || listener.failed.is_some() || listener.fd.is_none();
+            let waiters = if news { listener.waiters.take() } else { Vec::new() };
+            let ends = if listener.fd.is_none() { listener.end_waiters.take() } else { Vec::new() };
+            (value, waiters, ends)
+        });
+        let (value, waiters, end_waiters) = updated.ok()?;
         wake_all(waiters);
         wake_all(end_waiters);
         Some(value)
     }
 
     fn with<R>(self, f: impl FnOnce(&mut Listener) -> R) -> io::Result<R> {
-        let found = LISTENERS.try_with(|listeners| listeners.with(self, f)).flatten();
-        found.ok_or_else(|| {
+        let found = LISTENERS.try_with(|listeners| {
+            if listeners.home != self.home {
+                return None;
+            }
+            Some(f(listeners.slots.borrow_mut().find(self.local)?))
+        });
+        found.flatten().ok_or_else(|| {
             if self.home.is_current() {
                 facts::closed()
             } else {
                 io::Error::other("the listener is attached to a different loop")
             }
         })
-    }
-
-    /// Refuses new connections from now on, synchronously. Those in the queue are a server's to handle; without one
-    /// they are reset.
-    pub(crate) fn close(self) {
-        self.home.run_at_home(move || {
-            let closed = LISTENERS.try_with(|listeners| {
-                listeners.with(self, |listener| {
-                    let fd = listener.fd.take()?;
-                    listener.facts.close();
-                    listener.resume(listeners);
-                    if !listener.leave(self) {
-                        // The accepts in flight hold the socket open; shut down, it refuses.
-                        let _ = fd.shutdown(Shutdown::Both);
-                    }
-                    listener.accepting.cancel();
-                    if !listener.served {
-                        listener.clear_queue(self);
-                    }
-                    Some((listener.waiters.take(), listener.end_waiters.take()))
-                })
-            });
-            if let Some((waiters, end_waiters)) = closed.flatten().flatten() {
-                wake_all(waiters);
-                wake_all(end_waiters);
-            }
-            LISTENERS.try_with(|listeners| listeners.retire(self));
-        });
-    }
-
-    /// Closes; the slot goes once its last connection has.
-    pub(crate) fn release(self) {
-        self.close();
-        self.home.run_at_home(move || {
-            LISTENERS.try_with(|listeners| {
-                listeners.with(self, |listener| listener.dropped = true);
-                listeners.retire(self);
-            });
-        });
-    }
-
-    /// A server's task takes what comes.
-    pub(crate) fn serve(self) {
-        let _ = self.with(|listener| listener.served = true);
-    }
-
-    /// The server's task has ended. Whether that leaves the listener open, which it then is no more; and how many
-    /// connections it resets, as nobody will take them.
-    pub(crate) fn serve_no_more(self) -> (bool, usize) {
-        let was_open = self.progress().is_some_and(|progress| progress.open);
-        self.close();
-        let reset = self.update(|listener| {
-            listener.served = false;
-            listener.clear_queue(self)
-        });
-        LISTENERS.try_with(|listeners| listeners.retire(self));
-        (was_open, reset.unwrap_or(0))
-    }
-
-    /// Resets what was accepted and has no handler yet; how many connections that is.
-    pub(crate) fn cut_queue(self) -> usize {
-        self.update(|listener| std::mem::take(&mut listener.queue).into_iter().map(Accepted::refuse).count())
-            .unwrap_or(0)
-    }
-
-    /// A connection that was taken begins, and its handler: they share its place.
-    pub(crate) fn connection_came(self) {
-        let _ = self.with(|listener| {
-            listener.handlers += 1;
-            listener.facts.connection_came();
-        });
-    }
-
-    /// A connection has ended; with its handler still running its place is taken.
-    pub(crate) fn connection_gone(self, handled: bool) {
-        self.gone(!handled, |listener| listener.facts.connection_gone());
-        descriptor_freed();
-    }
-
-    /// A handler has ended; with its connection still alive its place is taken.
-    pub(crate) fn handler_gone(self, connected: bool) {
-        self.gone(!connected, |listener| listener.handlers = listener.handlers.saturating_sub(1));
-    }
-
-    fn gone(self, place: bool, count: impl FnOnce(&mut Listener)) {
-        let ends = self.update(|listener| {
-            count(listener);
-            if place {
-                listener.places = listener.places.saturating_sub(1);
-                if let Some(shared) = &listener.shared {
-                    shared.place_freed();
-                }
-                listener.arm(self, None);
-            }
-            listener.end_waiters.take()
-        });
-        wake_all(ends.unwrap_or_default());
-        LISTENERS.try_with(|listeners| listeners.retire(self));
-    }
-
-    /// Places that are taken.
-    pub(crate) fn places(self) -> usize {
-        self.with(|listener| listener.places).unwrap_or(0)
-    }
-
-    pub(crate) fn progress(self) -> Option<Progress> {
-        self.with(|listener| listener.progress()).ok()
     }
 }
 

@@ -138,7 +138,8 @@ impl Streams {
             }
             let told = std::mem::replace(&mut slot.gone, true);
             let waiters = [slot.take_close_waiter(), slot.receive.waker.take(), slot.send.drainer.take()];
-            let listener = slot.listener.zip(inner.home).map(|(listener, home)| listener.at(home));
+            let listener =
+                slot.listener.zip(inner.home).map(|(listener, home)| ListenerKey::of(home, listener));
             let handled = slot.handler;
             let unused = inner.slots.give_back(index as usize, |slot, next| {
                 (!slot.reader && !slot.writer && !slot.handler).then(|| {

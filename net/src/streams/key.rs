@@ -7,6 +7,7 @@ use super::{
     slot::Slot,
     table::{StreamKey, try_running},
 };
+use crate::listener::ListenerKey;
 
 impl StreamKey {
     /// Runs `f` on the stream's own loop, with its slot looked after, and drops the waker that it returns once
@@ -81,7 +82,7 @@ impl LocalStream {
             (slot.listener, !slot.gone)
         });
         if let Ok((Some(listener), connected)) = ended {
-            listener.at(home).handler_gone(connected);
+            ListenerKey::of(home, listener).handler_gone(connected);
         }
         key.retire();
     }

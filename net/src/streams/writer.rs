@@ -248,15 +248,9 @@ impl StreamWriter {
     /// # Errors
     /// As [`write`](StreamWriter::write)'s. A second call changes nothing.
     pub fn write_eof(&mut self) -> io::Result<()> {
-        self.key.with(|common, slot| {
-            if slot.send.phase == Phase::Eof {
-                return Ok(());
-            }
-            slot.writable()?;
-            slot.send.phase = Phase::Eof;
-            slot.mark_dirty(common);
-            Ok(())
-        })?
+        self.key.with(
+            |common, slot| if slot.send.phase == Phase::Eof { Ok(()) } else { slot.write_eof(common) },
+        )?
     }
 
     /// Whether [`write_eof`](StreamWriter::write_eof) can be used: yes on every stream there is.
@@ -411,6 +405,14 @@ impl Slot {
             return Ok(());
         }
         self.still_writable()
+    }
+
+    /// Nothing more will be written; the end goes out behind what was.
+    pub(super) fn write_eof(&mut self, common: &mut Common) -> io::Result<()> {
+        self.writable()?;
+        self.send.phase = Phase::Eof;
+        self.mark_dirty(common);
+        Ok(())
     }
 
     #[inline(never)]

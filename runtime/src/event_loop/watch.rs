@@ -16,7 +16,10 @@ use nix::unistd::gettid;
 
 use crate::{
     kernel::ring::terms::RingCounters,
-    scheduler::loop_id::{LoopId, MAX_LOOPS},
+    scheduler::{
+        clock::nanos,
+        loop_id::{LoopId, MAX_LOOPS},
+    },
 };
 
 /// A busy loop writes its numbers down once in this many turns.
@@ -84,20 +87,9 @@ impl Memory {
     /// });
     /// ```
     pub fn total_bytes(&self) -> usize {
-        self.words().iter().sum::<u64>() as usize
-    }
-
-    fn words(&self) -> [u64; MEMORY_WORDS] {
-        let Memory { tasks_bytes, ready_bytes, timers_bytes, .. } = *self;
-        let Memory { calls_bytes, operations_bytes, services_bytes, .. } = *self;
-        let bytes = [tasks_bytes, ready_bytes, timers_bytes, calls_bytes, operations_bytes, services_bytes];
-        bytes.map(|bytes| bytes as u64)
-    }
-
-    fn from_words(words: [u64; MEMORY_WORDS]) -> Memory {
-        let [tasks_bytes, ready_bytes, timers_bytes, calls_bytes, operations_bytes, services_bytes] =
-            words.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-        Memory { tasks_bytes, ready_bytes, timers_bytes, calls_bytes, operations_bytes, services_bytes }
+        let Memory { tasks_bytes, ready_bytes, timers_bytes, .. } = self;
+        let Memory { calls_bytes, operations_bytes, services_bytes, .. } = self;
+        tasks_bytes + ready_bytes + timers_bytes + calls_bytes + operations_bytes + services_bytes
     }
 }
 
@@ -155,12 +147,43 @@ pub(super) struct Notes {
     /// When the loop was made, and the processor time of its thread then; in nanoseconds.
     born_ns: AtomicU64,
     born_busy_ns: AtomicU64,
-    words: [AtomicU64; WORDS],
-    memory: [AtomicU64; MEMORY_WORDS],
+    ring: NotedRing,
+    numbers: NotedNumbers,
+    memory: NotedMemory,
 }
 
-const WORDS: usize = 15;
-const MEMORY_WORDS: usize = 6;
+/// A copy of `$of` that its loop writes and any thread reads, without the fields behind the semicolon.
+macro_rules! noted {
+    ($name:ident: $of:ident { $($field:ident),+; $($not:ident),* }) => {
+        #[derive(Default)]
+        struct $name {
+            $($field: AtomicU64),+
+        }
+
+        impl $name {
+            #[inline(always)]
+            fn write(&self, of: &$of) {
+                let $of { $($field,)+ $($not: _),* } = of;
+                $(self.$field.store(*$field as u64, Ordering::Relaxed);)+
+            }
+
+            fn read(&self) -> $of {
+                $of {
+                    $($field: self.$field.load(Ordering::Relaxed) as _,)+
+                    $($not: Default::default()),*
+                }
+            }
+        }
+    };
+}
+
+noted!(NotedRing: RingCounters { enters, sqes, cqes, overflows, cancels, enobufs, strays, silent; });
+noted!(NotedNumbers: Metrics {
+    turns, operations, tasks, ready, timers, buffers_available, connections; ring, memory, busy, idle
+});
+noted!(NotedMemory: Memory {
+    tasks_bytes, ready_bytes, timers_bytes, calls_bytes, operations_bytes, services_bytes;
+});
 
 impl Notes {
     fn begin(&self, id: LoopId) {
@@ -175,15 +198,12 @@ impl Notes {
 
     #[inline(always)]
     pub(super) fn write(&self, metrics: &Metrics) {
-        for (word, value) in self.words.iter().zip(metrics.words()) {
-            word.store(value, Ordering::Relaxed);
-        }
+        self.ring.write(&metrics.ring);
+        self.numbers.write(metrics);
     }
 
     pub(super) fn write_memory(&self, memory: &Memory) {
-        for (word, value) in self.memory.iter().zip(memory.words()) {
-            word.store(value, Ordering::Relaxed);
-        }
+        self.memory.write(memory);
     }
 
     /// `None` if they are another loop's.
@@ -192,10 +212,8 @@ impl Notes {
         if !theirs() {
             return None;
         }
-        let words = std::array::from_fn(|n| self.words[n].load(Ordering::Relaxed));
-        let memory = std::array::from_fn(|n| self.memory[n].load(Ordering::Relaxed));
-        let metrics = Metrics { memory: Memory::from_words(memory), ..Metrics::from_words(words) };
-        let metrics = self.timed(metrics);
+        let (ring, memory) = (self.ring.read(), self.memory.read());
+        let metrics = self.timed(Metrics { ring, memory, ..self.numbers.read() });
         theirs().then_some(metrics)
     }
 
@@ -217,48 +235,5 @@ fn busy_ns(thread: u64) -> u64 {
 
 fn since_start_ns() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_nanos().try_into().unwrap_or(u64::MAX)
-}
-
-impl Metrics {
-    #[inline(always)]
-    fn words(&self) -> [u64; WORDS] {
-        let ring = &self.ring;
-        [
-            ring.enters,
-            ring.sqes,
-            ring.cqes,
-            ring.overflows,
-            ring.cancels,
-            ring.enobufs,
-            ring.strays,
-            ring.silent,
-            self.turns,
-            self.operations as u64,
-            self.tasks as u64,
-            self.ready as u64,
-            self.timers as u64,
-            self.buffers_available as u64,
-            self.connections as u64,
-        ]
-    }
-
-    fn from_words(words: [u64; WORDS]) -> Metrics {
-        let [enters, sqes, cqes, overflows, cancels, enobufs, strays, silent, turns, rest @ ..] = words;
-        let [operations, tasks, ready, timers, buffers_available, connections] =
-            rest.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-        Metrics {
-            ring: RingCounters { enters, sqes, cqes, overflows, cancels, enobufs, strays, silent },
-            turns,
-            operations,
-            tasks,
-            ready,
-            timers,
-            buffers_available,
-            connections,
-            memory: Memory::default(),
-            busy: Duration::ZERO,
-            idle: Duration::ZERO,
-        }
-    }
+    nanos(START.get_or_init(Instant::now).elapsed())
 }

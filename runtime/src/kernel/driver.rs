@@ -258,6 +258,10 @@ impl Driver {
         self.pool.available()
     }
 
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.inner.borrow().ring.is_simulated()
+    }
+
     /// The simulator, if that is the kernel.
     pub(crate) fn with_sim<R>(&self, f: impl FnOnce(&mut Sim) -> R) -> Option<R> {
         match &mut self.inner.borrow_mut().ring {

@@ -162,7 +162,6 @@ pub(crate) enum Kind<'a> {
     Send { fd: &'a Fd, buf: &'a [u8] },
     SendVectored { fd: &'a Fd, bufs: Vec<&'a [u8]> },
     Accept { fd: &'a Fd, peer: &'a mut PeerAddr },
-    AcceptMulti { fd: &'a Fd },
     Connect { fd: &'a Fd, addr: &'a SockAddr },
     Shutdown { fd: &'a Fd, how: Shutdown },
     PollReadable { fd: &'a Fd },
@@ -220,11 +219,6 @@ impl<'a> Sqe<'a> {
         Sqe::new(Kind::Accept { fd, peer })
     }
 
-    /// Multishot `IORING_OP_ACCEPT`. It takes what comes until its cancel has arrived, and tells no addresses.
-    pub fn accept_multi(fd: &'a Fd) -> Sqe<'a> {
-        Sqe::new(Kind::AcceptMulti { fd })
-    }
-
     /// `IORING_OP_CONNECT`.
     pub fn connect(fd: &'a Fd, addr: &'a SockAddr) -> Sqe<'a> {
         Sqe::new(Kind::Connect { fd, addr })
@@ -270,8 +264,7 @@ impl<'a> Sqe<'a> {
     /// If there may be more than one result.
     #[inline(always)]
     pub(crate) fn single(self) -> Sqe<'a> {
-        let many =
-            matches!(self.kind, Kind::RecvMulti { .. } | Kind::AcceptMulti { .. } | Kind::PollMulti { .. });
+        let many = matches!(self.kind, Kind::RecvMulti { .. } | Kind::PollMulti { .. });
         assert!(!many, "{self:?} has many results: it needs start_multishot");
         self
     }
@@ -288,7 +281,6 @@ impl fmt::Debug for Sqe<'_> {
             Kind::Send { .. } => "send",
             Kind::SendVectored { .. } => "send_vectored",
             Kind::Accept { .. } => "accept",
-            Kind::AcceptMulti { .. } => "accept_multi",
             Kind::Connect { .. } => "connect",
             Kind::Shutdown { .. } => "shutdown",
             Kind::PollReadable { .. } => "poll_readable",

@@ -67,6 +67,7 @@ impl Clock {
     }
 }
 
-fn nanos(d: Duration) -> u64 {
+/// At most `u64::MAX`.
+pub(crate) fn nanos(d: Duration) -> u64 {
     d.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(d.subsec_nanos()))
 }

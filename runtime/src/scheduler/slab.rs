@@ -43,7 +43,7 @@ pub trait Place {
     fn set_next_free(&mut self, next: u32);
 }
 
-/// See the head of the file.
+/// See the head of the file. Values that need no place of their own kind are [`Held`]; here is one of its own:
 ///
 /// ```
 /// use corio_runtime::slab::{NONE, Place, Slab};
@@ -189,14 +189,18 @@ impl<P: Place> Slab<P> {
     #[cold]
     #[inline(never)]
     fn grow(&mut self, make: impl FnOnce(u32, u32) -> P) -> u32 {
+        let capacity = self.places.capacity();
         loop {
             let index = u32::try_from(self.places.len()).unwrap_or(NONE);
             assert!(index < NONE - 1, "2^32 places of one table are in use");
-            match self.strays.remove(&index) {
+            let stray = if self.strays.is_empty() { None } else { self.strays.remove(&index) };
+            match stray {
                 Some(stray) => self.places.push(*stray),
                 None => {
                     self.places.push(make(index, self.generation));
-                    self.watch();
+                    if self.places.capacity() > capacity {
+                        self.watch();
+                    }
                     return index;
                 }
             }
@@ -284,6 +288,108 @@ impl<P: Place> Slab<P> {
     }
 }
 
+/// The place of a value that knows nothing of the table.
+///
+/// ```
+/// use corio_runtime::slab::{Held, Slab};
+/// let mut names: Slab<Held<&str>> = Slab::new(|| ());
+/// let (ada, bob) = (names.insert("Ada"), names.insert("Bob"));
+/// assert_eq!(names.remove(ada), Some("Ada"));
+/// let eve = names.insert("Eve");
+/// assert_eq!(names.find(eve), Some(&mut "Eve"));
+/// assert!(names.find(ada).is_none() && names.remove(ada).is_none());
+/// assert!(names.values().map(|(key, _)| key).eq([eve, bob]));
+/// ```
+#[derive(Debug)]
+pub struct Held<T> {
+    generation: u32,
+    next_free: u32,
+    value: Option<T>,
+}
+
+/// Names a [`Held`] value of one table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldKey {
+    pub(crate) slot: u32,
+    generation: u32,
+}
+
+impl<T> Place for Held<T> {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    fn is_free(&self) -> bool {
+        self.value.is_none()
+    }
+
+    fn next_free(&self) -> u32 {
+        self.next_free
+    }
+
+    fn set_next_free(&mut self, next: u32) {
+        self.next_free = next;
+    }
+}
+
+impl<T> Held<T> {
+    /// Puts another value here.
+    pub(crate) fn set(&mut self, value: T) {
+        self.value = Some(value);
+    }
+}
+
+impl<T> Slab<Held<T>> {
+    /// Puts `value` into the table.
+    #[inline]
+    pub fn insert(&mut self, value: T) -> HeldKey {
+        let (slot, place) = self.take(|_, generation| Held { generation, next_free: NONE, value: None });
+        // There is nothing to drop in it, which the compiler cannot know.
+        mem::forget(place.value.replace(value));
+        HeldKey { slot, generation: place.generation }
+    }
+
+    /// The value that `key` names, unless it was removed.
+    pub fn find(&mut self, key: HeldKey) -> Option<&mut T> {
+        self.get_mut(key.slot as usize).filter(|place| place.generation == key.generation)?.value.as_mut()
+    }
+
+    /// Takes that value out of the table.
+    pub fn remove(&mut self, key: HeldKey) -> Option<T> {
+        self.find(key)?;
+        self.remove_at(key.slot)
+    }
+
+    /// Takes the value in this place out of the table, whatever its generation.
+    #[inline]
+    pub(crate) fn remove_at(&mut self, slot: u32) -> Option<T> {
+        self.give_back(slot as usize, |place, next| {
+            let value = place.value.take()?;
+            (place.generation, place.next_free) = (place.generation.wrapping_add(1), next);
+            Some(value)
+        })
+    }
+
+    /// All values, with their keys.
+    pub fn values(&self) -> impl Iterator<Item = (HeldKey, &T)> {
+        let key = |slot, place: &Held<T>| HeldKey { slot, generation: place.generation };
+        self.iter().filter_map(move |(slot, place)| Some((key(slot, place), place.value.as_ref()?)))
+    }
+
+    /// As [`values`](Slab::values).
+    pub fn values_mut(&mut self) -> impl Iterator<Item = (HeldKey, &mut T)> {
+        self.iter_mut().filter_map(|(slot, place)| {
+            let key = HeldKey { slot, generation: place.generation };
+            Some((key, place.value.as_mut()?))
+        })
+    }
+
+    /// The same, out of the table.
+    pub fn into_values(self) -> impl Iterator<Item = T> {
+        self.into_places().filter_map(|place| place.value)
+    }
+}
+
 impl<P> Index<usize> for Slab<P> {
     type Output = P;
 
@@ -353,91 +459,60 @@ mod tests {
 
     use super::*;
 
-    #[derive(Debug)]
-    struct Number {
-        generation: u32,
-        next_free: u32,
-        value: Option<u64>,
-        /// Some size.
-        _rest: [u64; 8],
+    /// A number, and some size.
+    type Number = (u64, [u64; 8]);
+
+    fn new() -> Slab<Held<Number>> {
+        Slab::new(|| ())
     }
 
-    impl Place for Number {
-        fn generation(&self) -> u32 {
-            self.generation
-        }
-        fn is_free(&self) -> bool {
-            self.value.is_none()
-        }
-        fn next_free(&self) -> u32 {
-            self.next_free
-        }
-        fn set_next_free(&mut self, next: u32) {
-            self.next_free = next;
-        }
+    fn insert(slab: &mut Slab<Held<Number>>, value: u64) -> HeldKey {
+        slab.insert((value, [0; 8]))
     }
 
-    type Key = (u32, u32);
-
-    fn insert(slab: &mut Slab<Number>, value: u64) -> Key {
-        let (index, place) =
-            slab.take(|_, generation| Number { generation, next_free: NONE, value: None, _rest: [0; 8] });
-        assert!(place.value.replace(value).is_none());
-        (index, place.generation)
+    fn find(slab: &mut Slab<Held<Number>>, key: HeldKey) -> Option<u64> {
+        slab.find(key).map(|(value, _)| *value)
     }
 
-    fn find(slab: &Slab<Number>, (index, generation): Key) -> Option<u64> {
-        slab.get(index as usize).filter(|place| place.generation == generation)?.value
-    }
-
-    fn remove(slab: &mut Slab<Number>, (index, generation): Key) {
-        let removed = slab.give_back(index as usize, |place, next| {
-            assert!(place.generation == generation);
-            (place.generation, place.next_free) = (generation + 1, next);
-            place.value.take()
-        });
-        assert!(removed.is_some());
-    }
-
-    const SIZE: usize = size_of::<Number>();
+    const SIZE: usize = size_of::<Held<Number>>();
     const MANY: u64 = 100_000;
 
     #[test]
     fn a_table_that_is_far_too_large_shrinks_to_what_is_in_use() {
-        let mut slab = Slab::new(|| ());
-        let keys: Vec<Key> = (0..MANY).map(|n| insert(&mut slab, n)).collect();
+        let mut slab = new();
+        let keys: Vec<HeldKey> = (0..MANY).map(|n| insert(&mut slab, n)).collect();
         assert!(!slab.shrink());
         let kept = keys.len() - 10;
-        keys[..kept].iter().for_each(|key| remove(&mut slab, *key));
+        keys[..kept].iter().for_each(|key| assert!(slab.remove(*key).is_some()));
         assert_eq!(slab.used(), 10);
         assert!(slab.shrink() && slab.bytes() <= KEEP_BYTES, "{} bytes", slab.bytes());
         // The last ones are strays now, and found.
         for (n, key) in keys.iter().enumerate() {
-            assert_eq!(find(&slab, *key), (n >= kept).then_some(n as u64));
+            assert_eq!(find(&mut slab, *key), (n >= kept).then_some(n as u64));
         }
-        assert_eq!(slab.iter().filter(|(_, place)| !place.is_free()).count(), 10);
-        assert_eq!(insert(&mut slab, 0).0, 0, "the lowest free place is taken first");
+        assert_eq!(slab.values().count(), 10);
+        assert_eq!(insert(&mut slab, 0).slot, 0, "the lowest free place is taken first");
         assert!(!slab.shrink());
     }
 
     #[test]
     fn a_key_that_lives_long_does_not_keep_the_memory_of_a_peak() {
-        let mut slab = Slab::new(|| ());
-        let keys: Vec<Key> = (0..MANY).map(|n| insert(&mut slab, n)).collect();
+        let mut slab = new();
+        let keys: Vec<HeldKey> = (0..MANY).map(|n| insert(&mut slab, n)).collect();
         // One in sixteen stays, from all over the table.
-        for key in keys.iter().filter(|key| key.0 % 16 != 15) {
-            remove(&mut slab, *key);
+        for key in keys.iter().filter(|key| key.slot % 16 != 15) {
+            assert!(slab.remove(*key).is_some());
         }
         assert!(slab.shrink());
         assert!(slab.bytes() <= 2 * slab.used() * SIZE + KEEP_BYTES, "{} bytes", slab.bytes());
         for (n, key) in keys.iter().enumerate() {
-            assert_eq!(find(&slab, *key), (n % 16 == 15).then_some(n as u64));
+            assert_eq!(find(&mut slab, *key), (n % 16 == 15).then_some(n as u64));
         }
         // It grows over them again.
-        let more: Vec<Key> = (0..MANY).map(|n| insert(&mut slab, MANY + n)).collect();
+        let more: Vec<HeldKey> = (0..MANY).map(|n| insert(&mut slab, MANY + n)).collect();
         assert!(slab.strays.is_empty());
-        assert!(more.iter().zip(MANY..).all(|(key, n)| find(&slab, *key) == Some(n)));
-        assert_eq!(find(&slab, keys[15]), Some(15));
+        assert!(more.iter().zip(MANY..).all(|(key, n)| find(&mut slab, *key) == Some(n)));
+        assert_eq!(find(&mut slab, keys[15]), Some(15));
     }
 
     #[test]
@@ -449,26 +524,25 @@ mod tests {
             random ^= random << 17;
             random
         };
-        let (mut slab, mut seen, mut live, mut stale) =
-            (Slab::new(|| ()), HashSet::new(), Vec::new(), Vec::new());
+        let (mut slab, mut seen, mut live, mut stale) = (new(), HashSet::new(), Vec::new(), Vec::new());
         let mut shrunk = 0;
         for round in 0..40u64 {
             for n in 0..500 + next() % 2000 {
                 let key = insert(&mut slab, n);
-                assert!(seen.insert(key), "{key:?} again in round {round}");
+                assert!(seen.insert((key.slot, key.generation)), "{key:?} again in round {round}");
                 live.push((key, n));
             }
             // Few stay, of any age.
             while live.len() as u64 > next() % 300 {
                 let (key, n) = live.swap_remove(next() as usize % live.len());
-                assert_eq!(find(&slab, key), Some(n));
-                remove(&mut slab, key);
+                assert_eq!(find(&mut slab, key), Some(n));
+                assert!(slab.remove(key).is_some());
                 stale.push(key);
             }
             shrunk += u32::from(slab.shrink());
             assert_eq!(slab.used(), live.len());
-            assert!(live.iter().all(|(key, n)| find(&slab, *key) == Some(*n)));
-            assert!(stale.iter().all(|key| find(&slab, *key).is_none()));
+            assert!(live.iter().all(|(key, n)| find(&mut slab, *key) == Some(*n)));
+            assert!(stale.iter().all(|key| find(&mut slab, *key).is_none()));
         }
         assert!(shrunk > 10, "it shrank {shrunk} times");
     }

@@ -4,7 +4,6 @@ use std::{
     collections::VecDeque,
     fmt,
     future::{Future, poll_fn},
-    ops::ControlFlow,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -62,10 +61,7 @@ impl<F: Future> Stream for AsCompleted<F> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
         let AsCompleted { many, ready } = &mut *self;
         if ready.is_empty() {
-            let _ = many.poll(cx, |_, output| {
-                ready.push_back(output);
-                ControlFlow::Continue(())
-            });
+            many.poll_all(cx, |_, output| ready.push_back(output));
         }
         match ready.pop_front() {
             None if many.live() > 0 => Poll::Pending,

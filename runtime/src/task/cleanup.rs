@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::Future,
+    mem,
     panic::{self, AssertUnwindSafe, Location},
     pin::Pin,
     rc::Rc,
@@ -161,7 +162,7 @@ where
 
 /// Makes `scope` the one for cleanups until the returned guard is dropped.
 pub(crate) fn enter_scope(scope: Rc<dyn CleanupScope>) -> EnteredScope {
-    EnteredScope(current::try_with(|lp| (lp.id(), lp.scope.replace(Some(scope)))))
+    EnteredScope(current::peek(|lp| (lp.id(), lp.scope.replace(Some(scope)))))
 }
 
 /// See [`enter_scope`].
@@ -169,9 +170,15 @@ pub(crate) struct EnteredScope(Option<(LoopId, Option<Rc<dyn CleanupScope>>)>);
 
 impl Drop for EnteredScope {
     fn drop(&mut self) {
-        if let Some((home, outer)) = self.0.take() {
-            let inner = current::at_home(home, |lp| lp.scope.replace(outer));
-            drop(inner);
+        if let Some((home, scope)) = &mut self.0 {
+            // What comes back is dropped last: its destructor is foreign code.
+            let swap = |lp: &Loop| mem::swap(scope, &mut lp.scope.borrow_mut());
+            // Nearly always its loop runs.
+            if current::peek(Loop::id) == Some(*home) {
+                current::peek(swap);
+            } else {
+                current::at_home(*home, swap);
+            }
         }
     }
 }

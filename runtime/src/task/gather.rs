@@ -1,6 +1,7 @@
 //! Several futures at once, and all their outputs (asyncio `gather`).
 
 use std::{
+    convert::Infallible,
     fmt,
     future::Future,
     io,
@@ -33,39 +34,25 @@ where
     I: IntoIterator,
     I::Item: Future,
 {
-    let many = Many::new(futures);
-    let outputs = (0..many.live()).map(|_| None).collect();
-    Gather { many, outputs }
+    Gather(Values::new(futures))
 }
 
 /// The future of [`gather`].
 #[must_use = "futures do nothing unless awaited"]
-pub struct Gather<F: Future> {
-    many: Many<F>,
-    outputs: Vec<Option<F::Output>>,
-}
-
-impl<F: Future> Unpin for Gather<F> {}
+pub struct Gather<F: Future>(Values<F, F::Output>);
 
 impl<F: Future> Future for Gather<F> {
     type Output = Vec<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Gather { many, outputs } = &mut *self;
-        let _ = many.poll(cx, |place, output| {
-            outputs[place] = Some(output);
-            ControlFlow::Continue(())
-        });
-        if many.live() > 0 {
-            return Poll::Pending;
-        }
-        Poll::Ready(std::mem::take(outputs).into_iter().flatten().collect())
+        self.0.poll(cx, Ok::<_, Infallible>).map(|Ok(outputs)| outputs)
     }
 }
 
 impl<F: Future> fmt::Debug for Gather<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gather").field("of", &self.outputs.len()).field("running", &self.many.live()).finish()
+        let Values { many, values } = &self.0;
+        f.debug_struct("Gather").field("of", &values.len()).field("running", &many.live()).finish()
     }
 }
 
@@ -156,50 +143,66 @@ where
     I: IntoIterator,
     I::Item: Future<Output = Result<T, E>>,
 {
-    let many = Many::new(futures);
-    let values = (0..many.live()).map(|_| None).collect();
-    TryGather { many, values }
+    TryGather(Values::new(futures))
 }
 
 /// The future of [`try_gather`].
 #[must_use = "futures do nothing unless awaited"]
-pub struct TryGather<F, T> {
-    many: Many<F>,
-    values: Vec<Option<T>>,
-}
-
-impl<F, T> Unpin for TryGather<F, T> {}
+pub struct TryGather<F, T>(Values<F, T>);
 
 impl<T, E, F: Future<Output = Result<T, E>>> Future for TryGather<F, T> {
     type Output = Result<Vec<T>, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let TryGather { many, values } = &mut *self;
-        let mut error = None;
-        let _ = many.poll(cx, |place, output| match output {
-            Ok(value) => {
-                values[place] = Some(value);
-                ControlFlow::Continue(())
-            }
-            Err(e) => {
-                error = Some(e);
-                ControlFlow::Break(())
-            }
-        });
-        match error {
-            Some(e) => {
-                self.many = Many::new([]);
-                Poll::Ready(Err(e))
-            }
-            None if many.live() > 0 => Poll::Pending,
-            None => Poll::Ready(Ok(std::mem::take(values).into_iter().flatten().collect())),
-        }
+        self.0.poll(cx, |output| output)
     }
 }
 
 impl<F: Future, T> fmt::Debug for TryGather<F, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TryGather").field("running", &self.many.live()).finish()
+        f.debug_struct("TryGather").field("running", &self.0.many.live()).finish()
+    }
+}
+
+/// Futures side by side, and the values of those that are over, in the order of the futures.
+struct Values<F, T> {
+    many: Many<F>,
+    values: Vec<Option<T>>,
+}
+
+impl<F, T> Unpin for Values<F, T> {}
+
+impl<F: Future, T> Values<F, T> {
+    fn new(futures: impl IntoIterator<Item = F>) -> Values<F, T> {
+        let many = Many::new(futures);
+        let values = (0..many.live()).map(|_| None).collect();
+        Values { many, values }
+    }
+
+    /// All values; or the first error that `value` makes of an output, which drops the others.
+    fn poll<E>(
+        &mut self,
+        cx: &mut Context<'_>,
+        value: impl Fn(F::Output) -> Result<T, E>,
+    ) -> Poll<Result<Vec<T>, E>> {
+        let Values { many, values } = self;
+        let polled = many.poll(cx, |place, output| match value(output) {
+            Ok(value) => {
+                values[place] = Some(value);
+                ControlFlow::Continue(())
+            }
+            Err(e) => ControlFlow::Break(e),
+        });
+        match polled {
+            ControlFlow::Break(e) => {
+                *many = Many::new([]);
+                Poll::Ready(Err(e))
+            }
+            ControlFlow::Continue(()) if many.live() > 0 => Poll::Pending,
+            ControlFlow::Continue(()) => {
+                Poll::Ready(Ok(std::mem::take(values).into_iter().flatten().collect()))
+            }
+        }
     }
 }
 

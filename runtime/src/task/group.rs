@@ -35,7 +35,7 @@ use crate::{
         any_task::{Fallible, Plain},
         homed::Homed,
         loop_id::LoopId,
-        slab::smaller,
+        slab::{Held, Slab},
         task_error::{PanicPayload, TaskError},
         task_key::TaskKey,
     },
@@ -111,8 +111,7 @@ impl<E: 'static> TaskGroup<E> {
         let inner = Inner {
             home: current::try_with(Loop::id),
             phase: Cell::new(Phase::Open),
-            children: RefCell::new(Children { places: Vec::new(), free: NONE }),
-            live: Cell::new(0),
+            children: RefCell::new(Slab::new(|| ())),
             errors: RefCell::new(Vec::new()),
             panics: RefCell::new(Vec::new()),
             waiter: RefCell::new(None),
@@ -136,14 +135,14 @@ impl<E: 'static> TaskGroup<E> {
             task.cancel();
             return task;
         }
-        let place = self.inner.reserve();
+        let place = self.inner.children.borrow_mut().insert(None).slot;
         let child = Child { future: Some(future), member: Member { group: Rc::clone(&self.inner), place } };
         let (task, key) = self.inner.on_loop(|lp| {
             let (key, id) = lp.tasks.create::<Fallible, _>(child, location);
             let key = lp.homed(key);
             (Task::new(key, id), key)
         });
-        self.inner.children.borrow_mut().places[place as usize] = Place::Task(key);
+        self.inner.children.borrow_mut()[place as usize].set(Some(key));
         task
     }
 
@@ -177,7 +176,7 @@ impl<E: 'static> TaskGroup<E> {
 impl<E> fmt::Debug for TaskGroup<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &self.inner;
-        let tasks = inner.live.get();
+        let tasks = inner.live();
         f.debug_struct("TaskGroup").field("phase", &inner.phase.get()).field("tasks", &tasks).finish()
     }
 }
@@ -196,60 +195,12 @@ struct Inner<E> {
     /// The loop that it was made on, whose its tasks are; `None` outside any.
     home: Option<LoopId>,
     phase: Cell<Phase>,
-    children: RefCell<Children>,
-    live: Cell<usize>,
+    /// Those that are not over. `None`: a cleanup, which is waited for, and not cancelled.
+    children: RefCell<Slab<Held<Option<Homed<TaskKey>>>>>,
     errors: RefCell<Vec<E>>,
     panics: RefCell<Vec<PanicPayload>>,
     /// The task of `task_group`.
     waiter: RefCell<Option<Waker>>,
-}
-
-/// The children that are not over; a place is used again.
-struct Children {
-    places: Vec<Place>,
-    free: u32,
-}
-
-#[derive(Clone, Copy)]
-enum Place {
-    Free {
-        next: u32,
-    },
-    Task(Homed<TaskKey>),
-    /// Of a cleanup, which is waited for, and not cancelled.
-    Cleanup,
-}
-
-const NONE: u32 = u32::MAX;
-
-impl Children {
-    fn take_place(&mut self) -> u32 {
-        let place = self.free;
-        if place == NONE {
-            self.places.push(Place::Cleanup);
-            return self.places.len() as u32 - 1;
-        }
-        if let Place::Free { next } = std::mem::replace(&mut self.places[place as usize], Place::Cleanup) {
-            self.free = next;
-        }
-        place
-    }
-
-    /// None is left: gives back the memory of many.
-    fn tidy(&mut self) {
-        let idle = || self.places.iter().all(|place| matches!(place, Place::Free { .. }));
-        if smaller(self.places.capacity(), 0, size_of::<Place>()).is_some() && idle() {
-            *self = Children { places: Vec::new(), free: NONE };
-        }
-    }
-
-    fn tasks(&self) -> Vec<Homed<TaskKey>> {
-        let task = |place: &Place| match place {
-            Place::Task(key) => Some(*key),
-            Place::Free { .. } | Place::Cleanup => None,
-        };
-        self.places.iter().filter_map(task).collect()
-    }
 }
 
 impl<E> Inner<E> {
@@ -266,21 +217,22 @@ impl<E> Inner<E> {
         }
     }
 
-    fn reserve(&self) -> u32 {
-        self.live.set(self.live.get() + 1);
-        self.children.borrow_mut().take_place()
+    fn live(&self) -> usize {
+        self.children.borrow().used()
+    }
+
+    fn tasks(&self) -> Vec<Homed<TaskKey>> {
+        self.children.borrow().values().filter_map(|(_, task)| *task).collect()
     }
 
     /// A child is over, whichever way.
     fn gone(&self, place: u32) {
-        {
-            let children = &mut *self.children.borrow_mut();
-            children.places[place as usize] = Place::Free { next: children.free };
-            children.free = place;
-        }
-        self.live.set(self.live.get() - 1);
-        if self.live.get() == 0 {
-            self.children.borrow_mut().tidy();
+        let mut children = self.children.borrow_mut();
+        children.remove_at(place);
+        if children.used() == 0 {
+            // Gives back the memory of many.
+            children.shrink();
+            drop(children);
             self.wake();
         }
     }
@@ -304,7 +256,7 @@ impl<E> Inner<E> {
     }
 
     fn cancel_children(&self) {
-        let keys = self.children.borrow().tasks();
+        let keys = self.tasks();
         for key in keys {
             key.at_home(|lp, key| lp.tasks.cancel(key));
         }
@@ -328,7 +280,7 @@ impl<E> Inner<E> {
 
     async fn children_gone(&self) {
         poll_fn(|cx| {
-            if self.live.get() == 0 {
+            if self.live() == 0 {
                 return Poll::Ready(());
             }
             self.wait(cx);
@@ -348,7 +300,7 @@ impl<E: 'static> CleanupScope for Inner<E> {
         cleanup: Pin<Box<dyn Future<Output = ()>>>,
         location: &'static Location<'static>,
     ) {
-        let place = self.reserve();
+        let place = self.children.borrow_mut().insert(None).slot;
         let group = Rc::clone(&self);
         let member = Member { group: self, place };
         let cleanup = async move {
@@ -380,7 +332,7 @@ struct DropChildren<'a, E>(&'a Rc<Inner<E>>, Cell<bool>);
 impl<E> Drop for DropChildren<'_, E> {
     fn drop(&mut self) {
         self.0.phase.set(Phase::Closed);
-        let keys = self.0.children.borrow().tasks();
+        let keys = self.0.tasks();
         for key in keys {
             key.at_home(|lp, key| lp.tasks.drop_future(key));
         }

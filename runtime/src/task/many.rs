@@ -62,12 +62,12 @@ impl<F: Future> Many<F> {
         self.live += 1;
     }
 
-    /// Polls those that may go on, and gives each output to `done` with its place.
-    pub(crate) fn poll(
+    /// Polls those that may go on, and gives each output to `done` with its place, until that breaks.
+    pub(crate) fn poll<B>(
         &mut self,
         cx: &mut Context<'_>,
-        mut done: impl FnMut(usize, F::Output) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+        mut done: impl FnMut(usize, F::Output) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
         self.woken.set_parent(cx.waker());
         if self.fresh.len() > 0 {
             // Those that wake themselves in it have their turn in the next one.
@@ -80,7 +80,15 @@ impl<F: Future> Many<F> {
         ControlFlow::Continue(())
     }
 
-    fn poll_fresh(&mut self, done: &mut dyn FnMut(usize, F::Output) -> ControlFlow<()>) -> ControlFlow<()> {
+    /// Polls those that may go on, and gives each output to `each` with its place.
+    pub(crate) fn poll_all(&mut self, cx: &mut Context<'_>, mut each: impl FnMut(usize, F::Output)) {
+        let _ = self.poll(cx, |place, output| {
+            each(place, output);
+            ControlFlow::<()>::Continue(())
+        });
+    }
+
+    fn poll_fresh<B>(&mut self, done: &mut dyn FnMut(usize, F::Output) -> ControlFlow<B>) -> ControlFlow<B> {
         let mut spare: Option<ChildWaker> = None;
         for future in self.fresh.by_ref() {
             let mut future = Box::pin(future);
@@ -114,11 +122,11 @@ impl<F: Future> Many<F> {
         }
     }
 
-    fn poll_one(
+    fn poll_one<B>(
         &mut self,
         place: usize,
-        done: &mut dyn FnMut(usize, F::Output) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+        done: &mut dyn FnMut(usize, F::Output) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
         let Some(mut child) = self.children.get_mut(place).and_then(Option::take) else {
             return ControlFlow::Continue(());
         };
@@ -256,10 +264,9 @@ mod tests {
                 let mut many = Many::new(futures);
                 let mut outputs = Vec::new();
                 std::future::poll_fn(|cx| {
-                    let _ = many.poll(cx, |place, output| {
+                    many.poll_all(cx, |place, output| {
                         assert_eq!(place, output);
                         outputs.push(output);
-                        ControlFlow::Continue(())
                     });
                     if many.live() == 0 { Poll::Ready(()) } else { Poll::Pending }
                 })

@@ -5,7 +5,6 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     mem,
-    ops::ControlFlow,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -61,7 +60,7 @@ pub async fn scope<'env, R>(body: impl AsyncFnOnce(&Scope<'env>) -> R) -> R {
             value = Some(ready);
         }
         scope.take_started().for_each(|child| children.push(child));
-        let _ = children.poll(cx, |_, ()| ControlFlow::Continue(()));
+        children.poll_all(cx, |_, ()| ());
         // Those that children started have their first turn in the next one.
         scope.take_started().for_each(|child| children.push(child));
         if children.live() > 0 { Poll::Pending } else { value.take().map_or(Poll::Pending, Poll::Ready) }

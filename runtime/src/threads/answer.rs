@@ -19,7 +19,8 @@ use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 /// An answer of type `O`, given by a task that a `C` cancels; `otherwise` is for the case that nothing else is given.
 pub(super) fn answer<O, C: Copy>(otherwise: O) -> (Owed<O, C>, Awaited<O, C>) {
-    let state = State { outcome: None, taken: false, waker: None, task: None, cancelled: false };
+    let state =
+        State { outcome: None, taken: false, waker: None, blocks: false, task: None, cancelled: false };
     let shared = Arc::new(Shared { state: Mutex::new(state), done: Condvar::new() });
     (Owed { shared: Arc::clone(&shared), otherwise: Some(otherwise) }, Awaited { shared })
 }
@@ -39,6 +40,7 @@ impl<O, C: Copy> Awaited<O, C> {
     pub(super) fn wait(&self, timeout: Option<Duration>) -> Option<O> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut state = self.shared.lock();
+        state.blocks = true;
         loop {
             if let Some(outcome) = state.take() {
                 return Some(outcome);
@@ -107,12 +109,15 @@ impl<O, C: Copy> Owed<O, C> {
 impl<O, C> Owed<O, C> {
     pub(super) fn give(&mut self, outcome: O) {
         let otherwise = self.otherwise.take();
-        let waker = {
+        let (waker, blocks) = {
             let mut state = self.shared.lock();
             state.outcome = Some(outcome);
-            state.waker.take()
+            (state.waker.take(), state.blocks)
         };
-        self.shared.done.notify_all();
+        // That costs a system call, also if there is nobody.
+        if blocks {
+            self.shared.done.notify_all();
+        }
         waker.into_iter().for_each(Waker::wake);
         drop(otherwise);
     }
@@ -156,6 +161,8 @@ struct State<O, C> {
     /// The outcome was given to the caller.
     taken: bool,
     waker: Option<Waker>,
+    /// Whether a thread blocks, or did.
+    blocks: bool,
     task: Option<C>,
     cancelled: bool,
 }

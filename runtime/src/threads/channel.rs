@@ -141,16 +141,17 @@ impl<T> Shared<T> {
         self.capacity.saturating_sub(taken)
     }
 
-    /// Grants what room there is to those who wait: whom to wake.
-    fn grant(&self, state: &mut State<T>) -> Vec<Waker> {
+    /// Grants what room there is to those who wait, and wakes them.
+    fn grant(&self, mut state: MutexGuard<'_, State<T>>) {
         let mut granted = Vec::new();
-        for _ in 0..self.room(state) {
+        for _ in 0..self.room(&state) {
             let Some((ticket, waker)) = state.waiting.pop_front() else { break };
             state.granted.push(ticket);
             granted.push(waker);
         }
         self.blocked.store(!state.waiting.is_empty(), Ordering::Relaxed);
-        granted
+        drop(state);
+        granted.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -228,7 +229,7 @@ impl<T: Send> Sender<T> {
 
     /// How many it has pushed: none if there is no room, or others wait for it.
     fn push_now<S: Source<T>>(&self, source: &mut S) -> Result<usize, ()> {
-        let mut state = self.shared.state();
+        let state = self.shared.state();
         if state.closed {
             return Err(());
         }
@@ -236,13 +237,19 @@ impl<T: Send> Sender<T> {
         if room == 0 {
             return Ok(0);
         }
-        let pushed = source.move_into(&mut state.queue, room);
-        state.sent += pushed as u64;
-        let receiver = state.receiver.take();
-        drop(state);
-        receiver.into_iter().for_each(Waker::wake);
-        Ok(pushed)
+        Ok(push(source, state, room))
     }
+}
+
+/// Moves up to `room` messages into the channel, and wakes the receiver; how many.
+#[inline(always)]
+fn push<T>(source: &mut impl Source<T>, mut state: MutexGuard<'_, State<T>>, room: u64) -> usize {
+    let pushed = source.move_into(&mut state.queue, room);
+    state.sent += pushed as u64;
+    let receiver = state.receiver.take();
+    drop(state);
+    receiver.into_iter().for_each(Waker::wake);
+    pushed
 }
 
 /// What is to be sent.
@@ -315,17 +322,12 @@ impl<T> Ticket<'_, T> {
     fn push<S: Source<T>>(
         &mut self,
         source: &mut S,
-        mut state: MutexGuard<'_, State<T>>,
+        state: MutexGuard<'_, State<T>>,
     ) -> Poll<Result<usize, ()>> {
         self.number = None;
         // More than the one only if nobody else waits for it.
         let room = if state.waiting.is_empty() { self.shared.room(&state).max(1) } else { 1 };
-        let pushed = source.move_into(&mut state.queue, room);
-        state.sent += pushed as u64;
-        let receiver = state.receiver.take();
-        drop(state);
-        receiver.into_iter().for_each(Waker::wake);
-        Poll::Ready(Ok(pushed))
+        Poll::Ready(Ok(push(source, state, room)))
     }
 }
 
@@ -336,11 +338,9 @@ impl<T> Drop for Ticket<'_, T> {
         let mut state = self.shared.state();
         state.granted.retain(|granted| *granted != number);
         let own = state.waiting.iter().position(|(waiting, _)| *waiting == number);
-        let own = own.and_then(|place| state.waiting.remove(place));
-        let granted = self.shared.grant(&mut state);
-        drop(state);
-        drop(own);
-        granted.into_iter().for_each(Waker::wake);
+        // Its waker is foreign code: dropped last.
+        let _own = own.and_then(|place| state.waiting.remove(place));
+        self.shared.grant(state);
     }
 }
 
@@ -467,10 +467,7 @@ impl<T: Send> Receiver<T> {
 
     #[cold]
     fn serve(&self) {
-        let mut state = self.shared.state();
-        let granted = self.shared.grant(&mut state);
-        drop(state);
-        granted.into_iter().for_each(Waker::wake);
+        self.shared.grant(self.shared.state());
     }
 }
 

@@ -13,9 +13,11 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::answer::{self, Awaited, answer};
+use super::{
+    answer::{self, Awaited, answer},
+    poll_answer,
+};
 use crate::{
-    budget,
     event_loop::{current::Loop, exceptions::ExceptionContext, handle::Handle},
     scheduler::task_error::PanicPayload,
     task::cancel::CancelHandle,
@@ -123,12 +125,7 @@ impl<T> Future for ConcurrentFuture<T> {
     type Output = Result<T, ConcurrentError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if budget::is_used_up(cx) {
-            return Poll::Pending;
-        }
-        let Some(outcome) = self.answer.poll(cx.waker()) else { return Poll::Pending };
-        budget::spend(1);
-        Poll::Ready(outcome)
+        poll_answer(&self.answer, cx)
     }
 }
 

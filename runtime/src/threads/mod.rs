@@ -7,13 +7,13 @@ pub(crate) mod cores;
 mod latch;
 
 use std::{
-    future::Future,
+    future::poll_fn,
     panic::{self, AssertUnwindSafe},
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     thread,
 };
+
+use answer::{Awaited, answer};
 
 use crate::{budget, event_loop::current, task::yield_now};
 
@@ -46,89 +46,43 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    if current::with(|lp| lp.driver.with_sim(|_| ()).is_some()) {
+    if current::with(|lp| lp.driver.is_simulated()) {
         yield_now().await;
         return f();
     }
-    let answer = Arc::new(Answer { state: Mutex::new(State::Waiting(None)) });
-    let theirs = Arc::clone(&answer);
-    let submitted = current::with(|lp| {
-        lp.pool().submit(Box::new(move || {
-            if theirs.is_wanted() {
-                theirs.give(panic::catch_unwind(AssertUnwindSafe(f)));
-            }
-        }))
+    let (mut owed, answer) = answer(None);
+    let job = Box::new(move || {
+        if !owed.is_cancelled() {
+            owed.give(Some(panic::catch_unwind(AssertUnwindSafe(f))));
+        }
     });
-    if let Err(e) = submitted {
+    if let Err(e) = current::with(|lp| lp.pool().submit(job)) {
         panic!("to_thread: the system gives no thread, and the pool has none: {e}");
     }
-    match (Await { answer }).await {
-        Ok(value) => value,
-        Err(payload) => panic::resume_unwind(payload),
+    let wanted = Wanted(answer);
+    match poll_fn(|cx| poll_answer(&wanted.0, cx)).await {
+        Some(Ok(value)) => value,
+        Some(Err(payload)) => panic::resume_unwind(payload),
+        // The loop ends, and with it this task.
+        None => std::future::pending().await,
     }
 }
 
-/// Where a thread leaves its result.
-struct Answer<T> {
-    state: Mutex<State<T>>,
-}
+/// The answer of a thread of the pool: none if `f` never runs.
+struct Wanted<T>(Awaited<Option<thread::Result<T>>, ()>);
 
-enum State<T> {
-    Waiting(Option<Waker>),
-    Given(thread::Result<T>),
-    /// Nobody waits any more.
-    Unwanted,
-}
-
-impl<T> Answer<T> {
-    fn is_wanted(&self) -> bool {
-        !matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Unwanted)
-    }
-
-    fn replace(&self, state: State<T>) -> State<T> {
-        std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), state)
-    }
-
-    fn give(&self, result: thread::Result<T>) {
-        match self.replace(State::Given(result)) {
-            State::Waiting(waker) => waker.into_iter().for_each(Waker::wake),
-            State::Given(_) => {}
-            // Dropped here, outside of the lock.
-            State::Unwanted => drop(self.replace(State::Unwanted)),
-        }
-    }
-}
-
-struct Await<T> {
-    answer: Arc<Answer<T>>,
-}
-
-impl<T> Future for Await<T> {
-    type Output = thread::Result<T>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if budget::is_used_up(cx) {
-            return Poll::Pending;
-        }
-        let new = cx.waker().clone();
-        let mut state = self.answer.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *state, State::Unwanted) {
-            State::Given(result) => {
-                budget::spend(1);
-                Poll::Ready(result)
-            }
-            old => {
-                *state = State::Waiting(Some(new));
-                drop(state);
-                drop(old);
-                Poll::Pending
-            }
-        }
-    }
-}
-
-impl<T> Drop for Await<T> {
+impl<T> Drop for Wanted<T> {
     fn drop(&mut self) {
-        drop(self.answer.replace(State::Unwanted));
+        self.0.cancel();
     }
+}
+
+/// Waits for an answer within the budget of the step.
+fn poll_answer<O, C: Copy>(answer: &Awaited<O, C>, cx: &Context<'_>) -> Poll<O> {
+    if budget::is_used_up(cx) {
+        return Poll::Pending;
+    }
+    let Some(outcome) = answer.poll(cx.waker()) else { return Poll::Pending };
+    budget::spend(1);
+    Poll::Ready(outcome)
 }

@@ -1,4 +1,4 @@
-//! What the integration tests share: operations, wakers, runs on both kernels, logs.
+//! What the integration tests share: operations, wakers, logs.
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 
 mod shared;
@@ -174,18 +174,9 @@ impl Operation for ShutDown {
     }
 }
 
-/// Runs `test` on the simulator and on io_uring.
-pub(crate) fn on_both(test: impl AsyncFn()) {
-    use corio_runtime::{Backend, Runner};
-    for backend in [Backend::Sim { seed: 7 }, Backend::Uring] {
-        Runner::builder().backend(backend).build().unwrap().run(test());
-    }
-}
-
 /// Runs `test` on the simulator alone: for tests whose order is that of time.
 pub(crate) fn on_sim(test: impl AsyncFn()) {
-    use corio_runtime::{Backend, Runner};
-    Runner::builder().backend(Backend::Sim { seed: 7 }).build().unwrap().run(test());
+    on(corio_runtime::Backend::Sim { seed: 7 }).run(test());
 }
 
 pub(crate) async fn turns(n: usize) {

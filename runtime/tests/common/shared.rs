@@ -1,9 +1,10 @@
-//! What the tests of all crates share: waiting, counts of the process, and re-executed children for those that count or
-//! change something of all of it.
+//! What the tests of all crates share: runs on every kernel, waiting, counts of the process, and re-executed children
+//! for those that count or change something of all of it.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::{
     cell::RefCell,
+    io,
     process::{Command, Output, Stdio},
     rc::Rc,
     time::Duration,
@@ -12,9 +13,44 @@ use std::{
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 use corio_runtime::{
-    set_exception_handler,
+    Backend, Faults, Runner, metrics, set_exception_handler,
     time::{now, sleep},
 };
+
+/// The kernels that there are.
+pub(crate) fn kernels() -> [Backend; 2] {
+    [Backend::Uring, Backend::Sim { seed: 7 }]
+}
+
+/// A loop on this kernel.
+pub(crate) fn on(backend: Backend) -> Runner {
+    Runner::builder().backend(backend).build().unwrap()
+}
+
+/// Runs `test` on every kernel.
+pub(crate) fn on_every(test: impl AsyncFn()) {
+    for backend in kernels() {
+        on(backend).run(test());
+    }
+}
+
+/// Runs `test` on every kernel; in the simulator with so many seeds, the odd ones with `faults`.
+pub(crate) fn on_every_seed(seeds: u64, faults: Faults, test: impl AsyncFn() -> io::Result<()>) {
+    let run = |backend, faults| {
+        let mut runner = Runner::builder().backend(backend).faults(faults).build().unwrap();
+        runner.run(test()).unwrap_or_else(|e| panic!("on {backend:?}: {e}"));
+        assert_eq!(runner.run(async { metrics().ring.strays }), 0, "on {backend:?}");
+    };
+    for backend in kernels() {
+        if matches!(backend, Backend::Sim { .. }) {
+            for seed in 0..seeds {
+                run(Backend::Sim { seed }, if seed % 2 == 1 { faults.clone() } else { Faults::default() });
+            }
+        } else {
+            run(backend, Faults::default());
+        }
+    }
+}
 
 /// Waits until `done`. What takes a minute hangs.
 pub(crate) async fn until(mut done: impl FnMut() -> bool) {

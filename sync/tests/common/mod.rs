@@ -1,7 +1,7 @@
-//! What the tests share with those of the runtime: a run on both kernels, and a log.
+//! What the tests share with those of the runtime: a run on every kernel, and a log.
 #![allow(dead_code, unused_imports, reason = "not every test file uses all of it")]
 
 #[path = "../../../runtime/tests/common/mod.rs"]
 mod runtime;
 
-pub(crate) use runtime::{Log, on_both, turns};
+pub(crate) use runtime::{Log, on_every, turns};

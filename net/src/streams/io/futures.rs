@@ -10,83 +10,34 @@ use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
 
 use crate::streams::{Stream, StreamReader, StreamWriter};
 
-impl AsyncRead for StreamReader {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_take(cx, buf.len(), |data| buf[..data.len()].copy_from_slice(data))
+both! {
+    AsyncRead for StreamReader {
+        fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+            let room = buf.len();
+            self.get_mut().reading().poll_take(cx, room, |data| buf[..data.len()].copy_from_slice(data))
+        }
     }
 }
 
-/// Without a copy.
-impl AsyncBufRead for StreamReader {
-    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        self.get_mut().poll_lend(cx)
-    }
-
-    fn consume(self: Pin<&mut Self>, n: usize) {
-        self.get_mut().lent.advance(n);
+both! {
+    /// Without a copy.
+    AsyncBufRead for StreamReader {
+        buffered_reads!();
     }
 }
 
-/// A write is ready below the high-water mark. Closing is [`write_eof`](StreamWriter::write_eof), and the
-/// connection is closed when the writer is dropped.
-impl AsyncWrite for StreamWriter {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_put(cx, &[IoSlice::new(data)])
-    }
+both! {
+    /// A write is ready below the high-water mark. Closing is [`write_eof`](StreamWriter::write_eof): the peer can
+    /// still be read, and the connection is closed when the writer is dropped.
+    AsyncWrite for StreamWriter {
+        writes!();
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_put(cx, pieces)
-    }
+        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.get_mut().writing().poll_sent(cx)
+        }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_sent(cx)
-    }
-
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_end(cx)
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().reader).poll_read(cx, buf)
-    }
-}
-
-/// As the reader's.
-impl AsyncBufRead for Stream {
-    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        self.get_mut().reader.poll_lend(cx)
-    }
-
-    fn consume(self: Pin<&mut Self>, n: usize) {
-        self.get_mut().reader.lent.advance(n);
-    }
-}
-
-/// As the writer's: after a close the peer can still be read.
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().writer.poll_put(cx, &[IoSlice::new(data)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.get_mut().writer.poll_put(cx, pieces)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().writer.poll_sent(cx)
-    }
-
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().writer.poll_end(cx)
+        fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.get_mut().writing().poll_end(cx)
+        }
     }
 }

@@ -3,6 +3,62 @@
 //! All of them are these few polls. A read copies from the stream's own buffer. A write copies into it, and waits
 //! while more than the high-water mark is queued. Bytes are the stream's, so a dropped future loses none.
 
+/// A trait for the half that it is about, and for a stream, by its half.
+macro_rules! both {
+    ($(#[$doc:meta])* $trait:ident for $half:ident $body:tt) => {
+        $(#[$doc])*
+        impl $trait for $half $body
+
+        $(#[$doc])*
+        impl $trait for Stream $body
+    };
+}
+
+/// The writes, which have the same form in all families.
+macro_rules! writes {
+    () => {
+        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+            self.get_mut().writing().poll_put(cx, &[IoSlice::new(data)])
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            pieces: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.get_mut().writing().poll_put(cx, pieces)
+        }
+    };
+}
+
+/// What hyper and tokio have in common beside these.
+#[cfg(any(feature = "hyper", feature = "tokio-io"))]
+macro_rules! shut_down {
+    () => {
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.get_mut().writing().poll_end(cx)
+        }
+    };
+}
+
+/// What futures-io and tokio have in common beside these.
+#[cfg(any(feature = "futures-io", feature = "tokio-io"))]
+macro_rules! buffered_reads {
+    () => {
+        fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+            self.get_mut().reading().poll_lend(cx)
+        }
+
+        fn consume(self: Pin<&mut Self>, n: usize) {
+            self.get_mut().reading().lent.advance(n);
+        }
+    };
+}
+
 #[cfg(feature = "futures-io")]
 mod futures;
 #[cfg(feature = "hyper")]
@@ -22,11 +78,26 @@ use super::{
     reader::StreamReader,
     send_state::{Phase, Send},
     slot::Slot,
+    stream::Stream,
     writer::StreamWriter,
 };
 use crate::ops::OWNED_MIN;
 
+impl Stream {
+    fn reading(&mut self) -> &mut StreamReader {
+        &mut self.reader
+    }
+
+    fn writing(&mut self) -> &mut StreamWriter {
+        &mut self.writer
+    }
+}
+
 impl StreamReader {
+    fn reading(&mut self) -> &mut StreamReader {
+        self
+    }
+
     /// Waits for data and hands up to `room` bytes of it to `put`; none at the end of the stream, or without room.
     fn poll_take(
         &mut self,
@@ -71,6 +142,10 @@ impl StreamReader {
 }
 
 impl StreamWriter {
+    fn writing(&mut self) -> &mut StreamWriter {
+        self
+    }
+
     /// Waits until less than the high-water mark is queued, then copies what there is room for.
     fn poll_put(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let mut replaced = None;
@@ -100,12 +175,7 @@ impl StreamWriter {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ended = self.key.with(|common, slot| {
             // Of a writer that is closed already there is only to wait for what it wrote.
-            if slot.send.phase == Phase::Open {
-                slot.writable()?;
-                slot.send.phase = Phase::Eof;
-                slot.mark_dirty(common);
-            }
-            Ok(())
+            if slot.send.phase == Phase::Open { slot.write_eof(common) } else { Ok(()) }
         });
         match ended.and_then(|ended| ended) {
             Ok(()) => self.poll_sent(cx),

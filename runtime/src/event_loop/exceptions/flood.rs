@@ -3,6 +3,8 @@
 
 use std::{io, panic::Location, time::Duration};
 
+use crate::scheduler::clock::nanos;
+
 /// So many reports of a kind are printed, however fast they come.
 const BURST: u64 = 10;
 /// After these, one in this time.
@@ -94,8 +96,4 @@ impl Flood {
         let last = std::mem::take(&mut self.last);
         Some(format!("{more} more reports were suppressed, the last of them: {last}"))
     }
-}
-
-fn nanos(d: Duration) -> u64 {
-    d.as_nanos().try_into().unwrap_or(u64::MAX)
 }

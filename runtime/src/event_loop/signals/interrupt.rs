@@ -30,7 +30,7 @@ pub(crate) struct Interrupt {
 impl Interrupt {
     /// `None` where SIGINT is not ours to handle; a loop runs without it, too.
     pub(crate) fn install(lp: &Loop) -> Option<Interrupt> {
-        if unistd::gettid() != unistd::getpid() || lp.driver.with_sim(|_| ()).is_some() || !is_ours() {
+        if unistd::gettid() != unistd::getpid() || lp.driver.is_simulated() || !is_ours() {
             return None;
         }
         let (claim, reader) = Claim::new(SIGINT).ok()?;

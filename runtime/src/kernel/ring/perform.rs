@@ -92,9 +92,6 @@ pub(crate) fn perform(world: &mut impl World, sqe: Sqe<'_>, progress: &mut Progr
             }
             Err(step) => step,
         },
-        Kind::AcceptMulti { fd } => {
-            accept(world.accept(fd)).map_or_else(|step| step, |(done, _)| Step::More(done))
-        }
         Kind::Connect { fd, addr } => last(unit(world.connect(fd, addr))),
         Kind::Shutdown { fd, how } => last(unit(world.shutdown(fd, how))),
         Kind::WaitExit { pidfd } => last(unit(world.wait_exit(pidfd))),

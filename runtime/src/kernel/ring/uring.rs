@@ -420,10 +420,6 @@ fn encode(sqe: Sqe<'_>, abilities: Abilities) -> (Entry, Option<Box<Scratch>>, b
                 opcode::Accept::new(raw(fd), addr, &raw mut peer.len).flags(libc::SOCK_CLOEXEC).build();
             if abilities.patient_accepts { patched(entry, 2, ACCEPT_POLL_FIRST.to_ne_bytes()) } else { entry }
         }
-        Kind::AcceptMulti { fd } => {
-            makes_fd = true;
-            opcode::AcceptMulti::new(raw(fd)).flags(libc::SOCK_CLOEXEC).build()
-        }
         Kind::Connect { fd, addr } => {
             use nix::sys::socket::SockaddrLike;
             opcode::Connect::new(raw(fd), addr.0.as_ptr(), addr.0.len()).build()

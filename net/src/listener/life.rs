@@ -1,0 +1,141 @@
+//! What becomes of a listener: it begins, its connections come and go, it closes.
+
+use std::{io, net::Shutdown, sync::Arc};
+
+use corio_runtime::fd::Fd;
+
+use super::{Accepted, Facts, LISTENERS, Listener, ListenerKey, Progress, wake_all};
+use crate::balance::Membership;
+
+impl ListenerKey {
+    /// A new listener on `fd` for at most `max` connections at once. It accepts from `begin` on; or, with `accepts`
+    /// off, gets the connections that another core accepts on the same socket.
+    pub(crate) fn new(fd: Fd, max: usize, accepts: bool) -> io::Result<(ListenerKey, Arc<Facts>)> {
+        let facts = Arc::new(Facts::new(fd.local_addr()?, max));
+        let listener = Listener::new(fd, Arc::clone(&facts), accepts);
+        Ok((LISTENERS.with(|listeners| listeners.insert(listener)), facts))
+    }
+
+    /// From now on the connections are shared.
+    pub(crate) fn share(self, shared: Membership) {
+        let _ = self.with(|listener| listener.shared = Some(shared));
+    }
+
+    /// Begins to accept.
+    pub(crate) fn begin(self) {
+        let _ = self.with(|listener| listener.arm(self, None));
+    }
+
+    /// Refuses new connections from now on, synchronously. Those in the queue are a server's to handle; without one
+    /// they are reset.
+    pub(crate) fn close(self) {
+        self.home.run_at_home(move || {
+            self.update(|listener| {
+                let Some(fd) = listener.fd.take() else { return };
+                listener.facts.close();
+                listener.resume();
+                if !listener.leave(self) {
+                    // The accepts in flight hold the socket open; shut down, it refuses.
+                    let _ = fd.shutdown(Shutdown::Both);
+                }
+                listener.accepting.cancel();
+                if !listener.served {
+                    listener.clear_queue(self);
+                }
+            });
+            self.retire();
+        });
+    }
+
+    /// Closes; the slot goes once its last connection has.
+    pub(crate) fn release(self) {
+        self.close();
+        self.home.run_at_home(move || {
+            let _ = self.with(|listener| listener.dropped = true);
+            self.retire();
+        });
+    }
+
+    /// A server's task takes what comes.
+    pub(crate) fn serve(self) {
+        let _ = self.with(|listener| listener.served = true);
+    }
+
+    /// The server's task has ended. Whether that leaves the listener open, which it then is no more; and how many
+    /// connections it resets, as nobody will take them.
+    pub(crate) fn serve_no_more(self) -> (bool, usize) {
+        let was_open = self.progress().is_some_and(|progress| progress.open);
+        self.close();
+        let reset = self.update(|listener| {
+            listener.served = false;
+            listener.clear_queue(self)
+        });
+        self.retire();
+        (was_open, reset.unwrap_or(0))
+    }
+
+    /// Resets what was accepted and has no handler yet; how many connections that is.
+    pub(crate) fn cut_queue(self) -> usize {
+        self.update(|listener| std::mem::take(&mut listener.queue).into_iter().map(Accepted::refuse).count())
+            .unwrap_or(0)
+    }
+
+    /// A connection that was taken begins, and its handler: they share its place.
+    pub(crate) fn connection_came(self) {
+        let _ = self.with(|listener| {
+            listener.handlers += 1;
+            listener.facts.connection_came();
+        });
+    }
+
+    /// A connection has ended; with its handler still running its place is taken.
+    pub(crate) fn connection_gone(self, handled: bool) {
+        self.gone(!handled, |listener| listener.facts.connection_gone());
+        descriptor_freed();
+    }
+
+    /// A handler has ended; with its connection still alive its place is taken.
+    pub(crate) fn handler_gone(self, connected: bool) {
+        self.gone(!connected, |listener| listener.handlers = listener.handlers.saturating_sub(1));
+    }
+
+    fn gone(self, place: bool, count: impl FnOnce(&mut Listener)) {
+        let ends = self.update(|listener| {
+            count(listener);
+            if place {
+                listener.places = listener.places.saturating_sub(1);
+                if let Some(shared) = &listener.shared {
+                    shared.place_freed();
+                }
+                listener.arm(self, None);
+            }
+            listener.end_waiters.take()
+        });
+        wake_all(ends.unwrap_or_default());
+        self.retire();
+    }
+
+    /// Places that are taken.
+    pub(crate) fn places(self) -> usize {
+        self.with(|listener| listener.places).unwrap_or(0)
+    }
+
+    pub(crate) fn progress(self) -> Option<Progress> {
+        self.with(|listener| listener.progress()).ok()
+    }
+}
+
+/// A descriptor was freed on this loop: listeners that ran out of them try again.
+fn descriptor_freed() {
+    LISTENERS.try_with(|listeners| {
+        if listeners.starved.get() == 0 {
+            return;
+        }
+        for (local, listener) in listeners.slots.borrow_mut().values_mut() {
+            if listener.accepting.is_paused_for_resources() {
+                listener.resume();
+                listener.arm(ListenerKey::of(listeners.home, local), None);
+            }
+        }
+    });
+}
