@@ -7,14 +7,14 @@ use std::{
 
 use corio_runtime::fd::Fd;
 
-/// As they were when the connection was made, so that a handle can tell them wherever it is and whatever has happened
-/// since. Small where both are of IPv4: every connection has them a few times.
+/// The addresses as of the connection's start: any thread may read them, also after a reset. Small for IPv4, as each
+/// connection holds several copies.
 #[derive(Clone, Debug)]
 pub(crate) enum Addrs {
     /// Peer and local address.
     V4(SocketAddrV4, SocketAddrV4),
     Other(Arc<(Option<SocketAddr>, Option<SocketAddr>)>),
-    /// Not a socket.
+    /// Not an internet socket.
     None,
 }
 
@@ -29,7 +29,7 @@ impl Addrs {
         }
     }
 
-    /// Those of a connected socket, as the kernel tells them now.
+    /// The addresses of a connected socket, by system calls.
     pub(crate) fn of(fd: &Fd) -> Addrs {
         Addrs::new(fd.peer_addr().ok(), fd.local_addr().ok())
     }

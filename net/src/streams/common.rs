@@ -1,4 +1,4 @@
-//! What the streams of a loop have in common.
+//! What all streams of a loop share.
 
 use std::collections::VecDeque;
 
@@ -6,28 +6,28 @@ use corio_runtime::op::Receiver;
 
 use crate::ops::{Batch, Load};
 
-/// How many empty batches a loop keeps.
+/// Empty batches that a loop keeps, at most.
 const BATCHES_MAX: usize = 256;
-/// How many it keeps in any case.
+/// Empty batches that `tidy_batches` leaves.
 const BATCHES_KEPT: usize = 16;
 
 /// See the head of the file.
 pub(super) struct Common {
-    /// Takes what the multishot receives bring. It tells the table, which this is a part of: so it is handed in.
+    /// Takes the completions of multishot receives. Handed in, as it calls the table that this is a part of.
     pub(super) receiver: &'static Receiver,
-    /// Streams that the end of the turn sends for.
+    /// Streams with something to send at the end of the turn.
     pub(super) dirty: Vec<u32>,
-    /// Streams whose single receive the end of the turn arms.
+    /// Streams whose single receive is armed at the end of the turn.
     pub(super) due: Vec<u32>,
-    /// Closed streams that the end of the turn retires.
+    /// Closed streams, which the end of the turn retires.
     pub(super) closed: VecDeque<u32>,
-    /// Empty ones.
+    /// Empty batches, for reuse.
     #[expect(clippy::vec_box, reason = "a batch goes to the kernel in its box and comes back in it")]
     pub(super) batches: Vec<Box<Batch>>,
-    /// What will not be sent, until nothing is borrowed.
+    /// Data that will not be sent; dropped once nothing is borrowed.
     pub(super) unsent: Vec<Load>,
     pub(super) bulk_armed: usize,
-    /// A round has been asked for.
+    /// A round has been requested.
     pub(super) round: bool,
 }
 
@@ -50,14 +50,14 @@ impl Common {
         self.batches.pop().unwrap_or_default()
     }
 
-    /// Keeps an empty batch for the next that needs one.
+    /// Keeps an empty batch for reuse.
     pub(super) fn keep_batch(&mut self, batch: Box<Batch>) {
         if self.batches.len() < BATCHES_MAX {
             self.batches.push(batch);
         }
     }
 
-    /// Of the empty batches half is enough if they are many.
+    /// Halves the number of empty batches if they are many.
     pub(super) fn tidy_batches(&mut self) {
         if self.batches.len() > BATCHES_KEPT {
             self.batches.truncate((self.batches.len() / 2).max(BATCHES_KEPT));

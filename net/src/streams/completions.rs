@@ -1,4 +1,4 @@
-//! How the operations of streams end: what each has brought is told to the table.
+//! Completions of the streams' operations: each updates the table.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::ops::{Batch, HangUp, Load, RecvInto, RecvOnce};
 
-/// Every stream's receives into buffers of the loop's pool, until told to stop: told apart by their slots.
+/// The multishot receives of all streams. The token is the stream's slot.
 pub(super) static RECV_MULTI: Receiver = Receiver {
     data: |arrivals| running(|streams| streams.received(arrivals)),
     end: |slot, done| running(|streams| streams.multi_ended(slot, &done)),
@@ -28,7 +28,7 @@ impl Operation for RecvOnce {
     }
 }
 
-/// The code of `B` is foreign: it may panic, and give another slice each time.
+/// `B` is foreign code: it may panic, and return another slice each time.
 impl<B: AsMut<[u8]> + 'static> Operation for RecvInto<B> {
     type Output = (io::Result<usize>, B);
 
@@ -55,12 +55,12 @@ impl<B: AsMut<[u8]> + 'static> Operation for RecvInto<B> {
     }
 }
 
-/// Tells the stream of the end of its receive, whatever the caller's buffer does.
+/// Completes an abandoned receive, even if the caller's buffer panics.
 struct Unclaimed {
     slot: u32,
     empty: bool,
     done: Done,
-    /// What had come; `None` if the buffer does not give it.
+    /// The received bytes; `None` if the buffer does not return them.
     data: Option<Chunk>,
 }
 

@@ -1,4 +1,4 @@
-//! What a stream needs only around its end: kept apart, as an idle one has none of it.
+//! State that a stream needs only around its end, in a box of its own: an idle stream has none.
 
 use std::task::Waker;
 
@@ -9,15 +9,15 @@ use super::watch::Linger;
 /// See the head of the file.
 #[derive(Debug, Default)]
 pub(super) struct Ending {
-    /// Who waits for the end: one at most, as `wait_closed` takes the writer by `&mut`.
+    /// The task in `wait_closed`; one at most, as it takes the writer by `&mut`.
     pub(super) waiter: Option<Waker>,
     pub(super) linger: Option<Box<Linger>>,
     pub(super) hang_up: HangUpPoll,
-    /// Bytes that came when nobody read any more; of a stream that closes, since the close.
+    /// Bytes that were received and discarded; of a closing stream, those since the close.
     pub(super) thrown_away: u64,
 }
 
-/// The poll by which a stream hears of a failure where no receive would tell.
+/// The poll that reports a failure while no receive is in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum HangUpPoll {
     #[default]

@@ -1,5 +1,5 @@
-//! The poll by which a stream hears of its connection's failure where no receive would tell: the reader is gone or over
-//! its limit, or nothing is received while somebody waits for the end, or asks whether it has come.
+//! A poll for errors reports a connection's failure while no receive is in flight: the reader is gone or over its
+//! limit, or a task waits in `wait_closed` or asks `is_closing`.
 
 use corio_runtime::{
     fd::Fd,
@@ -13,8 +13,8 @@ use crate::ops::HangUp;
 const POLLERR: usize = libc::POLLERR as usize;
 
 impl Slot {
-    /// A receive is over, and no other has taken its place: who waits for the end, or goes on writing alone or to a
-    /// reader that does not keep up, is to hear of a failure all the same.
+    /// A receive has ended and none follows: polls for errors if a task waits for the end, or if the writer continues
+    /// while the reader is gone or over its limit.
     pub(super) fn watch_without_receive(&mut self) {
         let writes_alone = !self.has_reader() && !self.receive.has_ended();
         if self.is_awaited() || writes_alone || self.receive.is_full() && self.writer {
@@ -22,7 +22,7 @@ impl Slot {
         }
     }
 
-    /// Has a failure told where no receive would tell it.
+    /// Polls for errors, unless a receive would report them.
     pub(super) fn poll_hang_up(&mut self) {
         if let Some(fd) = &self.fd
             && self.hang_up() == HangUpPoll::NotYet
@@ -36,7 +36,7 @@ impl Slot {
 }
 
 impl Streams {
-    /// Something has ended: the peer's direction, both, or the connection by a failure, which alone counts.
+    /// The poll has an event: the peer's half-close, the end of both sides, or a failure. Only a failure counts.
     pub(crate) fn hung_up(&self, index: u32, done: &Done, fd: &Fd) {
         if !done.count().is_ok_and(|events| events & POLLERR > 0) {
             return;
@@ -52,7 +52,7 @@ impl Streams {
         self.retire(index);
     }
 
-    /// The poll is over. One that the kernel gave up between two events begins again if it is still needed.
+    /// The poll has ended. If the kernel ended it without an error, it is armed again while needed.
     pub(crate) fn hang_up_ended(&self, index: u32, done: &Done) {
         self.with_slot(index, |common, slot| {
             let again = done.errno().is_none() && slot.send.broken == 0;
@@ -61,7 +61,7 @@ impl Streams {
                 slot.watch_without_receive();
             }
             if slot.fd.is_none() {
-                // The operation has its share of the descriptor until this returns: the end is told after that.
+                // The operation holds the descriptor until this returns: the stream retires after that.
                 common.closed.push_back(index);
             }
         });

@@ -1,4 +1,4 @@
-//! What handles do to their streams by their keys, on whatever loop they are.
+//! What handles do to their streams by key, on the stream's loop or on another one.
 
 use std::task::Waker;
 
@@ -10,11 +10,11 @@ use super::{
 use crate::listener::ListenerKey;
 
 impl StreamKey {
-    /// Runs `f` on the stream's own loop, with its slot looked after, and drops the waker that it returns once
-    /// nothing is borrowed.
+    /// Runs `f` on the stream's own loop, then retires the stream if it has ended. The waker that `f` returns is
+    /// dropped while nothing is borrowed.
     pub(super) fn at_home(self, f: impl FnOnce(&mut Common, &mut Slot) -> Option<Waker> + Send + 'static) {
         self.home.run_at_home(move || {
-            // Goes last: its destructor is foreign code.
+            // Last: its destructor is foreign code.
             if let Ok(_unused) = self.with(f) {
                 self.retire();
             }
@@ -25,7 +25,7 @@ impl StreamKey {
         try_running(|streams| streams.retire(self.slot));
     }
 
-    /// The reader was dropped: nothing more is received, the writer goes on if there is one.
+    /// The reader was dropped: nothing more is received for it. The writer, if there is one, continues.
     pub(super) fn drop_reader(self) {
         self.at_home(|common, slot| {
             slot.reader = false;
@@ -34,7 +34,7 @@ impl StreamKey {
             }
             slot.receive.discarded = true;
             slot.receive.buf = Default::default();
-            // One that closes takes in and throws away what comes.
+            // A closing stream receives on, and discards the bytes.
             if !slot.send.closing() {
                 slot.receive.cancel();
             }
@@ -42,7 +42,7 @@ impl StreamKey {
         });
     }
 
-    /// The writer was dropped: as `close`.
+    /// The writer was dropped, which closes the stream.
     pub(super) fn drop_writer(self) {
         self.at_home(|common, slot| {
             slot.writer = false;
@@ -65,7 +65,7 @@ impl StreamKey {
     }
 }
 
-/// Names a stream of the running loop: for what never leaves that, as a task does not, which its own loop drops, too.
+/// Names a stream of the running loop. Only for what never leaves its loop, as a task.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LocalStream {
     slot: u32,

@@ -1,16 +1,16 @@
-//! Whether anything has happened to the streams of this thread that a writer should be told: so that one that has just
-//! written, and could be told nothing then, need not look again.
+//! A counter of events on this thread's streams that a writer must see. `drain` compares it with the value at the last
+//! write: if they are equal, it need not look at the stream.
 
 use std::{
     cell::Cell,
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// What is known up to one moment on one thread.
+/// The value of the counter at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct News(u64);
 
-/// Numbers are handed to threads in blocks, and never used again.
+/// Each thread takes numbers in blocks; no number is used twice.
 const BLOCK: u64 = 1 << 32;
 static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
 
@@ -19,7 +19,7 @@ thread_local! {
 }
 
 impl News {
-    /// Always out of date.
+    /// Never equal to `latest`.
     pub(super) const NONE: News = News(u64::MAX);
 
     #[inline(always)]
@@ -27,7 +27,8 @@ impl News {
         News(LATEST.get())
     }
 
-    /// A stream has ended, broken, closed, or has more to send than its writer knows; or another loop runs.
+    /// Counts an event: a stream has ended, broken or closed, has more to send than its writer knows, or another loop
+    /// runs.
     pub(super) fn happened() {
         let last = LATEST.get();
         let begun =

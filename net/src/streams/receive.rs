@@ -1,19 +1,21 @@
-//! What the receiving half of a stream does.
+//! The receiving half of a stream: which receive is armed, and when.
 //!
 //! ```text
-//!                 data, F_MORE            full buffers in a row, or a large demand
-//!           ┌────────────┐               ┌───────────────────────────┐
-//!   Idle ──arm──▶ Multi ─┴─ last ──▶ Idle ──arm (somebody waits)──▶ Single ──▶ Idle
-//!                   │                                                 │ short, twice: back to Multi
-//!                   └── end of stream, error: Ended ◀─────────────────┘
+//!           small messages                    data with F_MORE: stays armed
+//!         ┌───────────────────────▶ Multi ────┐
+//!         │ bulk, pipe or empty pool;         │ final completion
+//!    Idle ┼ a reader waits ───────▶ Single ───┼──────────────────▶ Idle again; Ended after end of stream or error
+//!         │ read into a caller's buffer       │
+//!         └───────────────────────▶ Owned ────┘
 //! ```
-//! A multishot receive is armed on an idle stream, which so owns no memory; its completions are copied at
-//! once, and the pool's buffer goes back. A bulk receive fills a block of the stream's own, which one that is idle
-//! after a large message keeps, too, within a budget of the loop. Above twice the
-//! limit nothing is armed, unless a reader waits for more than that.
+//! An idle stream has a multishot receive armed and owns no memory: each completion brings a provided buffer of the
+//! loop's pool, whose bytes are copied out at once. Full buffers in a row, or a reader that waits for much, make a
+//! stream bulk: then a single receive fills a block of the stream's own, within a memory budget of the loop. Two short
+//! bulk receives in a row end that. While more than `limit` bytes are unread, a receive is armed only for a reader that
+//! waits.
 //!
-//! A single receive is armed at the end of the turn, behind the sends: the kernel makes them first, so that their
-//! answers may be there when it looks, and it need not wait for them.
+//! A single receive is submitted at the end of the turn, after the sends: the kernel executes these first, so the
+//! answer may have arrived when the receive is tried.
 
 use std::mem;
 
@@ -29,17 +31,17 @@ use super::{
 };
 use crate::ops::{RecvInto, RecvOnce};
 
-/// Full pool buffers in a row that make a stream bulk.
+/// A stream turns bulk after this many full pool buffers in a row.
 const FULL_RUN: u8 = 4;
-/// Full pool buffers after which a multishot receive should end, as it may not see what is behind them. Where the
-/// kernel knows caps it ends by itself before that.
+/// A multishot receive should end after this many full pool buffers: it may miss a reset that is queued behind the
+/// data. A kernel that knows caps ends it earlier by itself.
 const FULL_MAX: u8 = 32;
-/// Memory that armed bulk receives of one loop may hold.
+/// Memory of all armed bulk receives of one loop.
 const BULK_BUDGET: usize = 16 << 20;
-/// The part of it that those behind a short receive may begin to use: they may be of streams that are idle now.
+/// A bulk receive after a short one must fit into this part of the budget: its stream may be idle from now on.
 const IDLE_BUDGET: usize = 4 << 20;
 
-/// What a stream without a receive needs.
+/// The receive that an idle stream needs next.
 enum Next {
     Nothing,
     Multi { cap: u32 },
@@ -47,8 +49,8 @@ enum Next {
 }
 
 impl Slot {
-    /// Arms a receive if the stream wants one: a multishot at once, ahead of the reader; a single one, which holds
-    /// memory, only for a reader that waits, and at the end of the turn.
+    /// Arms a receive if the stream wants one. A multishot is armed at once, ahead of the reader; a single receive,
+    /// which holds memory, at the end of the turn and only for a reader that waits.
     #[inline(always)]
     pub(super) fn arm_receive(&mut self, common: &mut Common) {
         if self.receive.armed == Armed::Idle && !self.receive.due {
@@ -68,9 +70,10 @@ impl Slot {
         }
     }
 
-    /// The end of a turn, behind its sends. Who waited may be gone by now: a poll that nobody repeats is a read, too.
+    /// At the end of a turn, after its sends. The reader may have gone by now; it is armed for all the same, as a poll
+    /// that is not repeated is a read, too.
     pub(super) fn arm_due(&mut self, common: &mut Common) {
-        // Not so if the slot has a new stream by now.
+        // `due` is unset if the slot has a new stream by now.
         let due = mem::take(&mut self.receive.due);
         if !due || self.receive.armed != Armed::Idle {
             return;
@@ -126,7 +129,7 @@ impl Slot {
         self.receive.armed = Armed::Single(op::start(Box::new(op)));
     }
 
-    /// A multishot receive brought something.
+    /// Takes the data of a multishot receive.
     #[inline(never)]
     fn add(&mut self, data: &[u8], full: bool) {
         let receive = &mut self.receive;
@@ -142,8 +145,8 @@ impl Slot {
         }
     }
 
-    /// Whether this receive should end: where the kernel knows no cap, where the smallest cap is above the limit, or
-    /// once a large `readexactly` was given up.
+    /// Takes data; whether the receive should be cancelled: the kernel knows no cap, the smallest cap is above the
+    /// limit, or a large `readexactly` was dropped.
     #[inline(never)]
     fn add_more(&mut self, data: &[u8], full: bool) -> bool {
         self.add(data, full);
@@ -174,7 +177,7 @@ impl Slot {
         self.go_on_receiving(common);
     }
 
-    /// A receive is over: arms the next, unless it was the last; then the connection may be over, too.
+    /// Arms the next receive after one has ended, unless it was the last; then the connection may close, too.
     fn go_on_receiving(&mut self, common: &mut Common) {
         match self.receive.armed {
             Armed::Ended(errno) if errno != 0 && self.fd.is_some() => self.fail(common, errno),
@@ -200,7 +203,8 @@ impl Slot {
         }
     }
 
-    /// Receives into the caller's buffer, if the stream is still open and idle: the buffer's code has run since.
+    /// Starts a receive into the caller's buffer, if the stream is still open and idle: the buffer's code has run
+    /// meanwhile.
     pub(super) fn receive_owned<B: AsMut<[u8]> + 'static>(
         &mut self,
         receive: &mut Option<Prepared<RecvInto<B>>>,
@@ -215,7 +219,7 @@ impl Slot {
 }
 
 impl Streams {
-    /// Multishot receives brought something, with more to come.
+    /// Data of multishot receives that stay armed.
     #[inline(always)]
     pub(crate) fn received(&self, arrivals: &mut Arrivals<'_>) {
         self.with_slots(|slots| {
@@ -252,7 +256,7 @@ impl Streams {
             if let Ok(count @ 1..) = done.count() {
                 block.set_len(count);
                 slot.receive.learn(count, asked);
-                // A reader that keeps little keeps no large block.
+                // Few bytes do not keep a large block alive.
                 let small = count < SHORT && asked > SHORT;
                 slot.deliver(if small { Chunk::from(&block[..]) } else { block });
             }
@@ -262,13 +266,14 @@ impl Streams {
         self.retire(index);
     }
 
-    /// A receive into a caller's buffer has ended, and the caller has what came. One without room has found nothing.
+    /// A receive into a caller's buffer has ended; the caller has the bytes. An empty buffer says nothing about the
+    /// stream.
     pub(crate) fn owned_ended(&self, index: u32, done: &Done, empty: bool) {
         self.with_slot(index, |common, slot| slot.owned_ended(done, empty, common));
         self.retire(index);
     }
 
-    /// The same, but nobody waits any longer: what came goes to the stream. Without it the stream has a hole, and ends.
+    /// As `owned_ended`, but the caller has gone: the stream takes the bytes. Without them it has a gap, so it fails.
     pub(crate) fn owned_abandoned(&self, index: u32, done: &Done, empty: bool, data: Option<Chunk>) {
         self.update(index, |common, slot| {
             match data {
@@ -308,7 +313,7 @@ mod tests {
             };
             reader.key.with(to_bulk).unwrap();
             for part in [&b"short"[..], b"and short"] {
-                // Armed as the first read waits.
+                // The first read that waits arms the single receive.
                 assert!(timeout(Duration::from_millis(1), reader.read(1)).await.is_err());
                 let single = reader.key.with(|_, slot| matches!(slot.receive.armed, Armed::Single(_)));
                 assert!(single.unwrap());

@@ -1,4 +1,4 @@
-//! The receiving half of a stream: what has arrived, which receive is armed, and what the next one should be.
+//! State of a stream's receiving half: unread bytes, the armed receive, and the kind of the next one.
 
 use std::{io, mem, task::Waker};
 
@@ -14,7 +14,7 @@ const LARGE_DEMAND: usize = 16 << 10;
 pub(super) const BULK_MIN: usize = 16 << 10;
 pub(super) const BULK_START: usize = 64 << 10;
 pub(super) const BULK_MAX: usize = 256 << 10;
-/// Two bulk receives in a row that bring less than this end the bulk mode: one is the tail of something large.
+/// Two bulk receives in a row with fewer bytes than this end the bulk mode. One is just the tail of a large message.
 pub(super) const SHORT: usize = 4 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +22,9 @@ pub(super) enum Armed {
     Idle,
     Multi(OpKey),
     Single(OpKey),
-    /// A receive into a buffer of the caller.
+    /// A receive into the caller's buffer.
     Owned,
-    /// The stream has ended, with this error if not 0.
+    /// End of stream, or a failure with this error number if not 0.
     Ended(i32),
 }
 
@@ -38,18 +38,18 @@ pub(super) struct Receive {
     /// Bytes that a waiting reader still needs; 0 if nobody waits.
     pub(super) wanted: usize,
     pub(super) full_run: u8,
-    /// Full pool buffers of this multishot receive.
+    /// Full pool buffers that this multishot receive has brought.
     pub(super) full: u8,
-    /// Size of the next bulk receive; 0: multishot.
+    /// Size of the next bulk receive; 0 for a multishot.
     pub(super) bulk: usize,
-    /// The last receive was a bulk one, and short.
+    /// The last receive was a short bulk receive.
     pub(super) short: bool,
-    /// The next receive is one-shot, because the pool was empty.
+    /// The pool was empty: the next receive is a single one.
     pub(super) starved: bool,
-    /// On the list of those that the end of the turn arms.
+    /// In `Common::due`: the end of the turn arms a receive.
     pub(super) due: bool,
     pub(super) cancelling: bool,
-    /// Nobody reads any more: what comes is thrown away.
+    /// The reader is gone or the stream closes: received bytes are discarded.
     pub(super) discarded: bool,
 }
 
@@ -72,7 +72,7 @@ impl Receive {
         }
     }
 
-    /// Whether the reader has left so much that nothing more is received for now.
+    /// Whether so much is unread that no receive is armed.
     pub(super) fn is_full(&self) -> bool {
         self.buf.len() > self.limit && self.wanted == 0
     }
@@ -81,23 +81,23 @@ impl Receive {
         self.at_end() && self.buf.is_empty()
     }
 
-    /// Whether nothing more will come for the reader.
+    /// Whether the reader gets no more bytes than are buffered.
     pub(super) fn at_end(&self) -> bool {
         self.has_ended() || self.discarded
     }
 
-    /// Whether the peer has ended, or the connection has failed.
+    /// Whether the peer has ended its side, or the connection has failed.
     #[inline(always)]
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.armed, Armed::Ended(_))
     }
 
-    /// Whether an operation of the kernel refers to the stream.
+    /// Whether a receive is in flight.
     pub(super) fn in_flight(&self) -> bool {
         matches!(self.armed, Armed::Multi(_) | Armed::Single(_) | Armed::Owned)
     }
 
-    /// The error that the stream ended with.
+    /// The error that ended the stream.
     pub(super) fn error(&self) -> Option<io::Error> {
         match self.armed {
             Armed::Ended(errno) if errno != 0 => Some(io::Error::from_raw_os_error(errno)),
@@ -105,12 +105,12 @@ impl Receive {
         }
     }
 
-    /// Makes `waker` the one that waits, and gives back whom it replaces: that one's destructor is foreign code.
+    /// Registers `waker`. Returns the waker that it replaces: its destructor is foreign code.
     #[inline(always)]
     pub(super) fn wait(&mut self, waker: &Waker) -> Option<Waker> {
         match &self.waker {
             None => {
-                // There is nothing to drop in it, which the compiler forgets.
+                // The old value is `None`; `forget` spares the compiler's drop check.
                 mem::forget(self.waker.replace(waker.clone()));
                 None
             }
@@ -137,19 +137,19 @@ impl Receive {
         self.buf.append(data, more);
     }
 
-    /// What most messages need: they find nothing before them, and are small. `false` if that is not so.
+    /// The common case: a small message, and nothing buffered. `false` if it is not that case.
     #[inline(always)]
     pub(super) fn take_first(&mut self, data: &[u8], full: bool) -> bool {
         let first = self.buf.is_vacant() && !self.discarded && !full;
         if first {
             self.full_run = 0;
-            // There is nothing to drop in it, which the compiler forgets.
+            // The old value is vacant; `forget` spares the compiler's drop check.
             mem::forget(mem::replace(&mut self.buf, Block::copied(data).into()));
         }
         first
     }
 
-    /// Notes what a receive brought, and what the next one should be.
+    /// Notes how much a bulk receive of `asked` bytes brought, and sizes the next one.
     pub(super) fn learn(&mut self, count: usize, asked: usize) {
         let again = mem::take(&mut self.short);
         if count >= asked {
@@ -186,7 +186,7 @@ mod tests {
         }
         receive.learn(106, BULK_MAX);
         assert_eq!(receive.bulk, 0, "two short ones do");
-        // Of the next large one the multishot had all but the tail.
+        // The multishot got all of the next large message but its tail.
         receive.bulk = BULK_START;
         receive.learn(106, BULK_START);
         assert_eq!(receive.bulk, BULK_START, "these are not in a row");

@@ -1,12 +1,12 @@
-//! What the sending half of a stream does: at most one send in flight, everything written in a turn in one.
+//! The sending half of a stream: at most one send in flight. Everything written in a turn leaves as one send.
 //!
 //! ```text
-//!   write ──▶ next (a block, or a batch) ──end of turn──▶ in flight ──all sent──▶ idle, or the next
-//!                                            ▲                │
-//!                                            └── partial ─────┘   error: broken, what is left is dropped
+//!    write ──▶ next (a block, or a batch) ──end of turn──▶ in flight ──all sent──▶ idle, or the next send
+//!                                             ▲                │
+//!                                             └─ partial send ─┘   error: broken, unsent data is dropped
 //! ```
-//! A silent send, as nearly all are, counts as sent when it is handed over: its end is told only if that was wrong, and
-//! while one is left of an earlier turn, the end of the turn hands over nothing (`Streams::flush`).
+//! Nearly all sends are silent: such a send counts as sent at its submission, and has a completion only if it failed or
+//! was partial. While one of an earlier turn is in flight, the end of a turn submits nothing (`Streams::flush`).
 
 use corio_runtime::{
     op::{Sends, TurnEnd},
@@ -35,7 +35,7 @@ impl Slot {
         self.queue(common, next, data.len());
     }
 
-    /// Takes a chunk as it is, unless it is small and follows other data: then it is copied.
+    /// Takes the chunk without a copy, unless it is small and follows other data.
     #[inline(always)]
     pub(super) fn write_chunk(&mut self, common: &mut Common, chunk: Chunk) {
         let len = chunk.len();
@@ -54,7 +54,7 @@ impl Slot {
         self.write_owned(common, &mut chunk, Segment::Chunk);
     }
 
-    /// Takes `data` to send it as it is, unless it is small and follows other data: then it is copied.
+    /// Takes `data` without a copy, unless it is small and follows other data.
     pub(super) fn write_owned<D: AsRef<[u8]>>(
         &mut self,
         common: &mut Common,
@@ -73,7 +73,7 @@ impl Slot {
         }
     }
 
-    /// `next`, which `more` bytes have been added to, is what goes out next.
+    /// Makes `next`, which has grown by `more` bytes, the next send.
     #[inline(always)]
     fn queue(&mut self, common: &mut Common, next: Load, more: usize) {
         self.send.next = Some(next);
@@ -81,7 +81,7 @@ impl Slot {
         self.mark_dirty(common);
     }
 
-    /// What nearly every stream needs at the end of a turn in which it was written to. `false` if that is not so.
+    /// The common case at the end of a turn: a silent send of one block. `false` if it is not that case.
     #[inline(always)]
     pub(super) fn flush_block(&mut self, sends: &mut Sends<'_>) -> bool {
         let send = &mut self.send;
@@ -98,8 +98,8 @@ impl Slot {
         false
     }
 
-    /// Sends what was written; if that is all sent, goes on with the end that was asked for. To be called when no
-    /// silent send of the stream is in flight.
+    /// Sends what was written; with everything sent, continues `write_eof` or `close`. No silent send of the stream may
+    /// be in flight.
     pub(super) fn flush(&mut self, common: &mut Common, end: Option<TurnEnd<'_>>) {
         let send = &mut self.send;
         send.dirty = false;
@@ -119,11 +119,11 @@ impl Slot {
         }
     }
 
-    /// Everything is sent: takes the next step of the end that was asked for.
+    /// Everything is sent: takes the next step of `write_eof` or `close`.
     #[inline(never)]
     fn go_on_closing(&mut self, common: &mut Common) {
         match self.send.phase {
-            // Its one direction is all there is.
+            // A pipe has one direction: closing it is its end of stream.
             Phase::Eof if self.one_way => self.close_fd(),
             Phase::Eof => self.shut_down_writing(),
             Phase::Closing => self.finish(common),
@@ -133,7 +133,7 @@ impl Slot {
 }
 
 impl Streams {
-    /// A send came back from the kernel, with a count or a negated error number.
+    /// A send has completed, with a count or a negated error number.
     pub(crate) fn sent(&self, index: u32, load: Load, result: i32) {
         match usize::try_from(result) {
             Ok(count) if count >= load.len() => self.all_sent(index, load),
@@ -157,7 +157,7 @@ impl Streams {
                 self.retire(index);
             }
         }
-        // Last, as its destructors are foreign code.
+        // Last: these destructors are foreign code.
         match load {
             Load::Block(block) | Load::Copies(block) => recycle(block),
             Load::Batch(batch) => self.keep_batch(batch),
@@ -172,7 +172,7 @@ impl Streams {
         }
         match result {
             0.. => {
-                // Goes last: its destructors are foreign code.
+                // Dropped at the end of the arm: its destructors are foreign code.
                 let _sent = load.consume(result as usize);
                 self.send_rest(index, load, result as usize);
             }
@@ -181,7 +181,7 @@ impl Streams {
         }
     }
 
-    /// The rest may wait for the peer.
+    /// Sends the rest of a partial send; this send may wait for the peer.
     fn send_rest(&self, index: u32, load: Load, sent: usize) {
         let mut load = Some(load);
         let drainer = self.with_slot(index, |common, slot| {
@@ -213,7 +213,7 @@ impl Streams {
         drop(load);
     }
 
-    /// What was in it goes.
+    /// Empties a batch and returns it to the pool.
     pub(crate) fn keep_batch(&self, mut batch: Box<Batch>) {
         batch.clear();
         self.with_common(|common| common.keep_batch(batch));

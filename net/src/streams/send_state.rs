@@ -1,4 +1,4 @@
-//! The sending half of a stream: what waits to be sent, what is on its way, and how far the writer is on its way out.
+//! State of a stream's sending half: data to send, the send in flight, and how far the writer has closed.
 
 use std::{io, task::Waker};
 
@@ -7,7 +7,7 @@ use corio_runtime::op::{self, OpKey};
 use super::news::News;
 use crate::ops::Load;
 
-/// asyncio's marks: `drain` waits above the one until the other.
+/// asyncio's water marks: above the high one `drain` waits until the low one.
 const HIGH_WATER: usize = 64 << 10;
 const LOW_WATER: usize = 16 << 10;
 
@@ -15,14 +15,14 @@ const LOW_WATER: usize = 16 << 10;
 #[derive(Debug)]
 pub(super) struct Send {
     pub(super) next: Option<Load>,
-    /// Bytes of `next` and of what is in flight, without those of a silent send.
+    /// Bytes of `next` and of the send in flight, if that is not silent.
     pub(super) queued: usize,
-    /// The send in flight if it tells of its end; else the last silent one: whether that is over only the loop knows.
+    /// The send in flight, or the last silent send, which may have ended: only the loop knows.
     pub(super) last: Option<OpKey>,
     pub(super) dirty: bool,
     pub(super) high: usize,
     pub(super) low: usize,
-    /// Who waits for the low-water mark. One at most: waiting takes the writer by `&mut`.
+    /// The task that waits for the low-water mark; one at most, as waiting takes the writer by `&mut`.
     pub(super) drainer: Option<Waker>,
     pub(super) phase: Phase,
     pub(super) shut_down: bool,
@@ -31,15 +31,15 @@ pub(super) struct Send {
     pub(super) cut: bool,
 }
 
-/// How far the writer is on its way out.
+/// How far the writer has closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     Open,
-    /// `write_eof`: the direction is shut down once everything is sent.
+    /// `write_eof`: shuts down the sending side once everything is sent.
     Eof,
-    /// `close`: everything is closed once everything is sent.
+    /// `close`: closes the socket once everything is sent.
     Closing,
-    /// Everything is sent, and what the peer sends is thrown away until its end.
+    /// Everything is sent; what the peer sends is discarded until its end of stream.
     Lingering,
     Closed,
 }
@@ -65,12 +65,12 @@ impl Send {
         self.phase >= Phase::Closing
     }
 
-    /// Whether a silent send is not over yet.
+    /// Whether a silent send is in flight.
     pub(super) fn is_silent(&self) -> bool {
         self.last.is_some_and(|key| key.is_silent() && op::is_in_flight(key))
     }
 
-    /// A send that tells of its end.
+    /// The send in flight, if it is not silent.
     #[inline(always)]
     pub(super) fn in_flight(&self) -> Option<OpKey> {
         self.last.filter(|key| !key.is_silent())
@@ -84,13 +84,13 @@ impl Send {
         }
     }
 
-    /// After a write: the latest news, if `drain` has nothing to wait for.
+    /// After a write: the latest news if `drain` would not wait.
     #[inline(always)]
     pub(super) fn calm(&self) -> News {
         if self.queued <= self.high { News::latest() } else { News::NONE }
     }
 
-    /// Whether nobody waits for the next send: a silent one does not end the loop's sleep.
+    /// Whether the next send may be silent: nobody waits for it. A silent send does not end the loop's sleep.
     #[inline(always)]
     pub(super) fn can_be_silent(&self) -> bool {
         self.phase == Phase::Open
@@ -99,7 +99,7 @@ impl Send {
             && self.queued <= self.high
     }
 
-    /// `next` is on its way.
+    /// `next` was submitted as `key`.
     #[inline(always)]
     pub(super) fn started(&mut self, key: OpKey) {
         self.last = Some(key);
@@ -108,7 +108,7 @@ impl Send {
         }
     }
 
-    /// A send of `len` bytes tells that it was not all sent; `false` if there is none on its way.
+    /// A completion reports that a send of `len` bytes failed or was partial. `false` if none is in flight.
     pub(super) fn reported(&mut self, len: usize) -> bool {
         let Some(key) = self.last else { return false };
         if !key.is_silent() {
@@ -121,12 +121,12 @@ impl Send {
         true
     }
 
-    /// Who waits for the low-water mark, once it is reached.
+    /// The task that waits for the low-water mark, once it is reached.
     pub(super) fn take_drainer(&mut self) -> Option<Waker> {
         self.drainer.take_if(|_| self.queued <= self.low)
     }
 
-    /// Makes `waker` the one that waits, and gives back whom it replaces: that one's destructor is foreign code.
+    /// Registers `waker`. Returns the waker that it replaces: its destructor is foreign code.
     #[inline(never)]
     pub(super) fn wait(&mut self, waker: &Waker) -> Option<Waker> {
         if self.drainer.as_ref().is_some_and(|old| old.will_wake(waker)) {
@@ -135,14 +135,14 @@ impl Send {
         self.drainer.replace(waker.clone())
     }
 
-    /// Gives up what is not in flight. Its destructors are foreign code, so `retire` runs them.
+    /// Drops what is not in flight. Its destructors are foreign code, so `retire` runs them.
     pub(super) fn drop_unsent(&mut self, unsent: &mut Vec<Load>) {
         unsent.extend(self.next.take());
         self.queued = 0;
     }
 }
 
-/// Why nothing more can be sent to a peer that took nothing.
+/// The error after a linger limit.
 fn gave_up() -> io::Error {
     let text = "the peer took nothing for the time that `linger` allows: the connection was reset";
     io::Error::new(io::ErrorKind::TimedOut, text)

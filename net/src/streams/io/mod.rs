@@ -1,9 +1,9 @@
-//! The read and write traits of other libraries on the streams, each family behind its feature.
+//! The read and write traits of futures-io, tokio and hyper for the streams, each behind its feature.
 //!
-//! All of them are these few polls. A read copies from the stream's own buffer. A write copies into it, and waits
-//! while more than the high-water mark is queued. Bytes are the stream's, so a dropped future loses none.
+//! All are built on the polls below. A read copies from the stream's buffer. A write copies into it, and is pending
+//! above the high-water mark. The bytes belong to the stream, so a dropped future loses none.
 
-/// A trait for the half that it is about, and for a stream, by its half.
+/// Implements a trait for one half, and for `Stream` by that half.
 macro_rules! both {
     ($(#[$doc:meta])* $trait:ident for $half:ident $body:tt) => {
         $(#[$doc])*
@@ -14,7 +14,7 @@ macro_rules! both {
     };
 }
 
-/// The writes, which have the same form in all families.
+/// The writes, the same in all three traits.
 macro_rules! writes {
     () => {
         fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
@@ -31,7 +31,7 @@ macro_rules! writes {
     };
 }
 
-/// What hyper and tokio have in common beside these.
+/// Methods that hyper and tokio share.
 #[cfg(any(feature = "hyper", feature = "tokio-io"))]
 macro_rules! shut_down {
     () => {
@@ -45,7 +45,7 @@ macro_rules! shut_down {
     };
 }
 
-/// What futures-io and tokio have in common beside these.
+/// Methods that futures-io and tokio share.
 #[cfg(any(feature = "futures-io", feature = "tokio-io"))]
 macro_rules! buffered_reads {
     () => {
@@ -98,7 +98,7 @@ impl StreamReader {
         self
     }
 
-    /// Waits for data and hands up to `room` bytes of it to `put`; none at the end of the stream, or without room.
+    /// Waits for data and passes up to `room` bytes to `put`; none at the end of the stream, or if `room` is 0.
     fn poll_take(
         &mut self,
         cx: &mut Context<'_>,
@@ -146,7 +146,7 @@ impl StreamWriter {
         self
     }
 
-    /// Waits until less than the high-water mark is queued, then copies what there is room for.
+    /// Waits while more than the high-water mark is queued, then copies as much as there is room for.
     fn poll_put(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let mut replaced = None;
         let calm = &mut self.calm;
@@ -171,10 +171,10 @@ impl StreamWriter {
         polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
     }
 
-    /// Ends this direction, and waits until everything written is with the kernel.
+    /// `write_eof`, then waits until the kernel has taken everything written.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ended = self.key.with(|common, slot| {
-            // Of a writer that is closed already there is only to wait for what it wrote.
+            // A closed writer only waits for what it wrote.
             if slot.send.phase == Phase::Open { slot.write_eof(common) } else { Ok(()) }
         });
         match ended.and_then(|ended| ended) {
@@ -185,9 +185,9 @@ impl StreamWriter {
 }
 
 impl Send {
-    /// How many bytes a write may queue; `None` above the high-water mark.
+    /// Bytes that a write may queue; `None` above the high-water mark.
     fn room(&self) -> Option<usize> {
-        // Just below the mark a write would be cut to pieces that are not worth a turn.
+        // At least `OWNED_MIN`: just below the mark, smaller pieces would not be worth a turn.
         self.high.checked_sub(self.queued).map(|room| room.max(OWNED_MIN))
     }
 }
