@@ -1,7 +1,7 @@
 //! Received bytes, and the recycler that their memory comes from.
 //!
-//! A block is plain initialised memory of one of a few sizes. Each thread with streams keeps a stack of free
-//! blocks per size: the last one freed is the first one used, while it is still in the cache.
+//! A block is initialised memory in one of a few sizes. Each thread with streams keeps a stack of free blocks per size:
+//! the block freed last, which is still in the cache, is reused first.
 
 use std::{
     cell::Cell,
@@ -13,36 +13,35 @@ use std::{
 use bytes::Bytes;
 use corio_runtime::{service::tidy_later, slab::KEEP_BYTES};
 
-/// Sizes of blocks, and how many free ones of each a thread keeps.
+/// Block sizes, with the number of free blocks of each that a thread keeps.
 const CLASSES: [(usize, usize); 5] =
     [(512, 512), (4 << 10, 256), (16 << 10, 256), (64 << 10, 64), (256 << 10, 8)];
-/// How many of each it keeps in any case: 64 KiB.
+/// Free blocks of each size that `tidy_blocks` leaves: 64 KiB in all.
 const KEPT_ALWAYS: [usize; CLASSES.len()] = [64, 4, 1, 0, 0];
-/// Looks at the free blocks that do nothing, at most, after one that took too many.
+/// `tidy_blocks` skips at most this many looks.
 const PATIENCE_MAX: u32 = 32;
-/// The class of blocks of any other size.
+/// Class of blocks of other sizes.
 const NO_CLASS: usize = CLASSES.len();
-/// What all but the smallest blocks begin their content at a multiple of. Large memory comes 16 bytes behind the start
-/// of a page from the allocator, where some processors (AMD Zen 3) copy pages of the kernel, by `rep movsb`, at a
-/// quarter of their speed.
+/// Alignment of the content, except in the smallest blocks. The allocator places large memory 16 bytes after the start
+/// of a page; there some processors (AMD Zen 3) copy at a quarter of their speed (the kernel's `rep movsb`).
 const ALIGN: usize = 64;
 
-/// Memory, and which part of it is content.
+/// Memory, and the range of it that is content.
 pub(crate) struct Block {
-    /// As long as the content may reach.
+    /// Content may reach to its end.
     data: Vec<u8>,
     start: usize,
     end: usize,
-    /// Where content begins that does not follow other.
+    /// Offset of the first aligned byte, where new content begins.
     base: u32,
-    /// Of its size, for life.
+    /// Index into `CLASSES`, or `NO_CLASS`; never changes.
     class: u32,
-    /// In the recycler: the free block below.
+    /// The next free block in the recycler's stack.
     below: Option<Box<Block>>,
 }
 
 impl Block {
-    /// One of at least `size` bytes, without content. Most are of the first class.
+    /// An empty block of at least `size` bytes, mostly of the first class.
     #[inline(always)]
     pub(crate) fn new(size: usize) -> Box<Block> {
         if size > CLASSES[0].0 { Block::large(size) } else { Block::small() }
@@ -78,7 +77,7 @@ impl Block {
         self.base as usize
     }
 
-    /// One with a copy of `data`.
+    /// A block with a copy of `data`.
     #[inline(always)]
     pub(crate) fn copied(data: &[u8]) -> Box<Block> {
         if data.len() > CLASSES[0].0 {
@@ -106,7 +105,7 @@ impl Block {
         self.data.len() - self.end
     }
 
-    /// Appends `data`, in a larger block if need be; `more` more bytes are expected after it.
+    /// Appends `data`, in a larger block if needed. `more` further bytes are expected.
     #[inline(always)]
     pub(crate) fn append(self: &mut Box<Self>, data: &[u8], more: usize) {
         if self.room() < data.len() {
@@ -115,7 +114,7 @@ impl Block {
         self.put(data);
     }
 
-    /// Drops the first `n` bytes, of more.
+    /// Drops the first `n` bytes; `n` is less than the length.
     pub(crate) fn consume(&mut self, n: usize) {
         self.start += n;
     }
@@ -139,8 +138,8 @@ pub(crate) fn recycle(mut block: Box<Block>) {
     });
 }
 
-/// Gives back half of the free blocks that are more than are kept always, unless blocks were made since the last look:
-/// then so many are needed from time to time, and the next looks pass. Whether there are more.
+/// Frees half of the free blocks beyond those that are always kept. If blocks were made since the last look, it skips
+/// this look and the next ones, as the thread needs so many now and then. Returns whether there is more to free.
 pub(super) fn tidy_blocks() -> bool {
     RECYCLER.with(|recycler| {
         let Recycler { made, passed, patience, .. } = &**recycler;
@@ -168,7 +167,7 @@ pub(super) fn tidy_blocks() -> bool {
     })
 }
 
-/// Memory of the free blocks of this thread.
+/// Memory of this thread's free blocks.
 pub(super) fn free_bytes() -> usize {
     RECYCLER.with(|recycler| {
         let bytes = |(class, (size, _)): (usize, &(usize, usize))| {
@@ -179,14 +178,14 @@ pub(super) fn free_bytes() -> usize {
 }
 
 struct Recycler {
-    /// Of the blocks that were made, in use or free; those that went to other threads are still counted.
+    /// Bytes of all blocks made, in use or free, including those that moved to other threads.
     bytes: Cell<usize>,
-    /// Blocks were made since the last look at the free ones.
+    /// Whether blocks were made since the last look.
     made: Cell<bool>,
-    /// How many looks have passed since then, and how many are to pass.
+    /// Looks skipped since then, and looks to skip.
     passed: Cell<u32>,
     patience: Cell<u32>,
-    /// Loops of this thread that have streams.
+    /// Loops with streams on this thread.
     loops: Cell<u32>,
     free: [Stack; CLASSES.len()],
 }
@@ -194,12 +193,12 @@ struct Recycler {
 /// Free blocks of one class.
 struct Stack {
     top: Cell<Option<Box<Block>>>,
-    /// For how many more there is room: for none without a loop.
+    /// How many more blocks it takes; 0 without a loop.
     room: Cell<usize>,
 }
 
 thread_local! {
-    /// Without a destructor, so that no access asks whether it has run: the last loop to go empties it.
+    /// No destructor, so an access need not check for it. The thread's last loop empties it.
     static RECYCLER: ManuallyDrop<Recycler> = const { ManuallyDrop::new(Recycler::new()) };
 }
 
@@ -211,7 +210,7 @@ impl Recycler {
         Recycler { bytes, made, passed, patience, loops, free }
     }
 
-    /// Has the loop look at the free blocks later, if there may be more than it keeps always.
+    /// Requests a look at the free blocks if they may be more than are always kept.
     fn note_made(&self, class: usize) {
         if let Some((size, _)) = CLASSES.get(class)
             && self.loops.get() > 0
@@ -234,13 +233,13 @@ impl Stack {
     #[inline(always)]
     fn pop(&self) -> Option<Box<Block>> {
         let mut block = self.top.take()?;
-        // `top` is `None`: there is nothing to drop in it, which the compiler cannot know.
+        // `top` is `None` now, which the compiler cannot know; `forget` spares its drop check.
         mem::forget(self.top.replace(block.below.take()));
         self.room.set(self.room.get() + 1);
         Some(block)
     }
 
-    /// There must be room.
+    /// Requires `room > 0`.
     #[inline(always)]
     fn push(&self, mut block: Box<Block>) {
         self.room.set(self.room.get() - 1);
@@ -249,7 +248,7 @@ impl Stack {
     }
 }
 
-/// A loop of this thread has streams: while there is one, free blocks are kept.
+/// Free blocks are kept while one of these exists: a loop of this thread has streams.
 pub(crate) struct KeepBlocks(());
 
 impl KeepBlocks {
@@ -280,7 +279,7 @@ impl Drop for KeepBlocks {
     }
 }
 
-/// Received bytes: owned, contiguous, `Send`. Its memory is used again when it is dropped.
+/// Received bytes: owned, contiguous, `Send`. Dropping it recycles the memory.
 ///
 /// ```
 /// use corio_net::Chunk;
@@ -299,16 +298,16 @@ impl Chunk {
         Chunk(Some(Block::new(size)))
     }
 
-    /// The memory of the content, if there is any.
+    /// The block, unless the chunk is vacant.
     #[inline(always)]
     pub(crate) fn into_block(mut self) -> Option<Box<Block>> {
         let block = self.0.take();
-        // There is nothing left to drop, which is a call to be spared.
+        // Nothing is left to drop; `forget` spares the call.
         mem::forget(self);
         block
     }
 
-    /// Whether there is no memory, so that there is nothing to drop.
+    /// Whether there is no block.
     #[inline(always)]
     pub(crate) fn is_vacant(&self) -> bool {
         self.0.is_none()
@@ -318,12 +317,12 @@ impl Chunk {
         self.0.as_mut()
     }
 
-    /// The whole block, to be filled from the start; then `set_len`.
+    /// The whole block, to be filled from the start; call `set_len` after that.
     pub(crate) fn block_mut(&mut self) -> &mut [u8] {
         self.0.as_mut().map_or(&mut [], |block| &mut block.data[block.base as usize..])
     }
 
-    /// The first `len` bytes of the block are the content now.
+    /// Makes the first `len` bytes of the block the content.
     pub(crate) fn set_len(&mut self, len: usize) {
         if let Some(block) = &mut self.0 {
             block.start = block.base();
@@ -331,27 +330,26 @@ impl Chunk {
         }
     }
 
-    /// How many bytes.
+    /// Number of bytes.
     #[inline(always)]
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |block| block.len())
     }
 
-    /// Whether there are none, as at the end of a stream.
+    /// Whether it is empty, as at the end of a stream.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Appends `data`, in a larger block if need be; `more` more bytes are expected after it.
+    /// Appends `data`, in a larger block if needed. `more` further bytes are expected.
     #[inline(always)]
     pub(crate) fn append(&mut self, data: &[u8], more: usize) {
         self.0.get_or_insert_with(|| Block::new(data.len() + more)).append(data, more);
     }
 
-    /// Takes the first `n` bytes off (all if there are fewer), copying the smaller part of the two.
-    ///
-    /// The other part keeps the memory.
+    /// Splits off the first `n` bytes (all if there are fewer). They are copied; the rest keeps the memory. If nothing
+    /// remains, nothing is copied.
     #[inline(always)]
     pub fn split_to(&mut self, n: usize) -> Chunk {
         if n >= self.len() {
@@ -373,12 +371,12 @@ impl Chunk {
     }
 }
 
-/// Makes room for `size` bytes after the content, with `more` to be expected.
+/// Makes room for `size` bytes after the content; `more` further bytes are expected.
 #[inline(never)]
 fn make_room(block: &mut Box<Block>, size: usize, more: usize) {
     let len = block.len();
     let base = block.base();
-    // Moving down pays if the free part is at least as large as what moves.
+    // Moving the content to the start pays if the free part is at least as large as the content.
     if block.data.len() - base - len >= size && block.start - base >= len {
         let content = block.start..block.end;
         block.data.copy_within(content, base);
@@ -450,8 +448,8 @@ impl From<&[u8]> for Chunk {
 }
 
 impl From<Chunk> for Vec<u8> {
-    /// In the chunk's own memory, where it may have to be moved, if the chunk fills at least half of its block from the
-    /// start.
+    /// Reuses the chunk's memory if its content begins at the start of the block and fills at least half of it; else
+    /// copies.
     fn from(mut chunk: Chunk) -> Vec<u8> {
         match chunk.0.take() {
             Some(block) if block.start == block.base() && 2 * block.end >= block.data.len() => {
@@ -466,7 +464,7 @@ impl From<Chunk> for Vec<u8> {
 }
 
 impl From<Chunk> for Bytes {
-    /// Without a copy.
+    /// No copy.
     fn from(chunk: Chunk) -> Bytes {
         Bytes::from_owner(chunk)
     }
@@ -571,7 +569,7 @@ mod tests {
     #[test]
     fn what_large_blocks_hold_begins_at_a_line_of_the_cache() {
         let _keep = KeepBlocks::new();
-        // New ones of each class and of none, and used ones.
+        // New and recycled blocks of each class, and of `NO_CLASS`.
         for _ in 0..2 {
             let mut chunks = Vec::new();
             for size in [513, 4 << 10, 10_000, 64 << 10, 256 << 10, 300_000] {
@@ -582,7 +580,7 @@ mod tests {
                 chunk.block_mut().fill(7);
                 chunk.set_len(room);
                 chunk.advance(room / 2);
-                // What is left moves to the start, then to a larger block.
+                // The content moves to the block's start, then to a larger block.
                 for more in [room / 2, room] {
                     chunk.append(&vec![7; more], 0);
                     assert!(chunk.as_ptr().addr().is_multiple_of(ALIGN), "{size} and {more}");

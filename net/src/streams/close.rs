@@ -1,4 +1,4 @@
-//! The ends of streams: how their descriptors are let go of, who is told, and when their places are free.
+//! The ends of streams: closing and resetting sockets, waking tasks that wait for the end, freeing slots.
 
 use std::net::Shutdown;
 
@@ -16,7 +16,7 @@ use super::{
 use crate::listener::ListenerKey;
 
 impl Slot {
-    /// `close`: everything written goes out first.
+    /// `close`: sends everything written first.
     pub(super) fn close(&mut self, common: &mut Common) {
         if self.send.phase < Phase::Closing {
             self.send.phase = Phase::Closing;
@@ -28,7 +28,7 @@ impl Slot {
         }
     }
 
-    /// `abort`: nothing more goes out, and the peer sees a reset.
+    /// `abort`: sends nothing more and resets the connection.
     pub(super) fn abort(&mut self, common: &mut Common) {
         self.stop_watching();
         self.stop_polling();
@@ -46,8 +46,8 @@ impl Slot {
         self.fd = None;
     }
 
-    /// Lets go of the socket. A receive in flight would hold the FIN back, so the
-    /// connection is shut down first, which also ends the receive.
+    /// Closes the socket. A receive in flight would delay the FIN, so the connection is shut down first, which also
+    /// ends the receive.
     pub(super) fn close_fd(&mut self) {
         self.send.phase = Phase::Closed;
         News::happened();
@@ -61,10 +61,10 @@ impl Slot {
         }
     }
 
-    /// The connection cannot send any more: what is left is dropped, and every `drain` and `write` says so. The
-    /// reader gets what has arrived, then the same error: nobody waits for answers to what was not sent.
+    /// Sending has failed: drops unsent data; every `write` and `drain` gives the error. The reader gets what has
+    /// arrived, then the error, as the peer will not answer requests that were not sent.
     pub(super) fn break_send(&mut self, common: &mut Common, errno: i32) {
-        // One that was closed meanwhile has its own end.
+        // A stream that was closed meanwhile has its own end.
         let Some(fd) = &self.fd else { return };
         let _ = fd.shutdown(Shutdown::Both);
         self.send.broken = errno;
@@ -76,13 +76,13 @@ impl Slot {
         }
     }
 
-    /// The connection has failed in both directions: what is left is dropped, and the socket closes.
+    /// The connection has failed in both directions: drops unsent data and closes the socket.
     pub(super) fn fail(&mut self, common: &mut Common, errno: i32) {
         if self.send.broken == 0 {
             self.send.broken = errno;
         }
         self.send.drop_unsent(&mut common.unsent);
-        // The kernel may not know of the error yet: it would wait for the peer.
+        // The kernel may not know of the failure, and would let the send wait for the peer.
         if let Some(key) = self.send.in_flight() {
             op::cancel(key);
         }
@@ -93,7 +93,7 @@ impl Slot {
         if let Some(fd) = &self.fd
             && !std::mem::replace(&mut self.send.shut_down, true)
         {
-            // One that is gone already needs no end.
+            // A failure is fine: the connection is gone already.
             let _ = fd.shutdown(Shutdown::Write);
         }
     }
@@ -104,7 +104,7 @@ impl Slot {
         }
     }
 
-    /// The stream closes: its descriptor is to be free.
+    /// Cancels the poll for errors, which holds the descriptor.
     pub(super) fn stop_polling(&mut self) {
         if let HangUpPoll::InFlight(key) = self.hang_up() {
             op::cancel(key);
@@ -113,13 +113,13 @@ impl Slot {
 }
 
 impl Streams {
-    /// Tells who waits for the end of a stream whose last operation has ended, and frees its slot once both
-    /// handles are gone.
+    /// If the stream's last operation has ended, wakes the tasks that wait for the end; frees the slot once both
+    /// handles are gone, too.
     #[inline(never)]
     pub(super) fn retire(&self, index: u32) {
-        // Goes last: its destructors are foreign code.
+        // Last: its destructors are foreign code.
         let _unsent = self.with_common(|common| std::mem::take(&mut common.unsent));
-        // Nothing more comes for the reader of a stream that closes.
+        // A closing stream brings its reader nothing more.
         let reader = self.with_slot(index, |_, slot| slot.receive.waker.take_if(|_| slot.receive.discarded));
         reader.flatten().into_iter().for_each(wake);
         let ended = {
@@ -128,7 +128,7 @@ impl Streams {
             if slot.fd.is_some() || slot.in_flight() {
                 return;
             }
-            // Of an aborted stream. Its end tells nobody, so the end of a turn looks again.
+            // The silent send of an aborted stream: nothing reports its end, so the end of the next turn looks again.
             if slot.send.is_silent() {
                 inner.common.closed.push_back(index);
                 return;
@@ -183,7 +183,7 @@ impl Streams {
             slot.abort(common);
             aborted.push(slot.index);
         });
-        // Goes last: its destructors are foreign code.
+        // Last: its destructors are foreign code.
         let _unsent = self.with_common(|common| std::mem::take(&mut common.unsent));
         aborted.iter().for_each(|index| self.retire(*index));
         aborted.len()

@@ -1,14 +1,15 @@
-//! The end of a connection: what was written arrives, whatever the peer goes on sending, and no peer keeps it for ever.
+//! Lingering: after `close`, what was written arrives although the peer may send on, and no peer holds a connection for
+//! ever.
 //!
 //! ```text
-//!            all is with the kernel            the peer's end, or its kernel has everything and it sends nothing
-//!   Closing ───────────────────────▶ Lingering ─────────────────────────────────────────────────────────────▶ Closed
-//!      │ shuts the sending side down     │
-//!      └──────── a limit has passed ─────┴──▶ Closed, by a reset if something was not acknowledged
+//!             kernel has everything            end of stream from the peer, or all acknowledged and nothing received
+//!    Closing ───────────────────────▶ Lingering ─────────────────────────────────────────────────────────────▶ Closed
+//!       │ half-closes the connection     │
+//!       └──────── a limit has passed ────┴──▶ Closed, by a reset if something was not acknowledged
 //! ```
-//! A socket that is closed with something unread, or that gets something afterwards, answers by a reset, which takes
-//! what was not delivered with it. So from `close` on, what arrives is received and thrown away. Nothing tells when the
-//! peer has acknowledged everything: a timer looks, in growing intervals, only while a connection is on its way out.
+//! A socket that is closed with unread data, or that receives data after its close, answers with a RST, which discards
+//! data that the peer has not read. So after `close` the stream receives on and discards. The kernel has no event for
+//! "all acknowledged", so a timer checks for it, in growing intervals, only while a connection closes.
 
 use std::time::Duration;
 
@@ -22,16 +23,16 @@ use super::{
     watch::{Linger, Progress, Watch},
 };
 
-/// How long a connection lingers, and how long one on which no byte moves.
+/// Default limits: for all of the lingering, and for a time in which no byte moves.
 const TOTAL: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(5);
-/// The first look is this long after the close; the next ones have twice the time each.
+/// Interval of the first check after the close; each further one is twice as long.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
-/// An idle time is noticed a sixteenth of it late, at most.
+/// Checks per idle limit: the limit is noticed a sixteenth late at most.
 const LOOKS_PER_IDLE: u32 = 16;
 
 impl Slot {
-    /// Sets the limits, also of an end that has begun.
+    /// Sets the limits, also of a stream that is closing.
     pub(super) fn set_linger(&mut self, total: Duration, idle: Duration) {
         self.make_ending().linger = Some(Box::new(Linger { total, idle, watch: None }));
         if self.send.closing() {
@@ -39,7 +40,7 @@ impl Slot {
         }
     }
 
-    /// Everything is with the kernel: closes at once where that loses nothing, else lingers.
+    /// The kernel has taken everything: closes at once if no data can be lost, else lingers.
     pub(super) fn finish(&mut self, common: &mut Common) {
         if self.one_way || self.receive.has_ended() || self.send.broken != 0 {
             return self.close_fd();
@@ -55,28 +56,27 @@ impl Slot {
         }
     }
 
-    /// Whether the peer's kernel has everything, and nothing of the peer's is unread.
+    /// Whether the peer has acknowledged everything and nothing received is unread.
     ///
-    /// # Errors
-    /// The connection's failure, as the number that the kernel tells once, here or to a receive.
+    /// # Errors The connection's error number. The kernel reports it only once, here or to a receive.
     fn is_settled(&self) -> Result<bool, i32> {
         let Some(fd) = &self.fd else { return Ok(true) };
         match fd.unread() {
             Ok(Unread::End) => Ok(true),
             Ok(Unread::Data) => Ok(false),
             Ok(Unread::Nothing) => Ok(!fd.delivery().is_ok_and(|delivery| delivery.outstanding)),
-            // What is no socket has nothing to settle.
+            // Not a socket: nothing to settle.
             Err(e) => e.raw_os_error().filter(|errno| *errno != libc::ENOTSOCK).map_or(Ok(true), Err),
         }
     }
 
-    /// A turn has ended, and the stream is closing but not closed: it takes in what comes, and is looked after.
+    /// At the end of a turn, for a stream that is closing but not closed: keeps receiving and checks the limits.
     pub(super) fn stay_closing(&mut self, common: &mut Common) {
         self.arm_receive(common);
         self.watch_end();
     }
 
-    /// Begins to look. A pipe has no limits but those it was given: who reads it may take its time.
+    /// Starts the checks. A pipe has limits only if they were set: its reader may take its time.
     fn watch_end(&mut self) {
         if self.fd.is_none() || self.one_way && !self.has_linger() {
             return;
@@ -97,11 +97,11 @@ impl Slot {
         Progress { queued, acknowledged: delivery.acknowledged, thrown_away }
     }
 
-    /// One look at a stream on its way out: closes it if it is settled, gives it up if a limit has passed.
+    /// One check of a closing stream: closes it if it is settled, gives up if a limit has passed.
     fn look(&mut self, common: &mut Common) {
         let seen = self.progress();
         let lingers = self.send.phase == Phase::Lingering;
-        // One that sends is waited for: a close would answer what it sends by a reset.
+        // A peer that sent something may send more, and a close would answer by a reset: wait for its end of stream.
         if lingers && seen.thrown_away == 0 {
             match self.is_settled() {
                 Ok(true) => return self.close_fd(),
@@ -126,7 +126,7 @@ impl Slot {
         watch.timer = look_later(watch.pause.min(left), index, generation);
     }
 
-    /// A limit has passed. A peer whose kernel has everything has lost nothing; any other is told by a reset.
+    /// A limit has passed: closes if the peer has acknowledged everything, else resets.
     fn give_up(&mut self, common: &mut Common) {
         let delivered = self.fd.as_ref().and_then(|fd| fd.delivery().ok()).is_some_and(|d| !d.outstanding);
         if self.send.phase == Phase::Lingering && delivered {
@@ -139,13 +139,13 @@ impl Slot {
     }
 }
 
-/// The loop that calls is the stream's own.
+/// Runs on the stream's own loop.
 fn look_later(pause: Duration, index: u32, generation: u32) -> TimerHandle {
     call_later(pause, move || running(|streams| streams.look(index, generation)))
 }
 
 impl Streams {
-    /// The time for a look has come.
+    /// The timer of a check has fired.
     fn look(&self, index: u32, generation: u32) {
         let closed = self.with_slot(index, |common, slot| {
             let same = slot.generation == generation;
@@ -159,7 +159,7 @@ impl Streams {
         }
     }
 
-    /// The loop ends: every stream closes, within these limits.
+    /// The loop ends: closes every stream, within these limits.
     pub(super) fn end(&self, total: Duration, idle: Duration) {
         self.each(|common, slot| {
             slot.set_linger(total, idle);

@@ -5,7 +5,7 @@ use corio_runtime::fd::Fd;
 use super::{addrs::Addrs, reader::StreamReader, slot::Origin, table::Streams, writer::StreamWriter};
 
 impl Streams {
-    /// A new stream on `fd`; `ahead` arms its receive at once. The place of an accepted one is its handler's, too.
+    /// A new stream on `fd`. `ahead` arms its receive at once. An accepted stream's slot also serves its handler.
     pub(crate) fn open(
         &self,
         fd: Fd,
@@ -22,7 +22,7 @@ impl Streams {
         (StreamReader::new(key), StreamWriter::new(key, addrs))
     }
 
-    /// The reading end of a pipe, or with `pipe` off of a socket.
+    /// The reading end of a pipe; of a socket if `pipe` is false.
     pub(crate) fn open_read_pipe(&self, fd: Fd, limit: usize, pipe: bool) -> StreamReader {
         let key = self.insert(fd, limit, |_, slot| {
             (slot.pipe, slot.one_way) = (pipe, true);
@@ -31,7 +31,7 @@ impl Streams {
         StreamReader::new(key)
     }
 
-    /// The writing end of a pipe, or with `pipe` off of a socket.
+    /// The writing end of a pipe; of a socket if `pipe` is false.
     pub(crate) fn open_write_pipe(&self, fd: Fd, pipe: bool) -> StreamWriter {
         let key = self.insert(fd, 0, |_, slot| {
             (slot.pipe, slot.one_way) = (pipe, true);

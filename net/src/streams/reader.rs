@@ -17,12 +17,12 @@ use crate::ops::RecvInto;
 
 /// The receiving side of a connection.
 ///
-/// Bytes that have arrived belong to the stream, not to the call that waits for them: dropping any of these
-/// futures, at any point, loses nothing, and the next call finds every byte. Used on another loop the methods
-/// give an error that says "different loop". Dropping the reader stops receiving; the writer goes on.
+/// Bytes that have arrived belong to the stream, not to the call that waits for them: dropping any of these futures, at
+/// any point, loses nothing, and the next call finds every byte. On another loop, the methods fail with an error that
+/// says "different loop". Dropping the reader stops receiving; the writer continues.
 pub struct StreamReader {
     pub(super) key: StreamKey,
-    /// What a buffered read of the traits in `io` looks at. Goes back to the stream before any other read.
+    /// Data lent by `poll_fill_buf`. It returns to the stream before any other read.
     pub(super) lent: Chunk,
 }
 
@@ -31,8 +31,8 @@ impl StreamReader {
         StreamReader { key, lent: Chunk::default() }
     }
 
-    /// Waits for data and takes up to `n` bytes of it; empty at the end of the stream, or if `n` is 0
-    /// (asyncio `read`). Without a copy if everything that has arrived is taken.
+    /// Waits for data and returns up to `n` bytes of it; empty at the end of the stream, or if `n` is 0 (asyncio
+    /// `read`). No copy is made if `n` covers everything that has arrived.
     ///
     /// ```
     /// # corio_net::doc_pair(async |mut reader, mut writer| {
@@ -45,12 +45,12 @@ impl StreamReader {
     /// ```
     ///
     /// # Errors
-    /// What the connection failed with, after the bytes before.
+    /// The connection's failure, after the bytes that arrived before it.
     pub fn read(&mut self, n: usize) -> impl Future<Output = io::Result<Chunk>> {
         self.wait(n.min(1), move |slot| (!slot.receive.buf.is_empty()).then(|| slot.take(n)))
     }
 
-    /// As [`read`](StreamReader::read), into `buf`; 0 at the end of the stream, or if `buf` is empty.
+    /// As [`read`](StreamReader::read), into `buf`. Returns 0 at the end of the stream, or if `buf` is empty.
     pub async fn read_into(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if buf.is_empty() {
             return Ok(0);
@@ -58,7 +58,7 @@ impl StreamReader {
         self.wait(1, |slot| (!slot.receive.buf.is_empty()).then(|| slot.copy_to(buf))).await
     }
 
-    /// Everything until the end of the stream (asyncio `read(-1)`), without limit.
+    /// Reads to the end of the stream, without limit (asyncio `read(-1)`).
     pub async fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         // The bytes stay in the stream until the end, so that a dropped future loses none.
         let all = self.wait(usize::MAX, |slot| {
@@ -68,12 +68,11 @@ impl StreamReader {
         Ok(all.await?.into())
     }
 
-    /// One line with its `\n`; the rest without one at the end of the stream, empty after it (asyncio
-    /// `readline`).
+    /// One line with its `\n` (asyncio `readline`). At the end of the stream: the bytes left, without `\n`; then empty.
     ///
     /// # Errors
-    /// [`ReadError::LimitOverrun`] for a line that is longer than the stream's limit: as in asyncio it is
-    /// dropped, as far as it has arrived. [`readuntil`](StreamReader::readuntil) keeps it.
+    /// [`ReadError::LimitOverrun`] for a line longer than the stream's limit. As in asyncio, what has arrived of the
+    /// line is dropped; [`readuntil`](StreamReader::readuntil) keeps it.
     pub async fn readline(&mut self) -> Result<Chunk, ReadError> {
         match self.readuntil(b"\n").await {
             Err(ReadError::IncompleteRead { partial, .. }) => Ok(Chunk::from(&partial[..])),
@@ -90,7 +89,7 @@ impl StreamReader {
         }
     }
 
-    /// Exactly `n` bytes (asyncio `readexactly`). The stream's limit does not count.
+    /// Exactly `n` bytes (asyncio `readexactly`), also more than the stream's limit.
     ///
     /// ```
     /// # corio_net::doc_pair(async |mut reader, mut writer| {
@@ -125,7 +124,7 @@ impl StreamReader {
         Ok(data)
     }
 
-    /// Everything up to and with `separator` (asyncio `readuntil`).
+    /// Everything up to `separator` and the separator itself (asyncio `readuntil`).
     ///
     /// ```
     /// # corio_net::doc_pair(async |mut reader, mut writer| {
@@ -136,32 +135,32 @@ impl StreamReader {
     /// ```
     ///
     /// # Errors
-    /// [`ReadError::LimitOverrun`] if what comes before the separator is longer than the stream's limit (the
-    /// data stays), [`ReadError::IncompleteRead`] if the stream ends first, an error of kind `InvalidInput`
-    /// for an empty separator.
+    /// [`ReadError::LimitOverrun`] if more than the stream's limit precedes the separator (the data stays in the
+    /// stream), [`ReadError::IncompleteRead`] if the stream ends first, an error of kind `InvalidInput` for an empty
+    /// separator.
     pub async fn readuntil(&mut self, separator: &[u8]) -> Result<Chunk, ReadError> {
         if separator.is_empty() {
             let text = "readuntil: the separator should be at least one byte long";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text).into());
         }
         let finder = memmem::Finder::new(separator);
-        // What was searched needs no second look, but for a separator that began at its end.
+        // Searched bytes are skipped, except those where a separator may have begun.
         let mut searched = 0;
         self.wait(1, |slot| slot.find(&finder, &mut searched)).await?.0
     }
 
-    /// Whether the stream has ended and everything was read.
+    /// Whether the stream has ended and all its data was read.
     pub fn at_eof(&self) -> bool {
         self.lent.is_empty() && self.key.with(|_, slot| slot.receive.at_eof()).unwrap_or(true)
     }
 
-    /// From now on data is received ahead of the calls that read.
+    /// From now on data is received ahead of the reads.
     pub(crate) fn read_ahead(&self) {
         self.key.read_ahead();
     }
 
-    /// The start of a read into a caller's buffer: copies what had arrived, or says (`None`) that a receive can
-    /// go straight into the buffer. One without room has all it takes.
+    /// First step of a read into a caller's buffer: copies what has arrived, or returns `None` if the kernel can
+    /// receive into the buffer. An empty `buf` gives 0.
     pub(crate) fn poll_owned(
         &mut self,
         cx: &mut Context<'_>,
@@ -185,7 +184,7 @@ impl StreamReader {
             if !slot.receive.in_flight() {
                 return Poll::Ready(Ok(None));
             }
-            // An abandoned receive is on its way back.
+            // A receive of a dropped future is still in flight.
             replaced = slot.receive.wait(cx.waker());
             Poll::Pending
         });
@@ -193,8 +192,8 @@ impl StreamReader {
         polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
     }
 
-    /// Receives into `buf`, if the stream is idle. The slice is taken before anything is noted, and with nothing
-    /// borrowed: its code is foreign, and may panic.
+    /// Starts a receive into `buf`, if the stream is idle. `buf.as_mut()` is foreign code and may panic: it is called
+    /// before any state changes, while nothing is borrowed.
     pub(crate) fn receive_into<B: AsMut<[u8]> + 'static>(&mut self, buf: B) -> OwnedReceive<B> {
         let place = self.key.with(|_, slot| slot.fd.clone().map(|fd| (fd, slot.index)));
         let (fd, slot) = match place {
@@ -216,8 +215,8 @@ impl StreamReader {
         }
     }
 
-    /// Waits until `ready` has something, which takes `wanted` bytes at least, or for the end. Who wants none has
-    /// them.
+    /// Waits until `ready` returns a value, for which at least `wanted` bytes must have arrived, or for the end of the
+    /// stream. With 0 `wanted` it is ready at once.
     #[inline(always)]
     pub(super) fn wait<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin>(
         &mut self,
@@ -227,7 +226,7 @@ impl StreamReader {
         Wait { reader: self, wanted, state: if wanted > 0 { State::New } else { State::Unneeded }, ready }
     }
 
-    /// As `wait`, for a read that is a poll: nothing is left behind if nobody repeats it.
+    /// As `wait`, as a poll: if it is not repeated, no demand stays behind.
     #[cfg(any(feature = "futures-io", feature = "hyper", feature = "tokio-io"))]
     #[inline(always)]
     pub(super) fn poll_wait<T: Default>(
@@ -241,8 +240,7 @@ impl StreamReader {
         self.key.poll_ready(cx, 1, false, &mut ready)
     }
 
-    /// Before a read: is pending if the running step has taken its share of ready results; else what was lent goes
-    /// back to the stream.
+    /// Before a read: pending if the task has used up its budget; else returns lent data to the stream.
     #[cold]
     #[inline(never)]
     fn pause(&mut self, cx: &Context<'_>) -> Poll<()> {
@@ -253,7 +251,7 @@ impl StreamReader {
         if lent.is_empty() {
             return Poll::Ready(());
         }
-        // On another loop nothing is read, and nothing given back.
+        // On another loop this fails, and nothing changes.
         let _ = self.key.with(|_, slot| {
             let later = std::mem::replace(&mut slot.receive.buf, std::mem::take(lent));
             if !later.is_empty() {
@@ -264,16 +262,16 @@ impl StreamReader {
     }
 }
 
-/// What became of a receive into a caller's buffer.
+/// State of a receive into a caller's buffer.
 pub(crate) enum OwnedReceive<B: AsMut<[u8]> + 'static> {
     Started(Op<RecvInto<B>>),
     Over(io::Result<usize>, B),
-    /// The buffer's code has changed the stream: it must be looked at again.
+    /// `as_mut` has changed the stream: start again.
     Changed(B),
 }
 
-/// A read that waits, and does nothing before it is polled. Dropped while it waits, it takes its demand back, so that
-/// the limit holds again.
+/// A read that waits. It does nothing before its first poll. Dropped while it waits, it withdraws its demand, so that
+/// the limit applies again.
 pub(super) struct Wait<'a, F> {
     reader: &'a mut StreamReader,
     wanted: usize,
@@ -285,7 +283,7 @@ pub(super) struct Wait<'a, F> {
 enum State {
     New,
     Waiting,
-    /// It wants no bytes.
+    /// Reads 0 bytes.
     Unneeded,
     Over,
 }
@@ -303,14 +301,14 @@ impl<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin> Future for Wait<'_, F
     type Output = io::Result<T>;
 
     /// # Panics
-    /// Once it is over.
+    /// If polled after completion.
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let wait = self.get_mut();
         if wait.state >= State::Unneeded {
             return wait.nothing();
         }
-        // Nothing is lent while it waits.
+        // While it waits, nothing is lent.
         if wait.state == State::New
             && (budget::count() || !wait.reader.lent.is_empty())
             && wait.reader.pause(cx).is_pending()
@@ -324,9 +322,9 @@ impl<T: Default, F: FnMut(&mut Slot) -> Option<T> + Unpin> Future for Wait<'_, F
 }
 
 impl StreamKey {
-    /// Polls `ready` with the stream until it has something; then lets more come in. At the end of the stream
-    /// `ready` has its last chance, and an empty value, or the error, follows. The demand for `wanted` bytes stays
-    /// after the poll, or is good for one receive.
+    /// Polls `ready` with the stream. With a value, the next receive is armed. At the end of the stream `ready` is
+    /// called a last time; without a value the result is empty, or the error. The demand for `wanted` bytes stays after
+    /// the poll if `stays`; else it arms one receive.
     #[inline(always)]
     fn poll_ready<T: Default>(
         &self,
@@ -379,7 +377,7 @@ impl Slot {
         n
     }
 
-    /// Looks for a separator: the piece, an error, or `None` to wait for more.
+    /// Looks for a separator: the bytes with it, an error, or `None` to wait for more.
     fn find(&mut self, finder: &memmem::Finder<'_>, searched: &mut usize) -> Option<Found> {
         let separator = finder.needle().len();
         let receive = &self.receive;
@@ -402,7 +400,7 @@ impl Slot {
     }
 }
 
-/// The outcome of a search. Its default is never seen: `find` answers the end of the stream itself.
+/// Result of a search. Its default is never used: `find` handles the end of the stream itself.
 struct Found(Result<Chunk, ReadError>);
 
 impl Default for Found {

@@ -1,5 +1,5 @@
-//! The round: once a minute each stream is asked whether its peer has hung up, as some kernels forget to tell if that
-//! comes together with data.
+//! Once a minute the loop polls each stream for a hang-up: some kernels do not report one that arrives together with
+//! data.
 
 use corio_runtime::{call_soon, fd::Fd, service::want_round, socket::hung_up};
 
@@ -8,11 +8,11 @@ use super::{
     table::{Streams, taken, try_running},
 };
 
-/// Streams that are asked in one turn.
+/// Streams polled in one turn.
 const AT_ONCE: usize = 256;
 
 impl Streams {
-    /// Asks the streams from this place on.
+    /// Polls the streams from slot `from` on.
     #[cold]
     pub(super) fn round(&self, from: usize) {
         let next = self.with_slots(|slots| {

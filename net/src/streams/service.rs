@@ -1,4 +1,4 @@
-//! The streams as a service of their loop: made when first used, asked at the ends of its turns, closed with it.
+//! The streams as a service of their loop: made at first use, called at the end of each turn, closed with the loop.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::ops::Batch;
 
 static SERVICE: LoopLocal<Share> = LoopLocal::new(Share::new);
 
-/// The table of a loop while another, or none, is running: it changes places with the one in `RUNNING`.
+/// Table of a loop. While the loop runs, its table is in `RUNNING`, and the empty one is here.
 struct Share(Streams, KeepBlocks);
 
 /// The streams of the running loop.
@@ -34,7 +34,7 @@ impl Table {
     /// Outside a running loop.
     #[track_caller]
     pub(crate) fn with<R>(&self, f: impl FnOnce(&Streams) -> R) -> R {
-        // Made when first used.
+        // Made at first use.
         SERVICE.with(|_| ());
         running(f)
     }
@@ -42,10 +42,10 @@ impl Table {
     /// As `with`; `None` outside a running loop.
     #[inline(always)]
     pub(crate) fn try_with<R>(&self, f: impl FnOnce(&Streams) -> R) -> Option<R> {
-        // No borrow is held: `f` may drop another loop.
+        // No borrow is held here: `f` may drop another loop.
         RUNNING.with(|streams| {
             if !streams.exist() {
-                // Made when first used; that puts it here.
+                // Making it moves it into `RUNNING`.
                 SERVICE.try_with(|_| ())?;
             }
             Some(f(streams))
@@ -59,7 +59,7 @@ impl Share {
     }
 }
 
-/// All but `entered`, `left` and `wants_turn` are called while the loop is the running one.
+/// All methods but `entered`, `left` and `wants_turn` are called while the loop runs on this thread.
 impl Service for Share {
     fn entered(&self) {
         RUNNING.with(|running| running.swap(&self.0));
@@ -79,7 +79,7 @@ impl Service for Share {
     }
 
     fn wants_turn(&self) -> bool {
-        // Only one of the two is this loop's.
+        // If the table here is not empty, it is this loop's; else this loop's is in `RUNNING`.
         if self.0.exist() { self.0.wants_turn() } else { RUNNING.with(|streams| streams.wants_turn()) }
     }
 
@@ -118,7 +118,7 @@ impl Streams {
         self.inner.borrow().slots.iter().any(|(_, slot)| !slot.is_free() && slot.fd.is_some())
     }
 
-    /// Gives the memory of a peak back.
+    /// Frees memory after a peak.
     fn tidy(&self) {
         let Inner { slots, common, .. } = &mut *self.inner.borrow_mut();
         slots.shrink();

@@ -1,4 +1,4 @@
-//! One stream as its loop has it: what its halves, its handles and its end keep of it.
+//! One stream in the table of its loop: its two halves, its end, and what refers to it.
 
 use std::task::Waker;
 
@@ -29,10 +29,10 @@ impl Origin {
     }
 }
 
-/// One stream, or a free place for one.
+/// A stream, or a free slot.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// The number of its loop; 0 in a free place.
+    /// The loop's number; 0 in a free slot.
     pub(super) home: u64,
     pub(super) index: u32,
     pub(super) generation: u32,
@@ -42,23 +42,23 @@ pub(crate) struct Slot {
     pub(super) send: Send,
     /// Whether the multishot receive is armed ahead of the reader.
     pub(super) ahead: bool,
-    /// Not a socket: it is read and written.
+    /// Not a socket: uses read and write instead of recv and send.
     pub(super) pipe: bool,
-    /// A reader or a writer is all there ever was.
+    /// Has only one handle, a reader or a writer.
     pub(super) one_way: bool,
     pub(super) reader: bool,
     pub(super) writer: bool,
-    /// A server's handler of it runs.
+    /// A server's handler runs for it.
     pub(super) handler: bool,
-    /// Who accepted it.
+    /// The listener that accepted it.
     pub(super) listener: Option<LocalListener>,
-    /// Everybody who waits for its end has been told.
+    /// Closed, and the tasks that waited for that were woken.
     pub(super) gone: bool,
-    /// Made when something of it is first needed.
+    /// Made when first needed.
     ending: Option<Box<Ending>>,
 }
 
-// An idle connection is little more than this and its handler.
+// An idle connection costs little more than its slot and its handler.
 const _: () = assert!(size_of::<Slot>() <= 216);
 
 impl Slot {
@@ -91,19 +91,19 @@ impl Slot {
         self.reader
     }
 
-    /// Whether the descriptor is closed and nothing is in flight.
+    /// Whether the descriptor is closed and no operation is in flight.
     pub(super) fn is_gone(&self) -> bool {
         self.gone
     }
 
-    /// Whether the kernel still refers to the stream.
+    /// Whether an operation on the stream is in flight.
     pub(super) fn in_flight(&self) -> bool {
         self.receive.in_flight()
             || self.send.in_flight().is_some()
             || matches!(self.hang_up(), HangUpPoll::InFlight(_))
     }
 
-    /// To put something into.
+    /// Makes it if there is none.
     pub(super) fn make_ending(&mut self) -> &mut Ending {
         self.ending.get_or_insert_default()
     }
@@ -120,7 +120,7 @@ impl Slot {
         self.ending.as_ref().is_some_and(|ending| ending.linger.is_some())
     }
 
-    /// Whether somebody waits for the end.
+    /// Whether a task waits in `wait_closed`.
     pub(super) fn is_awaited(&self) -> bool {
         self.ending.as_ref().is_some_and(|ending| ending.waiter.is_some())
     }
@@ -145,7 +145,7 @@ impl Slot {
         }
     }
 
-    /// Puts the stream on the list of those that `flush` looks at, at the end of the turn.
+    /// Lists the stream for `flush`, at the end of the turn.
     #[inline(always)]
     pub(super) fn mark_dirty(&mut self, common: &mut Common) {
         if !self.send.dirty {

@@ -1,14 +1,14 @@
-//! A connection in one piece.
+//! A reader and a writer in one object.
 
 use std::{io, net::SocketAddr};
 
 use super::{reader::StreamReader, writer::StreamWriter};
 
-/// A reader and a writer in one, for libraries that take a connection as one object (hyper, TLS, WebSocket).
+/// A reader and a writer in one object, for libraries that take a connection as one (hyper, TLS, WebSocket).
 ///
-/// It is read and written by the traits of futures-io, tokio and hyper, each behind a feature of corio:
-/// `futures-io`, `tokio-io`, `hyper`. Their futures lose nothing when they are dropped. Dropping the stream closes
-/// the connection once everything written is sent.
+/// It implements the traits of futures-io, tokio and hyper, each behind a feature of corio: `futures-io`, `tokio-io`,
+/// `hyper`. Their futures lose no data when they are dropped. Dropping the stream closes the connection once everything
+/// written is sent.
 ///
 /// ```
 /// # corio_net::doc_pair(async |reader, writer| {
@@ -27,7 +27,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The reader and the writer.
+    /// Splits it into the reader and the writer.
     pub fn into_split(self) -> (StreamReader, StreamWriter) {
         (self.reader, self.writer)
     }
@@ -50,7 +50,7 @@ impl Stream {
 }
 
 impl From<(StreamReader, StreamWriter)> for Stream {
-    /// They need not be of one connection.
+    /// They may belong to different connections.
     fn from((reader, writer): (StreamReader, StreamWriter)) -> Stream {
         Stream { reader, writer }
     }

@@ -1,4 +1,4 @@
-//! The streams of a loop: readers and writers are names of slots in this table.
+//! The table of a loop's streams; the handles name its slots.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,23 +18,22 @@ use corio_runtime::{
 
 use super::{common::Common, slot::Slot};
 
-/// asyncio's limit of a stream.
+/// Default limit of a stream, as asyncio's.
 pub(crate) const DEFAULT_LIMIT: usize = 64 << 10;
-/// No memory is larger, so a limit above it is none, and twice the limit is a number.
+/// Larger limits mean no limit. Twice the limit must not overflow.
 const LIMIT_MAX: usize = usize::MAX / 2;
 
 thread_local! {
-    /// The table of the running loop, so that the hot path finds it in a few instructions; else an empty one. Without
-    /// a destructor, so that no access asks whether it has run: outside any run there is nothing in it.
+    /// The table of the running loop, so that the hot path finds it in a few instructions; otherwise an empty table. No
+    /// destructor, so an access need not check for it: it is empty outside a run.
     pub(super) static RUNNING: ManuallyDrop<Streams> =
         const { ManuallyDrop::new(Streams::new(None, &NOBODY)) };
 }
 
-/// Of the empty table, in which nothing is armed.
+/// For the empty table, which arms nothing.
 static NOBODY: Receiver = Receiver { data: |_| {}, end: |_, _| {} };
 
-/// Runs `f` with the table of the running loop: the completion of an operation that a stream started needs not ask
-/// whether there is one.
+/// Runs `f` with the table of the running loop. For completions of the streams' operations: there is always a table.
 #[inline(always)]
 pub(super) fn running<R>(f: impl FnOnce(&Streams) -> R) -> R {
     RUNNING.with(|streams| {
@@ -43,10 +42,10 @@ pub(super) fn running<R>(f: impl FnOnce(&Streams) -> R) -> R {
     })
 }
 
-/// As `running`; `None` where there is no table.
+/// As `running`; `None` if there is no table.
 #[inline(always)]
 pub(super) fn try_running<R>(f: impl FnOnce(&Streams) -> R) -> Option<R> {
-    // No borrow is held: `f` may drop another loop.
+    // No borrow is held here: `f` may drop another loop.
     RUNNING.with(|streams| streams.exist().then(|| f(streams)))
 }
 
@@ -61,7 +60,7 @@ pub(crate) struct StreamKey {
 /// See the head of the file.
 pub(crate) struct Streams {
     pub(super) inner: RefCell<Inner>,
-    /// Streams whose end has not been told.
+    /// Streams whose end was not reported yet.
     pub(super) open: Cell<usize>,
 }
 
@@ -72,14 +71,14 @@ pub(super) struct Inner {
     pub(super) common: Common,
 }
 
-/// The stream in this place, if there is one.
+/// The stream in this slot, if there is one.
 #[inline(always)]
 pub(super) fn taken(slots: &mut Slab<Slot>, index: u32) -> Option<&mut Slot> {
     slots.get_mut(index as usize).filter(|slot| !slot.is_free())
 }
 
 impl Streams {
-    /// Of the loop `home`; an empty table without one.
+    /// The table of loop `home`, or an empty one.
     pub(super) const fn new(home: Option<Handle>, receiver: &'static Receiver) -> Streams {
         let inner = Inner { home, slots: Slab::new(tidy_later), common: Common::new(receiver) };
         Streams { inner: RefCell::new(inner), open: Cell::new(0) }
@@ -98,7 +97,7 @@ impl Streams {
         self.inner.borrow().home.is_some()
     }
 
-    /// A new stream on `fd`, with both handles, not armed; `set_up` makes it what it should be.
+    /// A new stream on `fd`, with both handles and no receive. `set_up` adjusts it.
     pub(super) fn insert(
         &self,
         fd: Fd,
@@ -119,20 +118,20 @@ impl Streams {
         StreamKey { home, slot: slot.index, generation: slot.generation }
     }
 
-    /// Runs `f` with the stream in this place, if there is one.
+    /// Runs `f` with the stream in this slot, if there is one.
     #[inline(always)]
     pub(super) fn with_slot<R>(&self, index: u32, f: impl FnOnce(&mut Common, &mut Slot) -> R) -> Option<R> {
         let Inner { slots, common, .. } = &mut *self.inner.borrow_mut();
         Some(f(common, taken(slots, index)?))
     }
 
-    /// Runs `f` with the places of the streams.
+    /// Runs `f` with all slots.
     #[inline(always)]
     pub(super) fn with_slots<R>(&self, f: impl FnOnce(&mut Slab<Slot>) -> R) -> R {
         f(&mut self.inner.borrow_mut().slots)
     }
 
-    /// As `with_slot`; whom `f` returns is woken when the table is free again.
+    /// As `with_slot`; wakes the waker that `f` returns once the table is no longer borrowed.
     #[inline(always)]
     pub(super) fn update(&self, index: u32, f: impl FnOnce(&mut Common, &mut Slot) -> Option<Waker>) {
         if let Some(waker) = self.with_slot(index, f).flatten() {
@@ -140,7 +139,7 @@ impl Streams {
         }
     }
 
-    /// Runs `f` with what the streams have in common.
+    /// Runs `f` with what the streams share.
     pub(super) fn with_common<R>(&self, f: impl FnOnce(&mut Common) -> R) -> R {
         f(&mut self.inner.borrow_mut().common)
     }

@@ -1,4 +1,4 @@
-//! The end of a turn: what was written in it leaves, receives that waited for that are armed, closed streams retire.
+//! The end of a turn: sends what was written, arms the receives that waited for that, retires closed streams.
 
 use corio_runtime::{
     op::{Sends, TurnEnd},
@@ -15,14 +15,14 @@ impl Streams {
     /// Sends what was written in this turn.
     #[inline(always)]
     pub(super) fn flush(&self, end: TurnEnd<'_>) {
-        // What is silent may still fail: then its rest comes first.
+        // A silent send of an earlier turn may still be partial: its rest must go first.
         if !end.silent_left() && self.flush_dirty(end) {
             self.retire_closed(end);
         }
     }
 
-    /// No foreign code runs here; what runs before the `enter` finds the silent sends in flight. Whether streams have
-    /// closed.
+    /// Submits the sends; whether streams have closed. No foreign code runs here: code that runs before the `enter`
+    /// must find the silent sends in flight.
     #[inline(always)]
     fn flush_dirty(&self, end: TurnEnd<'_>) -> bool {
         let Inner { slots, common, .. } = &mut *self.inner.borrow_mut();
@@ -37,18 +37,18 @@ impl Streams {
 
     #[inline(never)]
     fn retire_closed(&self, end: TurnEnd<'_>) {
-        // A panic leaves the rest to the next turn.
+        // After a panic the next turn continues.
         for _ in 0..self.with_common(|common| common.closed.len()) {
             let Some(index) = self.with_common(|common| common.closed.pop_front()) else { break };
             self.retire(index);
         }
-        // What foreign code has written or aborted meanwhile is for the next turn, too.
+        // Foreign code may have written or aborted: the next turn sees to that.
         if self.with_common(|common| !common.dirty.is_empty() || !common.closed.is_empty()) {
             end.stay_awake();
         }
     }
 
-    /// Arms the receives that waited for the sends of the turn to be queued.
+    /// Arms the single receives, after the sends of this turn.
     pub(super) fn arm_due(&self) {
         let Inner { slots, common, .. } = &mut *self.inner.borrow_mut();
         if !common.due.is_empty() {
@@ -63,7 +63,7 @@ impl Streams {
     }
 }
 
-/// From the `flushed`th stream on to the first that needs more than that.
+/// Sends for the streams from number `flushed` on, up to the first one that needs more than a silent send.
 #[inline(always)]
 fn flush_blocks(
     slots: &mut Slab<Slot>,

@@ -1,29 +1,29 @@
-//! The limits of a connection's end, and what was seen of it so far.
+//! Limits of a connection's lingering, and its progress so far.
 
 use std::time::Duration;
 
 use corio_runtime::{TimerHandle, time::Instant};
 
-/// Limits of one connection's end. Made only for one that needs it.
+/// Limits of one connection's lingering; made only when needed.
 #[derive(Debug)]
 pub(super) struct Linger {
     pub(super) total: Duration,
     pub(super) idle: Duration,
-    /// Since the close.
+    /// Set from the close on.
     pub(super) watch: Option<Watch>,
 }
 
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) since: Instant,
-    /// When a byte moved last, as far as was seen.
+    /// When a check last saw progress.
     pub(super) moved: Instant,
     pub(super) seen: Progress,
     pub(super) pause: Duration,
     pub(super) timer: TimerHandle,
 }
 
-/// What changes as bytes move.
+/// Counters that change when bytes move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Progress {
     pub(super) queued: usize,

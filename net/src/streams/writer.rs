@@ -19,18 +19,18 @@ use crate::ops::Segment;
 
 /// The sending side of a connection.
 ///
-/// [`write`](StreamWriter::write) takes what it is given at once; everything written in a turn of the loop
-/// leaves as one send at its end. Dropping a future of this type loses nothing: what was written goes out, in
-/// order. Dropping the writer is [`close`](StreamWriter::close). Used on another loop the methods give an
-/// error that says "different loop"; `close`, `abort` and `linger` reach the stream on its own.
+/// [`write`](StreamWriter::write) queues its data at once; everything written in a turn of the loop is sent at its end,
+/// in one send. Dropping a future of this type loses nothing: what was written is sent, in order. Dropping the writer
+/// is [`close`](StreamWriter::close). On another loop, the methods fail with an error that says "different loop";
+/// `close`, `abort` and `linger` work from any loop.
 pub struct StreamWriter {
     pub(super) key: StreamKey,
-    /// The news of the last write, if `drain` had nothing to wait for then: until there are others it still has not.
+    /// `News::latest` as of the last write, if `drain` had nothing to wait for: until that changes, it still has not.
     pub(super) calm: News,
     addrs: Addrs,
 }
 
-/// What can be written. Borrowed data is copied; owned data goes out as it is.
+/// Data to write. Borrowed data is copied; owned data is sent without a copy.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum WriteBuf<'a> {
@@ -113,8 +113,8 @@ impl StreamWriter {
         self.key
     }
 
-    /// Queues `data` to be sent at the end of this turn (asyncio `write`). It never waits: follow it by
-    /// [`drain`](StreamWriter::drain), or a slow peer makes the queue grow without bound.
+    /// Queues `data`, to be sent at the end of this turn (asyncio `write`). It never waits: call
+    /// [`drain`](StreamWriter::drain) after it, or the queue grows without bound if the peer is slow.
     ///
     /// ```
     /// # corio_net::doc_pair(async |mut reader, mut writer| {
@@ -125,7 +125,7 @@ impl StreamWriter {
     /// ```
     ///
     /// # Errors
-    /// After `write_eof`, `close` or `abort`, and once a send has failed: nothing is queued then.
+    /// After `write_eof`, `close` or `abort`, or after a failed send. Nothing is queued then.
     pub fn write<'a>(&mut self, data: impl Into<WriteBuf<'a>>) -> io::Result<()> {
         match data.into() {
             WriteBuf::Borrowed(data) => self.queue(|common, slot| slot.write_copy(common, data)),
@@ -138,12 +138,12 @@ impl StreamWriter {
     fn write_owned<D: AsRef<[u8]>>(&mut self, data: D, segment: impl FnOnce(D) -> Segment) -> io::Result<()> {
         let mut data = Some(data);
         let queued = self.queue(|common, slot| slot.write_owned(common, &mut data, segment));
-        // What is not queued is dropped out here: its destructor is foreign code.
+        // Data that was not queued is dropped here, outside the borrow: its destructor is foreign code.
         drop(data);
         queued
     }
 
-    /// Has `write` queue something, if that can still be sent.
+    /// Calls `write` to queue data, if the stream is writable.
     #[inline(always)]
     fn queue(&mut self, write: impl FnOnce(&mut Common, &mut Slot)) -> io::Result<()> {
         let calm = &mut self.calm;
@@ -163,11 +163,10 @@ impl StreamWriter {
         pieces.into_iter().try_for_each(|piece| self.write(piece))
     }
 
-    /// Waits, if more than the high-water mark is queued, until it is down to the low-water mark (asyncio
-    /// `drain`).
+    /// Waits until at most the low-water mark is queued, if more than the high-water mark is (asyncio `drain`).
     ///
     /// # Errors
-    /// If the connection is broken or closed, also when nothing has to be waited for.
+    /// If the connection has failed or is closed, even if there is nothing to wait for.
     pub fn drain(&mut self) -> impl Future<Output = io::Result<()>> {
         let mut waited = false;
         poll_fn(move |cx| self.poll_drain(cx, &mut waited))
@@ -201,22 +200,22 @@ impl StreamWriter {
         polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
     }
 
-    /// [`write`](StreamWriter::write) and [`drain`](StreamWriter::drain). Once it was polled, all of `data`
-    /// is queued, and is sent even if this future is dropped.
+    /// [`write`](StreamWriter::write), then [`drain`](StreamWriter::drain). After the first poll all of `data` is
+    /// queued, and is sent even if this future is dropped.
     pub async fn write_all<'a>(&mut self, data: impl Into<WriteBuf<'a>>) -> io::Result<()> {
         self.write(data)?;
         self.drain().await
     }
 
-    /// Waits until everything written is with the kernel.
+    /// Waits until the kernel has taken everything written.
     ///
     /// # Errors
-    /// If the connection broke or was aborted before.
+    /// If the connection failed or was aborted before that.
     pub async fn flush(&mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll_sent(cx)).await
     }
 
-    /// `flush`, as a poll.
+    /// `flush` as a poll.
     pub(super) fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (mut replaced, mut silent) = (None, false);
         let polled = self.key.with(|_, slot| {
@@ -235,35 +234,35 @@ impl StreamWriter {
         });
         drop(replaced);
         if silent {
-            // Nobody tells of its end: the turns to come look at it.
+            // A silent send has no completion to wait for: poll again each turn.
             let waker = cx.waker().clone();
             call_soon(move || waker.wake());
         }
         polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
     }
 
-    /// Ends this direction once everything written is sent (asyncio `write_eof`): the peer reads the end of
-    /// the stream, and can still send.
+    /// Half-closes the connection once everything written is sent (asyncio `write_eof`): the peer reads the end of the
+    /// stream, and can still send.
     ///
     /// # Errors
-    /// As [`write`](StreamWriter::write)'s. A second call changes nothing.
+    /// As [`write`](StreamWriter::write). A second call changes nothing.
     pub fn write_eof(&mut self) -> io::Result<()> {
         self.key.with(
             |common, slot| if slot.send.phase == Phase::Eof { Ok(()) } else { slot.write_eof(common) },
         )?
     }
 
-    /// Whether [`write_eof`](StreamWriter::write_eof) can be used: yes on every stream there is.
+    /// Whether [`write_eof`](StreamWriter::write_eof) can be used: always true.
     pub fn can_write_eof(&self) -> bool {
         true
     }
 
-    /// Closes the connection once everything written has arrived (asyncio `close`). The peer sees the end of the stream
-    /// behind it; the reader gives what has arrived, then the end. A second call changes nothing.
+    /// Closes the connection once everything written has arrived (asyncio `close`). The peer reads it, then the end of
+    /// the stream; the reader gives what had arrived, then the end. A second call changes nothing.
     ///
-    /// What the peer goes on to send is thrown away, so that it cannot cut short what was written. The connection is
-    /// closed at once where nothing is unacknowledged and nothing unread, else at the peer's end, or after the limits
-    /// of [`linger`](StreamWriter::linger).
+    /// What the peer still sends is discarded; unread, it would reset the connection and cut short what was written.
+    /// The connection closes at once if everything is acknowledged and nothing unread, else at the peer's end of
+    /// stream, or after the limits of [`linger`](StreamWriter::linger).
     pub fn close(&mut self) {
         if self.key.with(|common, slot| slot.close(common)).is_err() {
             self.key.at_home(|common, slot| {
@@ -273,7 +272,7 @@ impl StreamWriter {
         }
     }
 
-    /// Whether the connection is closed or closing, or has failed. From the first call on a failure is heard of though
+    /// Whether the connection is closed or closing, or has failed. After the first call, a failure is noticed even if
     /// nothing is being read.
     pub fn is_closing(&self) -> bool {
         let closing = |_: &mut Common, slot: &mut Slot| {
@@ -285,9 +284,8 @@ impl StreamWriter {
 
     /// Limits how long the connection may take to [`close`](StreamWriter::close): `total` in all, and `idle` without a
     /// byte moving in either direction. After that it is reset, and [`wait_closed`](StreamWriter::wait_closed) gives
-    /// `TimedOut`; one whose peer has acknowledged everything just closes. Default: 30 s and 5 s. The end of the loop
-    /// has [limits of its own](corio_runtime::Builder::linger). A pipe has none by default. Called beside another loop
-    /// it reaches the stream on its own.
+    /// `TimedOut`; if the peer has acknowledged everything, it is just closed. Default: 30 s and 5 s; for a pipe, no
+    /// limits. The end of the loop has [its own limits](corio_runtime::Builder::linger). It works from any loop.
     ///
     /// ```
     /// # corio_net::doc_pair(async |_reader, mut writer| {
@@ -306,17 +304,17 @@ impl StreamWriter {
         });
     }
 
-    /// Waits until the connection is closed and its descriptor free (asyncio `wait_closed`). Dropped, it changes
-    /// nothing.
+    /// Waits until the connection is closed and its descriptor freed (asyncio `wait_closed`). Dropping the future
+    /// changes nothing.
     ///
     /// # Errors
-    /// What the connection failed with, also before it was closed; `TimedOut` if the peer took nothing for as long as
-    /// [`linger`](StreamWriter::linger) allows. Not everything written has arrived then.
+    /// The connection's failure, even one before the close; `TimedOut` if the peer took nothing for as long as
+    /// [`linger`](StreamWriter::linger) allows. Some of the written data may not have arrived then.
     pub async fn wait_closed(&mut self) -> io::Result<()> {
         poll_fn(|cx| {
             let mut replaced = None;
             let polled = self.key.with(|_, slot| {
-                // One that has failed may have more to read: the writer need not wait for that.
+                // A failed connection may have unread data: the writer need not wait for the reader.
                 let failed = slot.send.broken != 0 && !slot.send.closing();
                 if slot.is_gone() || failed {
                     return Poll::Ready(slot.send.error().map_or(Ok(()), Err));
@@ -332,8 +330,7 @@ impl StreamWriter {
         .await
     }
 
-    /// Closes at once: what was not sent is dropped, and the peer sees a reset (asyncio
-    /// `transport.abort`).
+    /// Closes at once (asyncio `transport.abort`): unsent data is dropped, and the peer sees a reset.
     pub fn abort(&mut self) {
         self.key.at_home(|common, slot| {
             slot.abort(common);
@@ -341,8 +338,8 @@ impl StreamWriter {
         });
     }
 
-    /// The peer's address, as it was when the connection was made: known on any thread, also after a reset and after
-    /// the end (asyncio `get_extra_info("peername")`).
+    /// The peer's address when the connection was made (asyncio `get_extra_info("peername")`). Any thread may ask, also
+    /// after a reset or a close.
     ///
     /// ```
     /// # corio_net::doc_pair(async |_reader, mut writer| {
@@ -353,12 +350,12 @@ impl StreamWriter {
     /// ```
     ///
     /// # Errors
-    /// [`Unsupported`](io::ErrorKind::Unsupported) on what is no internet socket.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) if the stream is no internet socket.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.addrs.peer().ok_or_else(no_address)
     }
 
-    /// This side's address, known as the peer's is (asyncio `get_extra_info("sockname")`).
+    /// The local address when the connection was made (asyncio `get_extra_info("sockname")`). Any thread may ask.
     ///
     /// ```
     /// # corio_net::doc_pair(async |_reader, mut writer| {
@@ -371,12 +368,12 @@ impl StreamWriter {
     /// ```
     ///
     /// # Errors
-    /// As [`peer_addr`](StreamWriter::peer_addr)'s.
+    /// As [`peer_addr`](StreamWriter::peer_addr).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.addrs.local().ok_or_else(no_address)
     }
 
-    /// Sets the marks of [`drain`](StreamWriter::drain), in bytes. Default: 65536 and 16384.
+    /// Sets the water marks of [`drain`](StreamWriter::drain), in bytes. Default: 65536 and 16384.
     ///
     /// # Errors
     /// If `low` is above `high`.
@@ -407,7 +404,7 @@ impl Slot {
         self.still_writable()
     }
 
-    /// Nothing more will be written; the end goes out behind what was.
+    /// Nothing more will be written: half-closes once everything is sent.
     pub(super) fn write_eof(&mut self, common: &mut Common) -> io::Result<()> {
         self.writable()?;
         self.send.phase = Phase::Eof;
@@ -429,7 +426,7 @@ impl Slot {
         }
     }
 
-    /// Why nothing more can be sent, by what the sender or the receiver saw.
+    /// Why nothing more can be sent, from either half.
     fn send_error(&self) -> Option<io::Error> {
         if let Some(e) = self.send.error() {
             return Some(e);
@@ -449,7 +446,7 @@ impl Drop for StreamWriter {
 
 impl fmt::Debug for StreamWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not by `is_closing`: to look at a writer starts nothing.
+        // Not `self.is_closing()`: printing a writer must start nothing.
         let state = self.key.with(|_, slot| (slot.send.queued, slot.is_closing()));
         let (queued, closing) = state.map_or((None, true), |(queued, closing)| (Some(queued), closing));
         f.debug_struct("StreamWriter").field("queued", &queued).field("closing", &closing).finish()
