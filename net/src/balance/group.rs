@@ -1,4 +1,4 @@
-//! The servers of one address on several cores: which have room, and which gets the next connection.
+//! The servers of one address on several cores: which of them have room, and which gets the next connection.
 
 use std::{
     net::SocketAddr,
@@ -13,48 +13,48 @@ use corio_runtime::Handle;
 
 use crate::listener::{Facts, ListenerKey, QUEUE_MAX};
 
-/// How the connections to one address are shared by the cores that serve it, each with a server of its own
+/// How the cores that serve one address share its connections
 /// ([`ServerBuilder::balance`](crate::ServerBuilder::balance)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Balance {
-    /// The kernel decides by a hash of the peer's address (`SO_REUSEPORT`): nothing passes between the cores. Fair on
-    /// average; of a few dozen connections one core may get nearly twice its share.
+    /// The kernel picks the core by a hash of the peer's address (`SO_REUSEPORT`); the cores share nothing. Fair on
+    /// average: of a few dozen connections, one core may get nearly twice its share.
     Hash,
-    /// One core accepts, and hands each connection to the core that has the fewest: for long-lived connections, or few.
-    /// If that core's server closes, the next one accepts; while a task keeps it busy, new connections wait. No more
-    /// are accepted than the servers may handle together.
+    /// One core accepts, and hands each connection to the core with the fewest. For few or long-lived connections. If
+    /// that core's server closes, the next core accepts; while a task keeps that core busy, new connections wait. No
+    /// more are accepted than all servers together may handle.
     LeastConnections,
 }
 
 /// The servers of one address, one per core.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// What they asked for, on which cores.
+    /// The group's first loop, and the address that the servers asked for.
     pub(super) asked: (Handle, SocketAddr),
     pub(super) balance: Balance,
-    /// What they got: the port that was found for port 0.
+    /// The bound address, with the port chosen for port 0.
     pub(super) addr: SocketAddr,
-    /// The socket that one of them accepts on.
+    /// The socket, if one core accepts for all.
     pub(super) socket: Option<OwnedFd>,
-    /// The first one accepts, or is told to.
+    /// The members; the first one accepts, or will.
     pub(super) seats: Mutex<Vec<Seat>>,
-    /// Where the next look for the least begins, so that equals take turns.
+    /// Where the next search for the least loaded begins, so that equals take turns.
     pub(super) turn: AtomicUsize,
-    /// Connections that were accepted, and that no server has taken.
+    /// Accepted connections that no server has taken yet.
     pub(super) waiting: AtomicUsize,
-    /// Accepts that are armed: each may bring a connection.
+    /// Armed accepts: each may bring a connection.
     pub(super) armed: AtomicUsize,
-    /// Whether the one that accepts found no room: it is to be told of some.
+    /// The accepting core found no room and must be told when there is some.
     pub(super) full: AtomicBool,
 }
 
-/// A server of the group.
+/// A member of the group.
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) listener: ListenerKey,
     pub(super) facts: Arc<Facts>,
-    /// Has its listener accept from now on.
+    /// Makes its listener accept from now on.
     pub(super) accept: fn(ListenerKey),
 }
 
@@ -65,7 +65,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Group {
-    /// Whether one more connection has room, beside those that wait and that the accepts in flight may bring.
+    /// Whether there is room for one more connection, after the queued ones and those that the armed accepts may bring.
     fn has_room(&self) -> bool {
         let armed = self.armed.load(Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst).saturating_add(armed) >= QUEUE_MAX {
@@ -76,7 +76,7 @@ impl Group {
         room > armed
     }
 
-    /// Some room may have come about: the one that accepts is told, if it found none.
+    /// There may be room now: tells the accepting core, if it found none.
     pub(super) fn tell_of_room(&self) {
         if self.full.load(Ordering::SeqCst) && self.has_room() && self.full.swap(false, Ordering::SeqCst) {
             let accepting = lock(&self.seats).first().map(|seat| (seat.accept, seat.listener));
@@ -87,7 +87,7 @@ impl Group {
     }
 }
 
-/// A server's part in its group.
+/// A server's membership in its group.
 #[derive(Clone, Debug)]
 pub(crate) struct Membership {
     pub(super) group: Arc<Group>,
@@ -95,24 +95,24 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    /// Whether one server accepts for all.
+    /// Whether one core accepts for all.
     pub(crate) fn hands_over(&self) -> bool {
         self.group.balance == Balance::LeastConnections
     }
 
-    /// A connection was accepted.
+    /// Counts a connection that was accepted and not taken yet.
     pub(crate) fn waits(&self) -> Waiting {
         self.group.waiting.fetch_add(1, Ordering::SeqCst);
         Waiting(Arc::clone(&self.group))
     }
 
-    /// Whether one more accept may be armed; if not, the one that accepts is told when it may.
+    /// Whether one more accept may be armed. If not, the accepting core is told when there is room.
     pub(crate) fn has_room(&self) -> bool {
         if self.group.has_room() {
             return true;
         }
         self.group.full.store(true, Ordering::SeqCst);
-        // Room that came about meanwhile was told to nobody.
+        // Check again: room that appeared before the store was reported to nobody.
         self.group.has_room()
     }
 
@@ -124,24 +124,24 @@ impl Membership {
         self.group.armed.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// An accept of a server that has left has ended.
+    /// An accept of a server that has left completed.
     pub(crate) fn accept_gone(&self) {
         self.group.tell_of_room();
     }
 
-    /// The server with the fewest connections of those that may have more, which gets this one.
+    /// The server that gets the next connection: the one with the fewest, of those with room.
     pub(crate) fn least_loaded(&self) -> Option<ListenerKey> {
         let seats = lock(&self.group.seats);
         let first = self.group.turn.fetch_add(1, Ordering::Relaxed) % seats.len().max(1);
         let in_turn = seats[first..].iter().chain(&seats[..first]);
-        // None has room if one of them has closed since the accept was armed.
+        // All are full if a server has closed since the accept was armed.
         let full = |seat: &Seat| seat.facts.room() == 0;
         let seat = in_turn.min_by_key(|seat| (full(seat), seat.facts.load.load(Ordering::SeqCst)))?;
         seat.facts.load.fetch_add(1, Ordering::SeqCst);
         Some(seat.listener)
     }
 
-    /// A place of this server is free.
+    /// A place of this server was freed.
     pub(crate) fn place_freed(&self) {
         if self.hands_over() {
             self.facts.load.fetch_sub(1, Ordering::SeqCst);
@@ -149,9 +149,9 @@ impl Membership {
         }
     }
 
-    /// The server closes. Whether others go on with its socket, and which one has to accept from now on.
+    /// The server closes. Returns whether others keep using the socket, and which one must start to accept.
     pub(crate) fn leave(&self, listener: ListenerKey) -> (bool, Option<ListenerKey>) {
-        // In the order of `join`.
+        // Lock order: as in `join`.
         let mut groups = lock(&GROUPS);
         let mut seats = lock(&self.group.seats);
         let accepted = seats.first().is_some_and(|seat| seat.listener == listener);
@@ -165,7 +165,7 @@ impl Membership {
     }
 }
 
-/// Goes with a connection until a server takes it.
+/// Counts a connection until a server takes it.
 #[derive(Debug)]
 pub(crate) struct Waiting(Arc<Group>);
 

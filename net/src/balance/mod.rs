@@ -1,4 +1,4 @@
-//! One address on several cores: who gets which connection.
+//! One address on several cores: which core gets which connection.
 
 mod group;
 
@@ -18,15 +18,15 @@ pub(crate) use group::{Membership, Waiting};
 
 use crate::listener::{Facts, ListenerKey};
 
-/// A listener on `asked` for at most `max` connections at once, beside those of the other cores; `listen` makes a
-/// socket.
+/// A listener on `asked` for at most `max` connections at once, in the group of the other cores' servers. `listen`
+/// makes a socket.
 pub(crate) fn join(
     asked: SocketAddr,
     balance: Balance,
     max: usize,
     listen: impl Fn(SocketAddr) -> io::Result<Fd>,
 ) -> io::Result<(ListenerKey, Arc<Facts>)> {
-    // All cores that were started together; a loop of its own is alone.
+    // The first core names all cores of one `run_per_core`; any other loop is on its own.
     let first = current_core().map_or_else(handle, |core| core.handle(0));
     let mut groups = lock(&GROUPS);
     let known = groups.iter().find(|group| group.asked == (first, asked)).cloned();
@@ -51,7 +51,7 @@ pub(crate) fn join(
 type Made = (ListenerKey, Arc<Facts>);
 
 impl Group {
-    /// The first server's group, and its listener.
+    /// A new group, with its first server's listener.
     fn found(
         asked: (Handle, SocketAddr),
         balance: Balance,
@@ -77,7 +77,7 @@ impl Group {
         Ok((Arc::new(group), ListenerKey::new(fd, max, true)?))
     }
 
-    /// A listener for one more server.
+    /// A listener for one more server of the group.
     fn listener(
         &self,
         balance: Balance,

@@ -1,4 +1,4 @@
-//! What a listener has the kernel accept, and when it leaves that for a while.
+//! Which accepts of a listener are armed, and the backoff after errors.
 //!
 //! ```text
 //!            arm                a connection, or an error of one: arm again
@@ -7,8 +7,8 @@
 //!    └── timer, or ───┴──▶ Paused (5 ms, doubling to 1 s)
 //!        a freed fd
 //! ```
-//! Each accept takes one connection, so that never more come than there is room for; what has no room waits in the
-//! kernel. (A multishot accept cannot keep that: until its cancel has arrived it takes what comes.)
+//! Each accept takes one connection, so no more come than there is room for; the rest waits in the kernel's accept
+//! queue. (A multishot accept would take more until its cancel arrives.)
 
 use std::time::{Duration, Instant};
 
@@ -22,9 +22,9 @@ use corio_runtime::{
 use super::key::ListenerKey;
 use crate::ops::Accept;
 
-/// Accepts that are armed at once, at most: as many connections can come in one turn without another `enter`.
+/// Accepts armed at once, at most: so many connections can come in one turn without another `enter`.
 const ARMED_MAX: usize = 8;
-/// So many errors of connections in a row are no single connection's any more.
+/// More errors of single connections in a row than this count as an error of the listener.
 const ERRORS_MAX: u32 = 16;
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -36,12 +36,12 @@ pub(super) struct Accepting {
     armed: [Option<OpKey>; ARMED_MAX],
     pause: Option<Pause>,
     backoff: Duration,
-    /// Errors since the last connection.
+    /// Errors since the last success.
     errors: u32,
     last_report: Option<Instant>,
 }
 
-/// The listener leaves the accepting for a while.
+/// The listener accepts nothing for a while.
 #[derive(Debug)]
 struct Pause {
     timer: TimerHandle,
@@ -51,13 +51,13 @@ struct Pause {
 /// What an error of an accept means for the listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// One connection's own trouble: the next may be fine.
+    /// A failure of one connection: the next accept may succeed.
     Connection,
     /// Descriptors or memory have run out.
     Resources,
-    /// The listening socket itself is at fault.
+    /// The listening socket is unusable.
     Socket,
-    /// Whatever it is, the next accept is likely to meet it, too.
+    /// Any other error: the next accept would probably fail, too.
     Other,
 }
 
@@ -72,18 +72,18 @@ impl Accepting {
         }
     }
 
-    /// Accepts that the kernel has.
+    /// Accepts in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.armed.iter().flatten().count()
     }
 
-    /// Whether one more accept may be armed now. After an error one alone tries.
+    /// Whether one more accept may be armed. After an error, only one is in flight.
     pub(super) fn may_arm(&self) -> bool {
         let most = if self.errors == 0 { ARMED_MAX } else { 1 };
         self.pause.is_none() && self.in_flight() < most
     }
 
-    /// Arms one more accept: `spare`, if there is one.
+    /// Arms one more accept, reusing `spare`.
     pub(super) fn arm(&mut self, fd: &Fd, listener: ListenerKey, spare: Option<Box<Accept>>) {
         let Some(number) = self.armed.iter().position(Option::is_none) else { return };
         let mut accept = spare
@@ -96,17 +96,17 @@ impl Accepting {
         self.armed[number] = None;
     }
 
-    /// Asks for the end of all accepts. Each still tells how it ended, maybe with a connection.
+    /// Cancels all accepts. Each still completes, maybe with a connection.
     pub(super) fn cancel(&self) {
         self.armed.iter().flatten().for_each(|key| op::cancel(*key));
     }
 
-    /// A connection has come.
+    /// An accept has succeeded.
     pub(super) fn succeeded(&mut self) {
         (self.errors, self.backoff) = (0, BACKOFF_MIN);
     }
 
-    /// An accept has failed; what that means.
+    /// An accept has failed; returns what that means for the listener.
     pub(super) fn failed(&mut self, errno: i32) -> Fault {
         self.errors = self.errors.saturating_add(1);
         match fault(errno) {
@@ -123,12 +123,12 @@ impl Accepting {
         self.pause.as_ref().is_some_and(|pause| pause.for_resources)
     }
 
-    /// How long the next pause is.
+    /// Length of the next pause.
     pub(super) fn backoff(&self) -> Duration {
         self.backoff
     }
 
-    /// Pauses until `timer` fires; whether a report is due.
+    /// Pauses until `timer` fires. Whether a report is due.
     pub(super) fn pause(&mut self, timer: TimerHandle, for_resources: bool) -> bool {
         self.pause = Some(Pause { timer, for_resources });
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
@@ -140,7 +140,7 @@ impl Accepting {
         due
     }
 
-    /// Ends the pause; whether there was one.
+    /// Ends the pause. Whether there was one.
     pub(super) fn resume(&mut self) -> bool {
         let pause = self.pause.take();
         pause.map(|pause| pause.timer.cancel()).is_some()
@@ -151,7 +151,7 @@ fn fault(errno: i32) -> Fault {
     match errno {
         libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => Fault::Resources,
         libc::EBADF | libc::EINVAL | libc::ENOTSOCK => Fault::Socket,
-        // What accept(2) tells of the new socket, and ends of the operation itself.
+        // Errors of the new socket, as listed in accept(2), and interruptions of the operation itself.
         libc::EINTR
         | libc::EAGAIN
         | libc::ECANCELED

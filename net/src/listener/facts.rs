@@ -1,4 +1,4 @@
-//! What any thread may know of a listener.
+//! What any thread may read of a listener.
 
 use std::{
     io,
@@ -6,19 +6,19 @@ use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-/// Connections that wait in the queue of a listener, at most.
+/// Most connections in a listener's queue.
 pub(crate) const QUEUE_MAX: usize = 128;
 
-/// Shared by the handles of a listener, on whatever thread they are, and its loop.
+/// Shared by a listener's handles, on any thread, and its loop.
 #[derive(Debug)]
 pub(crate) struct Facts {
     addr: SocketAddr,
-    /// Connections that may be handled at once.
+    /// Most connections handled at once.
     pub(crate) max: usize,
     open: AtomicBool,
-    /// Connections that live. Only the listener's loop changes it.
+    /// Open connections. Only the listener's loop writes it.
     connections: AtomicUsize,
-    /// Where one core accepts for all: connections that this server has, or is about to get.
+    /// If one core accepts for all: connections that this server has, or is about to get.
     pub(crate) load: AtomicUsize,
 }
 
@@ -33,13 +33,12 @@ impl Facts {
         }
     }
 
-    /// The address that it listens on, or listened on.
+    /// The address of the listener, also after its close.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// # Errors
-    /// Once it is closed.
+    /// # Errors Once the listener is closed.
     pub(crate) fn open_addr(&self) -> io::Result<SocketAddr> {
         if self.is_open() { Ok(self.addr) } else { Err(closed()) }
     }
@@ -64,7 +63,7 @@ impl Facts {
         self.connections.store(self.connections().saturating_sub(1), Ordering::Relaxed);
     }
 
-    /// How many connections more it may get.
+    /// How many more connections it may get.
     pub(crate) fn room(&self) -> usize {
         self.max.saturating_sub(self.load.load(Ordering::SeqCst))
     }

@@ -9,11 +9,11 @@ pub(crate) struct ListenerKey {
     pub(super) local: LocalListener,
 }
 
-/// Names a listener of a loop that is known.
+/// Names a listener within its loop.
 pub(crate) type LocalListener = HeldKey;
 
 impl ListenerKey {
-    /// Of the loop `home`.
+    /// The listener `local` of the loop `home`.
     pub(crate) fn of(home: Handle, local: LocalListener) -> ListenerKey {
         ListenerKey { home, local }
     }
@@ -22,7 +22,7 @@ impl ListenerKey {
         self.home
     }
 
-    /// For what has the loop already.
+    /// Its name within its loop.
     pub(crate) fn local(self) -> LocalListener {
         self.local
     }

@@ -1,4 +1,4 @@
-//! What becomes of a listener: it begins, its connections come and go, it closes.
+//! A listener's life: its start, its connections' places, its close.
 
 use std::{io, net::Shutdown, sync::Arc};
 
@@ -8,26 +8,25 @@ use super::{Accepted, Facts, LISTENERS, Listener, ListenerKey, Progress, wake_al
 use crate::balance::Membership;
 
 impl ListenerKey {
-    /// A new listener on `fd` for at most `max` connections at once. It accepts from `begin` on; or, with `accepts`
-    /// off, gets the connections that another core accepts on the same socket.
+    /// A new listener on `fd`, for at most `max` connections at once. It accepts after `begin`; with `accepts` false,
+    /// it gets the connections that another core accepts on the same socket.
     pub(crate) fn new(fd: Fd, max: usize, accepts: bool) -> io::Result<(ListenerKey, Arc<Facts>)> {
         let facts = Arc::new(Facts::new(fd.local_addr()?, max));
         let listener = Listener::new(fd, Arc::clone(&facts), accepts);
         Ok((LISTENERS.with(|listeners| listeners.insert(listener)), facts))
     }
 
-    /// From now on the connections are shared.
+    /// Joins a group of servers.
     pub(crate) fn share(self, shared: Membership) {
         let _ = self.with(|listener| listener.shared = Some(shared));
     }
 
-    /// Begins to accept.
+    /// Starts to accept.
     pub(crate) fn begin(self) {
         let _ = self.with(|listener| listener.arm(self, None));
     }
 
-    /// Refuses new connections from now on, synchronously. Those in the queue are a server's to handle; without one
-    /// they are reset.
+    /// Refuses new connections from now on. A server still handles those in the queue; without a server they are reset.
     pub(crate) fn close(self) {
         self.home.run_at_home(move || {
             self.update(|listener| {
@@ -35,7 +34,7 @@ impl ListenerKey {
                 listener.facts.close();
                 listener.resume();
                 if !listener.leave(self) {
-                    // The accepts in flight hold the socket open; shut down, it refuses.
+                    // The accepts in flight keep the socket open: the shutdown makes it refuse connections.
                     let _ = fd.shutdown(Shutdown::Both);
                 }
                 listener.accepting.cancel();
@@ -47,7 +46,7 @@ impl ListenerKey {
         });
     }
 
-    /// Closes; the slot goes once its last connection has.
+    /// Closes; the slot is freed once the last connection has ended.
     pub(crate) fn release(self) {
         self.close();
         self.home.run_at_home(move || {
@@ -56,13 +55,13 @@ impl ListenerKey {
         });
     }
 
-    /// A server's task takes what comes.
+    /// A server's task takes the connections.
     pub(crate) fn serve(self) {
         let _ = self.with(|listener| listener.served = true);
     }
 
-    /// The server's task has ended. Whether that leaves the listener open, which it then is no more; and how many
-    /// connections it resets, as nobody will take them.
+    /// The server's task has ended: closes the listener. Returns whether it was still open, and how many connections
+    /// were reset, as nobody will take them.
     pub(crate) fn serve_no_more(self) -> (bool, usize) {
         let was_open = self.progress().is_some_and(|progress| progress.open);
         self.close();
@@ -74,13 +73,13 @@ impl ListenerKey {
         (was_open, reset.unwrap_or(0))
     }
 
-    /// Resets what was accepted and has no handler yet; how many connections that is.
+    /// Resets the queued connections; returns how many.
     pub(crate) fn cut_queue(self) -> usize {
         self.update(|listener| std::mem::take(&mut listener.queue).into_iter().map(Accepted::refuse).count())
             .unwrap_or(0)
     }
 
-    /// A connection that was taken begins, and its handler: they share its place.
+    /// A connection was taken and its handler begins. Both share one place.
     pub(crate) fn connection_came(self) {
         let _ = self.with(|listener| {
             listener.handlers += 1;
@@ -88,13 +87,13 @@ impl ListenerKey {
         });
     }
 
-    /// A connection has ended; with its handler still running its place is taken.
+    /// A connection has ended; `handled`: its handler still runs and keeps the place.
     pub(crate) fn connection_gone(self, handled: bool) {
         self.gone(!handled, |listener| listener.facts.connection_gone());
         descriptor_freed();
     }
 
-    /// A handler has ended; with its connection still alive its place is taken.
+    /// A handler has ended; `connected`: its connection is still open and keeps the place.
     pub(crate) fn handler_gone(self, connected: bool) {
         self.gone(!connected, |listener| listener.handlers = listener.handlers.saturating_sub(1));
     }
@@ -115,7 +114,7 @@ impl ListenerKey {
         self.retire();
     }
 
-    /// Places that are taken.
+    /// Places taken.
     pub(crate) fn places(self) -> usize {
         self.with(|listener| listener.places).unwrap_or(0)
     }
@@ -125,7 +124,7 @@ impl ListenerKey {
     }
 }
 
-/// A descriptor was freed on this loop: listeners that ran out of them try again.
+/// A descriptor was freed on this loop: listeners that ran out of descriptors accept again.
 fn descriptor_freed() {
     LISTENERS.try_with(|listeners| {
         if listeners.starved.get() == 0 {

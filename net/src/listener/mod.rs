@@ -1,16 +1,16 @@
-//! Listeners: each has the kernel accept, and keeps what has come in a bounded queue until somebody takes it.
+//! Listeners: each keeps accepts armed, and queues the connections, within a bound, until they are taken.
 //!
 //! | file | holds |
 //! |---|---|
-//! | `accepting` | which accepts are armed, and when there is a pause |
-//! | `facts` | what any thread may know of a listener |
+//! | `accepting` | which accepts are armed; backoff after errors |
+//! | `facts` | what any thread may read of a listener |
 //! | `key` | names of listeners |
-//! | `life` | what becomes of a listener: it begins, its connections come and go, it closes |
-//! | `waiters` | lists of those who wait |
-//! | `waiting` | the futures of those who wait for a connection, or for the end |
+//! | `life` | start, places of connections, close |
+//! | `waiters` | lists of waiting tasks |
+//! | `waiting` | the futures that wait for a connection, or for the end |
 //!
-//! A future that accepts only waits for the queue, so dropping one loses no connection. A server takes what was
-//! accepted also after its close: whoever was accepted has its handler.
+//! An accepting future only waits for the queue, so dropping it loses no connection. A server takes accepted
+//! connections also after its close: each of them gets its handler.
 
 mod accepting;
 mod facts;
@@ -58,31 +58,31 @@ struct Listener {
     accepting: Accepting,
     queue: VecDeque<Accepted>,
     waiters: Waiters,
-    /// An error that ended the accepting.
+    /// The error that ended the accepting.
     failed: Option<i32>,
     facts: Arc<Facts>,
-    /// Connections of a server that live or whose handler runs: each has a place.
+    /// Places taken. A connection of a server and its handler share one place, until both have ended.
     places: usize,
     handlers: usize,
-    /// Who waits for the end of the listener and its connections.
+    /// Tasks that wait for the end of the listener and its connections.
     end_waiters: Waiters,
-    /// Of several cores: who shares the connections.
+    /// With several cores: the group that shares the connections.
     shared: Option<Membership>,
-    /// Whether it accepts, and does not only get what another core accepts.
+    /// Whether it accepts; otherwise it only gets connections that another core accepts.
     accepts: bool,
-    /// Whether a server's task takes what comes, also after the close.
+    /// Whether a server's task takes the connections, also after the close.
     served: bool,
-    /// The handle is gone.
+    /// The handle was dropped.
     dropped: bool,
 }
 
-/// A connection that nobody has taken.
+/// An accepted connection that nobody has taken yet.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) fd: Fd,
-    /// As it was when the connection was accepted.
+    /// The peer's address, as of the accept.
     pub(crate) peer: Option<SocketAddr>,
-    /// Of several cores: counted for all of them.
+    /// With several cores: counts it in `Group::waiting`.
     waits: Option<Waiting>,
 }
 
@@ -90,7 +90,7 @@ struct Listeners {
     home: Handle,
     slots: RefCell<Slab<Held<Box<Listener>>>>,
     next_waiter: Cell<u64>,
-    /// Listeners that pause for want of descriptors: a freed one ends that.
+    /// Listeners that pause for lack of descriptors: a freed one ends the pause.
     starved: Cell<usize>,
 }
 
@@ -108,7 +108,7 @@ impl Service for Listeners {
 
     fn close(&self) {
         let mut slots = self.slots.borrow_mut().take_all();
-        // Those that outlive their loop end as if they were dropped.
+        // A listener that outlives its loop ends as if dropped.
         for (key, listener) in slots.values_mut() {
             let key = ListenerKey::of(self.home, key);
             if listener.fd.is_some() {
@@ -155,12 +155,12 @@ impl Listener {
         }
     }
 
-    /// The group of several cores of which one accepts for all.
+    /// The group in which one core accepts for all, if it is in one.
     fn group(&self) -> Option<&Membership> {
         self.shared.as_ref().filter(|shared| shared.hands_over())
     }
 
-    /// Arms as many accepts as there is room for; the first one is `spare`, if there is one.
+    /// Arms as many accepts as there is room for. The first one reuses `spare`.
     fn arm(&mut self, key: ListenerKey, mut spare: Option<Box<Accept>>) {
         while self.accepts && self.failed.is_none() && self.accepting.may_arm() && self.has_room() {
             let Some(fd) = &self.fd else { return };
@@ -171,7 +171,7 @@ impl Listener {
         }
     }
 
-    /// Whether one more connection has room, beside those that the accepts in flight may bring.
+    /// Whether there is room for one more connection, after those that the armed accepts may bring.
     fn has_room(&self) -> bool {
         if let Some(group) = self.group() {
             return group.has_room();
@@ -180,7 +180,7 @@ impl Listener {
         expected < QUEUE_MAX.min(self.facts.max.saturating_sub(self.places))
     }
 
-    /// The connection that is to be taken next, or why none will come.
+    /// The next connection to take, or the reason why none will come.
     fn poll_next(&mut self, key: ListenerKey) -> Poll<io::Result<Accepted>> {
         if let Some(accepted) = self.next(key) {
             budget::spend(1);
@@ -195,13 +195,13 @@ impl Listener {
         }
     }
 
-    /// The connection that is to be taken next, if one may be.
+    /// The next connection to take, if the limit allows one.
     fn next(&mut self, key: ListenerKey) -> Option<Accepted> {
         if self.places >= self.facts.max {
             return None;
         }
         let accepted = self.queue.pop_front()?;
-        // At once, or an accept would be armed for it.
+        // Counted before `arm`, which would else arm an accept for this place.
         self.places += usize::from(self.served);
         self.arm(key, None);
         Some(accepted)
@@ -220,7 +220,7 @@ impl Listener {
         }
     }
 
-    /// Keeps a connection until it is taken; if nobody will, it is reset.
+    /// Queues a connection; resets it if nobody will take it.
     fn keep(&mut self, accepted: Accepted) {
         if self.fd.is_some() || self.served {
             self.queue.push_back(accepted);
@@ -229,7 +229,7 @@ impl Listener {
         }
     }
 
-    /// An accept has ended; the report, if one is due.
+    /// An accept has completed. Returns a report, if one is due.
     fn accept_ended(
         &mut self,
         accept: Box<Accept>,
@@ -250,18 +250,18 @@ impl Listener {
         if self.fd.is_some() {
             self.arm(key, Some(accept));
         } else if let Some(group) = self.group() {
-            // Who accepts now may have found that it had no room beside this one.
+            // The core that accepts now may have counted this accept and found no room.
             group.accept_gone();
         }
         report
     }
 
     fn accept_failed(&mut self, errno: i32, key: ListenerKey) -> Option<ExceptionContext> {
-        // Closed, it may end in any way.
+        // After the close any error is fine.
         self.fd.as_ref()?;
         match self.accepting.failed(errno) {
             Fault::Connection => None,
-            // Whoever accepts is told.
+            // `poll_next` reports it.
             Fault::Socket => {
                 self.failed = Some(errno);
                 None
@@ -293,18 +293,18 @@ impl Listener {
         }
     }
 
-    /// Gives its place among several cores up; whether another one goes on with the socket.
+    /// Leaves the group of servers. Whether others keep using the socket.
     fn leave(&self, key: ListenerKey) -> bool {
         let Some(shared) = &self.shared else { return false };
         let (others, next) = shared.leave(key);
-        // One that has not begun to accept may close as well: it tells the one after it.
+        // If `next` closes before it accepts, it passes this on.
         if let Some(next) = next {
             next.accept_from_now_on();
         }
         others
     }
 
-    /// Leaves what nobody has taken to another core, or resets it; how many it reset.
+    /// Hands the queue over to other cores, or resets the connections; returns how many were reset.
     fn clear_queue(&mut self, key: ListenerKey) -> usize {
         let mut reset = 0;
         for accepted in std::mem::take(&mut self.queue) {
@@ -317,7 +317,7 @@ impl Listener {
         reset
     }
 
-    /// Closed, with nothing more to come or to be taken.
+    /// Whether it is closed, with no accept in flight and an empty queue.
     fn has_ended(&self) -> bool {
         self.fd.is_none() && self.queue.is_empty() && self.accepting.in_flight() == 0
     }
@@ -334,21 +334,21 @@ impl Listener {
 }
 
 impl Accepted {
-    /// The addresses of a connection that came to this listener.
+    /// The addresses of a connection that this listener accepted.
     pub(crate) fn addrs(&self, facts: &Facts) -> Addrs {
-        // One that listens on a single address needs not ask for it.
+        // A listener on a single address need not ask the kernel.
         let any = facts.addr().ip().is_unspecified();
         let local = if any { self.fd.local_addr().ok() } else { Some(facts.addr()) };
         Addrs::new(self.peer, local)
     }
 
-    /// Resets it: its peer learns that nobody has seen its request.
+    /// Resets the connection, so that the peer knows that no request was read.
     fn refuse(self) {
         let _ = self.fd.reset_on_close();
     }
 }
 
-/// Gives a connection to the core that has the fewest: to `queue`, if that is this one. Gives it back if all close.
+/// Gives a connection to the core with the fewest: to `queue`, if that is this core. Returns it if all servers close.
 fn share(
     group: &Membership,
     accepted: Accepted,
@@ -360,7 +360,7 @@ fn share(
         Some(key) => {
             let Accepted { fd, peer, waits } = accepted;
             if let Ok(fd) = fd.try_into_owned() {
-                // In a turn of its own, also on this loop. One that has ended meanwhile closes it.
+                // In a later turn, also on this loop. If that loop has ended, the connection is closed.
                 let group = group.clone();
                 let _ = key.home.call_soon_threadsafe(move || key.take_over(fd, peer, waits, &group));
             }
@@ -371,7 +371,7 @@ fn share(
 }
 
 impl ListenerKey {
-    /// Another core has accepted a connection for this one.
+    /// Takes a connection that another core accepted.
     fn take_over(self, fd: OwnedFd, peer: Option<SocketAddr>, waits: Option<Waiting>, group: &Membership) {
         let mut arrived = Some(Accepted { fd: fd.into(), peer, waits });
         self.update(|listener| {
@@ -379,14 +379,14 @@ impl ListenerKey {
                 listener.queue.extend(arrived.take());
             }
         });
-        // Closed meanwhile: it is another one's, and never this one's again, unless there is no other.
+        // This listener has closed meanwhile: another one gets the connection, or if there is none, this one keeps it.
         let left = arrived.and_then(|accepted| share(group, accepted, self, &mut VecDeque::new()));
         if let Some(left) = left {
             self.update(|listener| listener.keep(left));
         }
     }
 
-    /// The core that accepted does so no more, or had no room.
+    /// Starts to accept here: the core that accepted has closed, or had no room.
     pub(crate) fn accept_from_now_on(self) {
         let _ = self.home.call_soon_threadsafe(move || {
             let _ = self.with(|listener| {
@@ -399,7 +399,7 @@ impl ListenerKey {
     fn accept_ended(self, accept: Box<Accept>, done: Done) {
         let mut done = Some(done);
         let report = self.update(|listener| listener.accept_ended(accept, done.take()?, self)).flatten();
-        // Its listener went with the loop: nobody takes what came.
+        // The listener ended with its loop: nobody takes the connection.
         if let Some(Ok(fd)) = done.map(Done::into_fd) {
             let _ = fd.reset_on_close();
         }
@@ -409,7 +409,7 @@ impl ListenerKey {
         self.retire();
     }
 
-    /// The pause is over.
+    /// The pause has ended.
     fn resume(self) {
         let _ = self.with(|listener| {
             listener.resume();
@@ -417,7 +417,7 @@ impl ListenerKey {
         });
     }
 
-    /// Frees the slot of a listener that nobody and nothing refers to.
+    /// Frees the slot of a listener that nothing refers to any more.
     fn retire(self) {
         let unused = self.with(|l| l.dropped && !l.served && l.has_ended() && l.places == 0);
         if let Ok(true) = unused {
@@ -426,7 +426,7 @@ impl ListenerKey {
         }
     }
 
-    /// Runs `f`, then wakes whom it concerns.
+    /// Runs `f`, then wakes the tasks that its changes concern.
     fn update<R>(self, f: impl FnOnce(&mut Listener) -> R) -> Option<R> {
         let updated = self.with(|listener| {
             let value = f(listener);

@@ -1,4 +1,4 @@
-//! Those who wait for something of a listener: its next connection, its end.
+//! The futures that wait for a listener: for its next connection, or for its end.
 
 use std::{
     future::{Future, poll_fn},
@@ -15,7 +15,7 @@ use super::{
 };
 
 impl ListenerKey {
-    /// Takes a connection from the queue, or waits for one. Dropped, it takes nothing.
+    /// Takes a connection from the queue, or waits for one. Dropping the future loses no connection.
     pub(crate) fn accept(self) -> impl Future<Output = io::Result<Accepted>> {
         let mut wait = Wait { key: self, list: |listener| &mut listener.waiters, id: None };
         poll_fn(move |cx| {
@@ -26,7 +26,7 @@ impl ListenerKey {
         })
     }
 
-    /// Waits until `done` of its progress. Elsewhere than on its loop, and once it is gone, that is at once.
+    /// Waits until `done` is true of the progress. Ready at once on another loop, and once the listener is gone.
     pub(crate) fn wait_until(self, done: impl Fn(Progress) -> bool) -> impl Future<Output = ()> {
         let mut wait = Wait { key: self, list: |listener| &mut listener.end_waiters, id: None };
         let look = move |listener: &mut Listener| {
@@ -36,7 +36,7 @@ impl ListenerKey {
     }
 }
 
-/// One who waits, in a list of a listener until it is dropped.
+/// A waiting task, in one of the listener's lists until it is dropped.
 struct Wait {
     key: ListenerKey,
     list: fn(&mut Listener) -> &mut Waiters,
@@ -44,7 +44,7 @@ struct Wait {
 }
 
 impl Wait {
-    /// Looks at the listener, and waits if that is pending.
+    /// Calls `look`, and registers the waker if that is pending.
     fn poll<R>(
         &mut self,
         cx: &Context<'_>,

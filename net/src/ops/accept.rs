@@ -10,7 +10,7 @@ use crate::listener::ListenerKey;
 pub(crate) struct Accept {
     pub(crate) fd: Fd,
     pub(crate) listener: ListenerKey,
-    /// Its number among those that the listener has armed.
+    /// Its index among the listener's armed accepts.
     pub(crate) number: usize,
     pub(crate) peer: PeerAddr,
 }

@@ -1,4 +1,4 @@
-//! Tells of a connection's failure until told to stop.
+//! A multishot poll for a connection's failure.
 
 use corio_runtime::{fd::Fd, op::Sqe};
 

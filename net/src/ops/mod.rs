@@ -1,5 +1,5 @@
-//! The operations of sockets, one file each: what the kernel works on. Whom the end of one is told stands with who
-//! started it (`streams/completions`, `listener`).
+//! The operations on sockets, one file each. What a completion does is defined where the operation is started
+//! (`streams/completions`, `listener`).
 
 mod accept;
 mod connect;

@@ -1,4 +1,4 @@
-//! Receives once, into a buffer that the caller gave. If the caller goes, the bytes go to the stream.
+//! One receive into the caller's buffer. If the caller's future is dropped, the stream gets the bytes.
 
 use corio_runtime::{fd::Fd, op::Sqe};
 
@@ -6,7 +6,7 @@ pub(crate) struct RecvInto<B> {
     fd: Fd,
     pub(crate) slot: u32,
     pub(crate) buf: B,
-    /// The slice had no room, as the simulator asked for it again.
+    /// The slice was empty when the simulator asked for it again.
     pub(crate) empty: bool,
 }
 

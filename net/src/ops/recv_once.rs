@@ -1,4 +1,4 @@
-//! Receives once, or reads once from what is no socket, into a block that the stream will own.
+//! One receive, or one read from a pipe, into a block that the stream will own.
 
 use corio_runtime::{fd::Fd, op::Sqe};
 
@@ -8,7 +8,7 @@ pub(crate) struct RecvOnce {
     pub(crate) fd: Fd,
     pub(crate) slot: u32,
     pub(crate) block: Chunk,
-    /// How much of the block may be filled.
+    /// How many bytes of the block may be filled.
     pub(crate) size: usize,
     pub(crate) pipe: bool,
 }

@@ -1,5 +1,4 @@
-//! What one send takes to the kernel: a block, or a batch of segments, as a vectored send; to a pipe one segment after
-//! the other.
+//! The data of one send: a block, or a batch of segments, sent vectored. A pipe takes one segment at a time.
 
 use std::{
     collections::VecDeque,
@@ -18,7 +17,7 @@ use crate::streams::{Block, Chunk};
 
 /// The kernel's `UIO_MAXIOV`.
 const SEGMENTS_MAX: usize = 1024;
-/// Owned data from this size on goes out without a copy, also amid other data.
+/// Owned data of this size or more is never copied, even between other data.
 pub(crate) const OWNED_MIN: usize = 8 << 10;
 /// More than this is copied to memory of its own size.
 const BLOCK_MAX: usize = 64 << 10;
@@ -27,13 +26,13 @@ const BLOCK_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) enum Load {
     Block(Box<Block>),
-    /// A block of copies, which may move to a larger one to take more.
+    /// A block of copies; it may move to a larger block to take more.
     Copies(Box<Block>),
     Batch(Box<Batch>),
 }
 
 impl Load {
-    /// A copy of `data`; `batch` is an empty one.
+    /// A copy of `data`. `batch` makes an empty batch.
     pub(crate) fn copied(data: &[u8], batch: impl FnOnce() -> Box<Batch>) -> Load {
         if data.len() <= BLOCK_MAX {
             return Load::Copies(Block::copied(data));
@@ -51,7 +50,7 @@ impl Load {
         }
     }
 
-    /// With a copy of `data` behind it; `batch` is an empty one.
+    /// Appends a copy of `data`. `batch` makes an empty batch.
     pub(crate) fn then_copy(self, data: &[u8], batch: impl FnOnce() -> Box<Batch>) -> Load {
         match self {
             Load::Copies(mut block) if block.len() + data.len() <= BLOCK_MAX => {
@@ -70,7 +69,7 @@ impl Load {
         }
     }
 
-    /// With `segment` behind it, as it is; `batch` is an empty one.
+    /// Appends `segment` without a copy. `batch` makes an empty batch.
     pub(crate) fn then(self, segment: Segment, batch: impl FnOnce() -> Box<Batch>) -> Load {
         let mut batch = self.into_batch(batch);
         batch.push(segment);
@@ -88,7 +87,7 @@ impl Load {
         }
     }
 
-    /// Gives up what was sent, which is not all: whole segments, to be dropped.
+    /// Drops the first `count` bytes, of more; returns the segments that were sent whole.
     pub(crate) fn consume(&mut self, count: usize) -> Vec<Segment> {
         match self {
             Load::Block(block) | Load::Copies(block) => {
@@ -100,12 +99,12 @@ impl Load {
     }
 }
 
-/// Whether a copy of `more` bytes goes into this block, which was given as it is, or if it is small into a larger one.
+/// Whether `more` bytes are appended to this block: they fit, or the block is small and moves to a larger one.
 fn takes(block: &Block, more: usize) -> bool {
     block.room() >= more || block.len() < OWNED_MIN && block.len() + more <= BLOCK_MAX
 }
 
-/// A piece of what is to be sent.
+/// A piece of the data to send.
 #[derive(Debug)]
 pub(crate) enum Segment {
     Vec(Vec<u8>),
@@ -118,12 +117,12 @@ pub(crate) enum Segment {
 pub(crate) struct Foreign(Bytes);
 
 impl Drop for Foreign {
-    /// Several that panic as they are dropped together would end the process: only the first one's panic goes on.
+    /// A second panic while the first unwinds would abort the process: only the first one propagates.
     fn drop(&mut self) {
         if thread::panicking() {
             let bytes = mem::take(&mut self.0);
             if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(bytes))) {
-                // What it panics with may panic, too.
+                // The payload's destructor may panic, too.
                 mem::forget(panic::catch_unwind(AssertUnwindSafe(|| drop(payload))));
             }
         }
@@ -147,15 +146,15 @@ impl AsRef<[u8]> for Segment {
     }
 }
 
-/// Several segments, or one that is no block. Batches are pooled: an idle stream has none.
+/// Several segments, or one that is not a block. Batches are pooled: an idle stream has none.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     fd: Option<Fd>,
     slot: u32,
-    /// `None` only in an empty batch. Apart from `rest`, which most batches never use.
+    /// `None` only in an empty batch. Separate from `rest`, which most batches leave empty.
     first: Option<Segment>,
     rest: VecDeque<Segment>,
-    /// Of the first segment.
+    /// Bytes of the first segment that were sent.
     sent: usize,
     len: usize,
     pipe: bool,
@@ -199,22 +198,22 @@ impl Batch {
         whole
     }
 
-    /// Drops everything.
+    /// Drops all segments.
     pub(crate) fn clear(&mut self) {
         self.first = None;
         self.rest.clear();
         (self.sent, self.len) = (0, 0);
     }
 
-    /// What is left of the first segment.
+    /// The unsent part of the first segment.
     pub(crate) fn first(&self) -> &[u8] {
         self.first.as_ref().map_or(&[], |first| &first.as_ref()[self.sent..])
     }
 }
 
 impl Load {
-    /// Hands it to the kernel for the stream in `slot`; at the `end` of a turn so that it reports only if it is not all
-    /// sent. `batch` is an empty one.
+    /// Submits the send for the stream in `slot`. With `end`, the end of a turn, it is silent: it has a completion only
+    /// if it fails or is partial. `batch` makes an empty batch.
     #[inline(always)]
     pub(crate) fn start(
         self,
@@ -252,7 +251,7 @@ fn send<P: Payload>(fd: &Fd, payload: Box<P>, slot: u32, end: Option<TurnEnd<'_>
 
 impl Batch {
     pub(crate) fn entry(&mut self) -> Sqe<'_> {
-        // One without a descriptor is never started.
+        // A batch without a descriptor is never started.
         let Some(fd) = &self.fd else { return Sqe::nop() };
         if self.pipe {
             return Sqe::write(fd, self.first());
@@ -261,7 +260,7 @@ impl Batch {
         Sqe::send_vectored(fd, std::iter::once(self.first()).chain(rest).take(SEGMENTS_MAX).collect())
     }
 
-    /// The kernel has given it back: the slot of its stream.
+    /// The send has completed; returns the slot of its stream.
     pub(crate) fn came_back(&mut self) -> u32 {
         self.fd = None;
         self.slot
@@ -276,7 +275,7 @@ mod tests {
         Block::copied(&vec![7; len])
     }
 
-    /// Its segments, each with its place.
+    /// The load's segments: address and content of each.
     fn segments(load: &Load) -> Vec<(*const u8, Vec<u8>)> {
         let told = |bytes: &[u8]| (bytes.as_ptr(), bytes.to_vec());
         match load {
@@ -317,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_large_chunk_stays_where_it_is_whatever_follows() {
-        // Of the sizes of blocks: without room behind them.
+        // Sizes of blocks: these have no room for more.
         for len in [16 << 10, 64 << 10, 256 << 10] {
             let block = chunk(len);
             assert_eq!(block.room(), 0);
