@@ -1,8 +1,12 @@
 //! asyncio for Rust, on io_uring: one event loop per core.
 //!
-//! The modules are asyncio's chapters; what asyncio has at its top level is also here at the top.
+//! The modules follow asyncio's chapters; what asyncio has at its top level is also here at the top.
 //!
-//! The features `futures-io`, `tokio-io` and `hyper` put the read and write traits of these libraries on the streams.
+//! Items are re-exported from `corio_runtime`, `corio_net`, `corio_process` and `corio_sync`, and their examples name
+//! these crates: with corio, use the path of the page that you read.
+//!
+//! The features `futures-io`, `tokio-io` and `hyper` implement the read and write traits of these libraries for
+//! streams.
 #![forbid(unsafe_code)]
 
 pub use corio_macros::{main, test};

@@ -7,7 +7,7 @@ use std::{
 
 use crate::resolver;
 
-/// What names one or more socket addresses. Names are looked up off the loop.
+/// Anything that names one or more socket addresses. Names are resolved on other threads.
 ///
 /// Implemented for socket addresses and lists of them, for (IP address, port), (name, port), and "name:port".
 pub trait ToSocketAddrs {
@@ -16,18 +16,18 @@ pub trait ToSocketAddrs {
     fn target(&self) -> Target;
 }
 
-/// Addresses, or a name that stands for some.
+/// Addresses, or a name to resolve.
 #[doc(hidden)]
 #[derive(Clone, Debug)]
 pub enum Target {
     Known(Vec<SocketAddr>),
     Name(String, u16),
-    /// The text of the error.
+    /// The error text.
     Invalid(String),
 }
 
 impl Target {
-    /// The addresses, in the order to try them; at least one.
+    /// The addresses, in the order to try them. Not empty.
     pub(crate) async fn addresses(self) -> io::Result<Vec<SocketAddr>> {
         let invalid = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         match self {
@@ -44,12 +44,12 @@ impl Target {
     }
 }
 
-/// Looks `host` up (asyncio `loop.getaddrinfo`). A numeric address needs no lookup; a name is given to
-/// `getaddrinfo` on a thread.
+/// Resolves `host` (asyncio `loop.getaddrinfo`). A numeric address needs no lookup; a name goes to `getaddrinfo` on
+/// another thread.
 ///
-/// All loops of the process share these threads. There are as many as lookups run, up to 32, and each ends after 10 s
-/// without work. Dropping the future takes a lookup back that has not begun. One that runs cannot be stopped: it keeps
-/// its thread, beside which others are made, up to 64 threads in all.
+/// All loops of the process share these threads: one per running lookup, up to 32; idle ones end after 10 s. Dropping
+/// the future cancels a lookup that has not started. A running one cannot be stopped: it keeps its thread busy, and
+/// other threads are started in its place, up to 64 in all.
 ///
 /// ```
 /// corio_runtime::run(async {
@@ -60,7 +60,7 @@ impl Target {
 /// ```
 ///
 /// # Errors
-/// If the name is unknown: the name and the resolver's reason.
+/// If the name cannot be resolved: the name, and the resolver's reason.
 pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     match host.parse::<IpAddr>() {
         Ok(ip) => Ok(vec![SocketAddr::new(ip, port)]),
@@ -151,7 +151,7 @@ impl ToSocketAddrs for str {
     }
 }
 
-/// The parts of "HOST:PORT", or what is wrong with it.
+/// Splits "HOST:PORT", or says what is wrong with it.
 fn host_and_port(text: &str) -> Result<(&str, u16), String> {
     if text.contains("://") {
         return Err("this is a URL".to_owned());

@@ -23,13 +23,13 @@ use crate::{
     streams::{Addrs, DEFAULT_LIMIT, Origin, StreamReader, StreamWriter, TABLE},
 };
 
-/// How long one address has before the next is tried beside it (RFC 8305).
+/// How long an address is tried before the next one is tried in parallel (RFC 8305).
 const HAPPY_EYEBALLS_DELAY: Duration = Duration::from_millis(250);
 
-/// Connects to `addr` and gives the connection as a reader and a writer (asyncio `open_connection`).
+/// Connects to `addr`; returns the connection as a reader and a writer (asyncio `open_connection`).
 ///
-/// A name may stand for several addresses: they are tried in turn, families alternating, each with a head
-/// start of 250 ms (happy eyeballs). Dropping the future closes every socket it opened.
+/// If a name has several addresses, they are tried in order, families alternating, each with a head start of 250 ms
+/// (happy eyeballs). Dropping the future closes every socket that it opened.
 ///
 /// ```
 /// corio_runtime::run(async {
@@ -45,8 +45,8 @@ const HAPPY_EYEBALLS_DELAY: Duration = Duration::from_millis(250);
 /// ```
 ///
 /// # Errors
-/// With the address in the text and the kernel's error as its source; if several failed for different reasons,
-/// "Multiple exceptions: …", and the first of them.
+/// With the address in the text and the kernel's error as its source. If several addresses failed for different
+/// reasons: "Multiple exceptions: …", with the first error as the source.
 pub async fn open_connection(addr: impl ToSocketAddrs) -> io::Result<(StreamReader, StreamWriter)> {
     Connection::builder().connect(addr).await
 }
@@ -56,7 +56,7 @@ pub async fn open_connection(addr: impl ToSocketAddrs) -> io::Result<(StreamRead
 pub struct Connection(());
 
 impl Connection {
-    /// Options, then [`ConnectionBuilder::connect`].
+    /// Options, for [`ConnectionBuilder::connect`].
     pub fn builder() -> ConnectionBuilder {
         ConnectionBuilder { limit: DEFAULT_LIMIT, local: None, nodelay: true, linger: None }
     }
@@ -73,7 +73,7 @@ pub struct ConnectionBuilder {
 }
 
 impl ConnectionBuilder {
-    /// The reader's limit in bytes, at least 1: the longest line, and half of what may wait unread. Default:
+    /// The reader's limit in bytes, at least 1: the longest line, and half of what may be buffered unread. Default:
     /// 65536.
     pub fn limit(mut self, bytes: usize) -> Self {
         self.limit = bytes;
@@ -92,8 +92,8 @@ impl ConnectionBuilder {
         self
     }
 
-    /// How long the connection may take to close, in all and without a byte moving
-    /// ([`StreamWriter::linger`]). Default: 30 s and 5 s.
+    /// How long the connection may take to close, in all and without a byte moving: see [`StreamWriter::linger`].
+    /// Default: 30 s and 5 s.
     pub fn linger(mut self, total: Duration, idle: Duration) -> Self {
         self.linger = Some((total, idle));
         self
@@ -127,9 +127,9 @@ impl ConnectionBuilder {
     }
 }
 
-/// The addresses of a socket that has connected to `peer`, which may have reset it since.
+/// The addresses of a connected socket. The peer may have reset it since: its address is known without the kernel.
 fn addresses(peer: SocketAddr, fd: &Fd) -> Addrs {
-    // Of "any address" the kernel has made one of this machine.
+    // The kernel replaces the unspecified address by one of this machine.
     let told = if peer.ip().is_unspecified() { fd.peer_addr().ok() } else { None };
     Addrs::new(Some(told.unwrap_or(peer)), fd.local_addr().ok())
 }
@@ -142,7 +142,7 @@ pub(crate) fn check_limit(limit: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Families by turns, beginning with the resolver's first choice.
+/// Alternates between the families, beginning with that of the first address.
 fn interleave(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v4 = addrs.first().is_some_and(SocketAddr::is_ipv4);
     let (first, second): (Vec<_>, Vec<_>) = addrs.into_iter().partition(|addr| addr.is_ipv4() == first_is_v4);
@@ -150,7 +150,7 @@ fn interleave(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
     (0..longest).flat_map(|i| first.get(i).into_iter().chain(second.get(i))).copied().collect()
 }
 
-/// The first address that connects. A failure starts the next one at once, silence after a while.
+/// Returns the first connection. After a failure the next address is tried at once, otherwise after the delay.
 async fn race(addrs: Vec<SocketAddr>, local: Option<SocketAddr>) -> io::Result<(SocketAddr, Fd)> {
     let (attempts, errors, stagger) = (Vec::new(), Vec::new(), sleep(HAPPY_EYEBALLS_DELAY));
     let mut race = Race { addrs: addrs.into_iter(), local, attempts, errors, stagger };
@@ -166,7 +166,7 @@ struct Race {
 }
 
 impl Race {
-    /// Begins with the next address; one that has no socket has failed.
+    /// Starts with the next address. If that has no socket, it counts as failed.
     fn start_next(&mut self) -> bool {
         let Some(addr) = self.addrs.next() else { return false };
         self.stagger = sleep(HAPPY_EYEBALLS_DELAY);
@@ -212,7 +212,7 @@ impl Race {
     }
 }
 
-/// One error of many, as asyncio puts it.
+/// Combines several errors into one, as asyncio does.
 fn summary(errors: &mut Vec<io::Error>) -> io::Error {
     let first = errors.remove(0);
     if errors.iter().all(|e| e.to_string() == first.to_string()) {

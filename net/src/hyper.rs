@@ -1,6 +1,6 @@
-//! hyper's tasks and timers on the loop.
+//! hyper's executor and timer on the loop.
 //!
-//! With [`Stream`](crate::Stream) as the connection this is all that hyper needs: no other runtime.
+//! With [`Stream`](crate::Stream) as the connection, hyper needs no other runtime.
 
 use std::{
     fmt,
@@ -15,8 +15,8 @@ use corio_runtime::{
 };
 use hyper::rt::{Executor, Sleep, Timer};
 
-/// hyper's executor: `create_task` on the running loop. The futures need not be `Send`; a panic in one goes to the
-/// exception handler.
+/// hyper's executor: `create_task` on the running loop. Futures need not be `Send`; a panic goes to the exception
+/// handler.
 ///
 /// ```
 /// use corio_net::hyper::CorioExecutor;
@@ -36,7 +36,7 @@ impl<F: Future + 'static> Executor<F> for CorioExecutor {
     }
 }
 
-/// hyper's timer, by the loop's clock, so that its timeouts pass in virtual time in the simulator.
+/// hyper's timer, on the loop's clock: in the simulator, timeouts pass in virtual time.
 ///
 /// ```
 /// use corio_net::hyper::CorioTimer;

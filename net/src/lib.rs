@@ -1,5 +1,8 @@
 //! Streams, servers and sockets of corio.
 //!
+//! Applications depend on the facade crate `corio`, which re-exports the public items in its own modules. The examples
+//! here use this crate's paths.
+//!
 //! | file | holds |
 //! |---|---|
 //! | `streams/chunk` | received bytes, and the recycler of their blocks |
@@ -9,18 +12,16 @@
 //! | `streams/receive`, `streams/send`, `streams/close` | what the halves do, and how streams end |
 //! | `streams/completions`, `streams/turn`, `streams/service` | how the kernel and the loop reach the streams |
 //! | `streams/reader`, `streams/writer` | the handles that users hold |
-//! | `streams/stream` | both in one |
+//! | `streams/stream` | both handles in one |
 //! | `streams/io/` | the traits of futures-io, tokio and hyper, each behind a feature |
 //! | `hyper` | hyper's tasks and timers, behind the feature `hyper` |
 //! | `connect` | `open_connection` |
-//! | `listener/` | accepting: no more than there is room for |
+//! | `listener/` | accepting, with a bounded queue |
 //! | `server` | `start_server` |
-//! | `balance` | servers of one address on several cores |
+//! | `balance` | servers of several cores on one address |
 //! | `pipe` | readers and writers of pipes |
 //! | `tcp` | `TcpListener` and `TcpStream`, the low level |
-//! | `addr`, `resolver` | addresses, and names off the loop |
-//!
-//! Users take the facade crate `corio`.
+//! | `addr`, `resolver` | addresses; name lookup on other threads |
 #![forbid(unsafe_code)]
 
 mod addr;
@@ -44,7 +45,7 @@ pub use server::{Server, ServerBuilder, ShutdownReport, start_server};
 pub use streams::{Chunk, ReadError, Stream, StreamReader, StreamWriter, WriteBuf};
 pub use tcp::{TcpListener, TcpStream};
 
-/// For the examples in the documentation: `f` with the two ends of a connection over loopback.
+/// For documentation examples: calls `f` with the two ends of a loopback connection.
 #[doc(hidden)]
 pub fn doc_pair(f: impl AsyncFnOnce(StreamReader, StreamWriter) -> std::io::Result<()>) {
     let done = corio_runtime::run(async {

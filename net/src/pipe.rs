@@ -1,4 +1,4 @@
-//! Streams on pipes, terminals and other descriptors that are no connections (asyncio `connect_read_pipe`).
+//! Streams on pipes, terminals and other descriptors that are not connections (asyncio `connect_read_pipe`).
 
 use std::{
     fs::File,
@@ -13,8 +13,8 @@ use crate::{
     streams::{DEFAULT_LIMIT, StreamReader, StreamWriter, TABLE},
 };
 
-/// A reader of a pipe's reading end, a terminal, or another character device (asyncio `connect_read_pipe`).
-/// It reads when somebody waits for data; `IORING_OP_READ`.
+/// A reader of a pipe's reading end, a terminal, or another character device (asyncio `connect_read_pipe`). It reads
+/// only while a task waits for data, by `IORING_OP_READ`.
 ///
 /// ```
 /// use std::io::Write;
@@ -39,18 +39,18 @@ pub fn connect_read_pipe(fd: OwnedFd) -> io::Result<StreamReader> {
 /// [`readuntil`](StreamReader::readuntil), in bytes.
 ///
 /// # Errors
-/// As [`connect_read_pipe`]'s, and for a limit of 0.
+/// As [`connect_read_pipe`], and for a limit of 0.
 pub fn connect_read_pipe_with_limit(fd: OwnedFd, limit: usize) -> io::Result<StreamReader> {
     check_limit(limit)?;
     let (fd, pipe) = checked(fd)?;
     Ok(TABLE.with(|streams| streams.open_read_pipe(fd, limit, pipe)))
 }
 
-/// A writer of a pipe's writing end, a terminal, or another character device (asyncio `connect_write_pipe`);
-/// `IORING_OP_WRITE`. [`write_eof`](StreamWriter::write_eof) and [`close`](StreamWriter::close) are the same.
+/// A writer of a pipe's writing end, a terminal, or another character device (asyncio `connect_write_pipe`), by
+/// `IORING_OP_WRITE`. [`write_eof`](StreamWriter::write_eof) and [`close`](StreamWriter::close) do the same.
 ///
-/// A pipe that nobody reads gives `BrokenPipe`. Below Linux 6.18 it also raises SIGPIPE, which Rust programs
-/// ignore unless they were told not to; a socket never does.
+/// A write to a pipe without readers fails with `BrokenPipe`. Before Linux 6.18 it also raises SIGPIPE, which Rust
+/// programs ignore by default; a socket never raises it.
 ///
 /// ```
 /// use std::io::Read;
@@ -74,8 +74,8 @@ pub fn connect_write_pipe(fd: OwnedFd) -> io::Result<StreamWriter> {
     Ok(TABLE.with(|streams| streams.open_write_pipe(fd, pipe)))
 }
 
-/// The ring waits for what can be waited for; a regular file is always ready and must not be read here. Whether it is
-/// read and written, and not, as a socket, received from and sent to.
+/// Checks that the ring can wait for the descriptor: a regular file is always ready and must not be read here. Returns
+/// whether it is a pipe (read and write) and not a socket (recv and send).
 fn checked(fd: OwnedFd) -> io::Result<(Fd, bool)> {
     require_kernel("pipes")?;
     let file = File::from(fd);

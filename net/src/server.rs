@@ -34,13 +34,13 @@ use crate::{
 
 /// Listens on `addr` and runs `handler` for each connection, in a task of its own (asyncio `start_server`).
 ///
-/// A handler is a closure that returns `async move`, an `async fn`, or an `async |r, w|` that captures
-/// nothing; one with state is `move |r, w| { let state = state.clone(); async move { … } }`. The connection is
-/// closed when its writer is dropped, so also when the handler ends, or never uses it. An error or panic of a
-/// handler goes to the exception handler; the server goes on.
+/// A handler is a closure that returns `async move`, an `async fn`, or an `async |r, w|` that captures nothing; one
+/// with state is `move |r, w| { let state = state.clone(); async move { … } }`. The connection closes when its writer
+/// is dropped, so at the end of the handler at the latest. A handler's error or panic goes to the exception handler;
+/// the server continues.
 ///
-/// A name or a list may stand for several addresses: the server listens on the first one that can be bound, and on no
-/// other (asyncio listens on all of them). Start one server for each to have more.
+/// If `addr` is a name or list with several addresses, the server listens on the first one that can be bound, and on no
+/// other (asyncio listens on all). To listen on several, start a server for each.
 ///
 /// ```
 /// use corio_net::{open_connection, start_server};
@@ -65,7 +65,7 @@ use crate::{
 /// ```
 ///
 /// # Errors
-/// If the address is not free or not allowed, with the address in the text; of several, that of the last one.
+/// If no address can be bound: the error of the last one, with the address in the text.
 #[track_caller]
 pub fn start_server<H, Fut>(addr: impl ToSocketAddrs, handler: H) -> impl Future<Output = io::Result<Server>>
 where
@@ -95,8 +95,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Connections that the kernel keeps before they are accepted, at most 4096 and what `net.core.somaxconn` allows:
-    /// more is no error. Clients beyond that try again by themselves, and wait. Default: 1024.
+    /// The kernel's accept queue: connections it keeps before they are accepted; at most 4096 and `net.core.somaxconn`,
+    /// to which larger values are lowered. Further clients wait and retry by themselves. Default: 1024.
     pub fn backlog(mut self, connections: u32) -> Self {
         self.backlog = connections;
         self
@@ -114,25 +114,25 @@ impl ServerBuilder {
         self
     }
 
-    /// Connections that are handled at once, at least 1: one counts until it is closed and its handler has ended. No
-    /// more are accepted than that; the kernel keeps up to [`backlog`](ServerBuilder::backlog) more, as if the server
-    /// had not seen them, and resets those that it still has when the server closes. Default: no limit.
+    /// Most connections handled at once, at least 1. A connection counts until it is closed and its handler has ended.
+    /// Connections over the limit are not accepted: they wait in the kernel's accept queue, up to
+    /// [`backlog`](ServerBuilder::backlog), and are reset when the server closes. Default: no limit.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections;
         self
     }
 
-    /// How long a connection may take to close, in all and without a byte moving
-    /// ([`StreamWriter::linger`]). Default: 30 s and 5 s.
+    /// How long a connection may take to close, in all and without a byte moving: see [`StreamWriter::linger`].
+    /// Default: 30 s and 5 s.
     pub fn linger(mut self, total: Duration, idle: Duration) -> Self {
         self.linger = Some((total, idle));
         self
     }
 
-    /// Shares the address with the servers of other cores: each core of a
-    /// [`run_per_core`](corio_runtime::run_per_core) starts one with the same address and balance. With port 0 they get
-    /// the same port. With [`Balance::LeastConnections`] there is one socket: `backlog` and `nodelay` are those of the
-    /// server that was first. Default: no sharing.
+    /// Shares the address with the servers of other cores: each core of a [`run_per_core`](corio_runtime::run_per_core)
+    /// starts one with the same address and balance. Port 0 gives all of them the same port. With
+    /// [`Balance::LeastConnections`] they share one socket, with the `backlog` and `nodelay` of the first server.
+    /// Default: no sharing.
     ///
     /// ```
     /// use corio_net::{Balance, Server, open_connection};
@@ -237,7 +237,7 @@ fn listen_shared(
     first_of(addrs, |addr| balance::join(addr, balance, max, |addr| socket::listen(addr, options)))
 }
 
-/// What the task of a server knows.
+/// State of a server's task.
 struct Service<H> {
     handler: H,
     limit: usize,
@@ -248,7 +248,7 @@ struct Service<H> {
     place: &'static Location<'static>,
 }
 
-/// Takes what the listener accepts, until it has closed and the last one is taken.
+/// Takes connections from the listener until it has closed and its queue is empty.
 async fn serve<H, Fut>(service: Service<H>, serving: Serving)
 where
     H: Fn(StreamReader, StreamWriter) -> Fut + 'static,
@@ -262,7 +262,7 @@ where
     }
 }
 
-/// Closes the server when its task ends, however that comes: nobody would take what it accepts.
+/// Closes the server when its task ends for any reason, as nobody would take its connections.
 struct Serving {
     listener: ListenerKey,
     facts: Arc<Facts>,
@@ -289,7 +289,7 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         let (was_open, reset) = self.listener.serve_no_more();
-        // At its end the loop cancels whatever is left.
+        // The end of the loop cancels all tasks: no report.
         if self.told || !(was_open || reset > 0) || is_closing() {
             return;
         }
@@ -298,7 +298,7 @@ impl Drop for Serving {
             "the task that accepts for the server on {} {why}: the server closes; connections reset: {reset}",
             self.facts.addr()
         );
-        // In a turn of its own: here a panic may be on its way.
+        // In a later turn: this may run during a panic.
         call_soon(move || call_exception_handler(&ExceptionContext::new(text)));
     }
 }
@@ -324,7 +324,7 @@ where
                 let what = session.what();
                 let text =
                     format!("{what} [server started at {}]: panicked{}", self.place, panic_text(&*payload));
-                // Its destructor is foreign code: what that panics with is the exception handler's, too.
+                // The destructor is foreign code: if it panics in this callback, the exception handler gets that, too.
                 call_soon(move || drop(payload));
                 call_exception_handler(&ExceptionContext::new(text));
             }
@@ -338,7 +338,7 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
     text.map(|text| format!(": {text}")).unwrap_or_default()
 }
 
-/// What a handler was started for. Dropping it tells the server that the handler has ended.
+/// A connection and its handler. Dropping it marks the end of the handler.
 struct Session {
     stream: LocalStream,
     addrs: Addrs,
@@ -364,7 +364,7 @@ impl Drop for Session {
 }
 
 pin_project! {
-    /// A handler at work; its error is reported.
+    /// A running handler. Its error is reported.
     struct Handling<F> {
         #[pin]
         handler: F,
@@ -396,7 +396,7 @@ fn report_error(session: &Session, e: io::Error) {
     call_exception_handler(&context.with_error(e).with_task(current_task()));
 }
 
-/// Names the task of a handler that panics after its connection, for the report of the panic.
+/// Names the task of a panicking handler after its connection, for the report.
 struct NameOnPanic<'a>(&'a Session);
 
 impl Drop for NameOnPanic<'_> {
@@ -407,7 +407,7 @@ impl Drop for NameOnPanic<'_> {
     }
 }
 
-/// A server that listens. Dropping it stops listening at once; its connections go on.
+/// A listening server. Dropping it stops listening at once; its connections continue.
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
@@ -416,15 +416,15 @@ impl Drop for NameOnPanic<'_> {
 /// });
 /// ```
 ///
-/// It is plain data and `Send`: away from its loop it still knows its address and its connections, and what it is asked
-/// for is done there.
+/// It is plain data and `Send`: on other threads it still knows its address and its connections, and its methods act on
+/// its own loop.
 #[must_use = "a dropped Server stops listening at once: keep it, or await its `serve_forever`"]
 pub struct Server {
     listener: ListenerKey,
     facts: Arc<Facts>,
-    /// The task that accepts, which is the parent of the handlers.
+    /// The task that accepts; parent of the handlers' tasks.
     task: TaskId,
-    /// Where it was started.
+    /// Where the server was started.
     place: &'static Location<'static>,
 }
 
@@ -442,15 +442,15 @@ impl Server {
         }
     }
 
-    /// The address that it listens on, with the port that was found for port 0. Known on any thread, and outside a run.
+    /// The address it listens on, with the port that was chosen for port 0. Works on any thread, also outside a run.
     ///
     /// # Errors
-    /// Once it is closed.
+    /// Once the server is closed.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.facts.open_addr()
     }
 
-    /// The addresses that it listens on (asyncio `sockets`): none once it is closed.
+    /// The addresses it listens on (asyncio `sockets`): none once it is closed.
     pub fn sockets(&self) -> Vec<SocketAddr> {
         self.local_addr().into_iter().collect()
     }
@@ -460,15 +460,15 @@ impl Server {
         self.facts.is_open()
     }
 
-    /// Connections that are alive.
+    /// Number of open connections.
     pub fn connections(&self) -> usize {
         self.facts.connections()
     }
 
-    /// Waits until the server is closed. A dropped future closes it, as cancelling does in asyncio.
+    /// Waits until the server is closed. Dropping the future closes it, as cancelling does in asyncio.
     ///
     /// # Errors
-    /// If it is closed already; on another loop.
+    /// If the server is closed already; if called on another loop.
     pub async fn serve_forever(&self) -> io::Result<()> {
         if !self.is_serving() {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "server is closed"));
@@ -481,13 +481,13 @@ impl Server {
         Ok(())
     }
 
-    /// Refuses new connections from now on; those that are alive go on (asyncio `Server.close`), and those that were
-    /// accepted in this moment get their handlers. The kernel resets what it has kept and the server has not accepted.
+    /// Refuses new connections from now on (asyncio `Server.close`). Open connections continue, and those just accepted
+    /// still get their handlers. The kernel resets the connections in its accept queue.
     pub fn close(&self) {
         self.listener.close();
     }
 
-    /// Closes every connection once what was written on it is sent.
+    /// Closes every connection once everything written to it is sent.
     pub fn close_clients(&self) {
         let listener = self.listener;
         listener.home().run_at_home(move || {
@@ -503,18 +503,18 @@ impl Server {
         });
     }
 
-    /// Waits until the server is closed and its last connection is gone (asyncio `wait_closed`). A handler may go on
-    /// behind the end of its connection: [`shutdown`](Server::shutdown) waits for it, too.
+    /// Waits until the server is closed and its last connection has ended (asyncio `wait_closed`). A handler may run on
+    /// after its connection has ended: [`shutdown`](Server::shutdown) waits for the handlers, too.
     pub async fn wait_closed(&self) {
         let listener = self.listener;
         self.at_home(move || listener.wait_until(is_quiet)).await;
     }
 
-    /// Closes, gives connections and handlers `grace` to end by themselves, then cuts what is left: connections are
-    /// reset, handlers cancelled. When it returns they are gone (a second is allowed for that).
+    /// Closes the server, gives connections and handlers `grace` to end by themselves, then resets the remaining
+    /// connections and cancels the remaining handlers. It waits up to a second more for their end.
     ///
-    /// A handler that calls it does not wait for itself, and goes on. For its own connection it does wait, as for the
-    /// others: it should close that first, or it waits for the whole `grace`, and its connection is cut.
+    /// A handler that calls it does not wait for itself, and continues. It does wait for its own connection: close that
+    /// before, or the call waits for the whole `grace`, and resets the connection.
     ///
     /// ```
     /// use corio_net::{open_connection, start_server};
@@ -548,7 +548,7 @@ impl Server {
         self.at_home(move || shut_down(listener, Handlers { task, place }, grace)).await.unwrap_or_default()
     }
 
-    /// Awaits the future of `f` on the server's loop; `None` if that has ended.
+    /// Awaits the future of `f` on the server's loop; `None` if that loop has ended.
     async fn at_home<F, Fut, T>(&self, f: F) -> Option<T>
     where
         F: FnOnce() -> Fut + Send + 'static,
@@ -560,34 +560,34 @@ impl Server {
     }
 }
 
-/// Whether it is closed and no connection is left.
+/// Whether the server is closed and no connection is left.
 fn is_quiet(now: Progress) -> bool {
     !now.open && now.accepts == 0 && now.queued == 0 && now.connections == 0
 }
 
 async fn shut_down(listener: ListenerKey, handlers: Handlers, grace: Duration) -> ShutdownReport {
     listener.close();
-    // A handler that is here cannot wait for itself.
+    // If this runs in a handler, do not wait for that one.
     let own = usize::from(current_task().is_some_and(|task| handlers.include(&task)));
     let ended = move |now: Progress| is_quiet(now) && now.handlers <= own;
     if timeout(grace, listener.wait_until(ended)).await.is_ok() {
         return ShutdownReport::default();
     }
-    // What an accept has brought in the last moment is to be counted.
+    // Connections that accepts in flight may still bring are counted, too.
     listener.wait_until(|now| !now.open && now.accepts == 0).await;
     let (queued, places) = (listener.cut_queue(), listener.places());
     let connections = TABLE.with(|streams| streams.abort_clients(listener));
     let handlers = handlers.cancel();
     let _ = timeout(CUT, listener.wait_until(ended)).await;
-    // A connection and its handler have one place.
+    // A connection and its handler share one place.
     let cut = queued + places.min(connections + handlers);
     ShutdownReport { cut, connections: queued + connections, handlers }
 }
 
-/// How long what was cut has to be gone.
+/// How long to wait for the end of reset connections and cancelled handlers.
 const CUT: Duration = Duration::from_secs(1);
 
-/// The tasks of a server's handlers, by what is known of every task.
+/// Identifies the tasks of a server's handlers: by their parent, and by where they were created.
 struct Handlers {
     task: TaskId,
     place: &'static Location<'static>,
@@ -598,7 +598,7 @@ impl Handlers {
         task.parent() == Some(self.task) && std::ptr::eq(task.location(), self.place)
     }
 
-    /// Cancels all of them but the running one; how many.
+    /// Cancels all of them but the running one; returns how many.
     fn cancel(&self) -> usize {
         let own = current_task().map(|task| task.id());
         let others = all_tasks().into_iter().filter(|task| self.include(task) && Some(task.id()) != own);
@@ -629,11 +629,11 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// How a shutdown went: what did not end within the grace.
+/// What did not end within the grace of a shutdown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// Clients that were cut, each counted once: their connection was reset, their handler cancelled, or both.
+    /// Clients cut off, each counted once: the connection was reset, the handler cancelled, or both.
     pub cut: usize,
     /// Connections that were reset.
     pub connections: usize,

@@ -1,4 +1,4 @@
-//! The low level: listeners and connections for those who build protocols, with owned buffers.
+//! Low-level listeners and connections with owned buffers, for protocol implementations.
 
 use std::{future::poll_fn, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
@@ -12,8 +12,8 @@ use crate::{
     streams::{Addrs, DEFAULT_LIMIT, Origin, OwnedReceive, StreamReader, StreamWriter, TABLE},
 };
 
-/// A listening TCP socket. It owns its accepts, which fill a queue of up to 128 connections; one that is dropped, or
-/// outlives its loop, resets those that nobody has taken.
+/// A listening TCP socket. It accepts up to 128 connections ahead, into a queue. When it is dropped, or its loop ends,
+/// the queued connections are reset.
 #[derive(Debug)]
 #[must_use = "a dropped TcpListener stops listening at once"]
 pub struct TcpListener {
@@ -25,7 +25,7 @@ impl TcpListener {
     /// Listens on `addr`, with `SO_REUSEADDR` and a backlog of 1024.
     ///
     /// # Errors
-    /// As the kernel's, with the address in the text.
+    /// The kernel's error, with the address in the text.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
         let target = addr.target();
         let options = ListenOptions {
@@ -43,9 +43,8 @@ impl TcpListener {
 
     /// The next connection, and its peer's address. `TCP_NODELAY` is on.
     ///
-    /// Dropping the future loses no connection: it only waits for the listener's queue. Several tasks may
-    /// accept at once. A connection that its peer has reset meanwhile comes all the same, with its address: the first
-    /// read tells.
+    /// Dropping the future loses no connection: it only waits for the listener's queue. Several tasks may accept at
+    /// once. A connection that its peer has reset meanwhile is returned, too: its first read fails.
     ///
     /// ```
     /// use corio_net::{TcpListener, TcpStream};
@@ -59,7 +58,7 @@ impl TcpListener {
     /// ```
     ///
     /// # Errors
-    /// If the socket is at fault. Running out of descriptors is not an error: the listener waits for some.
+    /// If the listening socket fails. Lack of descriptors is no error: the listener waits for some.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
             let accepted = self.key.accept().await?;
@@ -70,7 +69,7 @@ impl TcpListener {
         }
     }
 
-    /// The address that it listens on, known on any thread.
+    /// The address it listens on. Works on any thread.
     ///
     /// # Errors
     /// Once its loop has ended.
@@ -85,9 +84,9 @@ impl Drop for TcpListener {
     }
 }
 
-/// A TCP connection that is read and written through buffers that are passed in and given back.
+/// A TCP connection whose reads and writes take a buffer and give it back.
 ///
-/// Dropping it closes it, after what was written is sent.
+/// Dropping it closes the connection, after everything written is sent.
 #[derive(Debug)]
 pub struct TcpStream {
     reader: StreamReader,
@@ -107,12 +106,12 @@ impl TcpStream {
         TcpStream { reader, writer }
     }
 
-    /// Reads up to the length of `buf` into it, straight from the kernel if nothing had arrived before; 0 at
+    /// Reads up to `buf.len()` bytes into `buf`; straight from the kernel if nothing had arrived before. Returns 0 at
     /// the end of the stream, or if `buf` is empty.
     ///
-    /// A dropped future loses the buffer, but no byte: what arrives goes to the next read. (If the buffer then panics,
-    /// or gives a shorter slice than before, that read fails with `EIO`.) A panic of its `as_mut` before anything was
-    /// received leaves the connection as it was.
+    /// A dropped future loses the buffer, but no data: the next read gets what arrives. (If the buffer then panics, or
+    /// gives a shorter slice than before, that read fails with `EIO`.) If `as_mut` panics before anything was received,
+    /// the connection stays as it was.
     ///
     /// ```
     /// use corio_net::{TcpListener, TcpStream};
@@ -145,15 +144,15 @@ impl TcpStream {
             };
             let (done, back) = receiving.await;
             match done {
-                // Cancelled or interrupted: nothing came, and nothing is wrong.
+                // Cancelled or interrupted: nothing was received, and the stream is fine.
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => buf = back,
                 result => return (result, back),
             }
         }
     }
 
-    /// Writes all of `buf` and waits until the kernel has it. Once polled, all of it is sent, in order, even if
-    /// the future is dropped.
+    /// Writes all of `buf` and waits until the kernel has taken it. After the first poll all of it is sent, in order,
+    /// even if the future is dropped.
     pub async fn write_all<B: AsRef<[u8]>>(&mut self, buf: B) -> (io::Result<()>, B) {
         if let Err(e) = self.writer.write(buf.as_ref()) {
             return (Err(e), buf);
@@ -166,12 +165,12 @@ impl TcpStream {
         self.writer.peer_addr()
     }
 
-    /// This side's address.
+    /// The local address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.writer.local_addr()
     }
 
-    /// Ends the sending direction once everything written is sent.
+    /// Half-closes the connection once everything written is sent.
     pub fn write_eof(&mut self) -> io::Result<()> {
         self.writer.write_eof()
     }
@@ -186,7 +185,7 @@ impl TcpStream {
 impl TryFrom<std::net::TcpStream> for TcpStream {
     type Error = io::Error;
 
-    /// The socket's options stay as they are: `TCP_NODELAY` is off unless it was set.
+    /// The socket's options stay as they are: `TCP_NODELAY` is off by default.
     ///
     /// # Errors
     /// Outside a running loop.

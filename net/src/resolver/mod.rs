@@ -1,4 +1,4 @@
-//! `getaddrinfo` on threads of its own: a slow name server holds up the lookups that ask it, and nothing else.
+//! `getaddrinfo` on threads of its own: a slow name server delays only the lookups that ask it.
 
 mod pool;
 
@@ -11,9 +11,9 @@ use std::{
 use corio_runtime::error;
 use pool::Pool;
 
-/// A thread that finds no work for so long ends.
+/// An idle thread ends after this time.
 const IDLE: Duration = Duration::from_secs(10);
-/// What is given up together is given up within this time.
+/// Lookups that a task drops together are dropped within this time.
 const GRACE: Duration = Duration::from_millis(10);
 
 static POOL: Pool<io::Result<Vec<SocketAddr>>> = Pool::new(IDLE, GRACE);

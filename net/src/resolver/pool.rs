@@ -1,11 +1,11 @@
-//! Threads for questions that block, such as lookups of names, and that nobody can stop.
+//! Threads for blocking jobs that cannot be stopped, such as name lookups.
 //!
 //! ```text
-//!   ask ──▶ waiting ──a thread takes it──▶ running ──▶ answered ──poll──▶ gone
-//!              │                              │
-//!              └── Question dropped: gone     └── Question dropped: given up, until its thread is free again
+//!    ask ──▶ waiting ──a thread takes it──▶ running ──▶ answered ──poll──▶ gone
+//!               │                              │
+//!               └── Question dropped: gone     └── Question dropped: given up, until its thread is free again
 //! ```
-//! A thread that runs what was given up is as good as none: another takes its place.
+//! A thread with a job that was given up is not available, so another one is started in its place.
 
 use std::{
     any::Any,
@@ -22,9 +22,9 @@ use std::{
 
 use corio_runtime::{error, wake};
 
-/// Threads for questions that somebody waits for; more of those wait their turn.
+/// Threads for jobs that are awaited; more jobs wait their turn.
 const THREADS_MAX: usize = 32;
-/// Threads that run what was given up, beside those: more than that, and the next question waits for one of them.
+/// Further threads, with jobs that were given up. If there are more, the next job waits for one of them.
 const GIVEN_UP_MAX: usize = 32;
 
 type Job<T> = Box<dyn FnOnce() -> T + Send>;
@@ -34,22 +34,22 @@ type Answer<T> = Result<T, Box<dyn Any + Send>>;
 pub(super) struct Pool<T> {
     state: Mutex<State<T>>,
     work: Condvar,
-    /// A thread that finds no work for so long ends.
+    /// An idle thread ends after this time.
     idle: Duration,
-    /// A thread in the place of one that is given up begins after so long: what waits may be given up in the same turn.
+    /// A thread that replaces a given-up one starts after this pause: the waiting jobs may be dropped in the same turn.
     grace: Duration,
 }
 
 struct State<T> {
     next: u64,
-    /// What has not begun, in the order in which it was asked.
+    /// Jobs that have not started, in order.
     waiting: BTreeMap<u64, Job<T>>,
-    /// All that somebody waits for.
+    /// All awaited jobs.
     asked: BTreeMap<u64, Asked<T>>,
     threads: usize,
-    /// Threads that look for work, or are about to.
+    /// Idle threads, including those about to look for work.
     idle: usize,
-    /// Threads that run what nobody waits for.
+    /// Threads whose job was given up.
     given_up: usize,
 }
 
@@ -58,7 +58,7 @@ struct Asked<T> {
     answer: Option<Answer<T>>,
 }
 
-/// Waits for an answer. Dropping it takes the question back if no thread has begun with it.
+/// Waits for an answer. Dropping it cancels the job if no thread has started it.
 pub(super) struct Question<T: Send + 'static> {
     pool: &'static Pool<T>,
     id: u64,
@@ -77,7 +77,7 @@ impl<T> Pool<T> {
         Pool { state: Mutex::new(state), work: Condvar::new(), idle, grace }
     }
 
-    /// No foreign code runs while it is held, so nobody panics then.
+    /// No foreign code runs under this lock, so it is never poisoned.
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
@@ -125,10 +125,9 @@ impl<T> Pool<T> {
 }
 
 impl<T: Send> Pool<T> {
-    /// Has a thread do `job`.
+    /// Runs `job` on a thread.
     ///
-    /// # Errors
-    /// If no thread can be had.
+    /// # Errors If no thread can be started.
     pub(super) fn ask(&'static self, job: Job<T>) -> io::Result<Question<T>> {
         let mut state = self.lock();
         let id = state.next;
@@ -141,7 +140,7 @@ impl<T: Send> Pool<T> {
         staffed.map(|()| question)
     }
 
-    /// Wakes a thread for what waits, or makes one if all are busy, which begins after `pause`.
+    /// Wakes a thread for the waiting jobs. If all are busy it starts one, which begins after `pause`.
     fn staff(&'static self, state: &mut State<T>, pause: Duration) -> io::Result<()> {
         let useful = state.threads - state.given_up;
         let full = useful >= THREADS_MAX || state.threads >= THREADS_MAX + GIVEN_UP_MAX;
@@ -155,7 +154,7 @@ impl<T: Send> Pool<T> {
         };
         match thread::Builder::new().name("corio-resolver".to_owned()).spawn(body) {
             Ok(_) => (state.threads, state.idle) = (state.threads + 1, state.idle + 1),
-            // The threads there are will come to it.
+            // An existing thread will get to it.
             Err(_) if useful > 0 => {}
             Err(e) => {
                 let text = format!("cannot start a thread to look names up: {e}");
@@ -169,8 +168,7 @@ impl<T: Send> Pool<T> {
 impl<T: Send> Future for Question<T> {
     type Output = T;
 
-    /// # Panics
-    /// With what the job panicked with, and once it is over.
+    /// # Panics With the job's panic; and if polled after completion.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let waker = cx.waker().clone();
         let mut state = self.pool.lock();
@@ -198,12 +196,12 @@ impl<T: Send> Drop for Question<T> {
         if job.is_none() && asked.as_ref().is_some_and(|asked| asked.answer.is_none()) {
             state.given_up += 1;
             if !state.waiting.is_empty() {
-                // Without a new thread those there are will come to it.
+                // If no thread can be started, the existing ones will get to the jobs.
                 let _ = self.pool.staff(&mut state, self.pool.grace);
             }
         }
         drop(state);
-        // Last: what is in them is foreign code.
+        // Last: their destructors are foreign code.
         drop((job, asked));
     }
 }
@@ -223,14 +221,14 @@ mod tests {
 
     use super::*;
 
-    /// Longer than anything takes; what reaches it hangs.
+    /// Longer than any step takes.
     const HANG: Duration = Duration::from_secs(30);
 
     fn pool(idle: Duration) -> &'static Pool<usize> {
         forever(Pool::new(idle, Duration::from_millis(1)))
     }
 
-    /// Where the detector of leaks finds it once its threads have ended.
+    /// Keeps the pool reachable, for the leak detector.
     fn forever(pool: Pool<usize>) -> &'static Pool<usize> {
         static POOLS: Mutex<Vec<&'static Pool<usize>>> = Mutex::new(Vec::new());
         let pool: &'static Pool<usize> = Box::leak(Box::new(pool));
@@ -238,7 +236,7 @@ mod tests {
         pool
     }
 
-    /// A name server that answers when it is told to.
+    /// A name server that answers on command.
     #[derive(Clone, Default)]
     struct Server(Arc<(Mutex<bool>, Condvar)>, Arc<AtomicUsize>);
 
@@ -304,7 +302,7 @@ mod tests {
         assert_eq!(threads(pool), 1);
     }
 
-    /// A hundred names of a server that does not answer, all given up; then one that another answers.
+    /// A hundred names whose server does not answer, all given up; then a name that another server answers.
     #[test]
     fn what_was_given_up_holds_up_nothing_but_its_thread() {
         let dead = Server::default();
@@ -325,7 +323,7 @@ mod tests {
                     assert_eq!(answer.expect("it waits for those that nobody waits for"), 80);
                 }
             }
-            // All that may be are held now. What is asked then waits, and is answered.
+            // All threads are blocked now: the next job waits, and is answered later.
             let last = create_task(pool.ask(Box::new(|| 81)).unwrap());
             dead.answer_all();
             assert_eq!(timeout(HANG, last).await.unwrap().unwrap(), 81);
@@ -346,9 +344,9 @@ mod tests {
             }))
             .unwrap();
         drop(waits);
-        // Its job is gone, and with it the sender.
+        // The job was dropped, and the sender with it.
         assert_eq!(receiver.try_recv(), Err(mpsc::TryRecvError::Disconnected));
-        // One that runs is given up: what waits gets a thread in its place.
+        // A running job is given up: the waiting one gets a new thread.
         let next = pool.ask(Box::new(|| 5)).unwrap();
         let mut running = running.into_iter();
         drop(running.next());
@@ -372,7 +370,7 @@ mod tests {
         assert_eq!(thrown.downcast_ref(), Some(&"as asked"));
         assert_eq!(run(pool.ask(Box::new(|| 1)).unwrap()), 1);
         assert_eq!(threads(pool), 1);
-        // Given up, it is nobody's.
+        // A given-up job's panic goes nowhere.
         drop(pool.ask(Box::new(|| panic!("as asked"))).unwrap());
         wait_until("the thread is lost", || pool.lock().idle == 1 && pool.lock().given_up == 0);
     }

@@ -1,4 +1,4 @@
-//! Why a read of a delimited or counted piece failed.
+//! Errors of `readexactly`, `readuntil` and `readline`.
 
 use std::{fmt, io};
 
@@ -10,14 +10,14 @@ pub enum ReadError {
     Io(io::Error),
     /// The stream ended first (asyncio `IncompleteReadError`).
     IncompleteRead {
-        /// What came before the end. It is no longer in the stream.
+        /// The bytes before the end. They are no longer in the stream.
         partial: Vec<u8>,
-        /// How much was wanted; `None` if a separator was.
+        /// The number of bytes wanted; `None` if a separator was.
         expected: Option<usize>,
     },
     /// No separator within the stream's limit (asyncio `LimitOverrunError`).
     LimitOverrun {
-        /// How many bytes of the stream are known to come before the separator.
+        /// Bytes of the stream that are known to precede the separator.
         consumed: usize,
     },
 }
