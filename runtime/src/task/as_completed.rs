@@ -1,4 +1,4 @@
-//! Outputs of several futures, in the order in which they are ready (asyncio `as_completed`).
+//! Outputs of several futures, in the order of completion (asyncio `as_completed`).
 
 use std::{
     collections::VecDeque,
@@ -12,8 +12,8 @@ use futures_core::Stream;
 
 use super::many::Many;
 
-/// Runs `futures` side by side inside the task that asks, and gives their outputs as they come (asyncio
-/// `as_completed`). Tasks can be passed too. It is also a [`Stream`].
+/// Runs `futures` concurrently in the calling task, and returns their outputs in the order of completion (asyncio
+/// `as_completed`). Tasks work, too. The result is also a [`Stream`].
 ///
 /// ```
 /// use corio_runtime::{as_completed, time::{Duration, sleep}};
@@ -39,7 +39,7 @@ where
     AsCompleted { many: Many::new(futures), ready: VecDeque::new() }
 }
 
-/// The outputs of [`as_completed`]. Dropping it drops the futures that are not over.
+/// The outputs of [`as_completed`]. Dropping it drops the unfinished futures.
 #[must_use = "outputs come only from `next`, which is to be awaited"]
 pub struct AsCompleted<F: Future> {
     many: Many<F>,
@@ -47,7 +47,7 @@ pub struct AsCompleted<F: Future> {
 }
 
 impl<F: Future> AsCompleted<F> {
-    /// The next output; `None` after the last. Dropped while it waits, it loses nothing.
+    /// The next output; `None` after the last one. Dropping the future loses no output.
     pub async fn next(&mut self) -> Option<F::Output> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }

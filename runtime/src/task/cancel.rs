@@ -1,4 +1,4 @@
-//! `CancelHandle`: cancels a task from anywhere.
+//! `CancelHandle`: cancels a task from any thread.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::{
     scheduler::{homed::Homed, task_key::TaskKey},
 };
 
-/// Cancels one task, from any thread; clones name the same task.
+/// Cancels one task, from any thread. Clones name the same task.
 ///
 /// ```
 /// corio_runtime::run(async {
@@ -27,8 +27,7 @@ impl CancelHandle {
         CancelHandle { key }
     }
 
-    /// As [`Task::cancel`](crate::Task::cancel). From another thread the answer is whether the loop is still there to
-    /// do it.
+    /// As [`Task::cancel`](crate::Task::cancel). On another thread it returns whether the loop still exists to do it.
     ///
     /// ```
     /// corio_runtime::run(async {

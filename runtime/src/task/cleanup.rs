@@ -1,4 +1,4 @@
-//! Cleanups that await: what `finally` is to a cancelled coroutine of asyncio.
+//! Async cleanups: the `finally` of a cancelled asyncio coroutine.
 
 use std::{
     fmt,
@@ -22,11 +22,11 @@ use crate::{
     scheduler::{loop_id::LoopId, task_error::discard},
 };
 
-/// Runs `future`; if it is dropped before its end (its task is cancelled, its time is up, its group failed)
-/// `cleanup` is called, and the loop runs the future that it returns.
+/// Runs `future`. If this is dropped before the end (the task is cancelled, a timeout passes, the group fails), the
+/// loop runs the future that `cleanup` returns.
 ///
-/// The group that the dropped task belongs to waits for it, else the end of `run`, up to 10 seconds by the
-/// loop's clock. A future that was never polled has nothing to clean up.
+/// The task's group waits for that future; without a group, the end of `run` does, for up to 10 seconds of the loop's
+/// clock. If `future` was never polled, `cleanup` is not called.
 ///
 /// ```
 /// use corio_runtime::{create_task, with_cleanup, yield_now};
@@ -65,7 +65,7 @@ pin_project! {
         #[pin]
         future: Option<F>,
         cleanup: Option<C>,
-        // Where it was first polled: on no loop, if that is `None`.
+        // The loop of the first poll; `Some(None)` outside any loop.
         started: Option<Option<LoopId>>,
         location: &'static Location<'static>,
     }
@@ -79,7 +79,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             let cleanup = this.cleanup.take();
-            // The future's own destructors first, as `finally` comes after the inner blocks.
+            // The future's destructors run first, as `finally` runs after the inner blocks.
             let dropped = panic::catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
             if let Some(home) = *this.started && let Some(cleanup) = cleanup {
                 start(home, cleanup, this.location);
@@ -122,7 +122,7 @@ where
     }
 }
 
-/// Runs the cleanup on the loop of what it cleans up, whichever of the thread runs now.
+/// Runs the cleanup on its future's loop, even if another loop of this thread is running.
 fn start<C, Fut>(home: Option<LoopId>, cleanup: C, location: &'static Location<'static>)
 where
     C: FnOnce() -> Fut,
@@ -160,7 +160,7 @@ where
     }
 }
 
-/// Makes `scope` the one for cleanups until the returned guard is dropped.
+/// Makes `scope` adopt new cleanups until the guard is dropped.
 pub(crate) fn enter_scope(scope: Rc<dyn CleanupScope>) -> EnteredScope {
     EnteredScope(current::peek(|lp| (lp.id(), lp.scope.replace(Some(scope)))))
 }
@@ -171,9 +171,9 @@ pub(crate) struct EnteredScope(Option<(LoopId, Option<Rc<dyn CleanupScope>>)>);
 impl Drop for EnteredScope {
     fn drop(&mut self) {
         if let Some((home, scope)) = &mut self.0 {
-            // What comes back is dropped last: its destructor is foreign code.
+            // The old scope is dropped last: its destructor is foreign code.
             let swap = |lp: &Loop| mem::swap(scope, &mut lp.scope.borrow_mut());
-            // Nearly always its loop runs.
+            // The usual case: that loop is running.
             if current::peek(Loop::id) == Some(*home) {
                 current::peek(swap);
             } else {

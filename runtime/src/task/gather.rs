@@ -1,4 +1,4 @@
-//! Several futures at once, and all their outputs (asyncio `gather`).
+//! Several futures, and all their outputs (asyncio `gather`).
 
 use std::{
     convert::Infallible,
@@ -13,10 +13,10 @@ use std::{
 use super::{Task, many::Many};
 use crate::{kernel::error, scheduler::task_error::TaskError};
 
-/// Runs `futures` side by side inside the calling task, and gives their outputs in the order of the arguments
-/// (asyncio `gather`). Tasks can be gathered too: their results are their outputs.
+/// Runs `futures` concurrently in the calling task, and returns their outputs in the order of the arguments (asyncio
+/// `gather`). Tasks work, too: their outputs are their results.
 ///
-/// A panic of one goes on in the caller, and drops the others. Dropping this drops them all.
+/// If one panics, the others are dropped and the caller panics. Dropping this drops all of them.
 ///
 /// ```
 /// use corio_runtime::{gather, time::{Duration, sleep}};
@@ -56,8 +56,8 @@ impl<F: Future> fmt::Debug for Gather<F> {
     }
 }
 
-/// Futures of different types side by side: gives a tuple of their outputs, in the order of the arguments; `()` if
-/// there are none. They are 128 at most: for more there is the function [`gather()`].
+/// Runs futures of different types concurrently; returns a tuple of their outputs in the order of the arguments, `()`
+/// for no arguments. Takes up to 128 futures; the function [`gather()`] takes more.
 ///
 /// ```
 /// corio_runtime::run(async {
@@ -77,10 +77,10 @@ macro_rules! gather {
     };
 }
 
-/// Gives each future, and the place for its output, a name of its own: names of different expansions are different.
-/// Each 4 pays for four futures, which keeps the depth of the expansion far below the compiler's limit.
+/// Names each future and its output; macro hygiene keeps the names of different expansions apart. Each `4` pays for
+/// four futures, which keeps the recursion far below the compiler's limit.
 ///
-/// One more than there may be is refused:
+/// More than 128 futures are refused:
 /// ```compile_fail
 /// let f = || async {};
 /// let _ = corio_runtime::gather!(
@@ -128,7 +128,7 @@ macro_rules! __gather {
     };
 }
 
-/// As [`gather`], of futures that can fail: the first error ends it at once, and drops the others.
+/// As [`gather`], for futures that can fail: it returns the first error at once, and drops the other futures.
 ///
 /// ```
 /// corio_runtime::run(async {
@@ -164,7 +164,7 @@ impl<F: Future, T> fmt::Debug for TryGather<F, T> {
     }
 }
 
-/// Futures side by side, and the values of those that are over, in the order of the futures.
+/// Concurrent futures, and the values of the finished ones, in the order of the futures.
 struct Values<F, T> {
     many: Many<F>,
     values: Vec<Option<T>>,
@@ -179,7 +179,7 @@ impl<F: Future, T> Values<F, T> {
         Values { many, values }
     }
 
-    /// All values; or the first error that `value` makes of an output, which drops the others.
+    /// All values, or the first error of `value`, which drops the other futures.
     fn poll<E>(
         &mut self,
         cx: &mut Context<'_>,
@@ -206,8 +206,8 @@ impl<F: Future, T> Values<F, T> {
     }
 }
 
-/// The values of `tasks`, in order, or the first failure at once; the other tasks run on, as those of asyncio's
-/// `gather` do.
+/// Returns the values of `tasks`, in order, or the first failure at once. The other tasks continue, as in asyncio's
+/// `gather`.
 ///
 /// ```
 /// use corio_runtime::{TryGatherError, create_task, try_gather_tasks, yield_now};
@@ -221,7 +221,7 @@ impl<F: Future, T> Values<F, T> {
 /// ```
 ///
 /// # Errors
-/// The error of a task, or why it has none (it was cancelled or panicked).
+/// The error of a task, or the reason why it returned nothing: cancelled or panicked.
 pub async fn try_gather_tasks<'a, I, T, E>(tasks: I) -> Result<Vec<T>, TryGatherError<E>>
 where
     I: IntoIterator<Item = &'a mut Task<Result<T, E>>>,
@@ -238,7 +238,7 @@ where
     try_gather(tasks.into_iter().map(outcome)).await
 }
 
-/// Why [`try_gather_tasks`] has no values.
+/// Why [`try_gather_tasks`] failed.
 #[derive(Debug)]
 pub enum TryGatherError<E> {
     /// A task returned an error.

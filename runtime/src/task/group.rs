@@ -1,12 +1,12 @@
-//! Tasks that end together (asyncio `TaskGroup`).
+//! Groups of tasks that end together (asyncio `TaskGroup`).
 //!
 //! ```text
-//!   open ── a child or the body fails ──▶ aborting ──▶ all children gone: the errors
-//!    │ └── cancel() ──▶ cancelled ──▶ all children gone: what the body gave
-//!    └── the body is done and so are the children ──▶ closed: what the body gave
+//!    open ── a child or the body fails ──▶ aborting ──▶ all children gone: returns the errors
+//!     │ └── cancel() ──▶ cancelled ──▶ all children gone: returns the body's result
+//!     └── body and children are done ──▶ closed: returns the body's result
 //! ```
-//! Aborting drops the body where it is suspended and cancels every child, once. If the group's own future is
-//! dropped (an outside cancel), the futures of the children are dropped on the spot.
+//! Aborting drops the body where it is suspended and cancels every child, once. If the group's own future is dropped,
+//! as by an outside cancel, the children's futures are dropped at once.
 
 use std::{
     any::Any,
@@ -41,12 +41,11 @@ use crate::{
     },
 };
 
-/// Runs `body` with a group, and waits for every task that was created in it (asyncio `TaskGroup`).
+/// Runs `body` with a group, and waits for every task created in it (asyncio `TaskGroup`).
 ///
-/// The first child that returns an error or panics, and an error of the body, cancel all others and the body,
-/// once; all errors are collected. A child that is cancelled by itself is no failure. If the future of this
-/// function is dropped, the futures of the children are dropped at once, too. A panic of the body goes on in
-/// the caller when all children have ended.
+/// The first failure (a child's error or panic, or the body's error) cancels all children and the body, once; all
+/// errors are collected. A cancelled child is no failure. Dropping this future drops the children's futures at once. If
+/// the body panics, the panic continues in the caller after all children have ended.
 ///
 /// ```
 /// use corio_runtime::task_group;
@@ -67,7 +66,7 @@ use crate::{
 /// ```
 ///
 /// # Errors
-/// What the children and the body failed with.
+/// The errors of the children and the body.
 #[doc(alias = "JoinSet")]
 pub async fn task_group<R, E: 'static>(
     body: impl AsyncFnOnce(&TaskGroup<E>) -> Result<R, E>,
@@ -95,7 +94,7 @@ pub async fn task_group<R, E: 'static>(
     Err(error)
 }
 
-/// A group of tasks; made by [`task_group`]. Clones are the same group, so children can create siblings.
+/// A group of tasks, made by [`task_group`]. Clones name the same group, so children can create siblings.
 pub struct TaskGroup<E> {
     inner: Rc<Inner<E>>,
 }
@@ -119,10 +118,10 @@ impl<E: 'static> TaskGroup<E> {
         TaskGroup { inner: Rc::new(inner) }
     }
 
-    /// Starts `future` as a task of the group. An error goes to the group, and its task gives
-    /// [`TaskError::Failed`]; the same for a panic. The handle need not be kept.
+    /// Starts `future` as a task of the group. Its error or panic goes to the group; awaiting the task gives
+    /// [`TaskError::Failed`] then. The handle need not be kept.
     ///
-    /// In a group that is ending already, `future` never runs, and its task gives [`TaskError::Cancelled`].
+    /// If the group is already ending, `future` never runs, and the task gives [`TaskError::Cancelled`].
     #[track_caller]
     pub fn create_task<T: 'static>(&self, future: impl Future<Output = Result<T, E>> + 'static) -> Task<T> {
         let location = Location::caller();
@@ -146,9 +145,8 @@ impl<E: 'static> TaskGroup<E> {
         task
     }
 
-    /// Ends the group early, without an error: the children are cancelled, and [`task_group`] returns what the
-    /// body gives, which goes on. Nothing can be created any more. A second call, and one after the end,
-    /// change nothing.
+    /// Ends the group early, without an error: cancels the children and refuses new ones. The body continues, and
+    /// [`task_group`] returns its result. A second call, or one after the end, changes nothing.
     pub fn cancel(&self) {
         if self.inner.phase.get() == Phase::Open {
             self.inner.phase.set(Phase::Cancelled);
@@ -156,7 +154,7 @@ impl<E: 'static> TaskGroup<E> {
         }
     }
 
-    /// Polls the body until its end, or until a child has failed: `None`, and it is dropped.
+    /// Polls the body to its end. If a child fails first, returns `None`, and the body is dropped.
     async fn run_body<R>(
         &self,
         body: impl Future<Output = Result<R, E>>,
@@ -192,19 +190,19 @@ enum Phase {
 }
 
 struct Inner<E> {
-    /// The loop that it was made on, whose its tasks are; `None` outside any.
+    /// The loop of the group and its tasks; `None` if it was made outside any.
     home: Option<LoopId>,
     phase: Cell<Phase>,
-    /// Those that are not over. `None`: a cleanup, which is waited for, and not cancelled.
+    /// Unfinished children. `None` is a cleanup, which is awaited but not cancelled.
     children: RefCell<Slab<Held<Option<Homed<TaskKey>>>>>,
     errors: RefCell<Vec<E>>,
     panics: RefCell<Vec<PanicPayload>>,
-    /// The task of `task_group`.
+    /// Waker of the task in `task_group`.
     waiter: RefCell<Option<Waker>>,
 }
 
 impl<E> Inner<E> {
-    /// Runs `f` on the group's loop, also while another one of the thread runs.
+    /// Runs `f` on the group's loop, even if another loop of this thread is running.
     #[track_caller]
     fn on_loop<R>(&self, f: impl FnOnce(&Loop) -> R) -> R {
         let mut f = Some(f);
@@ -225,12 +223,12 @@ impl<E> Inner<E> {
         self.children.borrow().values().filter_map(|(_, task)| *task).collect()
     }
 
-    /// A child is over, whichever way.
+    /// A child has ended, in any way.
     fn gone(&self, place: u32) {
         let mut children = self.children.borrow_mut();
         children.remove_at(place);
         if children.used() == 0 {
-            // Gives back the memory of many.
+            // Frees the memory of a large group.
             children.shrink();
             drop(children);
             self.wake();
@@ -314,7 +312,7 @@ impl<E: 'static> CleanupScope for Inner<E> {
     }
 }
 
-/// One that the group waits for.
+/// Counts as a child of the group until it is dropped.
 struct Member<E> {
     group: Rc<Inner<E>>,
     place: u32,
@@ -326,7 +324,7 @@ impl<E> Drop for Member<E> {
     }
 }
 
-/// The group's own future was dropped: so are those of its children.
+/// If the group's future is dropped, drops the children's futures.
 struct DropChildren<'a, E>(&'a Rc<Inner<E>>, Cell<bool>);
 
 impl<E> Drop for DropChildren<'_, E> {
@@ -343,7 +341,7 @@ impl<E> Drop for DropChildren<'_, E> {
 }
 
 pin_project! {
-    /// The future of a child: what goes wrong goes to its group.
+    /// A child's future; its failures go to the group.
     struct Child<F, T, E>
     where
         F: Future<Output = Result<T, E>>,
@@ -388,7 +386,7 @@ impl<F: Future<Output = Result<T, E>>, T, E: 'static> Future for Child<F, T, E> 
 }
 
 pin_project! {
-    /// The body of a group, whose cleanups are the group's.
+    /// The group's body; the group adopts its cleanups.
     struct Scoped<F, E>
     where
         E: 'static,
@@ -436,7 +434,7 @@ fn poll_in_scope<F: Future, E: 'static>(
     }))
 }
 
-/// A panic of a destructor is an error of the group, too.
+/// Drops the future; a panic of its destructor goes to the group.
 fn drop_in_scope<F, E: 'static>(mut future: Pin<&mut Option<F>>, group: &Rc<Inner<E>>) {
     if future.is_none() {
         return;
@@ -447,24 +445,24 @@ fn drop_in_scope<F, E: 'static>(mut future: Pin<&mut Option<F>>, group: &Rc<Inne
     }
 }
 
-/// What the tasks of a group failed with (asyncio's `ExceptionGroup`).
+/// The failures of a group (asyncio's `ExceptionGroup`).
 pub struct TaskGroupError<E> {
     errors: Vec<E>,
     panics: Vec<PanicPayload>,
 }
 
 impl<E> TaskGroupError<E> {
-    /// The errors of the children in the order in which they failed, then that of the body.
+    /// The children's errors, in the order in which they failed, then the body's.
     pub fn errors(&self) -> &[E] {
         &self.errors
     }
 
-    /// The errors themselves.
+    /// Takes the errors.
     pub fn into_errors(self) -> Vec<E> {
         self.errors
     }
 
-    /// What children panicked with.
+    /// The children's panics.
     pub fn panics(&self) -> &[PanicPayload] {
         &self.panics
     }
@@ -473,7 +471,7 @@ impl<E> TaskGroupError<E> {
         self.errors.is_empty() && self.panics.is_empty()
     }
 
-    /// Nobody will get these: the exception handler hears of them.
+    /// Reports failures that are lost to the exception handler.
     fn report(&self, why: &str) {
         if !self.is_empty() {
             let panics: String =
@@ -498,7 +496,7 @@ impl<E: fmt::Debug> fmt::Debug for TaskGroupError<E> {
 }
 
 impl<E: fmt::Debug + 'static> std::error::Error for TaskGroupError<E> {
-    /// The first error, if it is an `io::Error` or a boxed one.
+    /// The first error, if it is an `io::Error` or a boxed error.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         let first: &dyn Any = self.errors.first()?;
         if let Some(e) = first.downcast_ref::<io::Error>() {

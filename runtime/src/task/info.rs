@@ -19,7 +19,7 @@ impl TaskInfo {
     }
 }
 
-/// The task that is running (asyncio `current_task`); `None` outside one.
+/// The running task (asyncio `current_task`); `None` outside a task.
 ///
 /// ```
 /// assert!(corio_runtime::current_task().is_none());
@@ -29,7 +29,7 @@ pub fn current_task() -> Option<TaskInfo> {
     current::try_with(|lp| lp.tasks.current().and_then(|key| lp.tasks.info(key))).flatten()
 }
 
-/// The tasks of this loop that are not done (asyncio `all_tasks`), the main one included; none outside a loop.
+/// This loop's unfinished tasks (asyncio `all_tasks`), including the main task; empty outside a loop.
 ///
 /// ```
 /// use corio_runtime::{TaskState, all_tasks, create_task_named, current_task};

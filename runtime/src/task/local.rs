@@ -4,10 +4,10 @@ use std::{any::Any, fmt, marker::PhantomData, rc::Rc};
 
 use crate::event_loop::current;
 
-/// A variable with a value for each task (asyncio `ContextVar`): to be a `static`.
+/// A `static` variable with a value per task (asyncio `ContextVar`).
 ///
-/// A task starts with the values that its creator had then; after that neither sees the other's changes. What
-/// one `Runner::run` sets, the next one finds.
+/// A task inherits its creator's values at its creation; later changes are not shared. Values set in one `Runner::run`
+/// are still there in the next one.
 ///
 /// ```
 /// use corio_runtime::TaskLocal;
@@ -24,7 +24,7 @@ use crate::event_loop::current;
 /// });
 /// ```
 pub struct TaskLocal<T: 'static> {
-    // Two statics need two addresses.
+    // Not zero-sized, so each static has an address of its own.
     _place: u8,
     _value: PhantomData<fn() -> T>,
 }
@@ -40,7 +40,7 @@ impl<T: 'static> TaskLocal<T> {
         TaskLocal { _place: 0, _value: PhantomData }
     }
 
-    /// Gives the running task a value.
+    /// Sets the running task's value.
     ///
     /// ```
     /// static USER: corio_runtime::TaskLocal<&str> = corio_runtime::TaskLocal::new();
@@ -54,7 +54,7 @@ impl<T: 'static> TaskLocal<T> {
     /// Outside a running loop.
     pub fn set(&'static self, value: T) {
         let (key, value) = (self.key(), Rc::new(value) as Rc<dyn Any>);
-        // Dropped outside of the borrow.
+        // Dropped after the borrow.
         let _old = current::with(|lp| {
             lp.tasks.with_locals(|locals| {
                 let locals = Rc::make_mut(locals.get_or_insert_default());
@@ -69,7 +69,7 @@ impl<T: 'static> TaskLocal<T> {
         });
     }
 
-    /// A clone of the running task's value; `None` if it has none, or outside a running loop.
+    /// A clone of the running task's value; `None` without one, or outside a running loop.
     ///
     /// ```
     /// static USER: corio_runtime::TaskLocal<&str> = corio_runtime::TaskLocal::new();
@@ -87,7 +87,7 @@ impl<T: 'static> TaskLocal<T> {
         self.with(T::clone)
     }
 
-    /// Runs `f` with the running task's value, if it has one.
+    /// Calls `f` with the running task's value, if it has one.
     ///
     /// ```
     /// static USER: corio_runtime::TaskLocal<String> = corio_runtime::TaskLocal::new();

@@ -1,8 +1,7 @@
-//! Many futures inside one task, each polled when it was woken, in the order of the wakes: `gather` and its kin stand
-//! on it.
+//! Many futures in one task, the base of `gather` and others. Each is polled when woken, in the order of the wakes.
 //!
-//! A future is boxed when it is first polled, so one that is ready then costs no lasting memory; nor does its waker,
-//! which the next one uses if nobody kept it.
+//! A future is boxed for its first poll. One that is ready at once is freed right away, and the next future reuses its
+//! waker, unless a clone was kept.
 
 use std::{
     collections::VecDeque,
@@ -22,13 +21,13 @@ use crate::scheduler::slab::smaller;
 /// See the head of the file.
 pub(crate) struct Many<F> {
     fresh: vec::IntoIter<F>,
-    /// By the order in which they came; `None` is over.
+    /// By order of arrival; `None` for a finished future.
     children: Vec<Option<Child<F>>>,
     live: usize,
     woken: Arc<Woken>,
-    /// Those taken from `woken` whose turn is still to come.
+    /// Woken futures that were taken from `woken` and not polled yet.
     due: VecDeque<usize>,
-    /// Places that can be used again.
+    /// Slots for reuse.
     free: Vec<usize>,
 }
 
@@ -44,25 +43,25 @@ impl<F: Future> Many<F> {
         Many { live: fresh.len(), fresh, children, woken: Arc::default(), due, free }
     }
 
-    /// Futures that are not over.
+    /// Number of unfinished futures.
     pub(crate) fn live(&self) -> usize {
         self.live
     }
 
-    /// Adds a future: it is polled with those that were woken.
+    /// Adds a future. It counts as woken.
     pub(crate) fn push(&mut self, future: F) {
         let place = self.free.pop().unwrap_or_else(|| {
             self.children.push(None);
             self.children.len() - 1
         });
-        // A late wake of the one before it polls this one needlessly, which futures allow.
+        // A late wake of the slot's former future polls this one needlessly, which futures allow.
         let waker = ChildWaker::new(&self.woken, place);
         waker.waker.wake_by_ref();
         self.children[place] = Some(Child { future: Box::pin(future), waker });
         self.live += 1;
     }
 
-    /// Polls those that may go on, and gives each output to `done` with its place, until that breaks.
+    /// Polls the woken futures, and passes each output with its place to `done`, until that breaks.
     pub(crate) fn poll<B>(
         &mut self,
         cx: &mut Context<'_>,
@@ -70,7 +69,7 @@ impl<F: Future> Many<F> {
     ) -> ControlFlow<B> {
         self.woken.set_parent(cx.waker());
         if self.fresh.len() > 0 {
-            // Those that wake themselves in it have their turn in the next one.
+            // Futures that wake themselves here are polled next time.
             return self.poll_fresh(&mut done);
         }
         self.due.extend(self.woken.take());
@@ -80,7 +79,7 @@ impl<F: Future> Many<F> {
         ControlFlow::Continue(())
     }
 
-    /// Polls those that may go on, and gives each output to `each` with its place.
+    /// Polls the woken futures, and passes each output with its place to `each`.
     pub(crate) fn poll_all(&mut self, cx: &mut Context<'_>, mut each: impl FnMut(usize, F::Output)) {
         let _ = self.poll(cx, |place, output| {
             each(place, output);
@@ -97,7 +96,7 @@ impl<F: Future> Many<F> {
                 Some(waker) => waker.moved_to(place),
                 None => ChildWaker::new(&self.woken, place),
             };
-            // Over, unless it says otherwise: one that panics is.
+            // Counts as finished until it is pending: it may panic.
             self.children.push(None);
             self.live -= 1;
             match future.as_mut().poll(&mut Context::from_waker(&waker.waker)) {
@@ -115,7 +114,7 @@ impl<F: Future> Many<F> {
         ControlFlow::Continue(())
     }
 
-    /// None is left: gives back the memory of many. One that is still due was woken late.
+    /// No future is left: frees much memory. A place in `due` was woken late.
     fn tidy(&mut self) {
         if smaller(self.children.capacity(), 0, size_of::<Option<Child<F>>>()).is_some() {
             (self.children, self.free) = (Vec::new(), Vec::new());
@@ -150,7 +149,7 @@ impl<F: Future> Many<F> {
     }
 }
 
-/// The children that were woken, from any thread, in order.
+/// The woken futures, from any thread, in order.
 #[derive(Default)]
 struct Woken(Mutex<WokenInner>);
 
@@ -179,7 +178,7 @@ impl Woken {
         let parent = {
             let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             inner.places.push(place);
-            // One wake is enough for all that come before the next look.
+            // One wake of the parent covers all places that are added before the next `take`.
             if inner.places.len() == 1 { inner.parent.clone() } else { None }
         };
         if let Some(parent) = parent {
@@ -188,7 +187,7 @@ impl Woken {
     }
 }
 
-/// The waker of one child, and what it wakes.
+/// A future's waker, and the waker's target.
 struct ChildWaker {
     target: Arc<Target>,
     waker: Waker,
@@ -207,7 +206,7 @@ impl ChildWaker {
         ChildWaker { waker: Arc::clone(&target).into(), target }
     }
 
-    /// Whether nobody has kept a clone of the waker, nor used it.
+    /// Whether the waker was neither cloned nor used.
     fn is_ours_alone(&self) -> bool {
         Arc::strong_count(&self.target) == 2 && !self.target.queued.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! Tasks: futures that the loop runs side by side (asyncio `Task`).
+//! Tasks: futures that the loop runs concurrently (asyncio `Task`).
 
 mod as_completed;
 pub(crate) mod cancel;
@@ -52,8 +52,8 @@ pub use wait::{ReturnWhen, wait, wait_try};
 
 /// Starts `future` as a task of this loop (asyncio `create_task`).
 ///
-/// It first runs after the caller's next suspension, in the order of creation. Its result, a panic included,
-/// is what awaiting the [`Task`] gives. Dropping the `Task` detaches: the task goes on.
+/// Its first step runs after the caller's next suspension, in order of creation. Awaiting the [`Task`] returns its
+/// result, even if that is a panic. Dropping the `Task` detaches the task, which continues.
 ///
 /// ```
 /// corio_runtime::run(async {
@@ -73,7 +73,7 @@ pub fn create_task<F: Future + 'static>(future: F) -> Task<F::Output> {
     current::with(|lp| lp.create_task(future, location))
 }
 
-/// As [`create_task`], created at `location`: for libraries that start tasks on behalf of whoever called them there.
+/// As [`create_task`], with the given `location`: for libraries that create tasks on behalf of their caller.
 ///
 /// ```
 /// use corio_runtime::{create_task_at, current_task, run};
@@ -117,8 +117,8 @@ pub fn create_task_named<F: Future + 'static>(name: impl Into<String>, future: F
     task
 }
 
-/// As [`create_task`], but the first step runs here and now (asyncio `eager_task_factory`): a future that needs
-/// no suspension is done at once, without a turn of the loop. A panic is the task's result all the same.
+/// As [`create_task`], but the first step runs at once, inside this call (asyncio `eager_task_factory`). A future that
+/// never suspends is done without a turn of the loop. Even a panic becomes the task's result.
 ///
 /// ```
 /// corio_runtime::run(async {
@@ -137,14 +137,15 @@ where
     current::with(|lp| lp.create_eager_task(future, location))
 }
 
-/// The handle of a task: await it for the result. Dropping it detaches the task. (What makes a task warns if the handle
-/// is not used; a group's `create_task` does not, as the group awaits its children itself.)
+/// The handle of a task: await it for the result. Dropping it detaches the task. (Functions that create tasks warn if
+/// the handle is unused; a group's `create_task` does not, as the group awaits its children.)
 ///
-/// It is plain data and `Send`. On another loop it can cancel, but awaiting it gives [`TaskError::WrongLoop`].
+/// It is plain data and `Send`. On another loop, it can cancel the task; awaiting it there gives
+/// [`TaskError::WrongLoop`].
 pub struct Task<T> {
     key: Homed<TaskKey>,
     id: TaskId,
-    /// Set once the result was taken.
+    /// Set once the result was returned.
     taken: Option<Outcome>,
     _result: PhantomData<fn() -> T>,
 }
@@ -154,8 +155,8 @@ impl<T> Task<T> {
         Task { key, id, taken: None, _result: PhantomData }
     }
 
-    /// Asks the task to end: on the loop's next turn its future is dropped where it is suspended, and its
-    /// result is [`TaskError::Cancelled`]. A task that finishes first keeps its result. `false` if it is done.
+    /// Cancels the task: in the loop's next turn its future is dropped where it is suspended, and its result is
+    /// [`TaskError::Cancelled`]. A task that finishes first keeps its result. Returns `false` if the task is done.
     ///
     /// ```
     /// corio_runtime::run(async {
@@ -173,12 +174,12 @@ impl<T> Task<T> {
         self.cancel_handle().cancel()
     }
 
-    /// Cancels the task from anywhere, also from another thread.
+    /// A handle that cancels the task from any thread.
     pub fn cancel_handle(&self) -> CancelHandle {
         CancelHandle::new(self.key)
     }
 
-    /// Whether the task has a result. Known on its own loop; elsewhere `true` only once the loop has closed.
+    /// Whether the task has a result. Away from its loop, this is `true` only once the loop has closed.
     #[doc(alias = "is_finished")]
     pub fn done(&self) -> bool {
         self.outcome().is_some()
@@ -189,25 +190,25 @@ impl<T> Task<T> {
         self.outcome() == Some(Outcome::Cancelled)
     }
 
-    /// Unique in the process.
+    /// The task's id, unique in the process.
     pub fn id(&self) -> TaskId {
         self.id
     }
 
-    /// The name given, or "Task-N" by the task's id. Elsewhere than on its loop, always the latter.
+    /// The task's name; "Task-N", with its id, if none was set, and always when called away from its loop.
     pub fn name(&self) -> String {
         let given = self.key.here(|lp, key| lp.tasks.info(key)).flatten().and_then(|info| info.name);
         given.unwrap_or_else(|| self.id.to_string())
     }
 
-    /// Names the task. Without effect away from its loop and once it is done and awaited.
+    /// Names the task. No effect away from its loop, or once the task was awaited.
     pub fn set_name(&self, name: impl Into<String>) {
         let name = name.into();
         self.key.here(|lp, key| lp.tasks.set_name(key, name));
     }
 
-    /// Calls `f` when the task is done (at once if it is): in the turn in which it ends, on its loop.
-    /// Without effect away from its loop.
+    /// Calls `f` when the task is done, in the turn in which it ends; at once if it is done. No effect away from its
+    /// loop.
     pub fn add_done_callback(&self, f: impl FnOnce(&TaskInfo) + 'static) {
         let id = self.id;
         self.key.here(|lp, key| {
@@ -266,9 +267,9 @@ impl<T> fmt::Debug for Task<T> {
     }
 }
 
-/// Lets every other ready task run once (asyncio `sleep(0)`): exactly one turn of the loop.
+/// Lets every other ready task run once, in exactly one turn of the loop (asyncio `sleep(0)`).
 ///
-/// Cancelled by dropping, it has no effect.
+/// Dropping it has no effect.
 pub fn yield_now() -> YieldNow {
     YieldNow { yielded: false }
 }
@@ -303,7 +304,7 @@ impl Loop {
         Task::new(self.homed(key), id)
     }
 
-    /// As `create_task`, with the first step made here and now.
+    /// As `create_task`, and runs the first step at once.
     pub(crate) fn create_eager_task<F: Future + 'static>(
         &self,
         future: F,
@@ -319,7 +320,7 @@ impl Loop {
 }
 
 impl Runner {
-    /// Creates a task that runs with the next [`Runner::run`].
+    /// Creates a task that starts in the next [`Runner::run`].
     #[track_caller]
     #[must_use = "a dropped Task goes on running; await it for its result"]
     pub fn create_task<F: Future + 'static>(&self, future: F) -> Task<F::Output> {

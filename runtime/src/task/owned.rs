@@ -12,13 +12,13 @@ use super::Task;
 use crate::scheduler::task_error::TaskError;
 
 impl<T> Task<T> {
-    /// A handle whose drop cancels the task.
+    /// Makes a handle that cancels the task when dropped.
     pub fn cancel_on_drop(self) -> OwnedTask<T> {
         OwnedTask::new(self)
     }
 }
 
-/// A [`Task`] that is cancelled when this handle is dropped; made by [`Task::cancel_on_drop`].
+/// A [`Task`] that is cancelled when this handle is dropped. Made by [`Task::cancel_on_drop`].
 ///
 /// ```
 /// corio_runtime::run(async {

@@ -1,4 +1,4 @@
-//! Children that may borrow from the caller.
+//! Child futures that may borrow from their caller.
 
 use std::{
     cell::RefCell,
@@ -12,12 +12,11 @@ use std::{
 
 use super::many::Many;
 
-/// Runs `body` and the children that it starts side by side inside the calling task, until all are done. The
-/// children may borrow what was there before the call, because they live in the future of this function: it
-/// cannot be left while one of them runs, and dropping it drops them.
+/// Runs `body` and the children that it starts concurrently in the calling task, until all are done. Children may
+/// borrow whatever exists before the call, as they live inside this future: dropping it drops them.
 ///
-/// They take turns on one task; for children that are tasks of their own there is
-/// [`task_group`](crate::task_group). A panic of one goes on in the caller, and drops the others.
+/// They share one task; [`task_group`](crate::task_group) gives each child its own. If a child panics, the others are
+/// dropped and the caller panics.
 ///
 /// ```
 /// use corio_runtime::{scope, yield_now};
@@ -38,7 +37,7 @@ use super::many::Many;
 /// });
 /// ```
 ///
-/// What the body owns ends before its children may, so they cannot borrow it:
+/// The body's own variables end before its children, so children cannot borrow them:
 /// ```compile_fail
 /// # use corio_runtime::scope;
 /// corio_runtime::run(scope(async |scope| {
@@ -61,7 +60,7 @@ pub async fn scope<'env, R>(body: impl AsyncFnOnce(&Scope<'env>) -> R) -> R {
         }
         scope.take_started().for_each(|child| children.push(child));
         children.poll_all(cx, |_, ()| ());
-        // Those that children started have their first turn in the next one.
+        // Children started by children are polled next time.
         scope.take_started().for_each(|child| children.push(child));
         if children.live() > 0 { Poll::Pending } else { value.take().map_or(Poll::Pending, Poll::Ready) }
     })
@@ -70,16 +69,16 @@ pub async fn scope<'env, R>(body: impl AsyncFnOnce(&Scope<'env>) -> R) -> R {
 
 type Child<'env> = Pin<Box<dyn Future<Output = ()> + 'env>>;
 
-/// Where [`scope`] starts children. Clones are the same scope.
+/// Starts children of a [`scope`]. Clones name the same scope.
 #[derive(Clone)]
 pub struct Scope<'env> {
-    /// `None` once the scope is over.
+    /// `None` once the scope has ended.
     started: Rc<RefCell<Option<Vec<Child<'env>>>>>,
 }
 
 impl<'env> Scope<'env> {
-    /// Starts `future` as a child. Its output is what the returned handle gives; the handle need not be kept.
-    /// After the scope is over, `future` is dropped at once.
+    /// Starts `future` as a child. The returned handle gives its output, and need not be kept. After the end of the
+    /// scope, `future` is dropped at once.
     ///
     /// ```
     /// corio_runtime::run(async {
@@ -123,7 +122,7 @@ impl<'env> Scope<'env> {
     }
 }
 
-/// The end of the scope: drops what never ran, which may hold the scope itself.
+/// At the scope's end, drops children that never ran; they may hold the scope itself.
 struct Closes<'a, 'env>(&'a Scope<'env>);
 
 impl Drop for Closes<'_, '_> {
@@ -151,10 +150,9 @@ impl<T> Output<T> {
     }
 }
 
-/// The output of a child of a [`Scope`]. If the scope is dropped before the child ends, it is never ready.
+/// The output of a child of a [`Scope`]. If the scope is dropped before the child ends, it stays pending.
 ///
-/// # Panics
-/// When it is polled after it was ready.
+/// # Panics If polled after completion.
 pub struct ScopedTask<T> {
     place: Rc<RefCell<Output<T>>>,
 }

@@ -1,4 +1,4 @@
-//! Protects a task from the cancellation of whoever awaits it (asyncio `shield`).
+//! Protects a task from the cancellation of the task that awaits it (asyncio `shield`).
 
 use std::{
     fmt,
@@ -11,8 +11,8 @@ use std::{
 use super::Task;
 use crate::{event_loop::current, scheduler::task_error::TaskError};
 
-/// Waits for `task` (asyncio `shield`). If this is dropped, because its own task is cancelled or its time is up,
-/// the inner task runs on.
+/// Waits for `task` (asyncio `shield`). If this is dropped, because the waiting task is cancelled or a timeout passes,
+/// `task` continues.
 ///
 /// ```
 /// use corio_runtime::{create_task, shield, time::{Duration, sleep, timeout}};
@@ -27,7 +27,7 @@ pub fn shield<T: 'static>(task: Task<T>) -> Shield<T> {
     Shield { task }
 }
 
-/// As [`shield`], of a future: it becomes a task at once.
+/// As [`shield`], for a future, which becomes a task at once.
 ///
 /// # Panics
 /// Outside a running loop.

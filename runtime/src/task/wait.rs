@@ -25,11 +25,11 @@ pub enum ReturnWhen {
     AllCompleted,
 }
 
-/// Waits for `tasks`, and gives those that are done and those that are not, each in the order given (asyncio
-/// `wait`). Nothing is cancelled, and a failure is no error here: it is in its task.
+/// Waits for `tasks`; returns those that are done and those that are pending, each in the order given (asyncio `wait`).
+/// It cancels nothing, and a failure stays in its task.
 ///
-/// A `timeout` ends it early, without an error. For [`ReturnWhen::FirstException`] only a panic is a failure;
-/// [`wait_try`] sees errors too. Dropping this detaches the tasks: they run on.
+/// A `timeout` ends the wait early, without an error. For [`ReturnWhen::FirstException`] only a panic is a failure;
+/// [`wait_try`] also counts errors. Dropping this detaches the tasks, which continue.
 ///
 /// ```
 /// use corio_runtime::{ReturnWhen, create_task, wait};
@@ -49,7 +49,7 @@ pub async fn wait<T: 'static>(
     wait_until(tasks, when, timeout, |task| task.outcome() == Some(Outcome::Panicked)).await
 }
 
-/// As [`wait`], for tasks whose results can be errors: [`ReturnWhen::FirstException`] ends it at the first one.
+/// As [`wait`], for tasks that return a `Result`: [`ReturnWhen::FirstException`] also counts errors.
 ///
 /// ```
 /// use corio_runtime::{ReturnWhen, create_task, wait_try};
@@ -93,8 +93,8 @@ async fn wait_until<T: 'static>(
     tasks.into_iter().partition(Task::done)
 }
 
-/// Waits for as many of `ends` as `when` says; each tells whether its task failed. A wake costs a look at the task that
-/// ended, not at all of them.
+/// Waits for as many of `ends` as `when` says; each returns whether its task failed. A wake costs one look, at the task
+/// that ended, and not at all of them.
 async fn wait_for_ends(
     ends: impl IntoIterator<Item = impl Future<Output = bool>>,
     when: ReturnWhen,
@@ -119,7 +119,7 @@ async fn wait_for_ends(
 }
 
 impl<T> Task<T> {
-    /// Whether the task is done; if not, its end wakes `cx`. One of another loop is not waited for.
+    /// Whether the task is done; if not, its end wakes `cx`. A task of another loop counts as done.
     fn watch(&self, cx: &mut Context<'_>) -> bool {
         self.taken.is_some() || self.key.here(|lp, key| lp.tasks.watch(key, cx.waker())).unwrap_or(true)
     }

@@ -1,10 +1,9 @@
-//! The answer to come from another thread: one end owes it, the other waits for it, blocking or polling.
+//! An answer from another thread: `Owed` gives it, `Awaited` waits for it, blocking or polling.
 //!
-//! Whatever becomes of the end that owes, it answers: dropped, it gives what it was told to give otherwise. A cancel
-//! and the start of the task that answers may meet: both look at the other's mark under the lock, so one of the two
-//! cancels the task.
+//! A dropped `Owed` gives the answer set by `otherwise`. A cancel may race with the start of the task: both check the
+//! other's mark under the lock, so one of the two cancels the task.
 //!
-//! The file stands alone, so that the loom model (`tests/loom_answer.rs`) compiles it as it is.
+//! The file has no other imports, so that the loom model (`tests/loom_answer.rs`) can include it.
 
 #[cfg(not(all(loom, test)))]
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -17,7 +16,7 @@ use std::{
 #[cfg(all(loom, test))]
 use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-/// An answer of type `O`, given by a task that a `C` cancels; `otherwise` is for the case that nothing else is given.
+/// An answer of type `O`, given by a task that a `C` can cancel. `otherwise` is the answer if `Owed` is dropped.
 pub(super) fn answer<O, C: Copy>(otherwise: O) -> (Owed<O, C>, Awaited<O, C>) {
     let state =
         State { outcome: None, taken: false, waker: None, blocks: false, task: None, cancelled: false };
@@ -25,18 +24,18 @@ pub(super) fn answer<O, C: Copy>(otherwise: O) -> (Owed<O, C>, Awaited<O, C>) {
     (Owed { shared: Arc::clone(&shared), otherwise: Some(otherwise) }, Awaited { shared })
 }
 
-/// The end that waits. Dropping it lets the other end go on.
+/// The waiting end. Dropping it does not stop the other end.
 pub(super) struct Awaited<O, C> {
     shared: Arc<Shared<O, C>>,
 }
 
 impl<O, C: Copy> Awaited<O, C> {
-    /// The answer, if it is there. It is given once: asking again is a panic.
+    /// The answer, if it was given. Panics if it was taken before.
     pub(super) fn take(&self) -> Option<O> {
         self.shared.lock().take()
     }
 
-    /// Blocks until the answer is there; `None` after `timeout`.
+    /// Blocks until the answer is given; `None` after `timeout`.
     pub(super) fn wait(&self, timeout: Option<Duration>) -> Option<O> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut state = self.shared.lock();
@@ -55,7 +54,7 @@ impl<O, C: Copy> Awaited<O, C> {
         }
     }
 
-    /// The answer, or `waker` is woken when it is there.
+    /// The answer; if it was not given yet, it will wake `waker`.
     pub(super) fn poll(&self, waker: &Waker) -> Option<O> {
         let waker = waker.clone();
         let mut state = self.shared.lock();
@@ -68,7 +67,7 @@ impl<O, C: Copy> Awaited<O, C> {
         None
     }
 
-    /// Asks for a cancel; `None` if the answer is there. The task, if it has begun, is the caller's to cancel.
+    /// Requests a cancel; `None` if the answer was given. The caller must cancel the returned task, if it has started.
     pub(super) fn cancel(&self) -> Option<Option<C>> {
         let mut state = self.shared.lock();
         if state.is_done() {
@@ -83,24 +82,24 @@ impl<O, C: Copy> Awaited<O, C> {
     }
 }
 
-/// The end that owes the answer.
+/// The answering end.
 pub(super) struct Owed<O, C> {
     shared: Arc<Shared<O, C>>,
     otherwise: Option<O>,
 }
 
 impl<O, C: Copy> Owed<O, C> {
-    /// What is given if nothing else is, from now on.
+    /// Sets the answer that a drop gives.
     pub(super) fn otherwise(&mut self, outcome: O) {
         self.otherwise = Some(outcome);
     }
 
-    /// Whether a cancel was asked for.
+    /// Whether a cancel was requested.
     pub(super) fn is_cancelled(&self) -> bool {
         self.shared.lock().cancelled
     }
 
-    /// Tells of the task once there is one.
+    /// For reporting the task once it exists.
     pub(super) fn starter(&self) -> Starter<O, C> {
         Starter { shared: Arc::clone(&self.shared) }
     }
@@ -114,7 +113,7 @@ impl<O, C> Owed<O, C> {
             state.outcome = Some(outcome);
             (state.waker.take(), state.blocks)
         };
-        // That costs a system call, also if there is nobody.
+        // `notify_all` costs a system call even without a waiting thread.
         if blocks {
             self.shared.done.notify_all();
         }
@@ -137,7 +136,7 @@ pub(super) struct Starter<O, C> {
 }
 
 impl<O, C> Starter<O, C> {
-    /// The task has begun. Whether a cancel was asked for meanwhile: then it is the caller's to cancel.
+    /// The task has started. Returns whether a cancel was requested meanwhile: then the caller must cancel it.
     pub(super) fn started(self, task: C) -> bool {
         let mut state = self.shared.lock();
         state.task = Some(task);
@@ -158,10 +157,10 @@ impl<O, C> Shared<O, C> {
 
 struct State<O, C> {
     outcome: Option<O>,
-    /// The outcome was given to the caller.
+    /// Whether the outcome was returned.
     taken: bool,
     waker: Option<Waker>,
-    /// Whether a thread blocks, or did.
+    /// Whether a thread has ever blocked on it.
     blocks: bool,
     task: Option<C>,
     cancelled: bool,

@@ -1,15 +1,15 @@
-//! A bounded channel between loops, threads and other runtimes: any number of senders, one receiver.
+//! A bounded channel between loops, threads and other runtimes: many senders, one receiver.
 //!
-//! The receiver takes all that is there at once into a queue of its own, so that both sides meet at the lock once per
-//! batch, not once per message; a waiting receiver is woken once per batch, too. How much it has read it publishes in
-//! a counter that only it writes: a sender looks at that counter when the channel seems full.
+//! The receiver takes all queued messages at once into a queue of its own, so the lock is taken, and a waiting receiver
+//! woken, once per batch and not per message. The receiver alone writes the counter of received messages; senders read
+//! it when the channel seems full.
 //!
-//! A sender that finds it full says so in `blocked`, and looks at the counter again; the receiver moves the counter,
-//! and then looks at `blocked`. Both fence in between, so at least one of the two sees the other. Those who wait are
-//! served in order: room that was granted to one is not another's.
+//! A sender that finds the channel full sets `blocked`, then reads the counter again; the receiver advances the
+//! counter, then reads `blocked`. Both fence in between, so at least one sees the other's write. Waiting senders are
+//! served in order: room granted to one is not available to others.
 //!
-//! The file stands alone, so that the loom model (`tests/loom_channel.rs`) compiles it as it is; the crate that is
-//! built beside the model keeps the real types.
+//! The file has no other imports, so that the loom model (`tests/loom_channel.rs`) can include it. The crate built
+//! along with the model keeps the real types.
 
 #[cfg(not(all(loom, test)))]
 mod shim {
@@ -28,7 +28,7 @@ mod shim {
         atomic::{AtomicBool, AtomicU64, Ordering, fence},
     };
 
-    /// The models run outside any loop, where there is none.
+    /// The models run outside any loop, which has no budget.
     pub(super) mod budget {
         pub(in super::super) fn is_used_up(_: &std::task::Context<'_>) -> bool {
             false
@@ -50,7 +50,7 @@ use std::{
 
 use shim::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, budget, fence};
 
-/// A channel for up to `capacity` messages that were not received yet.
+/// A channel for up to `capacity` unreceived messages.
 ///
 /// Its ends work on any loop, thread or executor.
 ///
@@ -102,13 +102,13 @@ pub fn channel<T: Send>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     (Sender { shared: Arc::clone(&shared) }, Receiver { shared, batch: VecDeque::new(), received: 0 })
 }
 
-/// A queue of at most this many bytes never shrinks.
+/// A queue up to this size keeps its memory.
 const KEEP_BYTES: usize = 64 << 10;
 
 struct Shared<T> {
     capacity: u64,
     state: Mutex<State<T>>,
-    /// Messages that were received. Written by the receiver alone.
+    /// Number of messages received. Written by the receiver only.
     received: AtomicU64,
     /// Whether a sender waits.
     blocked: AtomicBool,
@@ -116,17 +116,17 @@ struct Shared<T> {
 
 struct State<T> {
     queue: VecDeque<T>,
-    /// Messages that were sent, those granted to a sender that has not run since not among them.
+    /// Number of messages sent, without those granted and not sent yet.
     sent: u64,
-    /// The receiver's, while it waits.
+    /// The receiver's waker, while it waits.
     receiver: Option<Waker>,
-    /// Senders that wait, in order.
+    /// Waiting senders, in order.
     waiting: VecDeque<(u64, Waker)>,
-    /// Tickets of senders that may send one message each.
+    /// Tickets of senders that may each send one message.
     granted: Vec<u64>,
     next_ticket: u64,
     senders: usize,
-    /// The receiver takes no more.
+    /// The receiver accepts no more.
     closed: bool,
 }
 
@@ -135,13 +135,13 @@ impl<T> Shared<T> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// How many messages more fit in.
+    /// How many more messages fit.
     fn room(&self, state: &State<T>) -> u64 {
         let taken = state.sent + state.granted.len() as u64 - self.received.load(Ordering::Relaxed);
         self.capacity.saturating_sub(taken)
     }
 
-    /// Grants what room there is to those who wait, and wakes them.
+    /// Grants the free room to waiting senders, and wakes them.
     fn grant(&self, mut state: MutexGuard<'_, State<T>>) {
         let mut granted = Vec::new();
         for _ in 0..self.room(&state) {
@@ -155,16 +155,16 @@ impl<T> Shared<T> {
     }
 }
 
-/// The sending end of a [`channel`]; clones send into the same one.
+/// The sending end of a [`channel`]. Clones send to the same receiver.
 pub struct Sender<T> {
     shared: Arc<Shared<T>>,
 }
 
 impl<T: Send> Sender<T> {
-    /// Sends `value`, once there is room for it. Dropped before that, the value is dropped with it.
+    /// Sends `value`, once there is room. If the future is dropped before that, so is `value`.
     ///
     /// # Errors
-    /// [`SendError`] with the value if the receiver is gone or closed.
+    /// [`SendError`] with the value if the receiver was closed or dropped.
     pub async fn send(&self, value: T) -> Result<(), SendError<T>> {
         let mut one = Some(value);
         match self.send_some(&mut one).await {
@@ -173,12 +173,11 @@ impl<T: Send> Sender<T> {
         }
     }
 
-    /// Sends all of `values`, as many at a time as there is room for: at the price of one for each such batch.
+    /// Sends all of `values`, in batches of as many as there is room for; a batch costs as much as one message.
     ///
-    /// Dropped before the end, it has sent a part, and the rest is still in `values`.
+    /// If the future is dropped before the end, a part was sent, and the rest is still in `values`.
     ///
-    /// # Errors
-    /// [`SendError`] if the receiver is gone or closed; what was not sent is still in `values`.
+    /// # Errors [`SendError`] if the receiver was closed or dropped; unsent messages are still in `values`.
     pub async fn send_all(&self, values: &mut VecDeque<T>) -> Result<(), SendError<()>> {
         while !values.is_empty() {
             self.send_some(values).await.map_err(SendError)?;
@@ -186,7 +185,7 @@ impl<T: Send> Sender<T> {
         Ok(())
     }
 
-    /// Sends `value` if there is room for it now, and nobody waits.
+    /// Sends `value` if there is room now and no other sender waits.
     ///
     /// # Errors
     /// [`TrySendError`], with the value.
@@ -200,12 +199,12 @@ impl<T: Send> Sender<T> {
         }
     }
 
-    /// Whether the receiver is gone or closed.
+    /// Whether the receiver was closed or dropped.
     pub fn is_closed(&self) -> bool {
         self.shared.state().closed
     }
 
-    /// Sends at least one of `source`, waiting for room first.
+    /// Sends at least one message of `source`, after waiting for room.
     async fn send_some<S: Source<T>>(&self, source: &mut S) -> Result<(), ()> {
         let mut ticket = None;
         poll_fn(|cx| {
@@ -227,7 +226,7 @@ impl<T: Send> Sender<T> {
         .await
     }
 
-    /// How many it has pushed: none if there is no room, or others wait for it.
+    /// Sends what fits, and returns how many; 0 if the channel is full or other senders wait.
     fn push_now<S: Source<T>>(&self, source: &mut S) -> Result<usize, ()> {
         let state = self.shared.state();
         if state.closed {
@@ -241,7 +240,7 @@ impl<T: Send> Sender<T> {
     }
 }
 
-/// Moves up to `room` messages into the channel, and wakes the receiver; how many.
+/// Moves up to `room` messages into the channel, and wakes the receiver. Returns how many.
 #[inline(always)]
 fn push<T>(source: &mut impl Source<T>, mut state: MutexGuard<'_, State<T>>, room: u64) -> usize {
     let pushed = source.move_into(&mut state.queue, room);
@@ -252,9 +251,9 @@ fn push<T>(source: &mut impl Source<T>, mut state: MutexGuard<'_, State<T>>, roo
     pushed
 }
 
-/// What is to be sent.
+/// Messages to send.
 trait Source<T> {
-    /// Moves up to `room` messages into `queue`; how many.
+    /// Moves up to `room` messages into `queue`. Returns how many.
     fn move_into(&mut self, queue: &mut VecDeque<T>, room: u64) -> usize;
 }
 
@@ -273,16 +272,16 @@ impl<T> Source<T> for VecDeque<T> {
     }
 }
 
-/// A sender that waits for room.
+/// A waiting sender.
 struct Ticket<'a, T> {
     shared: &'a Shared<T>,
     number: Option<u64>,
 }
 
 impl<T> Ticket<'_, T> {
-    /// How many it has sent.
+    /// Returns the number of messages sent.
     fn poll<S: Source<T>>(&mut self, source: &mut S, cx: &Context<'_>) -> Poll<Result<usize, ()>> {
-        // Cloned and dropped outside: foreign code.
+        // Cloned and dropped outside the lock: foreign code.
         let waker = cx.waker().clone();
         let mut state = self.shared.state();
         if state.closed {
@@ -303,7 +302,7 @@ impl<T> Ticket<'_, T> {
                 self.shared.blocked.store(true, Ordering::Relaxed);
                 fence(Ordering::SeqCst);
                 if state.waiting.len() == 1 && self.shared.room(&state) > 0 {
-                    // The receiver read on before it could see that somebody waits.
+                    // The receiver has read on without seeing `blocked`.
                     let own = state.waiting.pop_back();
                     self.shared.blocked.store(false, Ordering::Relaxed);
                     let pushed = self.push(source, state);
@@ -318,27 +317,27 @@ impl<T> Ticket<'_, T> {
         Poll::Pending
     }
 
-    /// There is room, of which this one has its share.
+    /// Sends with the room that was granted or found.
     fn push<S: Source<T>>(
         &mut self,
         source: &mut S,
         state: MutexGuard<'_, State<T>>,
     ) -> Poll<Result<usize, ()>> {
         self.number = None;
-        // More than the one only if nobody else waits for it.
+        // More than one message only if no other sender waits.
         let room = if state.waiting.is_empty() { self.shared.room(&state).max(1) } else { 1 };
         Poll::Ready(Ok(push(source, state, room)))
     }
 }
 
 impl<T> Drop for Ticket<'_, T> {
-    /// Leaves the queue; what was granted and not used is the next one's.
+    /// Leaves the queue. Unused granted room goes to the next sender.
     fn drop(&mut self) {
         let Some(number) = self.number else { return };
         let mut state = self.shared.state();
         state.granted.retain(|granted| *granted != number);
         let own = state.waiting.iter().position(|(waiting, _)| *waiting == number);
-        // Its waker is foreign code: dropped last.
+        // Last: the waker's destructor is foreign code.
         let _own = own.and_then(|place| state.waiting.remove(place));
         self.shared.grant(state);
     }
@@ -364,20 +363,20 @@ impl<T> Drop for Sender<T> {
 /// The receiving end of a [`channel`]; also a [`Stream`](futures_core::Stream).
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
-    /// What was taken from the channel and is still to be read.
+    /// Messages taken from the channel and not returned yet.
     batch: VecDeque<T>,
     received: u64,
 }
 
 impl<T: Send> Receiver<T> {
-    /// The next message; `None` once all senders are gone, or after [`close`](Receiver::close), and everything was
-    /// received. Dropped, it takes nothing.
+    /// The next message; `None` once everything was received and all senders are gone, or the channel was
+    /// [closed](Receiver::close). Dropping the future loses no message.
     pub async fn recv(&mut self) -> Option<T> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// Waits for a message, and moves all that are there, `limit` at most, to the end of `messages`. How many: 0 only
-    /// where [`recv`](Receiver::recv) gives `None`, and for a limit of 0.
+    /// Waits for messages, and moves up to `limit` of them to the end of `messages`. Returns how many; 0 only if
+    /// [`recv`](Receiver::recv) would return `None`, or for a limit of 0.
     pub async fn recv_many(&mut self, messages: &mut Vec<T>, limit: usize) -> usize {
         if limit == 0 {
             return 0;
@@ -398,7 +397,7 @@ impl<T: Send> Receiver<T> {
     /// The next message, if there is one now.
     ///
     /// # Errors
-    /// [`TryRecvError`]: there is none yet, or there will be none.
+    /// [`TryRecvError`]: none yet, or none any more.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         if self.batch.is_empty() && self.refill(None).is_pending() {
             return Err(TryRecvError::Empty);
@@ -406,7 +405,7 @@ impl<T: Send> Receiver<T> {
         self.pop().ok_or(TryRecvError::Closed)
     }
 
-    /// As [`recv`](Receiver::recv), for a future of one's own.
+    /// [`recv`](Receiver::recv) as a poll function.
     #[inline]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         if budget::is_used_up(cx) || self.batch.is_empty() && self.refill(Some(cx)).is_pending() {
@@ -416,7 +415,7 @@ impl<T: Send> Receiver<T> {
         Poll::Ready(self.pop())
     }
 
-    /// Takes no more: senders get an error. What has been sent can still be received.
+    /// Closes the channel: senders get an error. Messages already sent can still be received.
     pub fn close(&mut self) {
         let mut state = self.shared.state();
         state.closed = true;
@@ -425,13 +424,13 @@ impl<T: Send> Receiver<T> {
         waiting.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
-    /// Takes all that is there; pending if that is nothing and there may be more.
+    /// Takes all queued messages; pending if there are none yet.
     fn refill(&mut self, cx: Option<&Context<'_>>) -> Poll<()> {
         let waker = cx.map(|cx| cx.waker().clone());
         let mut state = self.shared.state();
         if !state.queue.is_empty() {
             std::mem::swap(&mut state.queue, &mut self.batch);
-            // What a peak has left, once the next batch is far smaller.
+            // Frees memory of a peak, once a batch is far smaller.
             let spare = &mut state.queue;
             if spare.capacity() * size_of::<T>() > KEEP_BYTES && self.batch.len() < spare.capacity() / 4 {
                 spare.shrink_to(self.batch.len());
@@ -440,7 +439,7 @@ impl<T: Send> Receiver<T> {
             let old = std::mem::replace(&mut state.receiver, waker);
             drop(state);
             drop(old);
-            // Both are empty: a peak is over.
+            // Both queues are empty: frees memory of a peak.
             self.batch.shrink_to(KEEP_BYTES / size_of::<T>().max(1));
             return Poll::Pending;
         }
@@ -454,7 +453,7 @@ impl<T: Send> Receiver<T> {
         Some(value)
     }
 
-    /// Tells the senders how far it has come.
+    /// Publishes how many messages were received.
     #[inline]
     fn read_on(&mut self, count: u64) {
         self.received += count;
@@ -489,7 +488,7 @@ impl<T> Drop for Receiver<T> {
         let receiver = state.receiver.take();
         drop(state);
         waiting.into_iter().for_each(|(_, waker)| waker.wake());
-        // Destructors of messages are foreign code.
+        // Last: destructors of messages are foreign code.
         drop((unread, receiver));
     }
 }
@@ -506,25 +505,25 @@ impl<T> fmt::Debug for Receiver<T> {
     }
 }
 
-/// The receiver is gone or closed; what was not sent.
+/// The receiver was closed or dropped; holds the unsent message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SendError<T>(pub T);
 
 /// Why [`Sender::try_send`] did not send its message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TrySendError<T> {
-    /// There is no room now.
+    /// The channel is full.
     Full(T),
-    /// The receiver is gone or closed.
+    /// The receiver was closed or dropped.
     Closed(T),
 }
 
-/// Why [`Receiver::try_recv`] has no message.
+/// Why [`Receiver::try_recv`] returned no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryRecvError {
-    /// There is none now.
+    /// The channel is empty now.
     Empty,
-    /// There will be none.
+    /// The channel is empty and closed.
     Closed,
 }
 
@@ -552,7 +551,7 @@ impl fmt::Display for TryRecvError {
     }
 }
 
-// Of any message, also one that cannot be printed.
+// For any message type, also one without `Debug`.
 impl<T> fmt::Debug for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SendError({self})")

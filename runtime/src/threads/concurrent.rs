@@ -1,4 +1,4 @@
-//! Work for a loop from any thread (asyncio `run_coroutine_threadsafe`).
+//! Tasks for a loop, created from any thread (asyncio `run_coroutine_threadsafe`).
 
 use std::{
     any::Any,
@@ -23,12 +23,11 @@ use crate::{
     task::cancel::CancelHandle,
 };
 
-/// Runs the future that `f` makes as a task of the loop `handle`, from any thread (asyncio
-/// `run_coroutine_threadsafe`). `f` goes to the loop, the future is made there: it need not be `Send`.
+/// Runs the future that `f` makes as a task of the loop `handle`, from any thread (asyncio `run_coroutine_threadsafe`).
+/// `f` runs on that loop, so its future need not be `Send`.
 ///
-/// Whatever happens there is an answer: the value, a panic, [`ConcurrentError::Cancelled`], or
-/// [`ConcurrentError::LoopClosed`] if the loop ends before it takes `f`. A panic of `f` itself goes to the loop's
-/// exception handler too.
+/// There is always an answer: the value, a panic, [`ConcurrentError::Cancelled`], or [`ConcurrentError::LoopClosed`] if
+/// the loop ends before it runs `f`. A panic of `f` itself goes to the loop's exception handler, too.
 ///
 /// ```
 /// use corio_runtime::{handle, run, run_coroutine_threadsafe};
@@ -50,7 +49,7 @@ where
 {
     let location = Location::caller();
     let (owed, answer) = answer(Err(ConcurrentError::LoopClosed));
-    // A closed loop drops the call, and with it the end that owes the answer.
+    // A closed loop drops the call; the dropped `owed` answers.
     let _ = handle.post(move |lp| start(lp, f, owed, location));
     ConcurrentFuture { answer, home: *handle }
 }
@@ -75,7 +74,7 @@ where
             owed.otherwise(Err(ConcurrentError::Cancelled));
             let starter = owed.starter();
             let task = lp.create_task(Answering { future: Some(future), owed }, location);
-            // Asked for while it was made.
+            // The cancel may have come while the task was created.
             if starter.started(task.cancel_handle()) {
                 task.cancel();
             }
@@ -83,7 +82,7 @@ where
     }
 }
 
-/// The answer to come from another loop. Dropping it leaves the task running.
+/// The answer from another loop. Dropping it detaches the task, which continues.
 #[must_use = "dropping it detaches the task"]
 pub struct ConcurrentFuture<T> {
     answer: Awaited<Result<T, ConcurrentError>, CancelHandle>,
@@ -91,13 +90,13 @@ pub struct ConcurrentFuture<T> {
 }
 
 impl<T> ConcurrentFuture<T> {
-    /// Blocks this thread until the answer is there, for `timeout` at most.
+    /// Blocks this thread until the answer is there, up to `timeout`.
     ///
     /// # Errors
-    /// [`ConcurrentError::TimedOut`], after which it can be asked again; and why there is no value.
+    /// [`ConcurrentError::TimedOut`], after which you may ask again; or the reason why there is no value.
     ///
     /// # Panics
-    /// If it would block the very loop that has to answer, and after the answer was given.
+    /// On the loop that has to answer, which would block itself, and after the answer was returned.
     pub fn result(&mut self, timeout: Option<Duration>) -> Result<T, ConcurrentError> {
         if let Some(outcome) = self.answer.take() {
             return outcome;
@@ -106,7 +105,7 @@ impl<T> ConcurrentFuture<T> {
         self.answer.wait(timeout).unwrap_or(Err(ConcurrentError::TimedOut))
     }
 
-    /// Cancels the task, also before it begins; `false` if the answer is there.
+    /// Cancels the task, even before it starts. Returns `false` if the answer is there.
     pub fn cancel(&self) -> bool {
         let Some(task) = self.answer.cancel() else { return false };
         if let Some(task) = task {
@@ -138,12 +137,12 @@ impl<T> fmt::Debug for ConcurrentFuture<T> {
 type Owed<T> = answer::Owed<Result<T, ConcurrentError>, CancelHandle>;
 
 pin_project! {
-    /// The future on its loop. Its panic is the answer, not the task's.
+    /// A future on its loop. Its panic becomes the answer, and does not panic the task.
     struct Answering<F, T>
     where
         F: Future<Output = T>,
     {
-        // `None` once it is over.
+        // `None` once it has ended.
         #[pin]
         future: Option<F>,
         owed: Owed<T>,
@@ -163,7 +162,7 @@ impl<F: Future<Output = T>, T> Future for Answering<F, T> {
             Ok(Poll::Ready(value)) => Ok(value),
             Err(payload) => Err(ConcurrentError::Panicked(PanicPayload::new(payload))),
         };
-        // Its destructors come before the answer, as in a task.
+        // Its destructors run before the answer is given, as in a task.
         this.future.set(None);
         this.owed.give(outcome);
         Poll::Ready(())
@@ -177,9 +176,9 @@ pub enum ConcurrentError {
     Cancelled,
     /// The task panicked.
     Panicked(PanicPayload),
-    /// The loop ended before it could begin.
+    /// The loop ended before it ran the function.
     LoopClosed,
-    /// The answer was not there in time; the task runs on.
+    /// The timeout passed; the task continues.
     TimedOut,
 }
 
@@ -200,7 +199,7 @@ impl From<ConcurrentError> for io::Error {
     fn from(e: ConcurrentError) -> io::Error {
         let kind = match e {
             ConcurrentError::TimedOut => io::ErrorKind::TimedOut,
-            // As that of `LoopClosed`.
+            // As for `LoopClosed`.
             ConcurrentError::LoopClosed => io::ErrorKind::NotConnected,
             _ => io::ErrorKind::Other,
         };

@@ -1,11 +1,11 @@
-//! One loop per core, each on a thread of its own that is pinned to it.
+//! One loop per core, each on a thread pinned to its core.
 //!
 //! ```text
-//!   all loops are made ──▶ each core's main ──▶ all mains are over ──▶ all loops close
-//!        │ one fails            │ one panics, or SIGINT                     ▲
-//!        └──▶ none runs         └──▶ the others are cancelled ──────────────┘
+//!    all loops are made ──▶ each core runs its main ──▶ all mains end ──▶ all loops close
+//!         │ one fails            │ one panics, or SIGINT                     ▲
+//!         └──▶ no main runs       └──▶ cancels the others ──────────────────┘
 //! ```
-//! A loop whose main is over serves on until all are: whoever calls it meanwhile is answered.
+//! A loop keeps running after its own main until all mains have ended, so it still answers calls from other cores.
 
 use std::{
     cell::RefCell,
@@ -35,23 +35,23 @@ use crate::{
     task::{cancel::CancelHandle, create_task, with_cleanup},
 };
 
-/// Which cores get a loop.
+/// The cores that get a loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cores {
-    /// Those that this process may use.
+    /// All cores that this process may use.
     All,
-    /// So many of them, at most 4096; more than there are share cores.
+    /// So many loops, at most 4096. With more loops than cores, loops share cores.
     Count(usize),
-    /// These, by the kernel's numbers: also ones that are isolated from the scheduler.
+    /// Cores by the kernel's numbers, including ones isolated from the scheduler.
     Ids(Vec<usize>),
 }
 
-/// Runs a loop on each of `cores`, and the future that `f` makes for it; gives what they return, in order of the
-/// cores. The first core's loop is on this thread, which is pinned meanwhile.
+/// Runs a loop with a future of `f` on each of `cores`; returns their outputs in order of the cores. The first core's
+/// loop runs on the calling thread, which is pinned meanwhile.
 ///
-/// All loops are there before the first future begins, and none closes before the last one has ended. If a future
-/// panics, the others are cancelled, all loops close in order, and the panic goes on here. So it is with SIGINT on
-/// the main thread, after which the process ends by the signal.
+/// All loops exist before the first future starts, and none closes before the last future has ended. If a future
+/// panics, the others are cancelled, all loops close, and the panic continues here. SIGINT on the main thread does the
+/// same, and then ends the process.
 ///
 /// ```
 /// use corio_runtime::{Cores, run_coroutine_threadsafe, run_per_core};
@@ -65,8 +65,8 @@ pub enum Cores {
 /// ```
 ///
 /// # Panics
-/// Inside a running loop; for no core at all, or one that does not exist or is not allowed here; if a loop cannot be
-/// set up; and with what a future panics with.
+/// Inside a running loop; for no cores, or a core that does not exist or is not allowed; if a loop cannot be set up;
+/// and if a future panics.
 #[track_caller]
 pub fn run_per_core<F, Fut, T>(cores: Cores, f: F) -> Vec<T>
 where
@@ -81,7 +81,7 @@ impl Builder {
     /// As [`run_per_core`](crate::run_per_core()), with these settings for each loop.
     ///
     /// # Panics
-    /// As there, and for settings out of range.
+    /// As [`run_per_core`](crate::run_per_core()), and for settings out of range.
     #[track_caller]
     pub fn run_per_core<F, Fut, T>(self, cores: Cores, f: F) -> Vec<T>
     where
@@ -100,8 +100,8 @@ impl Builder {
 
 const CANCELLED: &str = "a main that was cancelled leaves a panic to go on with";
 
-/// Runs `main` on the first of `cores`, and a loop on each of the others until it ends: what `#[corio::main(cores =
-/// "all")]` comes to. [`current_core`] tells the loops.
+/// Runs `main` on the first of `cores`, and an idle loop on each of the others until `main` ends: this is
+/// `#[corio::main(cores = "all")]`. [`current_core`] gives the loops.
 ///
 /// ```
 /// use corio_runtime::{Cores, current_core, run_coroutine_threadsafe, run_on_cores};
@@ -113,7 +113,7 @@ const CANCELLED: &str = "a main that was cancelled leaves a panic to go on with"
 /// ```
 ///
 /// # Panics
-/// As [`run_per_core`]'s.
+/// As [`run_per_core`].
 #[track_caller]
 pub fn run_on_cores<T: 'static>(cores: Cores, main: impl Future<Output = T> + 'static) -> T {
     let shared = Shared::new(Builder::default(), &cores);
@@ -122,7 +122,7 @@ pub fn run_on_cores<T: 'static>(cores: Cores, main: impl Future<Output = T> + 's
     value.expect(CANCELLED)
 }
 
-/// The core whose loop is the running one, if it was started by [`run_per_core`] or [`run_on_cores`].
+/// The running loop's core, if it was started by [`run_per_core`] or [`run_on_cores`].
 pub fn current_core() -> Option<Core> {
     CORE.with_borrow(Option::clone)
 }
@@ -131,7 +131,7 @@ thread_local! {
     static CORE: RefCell<Option<Core>> = const { RefCell::new(None) };
 }
 
-/// A core with a loop, one of several.
+/// One of several cores with a loop.
 #[derive(Clone)]
 pub struct Core {
     id: usize,
@@ -145,12 +145,12 @@ impl Core {
         self.id
     }
 
-    /// Its place among those that have a loop, from 0.
+    /// Its index among the cores with a loop, from 0.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// How many have a loop.
+    /// Number of cores with a loop.
     pub fn count(&self) -> usize {
         self.handles.len()
     }
@@ -158,7 +158,7 @@ impl Core {
     /// The loop of the core at `index`.
     ///
     /// # Panics
-    /// If there are no more than `index`.
+    /// If `index` is out of range.
     #[track_caller]
     pub fn handle(&self, index: usize) -> Handle {
         match self.handles.get(index) {
@@ -167,7 +167,7 @@ impl Core {
         }
     }
 
-    /// The loops of all, in order.
+    /// The loops of all cores, in order.
     pub fn handles(&self) -> &[Handle] {
         &self.handles
     }
@@ -179,7 +179,7 @@ impl fmt::Debug for Core {
     }
 }
 
-/// Runs the first core's main here, and the others' on threads.
+/// Runs the first core's main on this thread, and the others on threads of their own.
 fn run_all<M, Fut, O, OFut>(
     shared: &Arc<Shared>,
     first: impl FnOnce(Core) -> Fut + 'static,
@@ -192,7 +192,7 @@ where
     OFut: Future + 'static,
     OFut::Output: Send,
 {
-    // Foreign code that may panic: before there is a thread that waits for the others.
+    // Foreign code that may panic: called before threads exist that would wait for the others.
     let others: Vec<O> = (1..shared.ids.len()).map(others).collect();
     let _mask = RestoreMask(sched_getaffinity(Pid::from_raw(0)).ok());
     thread::scope(|scope| {
@@ -201,7 +201,7 @@ where
             .map(|(index, main)| {
                 let thread = thread::Builder::new().name(format!("corio-{index}"));
                 let spawned = thread.spawn_scoped(scope, move || {
-                    // Counted whatever happens: the first core waits for it.
+                    // Counted in any case: the first core waits for it.
                     let _closed = Closed(shared);
                     shared.run_core(index, main)
                 });
@@ -224,17 +224,17 @@ where
     })
 }
 
-/// What the threads share.
+/// State shared by the threads.
 struct Shared {
     builder: Builder,
     ids: Vec<usize>,
-    /// Loops that have been made, or have failed to be.
+    /// Loops made, or failed.
     startup: Mutex<Startup>,
     changed: Condvar,
-    /// Mains that are not over.
+    /// Mains that have not ended.
     mains: AtomicUsize,
     mains_over: Latch,
-    /// Threads that have not ended, without the first.
+    /// Threads that have not ended, without the first core's.
     threads: AtomicUsize,
     threads_over: Latch,
     stopping: AtomicBool,
@@ -278,7 +278,7 @@ impl Shared {
         Arc::new(shared)
     }
 
-    /// A core's thread. `None` if its main was cancelled, panicked, or never ran.
+    /// Runs one core. `None` if its main was cancelled, panicked, or never ran.
     fn run_core<Fut: Future + 'static>(
         self: &Arc<Shared>,
         index: usize,
@@ -298,13 +298,13 @@ impl Shared {
         let core = Core { id: self.ids[index], index, handles: self.all_started()? };
         CORE.set(Some(core.clone()));
         let _forget = ForgetCore;
-        // Also if SIGINT comes before the first step.
+        // Made here, as SIGINT may come before the first step.
         let over = MainOver { shared: Arc::clone(self), by_itself: false };
         let main = Arc::clone(self).main(core, main, over);
         if index > 0 {
             return runner.run(main);
         }
-        // SIGINT drops the first main: the others end before the process does.
+        // SIGINT drops the first main: its cleanup ends the others before the process ends.
         let shared = Arc::clone(self);
         runner.run(with_cleanup(main, move || async move {
             shared.stop();
@@ -312,7 +312,7 @@ impl Shared {
         }))
     }
 
-    /// A core's main, and its wait for those of the others.
+    /// Runs a core's main, then waits for the mains of all cores.
     async fn main<Fut: Future + 'static>(
         self: Arc<Shared>,
         core: Core,
@@ -338,7 +338,7 @@ impl Shared {
         value
     }
 
-    /// The first panic is the one that goes on.
+    /// Keeps the first panic, which `resume_panic` continues.
     fn panicked(&self, payload: PanicPayload) {
         self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(payload);
         self.stop();
@@ -364,14 +364,14 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Waits until all loops are there; `None` if one of them is not.
+    /// Waits until all loops are made; `None` if one failed.
     fn all_started(&self) -> Option<Arc<[Handle]>> {
         let startup = self.startup();
         let waited = self.changed.wait_while(startup, |startup| startup.made < startup.handles.len());
         waited.unwrap_or_else(PoisonError::into_inner).handles.iter().copied().collect()
     }
 
-    /// Goes on with what went wrong, now that everything is closed.
+    /// Panics with the first failure, once all loops have closed.
     #[track_caller]
     fn resume_panic(&self) {
         if let Some(failed) = self.startup().failed.take() {
@@ -392,7 +392,7 @@ impl Shared {
     }
 }
 
-/// A main is over; the others end with one that was dropped.
+/// Counts the end of a main. One that was dropped cancels the others.
 struct MainOver {
     shared: Arc<Shared>,
     by_itself: bool,
@@ -409,7 +409,7 @@ impl Drop for MainOver {
     }
 }
 
-/// A thread has ended.
+/// Counts the end of a thread.
 struct Closed<'a>(&'a Shared);
 
 impl Drop for Closed<'_> {
@@ -428,7 +428,7 @@ impl Drop for ForgetCore {
     }
 }
 
-/// The cores that a thread could use before it was pinned.
+/// A thread's CPU mask from before it was pinned; restored when dropped.
 struct RestoreMask(Option<CpuSet>);
 
 impl Drop for RestoreMask {

@@ -1,4 +1,4 @@
-//! A gate that opens once, for tasks of any loop.
+//! A latch: opens once and wakes the waiting tasks, of any loop.
 
 use std::{
     future::poll_fn,

@@ -1,4 +1,4 @@
-//! Between threads: blocking work away from the loop, and work for a loop from elsewhere.
+//! Threads: blocking work off the loop, and calls into a loop from other threads.
 
 mod answer;
 pub mod channel;
@@ -20,14 +20,14 @@ use crate::{budget, event_loop::current, task::yield_now};
 pub use concurrent::{ConcurrentError, ConcurrentFuture, run_coroutine_threadsafe};
 pub use cores::{Core, Cores, current_core, run_on_cores, run_per_core};
 
-/// Runs `f`, which may block, on a thread of the loop's pool (asyncio `to_thread`), and gives what it returns.
-/// A panic of `f` goes on here.
+/// Runs `f`, which may block, on a thread of the loop's pool, and returns its result (asyncio `to_thread`). A panic of
+/// `f` continues in the caller.
 ///
-/// The pool has up to min(32, cores + 4) threads, started as they are needed; more calls wait in order, also if the
-/// system gives no more threads. Dropping this leaves `f` running if it has begun, and its result is dropped; one that
-/// has not begun never does. The end of the loop waits for those that have begun, as long as
-/// [`Builder::thread_join_timeout`](crate::Builder::thread_join_timeout) says. Task-locals are not carried over. In
-/// the simulator `f` runs on the loop itself, in the next turn.
+/// The pool has up to min(32, cores + 4) threads, started when needed; further calls wait in order, also if the system
+/// refuses a thread. Dropping this future cancels a call that has not started; a started one continues, and its result
+/// is dropped. The end of the loop waits for started calls, up to
+/// [`Builder::thread_join_timeout`](crate::Builder::thread_join_timeout). Task-locals are not inherited. In the
+/// simulator `f` runs on the loop itself, in the next turn.
 ///
 /// ```
 /// corio_runtime::run(async {
@@ -38,8 +38,8 @@ pub use cores::{Core, Cores, current_core, run_on_cores, run_per_core};
 /// ```
 ///
 /// # Panics
-/// Outside a running loop; with what `f` panics with; and if the system gives no thread while the pool has none, as
-/// asyncio's raises `RuntimeError`: `f` never runs on the loop.
+/// Outside a running loop; if `f` panics; and if the pool has no thread and the system refuses one (asyncio raises
+/// `RuntimeError`). `f` never runs on the loop.
 #[doc(alias = "spawn_blocking")]
 pub async fn to_thread<F, T>(f: F) -> T
 where
@@ -63,12 +63,12 @@ where
     match poll_fn(|cx| poll_answer(&wanted.0, cx)).await {
         Some(Ok(value)) => value,
         Some(Err(payload)) => panic::resume_unwind(payload),
-        // The loop ends, and with it this task.
+        // The loop is ending, and with it this task.
         None => std::future::pending().await,
     }
 }
 
-/// The answer of a thread of the pool: none if `f` never runs.
+/// The answer of a pool thread; `None` if `f` never runs.
 struct Wanted<T>(Awaited<Option<thread::Result<T>>, ()>);
 
 impl<T> Drop for Wanted<T> {
@@ -77,7 +77,7 @@ impl<T> Drop for Wanted<T> {
     }
 }
 
-/// Waits for an answer within the budget of the step.
+/// Polls an answer, within the task's budget.
 fn poll_answer<O, C: Copy>(answer: &Awaited<O, C>, cx: &Context<'_>) -> Poll<O> {
     if budget::is_used_up(cx) {
         return Poll::Pending;

@@ -1,4 +1,4 @@
-//! Ticks at regular times.
+//! Periodic ticks.
 
 use std::{
     future::{Future, poll_fn},
@@ -8,7 +8,7 @@ use std::{
 
 use super::{Duration, Instant, Sleep, now, sleep_until};
 
-/// Ticks every `period`, the first time at once.
+/// Ticks every `period`; the first tick is at once.
 ///
 /// ```
 /// use corio_runtime::time::{Duration, interval, now};
@@ -37,22 +37,22 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
     Interval { next: Some(start), period, timer: None, missed: MissedTickBehavior::default() }
 }
 
-/// What an [`Interval`] does when it was asked too late for some of its ticks; named as in tokio.
+/// What an [`Interval`] does about missed ticks. The names are tokio's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MissedTickBehavior {
-    /// Ticks at once for each tick that was missed, until it has caught up.
+    /// Ticks at once for each missed tick, until it has caught up.
     #[default]
     Burst,
-    /// Ticks at once, and every period from then on.
+    /// Ticks at once, then every period after that.
     Delay,
-    /// Ticks at once, and then at the next of its regular times.
+    /// Ticks at once, then at the next regular time.
     Skip,
 }
 
-/// Made by [`interval`].
+/// Periodic ticks; made by [`interval`].
 #[derive(Debug)]
 pub struct Interval {
-    /// `None`: so late that it never comes.
+    /// `None` if the time overflows: it never ticks again.
     next: Option<Instant>,
     period: Duration,
     timer: Option<Sleep>,
@@ -60,7 +60,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Waits for the next tick, and gives the time it was due. Dropped while it waits, it loses no tick.
+    /// Waits for the next tick; returns the time when it was due. Dropping the future loses no tick.
     pub async fn tick(&mut self) -> Instant {
         poll_fn(|cx| self.poll_tick(cx)).await
     }
@@ -85,13 +85,13 @@ impl Interval {
             MissedTickBehavior::Delay => now.checked_add(self.period),
             MissedTickBehavior::Skip => {
                 let late = (now - due).as_nanos() % self.period.as_nanos();
-                // Only periods of more than 584 years do not fit.
+                // Only periods of more than 584 years overflow.
                 now.checked_add(self.period - Duration::from_nanos(u64::try_from(late).unwrap_or(u64::MAX)))
             }
         }
     }
 
-    /// The next tick is a period from now.
+    /// Moves the next tick to one period from now.
     pub fn reset(&mut self) {
         self.timer = None;
         self.next = now().checked_add(self.period);
@@ -102,7 +102,7 @@ impl Interval {
         self.period
     }
 
-    /// What happens to ticks that were missed. Default: [`MissedTickBehavior::Burst`].
+    /// Sets what happens to missed ticks. Default: [`MissedTickBehavior::Burst`].
     pub fn set_missed_tick_behavior(&mut self, behavior: MissedTickBehavior) {
         self.missed = behavior;
     }

@@ -24,7 +24,7 @@ pub use std::time::{Duration, Instant};
 pub use timeout::{Timeout, TimeoutError, timeout, timeout_at, wait_for};
 pub use timeout_scope::{Deadline, timeout_scope};
 
-/// The loop's time: the monotonic clock, or the virtual one of the simulator. Outside a loop, the former.
+/// The loop's time: the monotonic clock, or the simulator's virtual one. Outside a loop, the monotonic clock.
 ///
 /// ```
 /// let before = corio_runtime::time::now();
@@ -34,7 +34,7 @@ pub fn now() -> Instant {
     current::peek(|lp| lp.clock.now()).unwrap_or_else(Instant::now)
 }
 
-/// Waits until `duration` from now has passed (asyncio `sleep`). Never early; zero takes exactly one turn.
+/// Waits for `duration` (asyncio `sleep`). Never ends early; zero takes exactly one turn.
 ///
 /// Dropping it removes its timer.
 ///
@@ -53,17 +53,17 @@ pub fn sleep(duration: Duration) -> Sleep {
     }
 }
 
-/// Waits until `at`. A time that has passed takes exactly one turn.
+/// Waits until `at`. If that has passed, it takes exactly one turn.
 pub fn sleep_until(at: Instant) -> Sleep {
     Sleep { at: Some(at), armed: None }
 }
 
 /// The future of [`sleep`] and [`sleep_until`]. Plain data: `Send`, `Sync` and `Unpin`.
 ///
-/// It belongs to the loop that first polls it; polled on another it panics with "attached to a different loop".
+/// It belongs to the loop that first polls it. Polled on another one, it panics with "attached to a different loop".
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
-    /// `None`: never.
+    /// `None` if the time overflows: it never ends.
     at: Option<Instant>,
     armed: Option<Homed<TimerKey>>,
 }
@@ -74,7 +74,7 @@ impl Sleep {
         self.at
     }
 
-    /// Moves the end to `at`, whether it has passed or not.
+    /// Moves the end to `at`, even after it has passed.
     pub fn reset(&mut self, at: Instant) {
         self.disarm();
         self.at = Some(at);
@@ -82,7 +82,7 @@ impl Sleep {
 
     fn disarm(&mut self) {
         if let Some(key) = self.armed.take() {
-            // What is given back is dropped out here: its destructor is foreign code.
+            // The removed waker is dropped outside the borrow: its destructor is foreign code.
             match key.peek(|lp, key| lp.remove_timer(key)) {
                 Some(due) => drop(due),
                 None => disarm_elsewhere(key),
@@ -100,7 +100,7 @@ impl Sleep {
     }
 }
 
-/// The loop that runs is not the timer's.
+/// Disarms a timer of a loop that is not running.
 #[cold]
 #[inline(never)]
 fn disarm_elsewhere(key: Homed<TimerKey>) {

@@ -13,10 +13,10 @@ use pin_project_lite::pin_project;
 use super::{Duration, Instant, Sleep, now, sleep_until};
 use crate::budget;
 
-/// Gives `future` until `duration` from now (asyncio `timeout`).
+/// Runs `future` for up to `duration` (asyncio `timeout`).
 ///
-/// At the deadline `future` is polled once more: a value that is ready beats the deadline. Then it is dropped,
-/// and the result is [`TimeoutError`]. Zero, and a deadline that has passed, poll it exactly once.
+/// At the deadline `future` is polled a last time: if it is ready, its value wins. Else it is dropped, and the result
+/// is [`TimeoutError`]. With a zero duration, `future` is polled exactly once.
 ///
 /// ```
 /// use corio_runtime::time::{Duration, timeout};
@@ -30,13 +30,13 @@ pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
     Timeout { future, deadline }
 }
 
-/// Gives `future` until `at` (asyncio `timeout_at`).
+/// Runs `future` until `at` at the latest (asyncio `timeout_at`). If that has passed, `future` is polled exactly once.
 pub fn timeout_at<F: Future>(at: Instant, future: F) -> Timeout<F> {
     let deadline = if at <= now() { Deadline::Passed } else { Deadline::At(sleep_until(at)) };
     Timeout { future, deadline }
 }
 
-/// [`timeout`] in asyncio's older order of arguments (asyncio `wait_for`).
+/// [`timeout`], with the arguments in asyncio's older order (asyncio `wait_for`).
 pub fn wait_for<F: Future>(future: F, duration: Duration) -> Timeout<F> {
     timeout(duration, future)
 }
@@ -55,10 +55,10 @@ pin_project! {
 #[derive(Debug)]
 enum Deadline {
     Passed,
-    /// No timer yet: most futures under a timeout are ready when first polled.
+    /// Not armed yet: most futures are ready at their first poll.
     In(Duration, Instant),
     At(Sleep),
-    /// It has passed, and the future gets the one look that the task's budget had refused it.
+    /// The deadline has passed; the future gets a last poll, as the task's budget was used up before.
     LastLook,
     Never,
 }
@@ -83,7 +83,7 @@ impl<F: Future> Future for Timeout<F> {
         if !passed {
             return Poll::Pending;
         }
-        // What is ready may be pending only because this step has taken its share.
+        // The future may be pending only because the task's budget is used up.
         if budget::is_spent() && !matches!(this.deadline, Deadline::LastLook) {
             *this.deadline = Deadline::LastLook;
             cx.waker().wake_by_ref();
@@ -93,7 +93,7 @@ impl<F: Future> Future for Timeout<F> {
     }
 }
 
-/// The time was up.
+/// The deadline has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeoutError(pub(super) ());
 

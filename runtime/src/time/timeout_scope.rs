@@ -1,4 +1,4 @@
-//! A deadline that the body under it can move.
+//! A timeout whose body can move the deadline.
 
 use std::{
     cell::Cell,
@@ -10,10 +10,10 @@ use std::{
 use super::{Duration, Instant, Sleep, TimeoutError, now, sleep_until};
 use crate::budget;
 
-/// Runs `body` with a deadline that it can see and move (asyncio `timeout` with `reschedule`).
+/// Runs `body` with a deadline that it can read and move (asyncio `timeout` with `reschedule`).
 ///
-/// At the deadline the body is dropped where it is suspended. A value that is ready beats the deadline. Nested
-/// ones each end their own body, and their own only.
+/// At the deadline the body is dropped where it is suspended. If it is ready then, its value wins. Nested scopes each
+/// end only their own body.
 ///
 /// ```
 /// use corio_runtime::time::{Duration, now, sleep, timeout_scope};
@@ -28,7 +28,7 @@ use crate::budget;
 /// ```
 ///
 /// # Errors
-/// [`TimeoutError`] if the time was up first.
+/// [`TimeoutError`] if the deadline passed first.
 pub async fn timeout_scope<T>(
     duration: Duration,
     body: impl AsyncFnOnce(&Deadline) -> T,
@@ -57,7 +57,7 @@ pub async fn timeout_scope<T>(
             last_look = false;
             return Poll::Pending;
         }
-        // What is ready may be pending only because this step has taken its share.
+        // The body may be pending only because the task's budget is used up.
         if budget::is_spent() && !std::mem::replace(&mut last_look, true) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -76,17 +76,17 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// Moves the deadline; `None` takes it away.
+    /// Moves the deadline; `None` removes it.
     pub fn reschedule(&self, at: impl Into<Option<Instant>>) {
         self.at.set(at.into());
     }
 
-    /// When the time is up; `None` if never.
+    /// The deadline, if there is one.
     pub fn when(&self) -> Option<Instant> {
         self.at.get()
     }
 
-    /// Whether the time was up: seen by destructors of the body.
+    /// Whether the deadline has passed, for destructors of the body.
     pub fn expired(&self) -> bool {
         self.expired.get()
     }
