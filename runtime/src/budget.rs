@@ -1,19 +1,18 @@
-//! The budget of a step: a task takes at most `RESULTS` results in one step that were ready at once.
+//! The budget of a step: one poll of a task gets at most `RESULTS` results that were ready at once.
 //!
-//! Another core, a thread or the kernel can keep a channel, a listener or a stream ready for as long as it likes. A
-//! task that awaits one of them in a loop would never suspend, and the loop would never come to its timers, its I/O
-//! and its other tasks. So each ready result of such a source counts. Once a step has taken `RESULTS` of them, the
-//! next call wakes its own task and is pending: the task goes on in the next turn, as it would if the source were
-//! slower.
+//! Another core, a thread or the kernel can keep a channel, a listener or a stream ready for any length of time. A task
+//! that awaits one of them in a loop would never suspend, and would starve the loop's timers, I/O and other tasks. So
+//! each ready result of such a source counts. After `RESULTS` of them in a step, the next call wakes its own task and
+//! is pending: the task continues in the next turn, as if the source were slower.
 //!
-//! What the tasks of one loop give each other (`corio-sync`, joins, `create_future`) does not count, as in asyncio.
-//! Futures that run side by side inside one task share its budget.
+//! Results between tasks of one loop (`corio-sync`, joins, `create_future`) do not count, as in asyncio. Concurrent
+//! futures in one task share its budget.
 //!
-//! There is no budget outside of a task's steps. An executor that runs inside a step, and polls again and again
-//! instead of returning, is not held up for ever either: after `PATIENCE` refusals the step gets another budget.
+//! Outside a task's steps there is no budget. An executor that runs inside a step, and keeps polling instead of
+//! returning, is not stuck for ever either: after `PATIENCE` refusals the step gets a new budget.
 //!
-//! The start of a step costs nothing: the first call in a new step renews the budget. A stream, which each message
-//! passes, only counts down, and looks which step it is in once the count is below zero ([`count`]).
+//! The start of a step costs nothing: the first call in a new step renews the budget. Streams are on the path of every
+//! message: they only count down, and compare the step once the count is below zero ([`count`]).
 
 use std::task::Context;
 
@@ -22,14 +21,14 @@ use crate::event_loop::{
     step_budget::{LEFT, NO_STEP, STEP, Step, UNLIMITED},
 };
 
-/// Ready results that one step of a task takes at most; as many as in tokio.
+/// Ready results per step of a task, as in tokio.
 const RESULTS: i32 = 128;
-/// Refusals in one step, in which even a task of many parts would have come to its end.
+/// Refusals per step before it gets a new budget; enough for a task of many futures to return.
 const PATIENCE: i32 = 1024;
 
-/// Whether the running step has taken its share of ready results: then the caller returns `Pending`, and its task,
-/// which this has woken, goes on in the next turn. To be asked before anything is taken, with nothing borrowed: the
-/// waker may be foreign code.
+/// Whether the running step has used up its budget. If so, the task was woken, and the caller returns `Pending`; the
+/// task continues in the next turn. Call it before taking anything, with nothing borrowed: the waker may be foreign
+/// code.
 ///
 /// ```
 /// use corio_runtime::{budget, run};
@@ -55,8 +54,8 @@ pub fn is_used_up(cx: &Context<'_>) -> bool {
     is_spent() && refuse(cx)
 }
 
-/// Counts one call, ready or not, and tells whether to ask [`is_over`]: the cheapest way, for what each message
-/// passes. A step may so get what an earlier one has left, and then its own.
+/// Counts one call, ready or not; returns whether to call [`is_over`]. This is the cheapest check, for the path of
+/// every message. A step may first use up what an earlier step has left, and then its own budget.
 ///
 /// ```
 /// use corio_runtime::{budget, run};
@@ -79,7 +78,7 @@ pub fn count() -> bool {
     LEFT.get() < 0
 }
 
-/// As [`is_used_up`], after a call that was counted; [`count`] has an example.
+/// As [`is_used_up`], after a call that [`count`] counted; see the example there.
 #[cold]
 #[inline(never)]
 pub fn is_over(cx: &Context<'_>) -> bool {
@@ -93,18 +92,18 @@ pub fn is_over(cx: &Context<'_>) -> bool {
 /// Counts `results` that were ready; [`is_used_up`] has an example.
 #[inline(always)]
 pub fn spend(results: usize) {
-    // More than a whole budget counts as one.
+    // More than a whole budget counts as one budget.
     LEFT.set(LEFT.get().wrapping_sub(results.min(RESULTS as usize) as i32));
 }
 
-/// Whether nothing is left to the running step.
+/// Whether the running step has used up its budget.
 #[inline]
 pub(crate) fn is_spent() -> bool {
     let Some(step) = current::peek(Loop::step) else {
         LEFT.set(UNLIMITED);
         return false;
     };
-    // What runs between the steps has no part in theirs.
+    // Code between steps has no budget.
     if step == NO_STEP {
         LEFT.set(0);
         return false;
@@ -124,14 +123,14 @@ fn refuse(cx: &Context<'_>) -> bool {
         return false;
     }
     LEFT.set(left - 1);
-    // The kernel's news are among what it gives way to.
+    // The ring is checked soon: its completions may wait, too.
     current::peek(|lp| lp.next_look.set(0));
     cx.waker().wake_by_ref();
     true
 }
 
 impl Loop {
-    /// Names the running step of a task.
+    /// Identifies the running step of a task.
     fn step(&self) -> Step {
         if self.tasks.in_step() { (self.watch.turns(), self.tasks.ready.left()) } else { NO_STEP }
     }

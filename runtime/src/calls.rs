@@ -1,4 +1,4 @@
-//! Plain callbacks on the loop: `call_soon`, `call_later`, `call_at`.
+//! Callbacks on the loop: `call_soon`, `call_later`, `call_at`.
 
 use std::{cell::Cell, fmt};
 
@@ -12,7 +12,7 @@ use crate::{
     time::{Duration, Instant, now},
 };
 
-/// Calls `f` in the next turn, after what is already queued (asyncio `loop.call_soon`).
+/// Calls `f` in the next turn, after everything that is already queued (asyncio `loop.call_soon`).
 ///
 /// A panic of `f` goes to the exception handler.
 ///
@@ -37,7 +37,7 @@ pub fn call_soon(f: impl FnOnce() + 'static) -> CallHandle {
     })
 }
 
-/// Calls `f` once `delay` has passed, never early (asyncio `loop.call_later`).
+/// Calls `f` after `delay`, never earlier (asyncio `loop.call_later`).
 ///
 /// # Panics
 /// Outside a running loop.
@@ -45,8 +45,8 @@ pub fn call_later(delay: Duration, f: impl FnOnce() + 'static) -> TimerHandle {
     timer(now().checked_add(delay), f)
 }
 
-/// Calls `f` at `at`; a time that has passed means the next turn (asyncio `loop.call_at`). Equal times keep
-/// the order of the calls.
+/// Calls `f` at the time `at`, or in the next turn if that has passed (asyncio `loop.call_at`). Callbacks with equal
+/// times run in the order of the calls.
 ///
 /// # Panics
 /// Outside a running loop.
@@ -64,14 +64,14 @@ fn timer(at: Option<Instant>, f: impl FnOnce() + 'static) -> TimerHandle {
     })
 }
 
-/// A callback that was scheduled. Dropping it does not cancel.
+/// A scheduled callback. Dropping the handle does not cancel it.
 pub struct CallHandle {
     key: Homed<CallKey>,
     cancelled: Cell<bool>,
 }
 
 impl CallHandle {
-    /// Keeps the callback from being called, if it has not been.
+    /// Cancels the callback, if it has not been called.
     pub fn cancel(&self) {
         if !self.cancelled.replace(true) {
             self.key.on_loop(|lp, key| drop(lp.calls.cancel(key)));
@@ -90,7 +90,7 @@ impl fmt::Debug for CallHandle {
     }
 }
 
-/// A callback that waits for its time. Dropping it does not cancel.
+/// A callback with a timer. Dropping the handle does not cancel it.
 pub struct TimerHandle {
     call: CallHandle,
     timer: Homed<TimerKey>,
@@ -98,14 +98,14 @@ pub struct TimerHandle {
 }
 
 impl TimerHandle {
-    /// Keeps the callback from being called, if it has not been, and frees its timer.
+    /// Cancels the callback, if it has not been called, and frees its timer.
     pub fn cancel(&self) {
         if self.call.cancelled() {
             return;
         }
         self.call.cancel();
         self.timer.on_loop(|lp, timer| {
-            // Only a timer that had not fired still refers to the callback's slot.
+            // Only a timer that has not fired still refers to the callback's slot.
             if let Some(Due::Call(slot)) = lp.remove_timer(timer) {
                 lp.calls.take(slot);
             }
@@ -117,7 +117,7 @@ impl TimerHandle {
         self.call.cancelled()
     }
 
-    /// When the callback is due; `None` if so late that it never is.
+    /// When the callback is due; `None` if the time overflows: never.
     pub fn when(&self) -> Option<Instant> {
         self.at
     }

@@ -1,4 +1,4 @@
-//! A result that will be given later (asyncio `Future`), as its two ends.
+//! A result that is set later (asyncio `Future`), as two ends.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,7 +20,7 @@ use crate::{
     scheduler::loop_id::LoopId,
 };
 
-/// A result to come (asyncio `loop.create_future`): one end sets it, the other awaits it.
+/// A result that is set later (asyncio `loop.create_future`): one end sets it, the other awaits it.
 ///
 /// ```
 /// corio_runtime::run(async {
@@ -35,7 +35,7 @@ pub fn create_future<T>() -> (Resolver<T>, LoopFuture<T>) {
     (Resolver { shared: Rc::clone(&shared) }, LoopFuture { shared })
 }
 
-/// A callback, and the loop that it was added on.
+/// A callback, with the loop on which it was added.
 type Callback = (Option<LoopId>, Box<dyn FnOnce()>);
 
 enum State<T> {
@@ -43,7 +43,7 @@ enum State<T> {
         waker: Option<Waker>,
         callbacks: Vec<Callback>,
     },
-    /// `None` once it was given.
+    /// `None` once the result was returned.
     Done(Option<Result<T, Cancelled>>),
 }
 
@@ -57,7 +57,8 @@ impl<T> Shared<T> {
         matches!(*self.state.borrow(), State::Done(_))
     }
 
-    /// The end: wakes who waits, and calls the callbacks in the next turn. `Err` gives a second outcome back.
+    /// Sets the outcome: wakes the waiting task, and calls the callbacks in the next turn. If there is an outcome
+    /// already, returns the new one as `Err`.
     fn settle(&self, outcome: Result<T, Cancelled>) -> Result<(), Result<T, Cancelled>> {
         if self.done() {
             return Err(outcome);
@@ -65,7 +66,7 @@ impl<T> Shared<T> {
         self.cancelled.set(outcome.is_err());
         if let State::Pending { waker, callbacks } = self.state.replace(State::Done(Some(outcome))) {
             waker.into_iter().for_each(exception::wake);
-            // After the loop's end there is nobody to call them.
+            // A closed loop calls none of them.
             for (home, callback) in callbacks {
                 let call = |lp: &Loop| {
                     lp.call_now(callback);
@@ -80,26 +81,26 @@ impl<T> Shared<T> {
     }
 }
 
-/// The end that sets the result. Dropped before that, it cancels the future.
+/// The end that sets the result. Dropping it without a result cancels the future.
 pub struct Resolver<T> {
     shared: Rc<Shared<T>>,
 }
 
 impl<T> Resolver<T> {
-    /// Sets the result; who awaits it goes on in the next turn (asyncio `set_result`).
+    /// Sets the result; the waiting task continues in the next turn (asyncio `set_result`).
     ///
     /// # Errors
-    /// [`InvalidState`] with the value, if there is a result already or the future was cancelled.
+    /// [`InvalidState`] with the value, if the future has a result or was cancelled.
     pub fn set_result(&self, value: T) -> Result<(), InvalidState<T>> {
         self.shared.settle(Ok(value)).map_err(|refused| InvalidState { value: refused.ok() })
     }
 
-    /// Cancels the future; `false` if it is done.
+    /// Cancels the future. Returns `false` if it is done.
     pub fn cancel(&self) -> bool {
         self.shared.settle(Err(Cancelled(()))).is_ok()
     }
 
-    /// Whether there is a result, or the future was cancelled.
+    /// Whether the future has a result or was cancelled.
     pub fn done(&self) -> bool {
         self.shared.done()
     }
@@ -117,22 +118,21 @@ impl<T> fmt::Debug for Resolver<T> {
     }
 }
 
-/// The end that awaits the result, once. Dropping it has no effect but that the result is dropped.
+/// The end that awaits the result, once. Dropping it only drops the result.
 ///
-/// # Panics
-/// When it is polled after it was ready.
+/// # Panics If polled after completion.
 #[must_use = "a result is dropped with its future; await it"]
 pub struct LoopFuture<T> {
     shared: Rc<Shared<T>>,
 }
 
 impl<T> LoopFuture<T> {
-    /// Cancels it: whoever awaits it gets [`Cancelled`]. `false` if it is done.
+    /// Cancels the future: awaiting it gives [`Cancelled`]. Returns `false` if it is done.
     pub fn cancel(&self) -> bool {
         self.shared.settle(Err(Cancelled(()))).is_ok()
     }
 
-    /// Whether there is a result, or it was cancelled.
+    /// Whether the future has a result or was cancelled.
     pub fn done(&self) -> bool {
         self.shared.done()
     }
@@ -142,11 +142,11 @@ impl<T> LoopFuture<T> {
         self.shared.cancelled.get()
     }
 
-    /// Calls `f` in the turn after it is done, on the loop that runs now, in the order of these calls (asyncio
-    /// `add_done_callback`).
+    /// Calls `f` in the turn after the future is done, on the loop that is running now. Callbacks run in the order in
+    /// which they were added (asyncio `add_done_callback`).
     ///
     /// # Panics
-    /// Outside a running loop, if it is done.
+    /// If the future is done, outside a running loop.
     pub fn add_done_callback(&self, f: impl FnOnce() + 'static) {
         if let State::Pending { callbacks, .. } = &mut *self.shared.state.borrow_mut() {
             return callbacks.push((current::try_with(Loop::id), Box::new(f)));
@@ -200,7 +200,7 @@ impl From<Cancelled> for io::Error {
     }
 }
 
-/// The future has a result already, or was cancelled: the value comes back.
+/// The future has a result or was cancelled; holds the refused value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct InvalidState<T> {
     value: Option<T>,

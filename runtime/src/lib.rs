@@ -1,15 +1,16 @@
 //! The event loop of corio: one per core, on io_uring.
 //!
-//! Three floors, each of which imports only what is on it or below:
+//! Three layers; each imports only from itself or from lower ones:
 //!
-//! | floor | folder | holds |
+//! | layer | folder | holds |
 //! |---|---|---|
-//! | top | `task/`, `time/`, `op/`, `threads/`, `signals/`, … | the public faces, which find the running loop |
-//! | middle | `event_loop/` | the loop, which joins the ground's parts: its turn, its run, its handles |
-//! | ground | `scheduler/` | what runs, and when: task table, ready queue, timers, calls, inbox |
-//! | ground | `kernel/` | operations as descriptions, what is in flight, buffers, the ring and its kernels |
+//! | top | `task/`, `time/`, `op/`, `threads/`, `signals/`, … | the public API: each function finds the running loop |
+//! | middle | `event_loop/` | the loop: it combines the lower parts; its turn, its run, its handles |
+//! | ground | `scheduler/` | task table, ready queue, timers, callbacks, inbox |
+//! | ground | `kernel/` | operations and those in flight, buffers, the ring over io_uring or the simulator |
 //!
-//! Users take the facade crate `corio`; this one is for crates that add operations.
+//! Applications depend on the facade crate `corio`, which re-exports the public items in its own modules. This crate is
+//! for crates that add operations; the examples here use its paths.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("corio runs on Linux only: it is built on io_uring (6.1 or newer)");
@@ -59,12 +60,12 @@ pub use threads::{
     run_on_cores, run_per_core, to_thread,
 };
 
-/// Descriptors, as operations share them.
+/// Descriptors, shared by operations.
 pub mod fd {
     pub use crate::{kernel::fd::Fd, network::require_kernel};
 }
 
-/// The socket calls that are not operations of the ring: they set up, ask and shut down, and never block.
+/// Socket calls that are not operations of the ring: setup, queries and shutdown. They never block.
 pub mod socket {
     pub use crate::{
         kernel::{

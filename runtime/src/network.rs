@@ -1,4 +1,4 @@
-//! Sockets of the running loop's network: the machine's, or the simulator's.
+//! Sockets of the running loop's network: the system's, or the simulator's.
 
 use std::{io, net::SocketAddr};
 
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// Fails where descriptors of the kernel cannot be used, with `what` in the text.
+/// Fails if the loop cannot use real descriptors. `what` is named in the error.
 ///
 /// ```
 /// corio_runtime::run(async { corio_runtime::fd::require_kernel("pipes").unwrap() });
@@ -34,7 +34,7 @@ pub fn require_kernel(what: &str) -> io::Result<()> {
 /// A socket that listens on `addr`, on the running loop's network.
 ///
 /// # Errors
-/// As the kernel's, with the address in the text.
+/// The kernel's error, with the address in the text.
 ///
 /// # Panics
 /// Outside a running loop.
@@ -46,10 +46,10 @@ pub fn listen(addr: SocketAddr, options: ListenOptions) -> io::Result<Fd> {
     listening.map_err(|e| with_address(e, "listen on", addr))
 }
 
-/// A stream socket to connect to `remote` with, bound to `local` if given.
+/// A stream socket for connecting to `remote`, bound to `local` if given.
 ///
 /// # Errors
-/// As the kernel's, with the addresses in the text.
+/// The kernel's error, with the addresses in the text.
 ///
 /// # Panics
 /// Outside a running loop.

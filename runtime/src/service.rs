@@ -1,4 +1,4 @@
-//! State that other crates keep on a loop, such as the streams of `corio-net`.
+//! Services: state that other crates keep per loop, such as the streams of `corio-net`.
 
 use std::{
     any::Any,
@@ -16,9 +16,9 @@ pub use crate::event_loop::{
     tidy::tidy_later,
 };
 
-/// Asks for one [`Service::round`] of each service of the running loop in a [`ROUND`], unless that was asked for
-/// already. It costs nothing until then, neither a turn nor a message. (A simulated loop on which nothing happens makes
-/// no second round, so that it can wait for another thread.)
+/// Requests one call of [`Service::round`] for each service of the running loop, after [`ROUND`], unless it was
+/// requested before. It costs nothing until then, neither a turn nor a message. (A simulated loop on which nothing
+/// happens makes no second round, so that it can wait for another thread.)
 ///
 /// ```
 /// use corio_runtime::{Backend, Runner, service::{LoopLocal, ROUND, Service, want_round}, time::{now, sleep}};
@@ -42,8 +42,7 @@ pub fn want_round() {
     current::with(Loop::want_round);
 }
 
-/// A static that has one value on each loop, made when first used there. A process may use eight of them; two are those
-/// of `corio-net`.
+/// A static with one value per loop, made at first use. A process may use eight of them; `corio-net` uses two.
 ///
 /// ```
 /// use corio_runtime::service::{LoopLocal, Service};
@@ -67,20 +66,20 @@ pub struct LoopLocal<T: Service> {
 static NEXT_INDEX: AtomicUsize = AtomicUsize::new(0);
 
 impl<T: Service> LoopLocal<T> {
-    /// A value that `make` makes.
+    /// A static whose values `make` makes.
     pub const fn new(make: fn() -> T) -> LoopLocal<T> {
         LoopLocal { index: OnceLock::new(), make }
     }
 
-    /// Runs `f` with this loop's value.
+    /// Calls `f` with this loop's value.
     ///
     /// # Panics
-    /// Outside a running loop, and if the process uses more than eight.
+    /// Outside a running loop, and if the process uses more than eight of them.
     #[track_caller]
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         match self.try_with(f) {
             Some(value) => value,
-            // Not in a closure, which would be the caller that it names.
+            // Not in a closure: the panic would name that as the caller.
             None => current::absent(),
         }
     }
@@ -88,7 +87,7 @@ impl<T: Service> LoopLocal<T> {
     /// As `with`; `None` outside a running loop.
     ///
     /// # Panics
-    /// If the process uses more than eight.
+    /// If the process uses more than eight of them.
     pub fn try_with<R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
         let index = *self.index.get_or_init(|| NEXT_INDEX.fetch_add(1, Ordering::Relaxed));
         current::try_with(|lp| {

@@ -1,4 +1,4 @@
-//! The future of a one-shot operation: a claim on its result, plain data.
+//! The future of a one-shot operation. It is plain data, and claims the operation's result.
 
 use std::{
     any::Any,
@@ -20,33 +20,32 @@ use crate::{
     scheduler::homed::Homed,
 };
 
-/// Waits for an operation that [`submit`] gave to the kernel.
+/// Waits for an operation that was given to the kernel by [`submit`].
 ///
-/// Dropping it cancels: the kernel is asked to stop, and whatever the operation still brings goes to
-/// [`Operation::abandoned`], which frees it by default. It is
-/// `Send`; awaited on another loop it panics with "attached to a different loop".
+/// Dropping it cancels the operation. Whatever that still brings goes to [`Operation::abandoned`], which frees it by
+/// default. An `Op` is `Send`; awaited on another loop it panics with "attached to a different loop".
 #[must_use = "dropping an Op cancels its operation"]
 pub struct Op<O: Operation> {
     key: Option<Homed<Key>>,
     _op: PhantomData<fn() -> O>,
 }
 
-/// Hands `op` to the kernel with the next turn's `io_uring_enter`.
+/// Submits `op` to the kernel, with the `io_uring_enter` at the end of this turn.
 ///
 /// # Panics
-/// Outside a running loop, with what `prepare` panics with, and if `op` has many results.
+/// Outside a running loop, if `prepare` panics, and if `op` has many results.
 pub fn submit<O: Operation>(op: O) -> Op<O> {
     prepare(op).submit()
 }
 
-/// An operation in its final place, with its entry written: `prepare` of the operation, which may be foreign code, is
-/// over, and nothing can fail any more. Made by [`prepare`].
+/// An operation in its final place, with its SQE written: its `prepare`, which may be foreign code, has returned, and
+/// nothing can fail any more. Made by [`prepare`].
 pub struct Prepared<O> {
     encoded: Encoded,
     _op: PhantomData<O>,
 }
 
-/// Writes the entry of `op`, to be submitted or not.
+/// Writes the SQE of `op`, to be submitted later, or not at all.
 ///
 /// ```
 /// use corio_runtime::{fd::Fd, op::{self, Done, Operation, Sqe}};
@@ -75,17 +74,17 @@ pub struct Prepared<O> {
 /// # Panics
 /// As [`submit`].
 pub fn prepare<O: Operation>(op: O) -> Prepared<O> {
-    // No borrow of the loop is held while the operation describes itself.
+    // No borrow of the loop is held during `prepare` of the operation.
     Prepared { encoded: current::with(|lp| lp.driver.encode(op)), _op: PhantomData }
 }
 
 impl<O: Operation> Prepared<O> {
-    /// Whether it asks for no byte at all: the kernel's answer, 0, would read as the end of a stream.
+    /// Whether it asks for 0 bytes: the kernel's answer 0 would look like the end of a stream.
     pub fn moves_nothing(&self) -> bool {
         self.encoded.moves_nothing()
     }
 
-    /// As the function [`submit`].
+    /// Submits it, as the function [`submit`].
     ///
     /// # Panics
     /// Outside a running loop.
@@ -96,7 +95,7 @@ impl<O: Operation> Prepared<O> {
         })
     }
 
-    /// Gives the operation back.
+    /// Returns the operation, unsubmitted.
     pub fn into_inner(self) -> O {
         let InFlight::Claimed(op) = self.encoded.into_operation() else {
             unreachable!("it was encoded as an operation of a future")

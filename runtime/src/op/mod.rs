@@ -1,11 +1,10 @@
-//! Operations: how a crate gives them to the kernel and gets them back.
+//! Operations: how a crate gives them to the kernel and gets their results.
 //!
-//! An [`Operation`] owns everything its SQE points to. [`submit`] hands it to the in-flight table,
-//! which is the kernel's share: it is neither moved, touched nor freed before its final CQE. The
-//! caller keeps an [`Op`], a claim on the result; dropping the claim asks the kernel to cancel.
-//! Operations that belong to a handle (a listener's accept) have no future: [`start`] and [`start_multishot`]
-//! deliver straight to them as completions arrive. The two that each message needs, [`send`] and [`receive`],
-//! have paths of their own.
+//! An [`Operation`] owns everything its SQE points to. [`submit`] hands it to the in-flight table, which holds it for
+//! the kernel: it is neither moved, touched nor freed before its final CQE. The caller keeps an [`Op`], a claim on the
+//! result; dropping that cancels the operation. Operations of a handle (such as a listener's accepts) have no future:
+//! [`start`] and [`start_multishot`] deliver each completion to the operation itself. The two that each message needs,
+//! [`send`] and [`receive`], have fast paths of their own.
 //!
 //! ```
 //! use corio_runtime::{fd::Fd, op::{self, Done, Operation, Sqe}};
@@ -46,7 +45,7 @@ pub use send::send;
 
 use crate::event_loop::current;
 
-/// Hands `op` to the kernel on behalf of a handle: `complete` runs when the completion arrives.
+/// Submits `op` without a future: `complete` runs when its completion arrives.
 ///
 /// # Panics
 /// Outside a running loop, and if `op` has many results.
@@ -63,8 +62,8 @@ pub fn start_multishot<M: Multishot>(op: M) -> OpKey {
     current::with(|lp| OpKey(lp.homed(lp.driver.start_multishot(op))))
 }
 
-/// Whether writes of the running loop into a pipe that nobody reads fail with EPIPE alone, without a SIGPIPE to
-/// the thread (`RWF_NOSIGNAL`, Linux 6.18).
+/// Whether the running loop's writes to a pipe without readers fail with EPIPE only, and raise no SIGPIPE
+/// (`RWF_NOSIGNAL`, Linux 6.18).
 ///
 /// # Panics
 /// Outside a running loop.
@@ -72,8 +71,7 @@ pub fn pipes_are_quiet() -> bool {
     current::with(|lp| lp.driver.abilities().quiet_writes)
 }
 
-/// Whether the kernel is not yet finished with an operation of the running loop. (The key of a silent send that has
-/// ended is that of another one 2³² silent sends later.)
+/// Whether an operation of the running loop is in flight. (The keys of silent sends repeat after 2³² of them.)
 ///
 /// ```
 /// use corio_runtime::op::{self, Done, Operation, Sqe};
@@ -98,8 +96,8 @@ pub fn is_in_flight(key: OpKey) -> bool {
     current::with(|_| key.0.here(|lp, key| lp.driver.is_in_flight(key))).unwrap_or(false)
 }
 
-/// Asks the kernel to end an operation of a handle. Its final completion still arrives, with whatever happened first. A
-/// key of an ended operation is ignored. On another loop or thread the operation's own loop is told.
+/// Cancels an operation without a future. Its final completion still arrives, with what had happened before. A key of
+/// an ended operation is ignored. On another loop or thread, the cancel is sent to the operation's own loop.
 pub fn cancel(key: OpKey) {
     key.0.on_loop(|lp, key| lp.driver.cancel(key));
 }

@@ -1,14 +1,14 @@
-//! Multishot receives on behalf of a handle, into buffers of the loop's pool.
+//! Multishot receives without a future, into buffers of the loop's pool.
 
 use crate::{
     event_loop::{current, op_key::OpKey},
     kernel::{fd::Fd, receive::Receiver},
 };
 
-/// Receives (multishot `IORING_OP_RECV`) until told to stop. Where the kernel knows such a limit it ends after about
-/// `cap` bytes in total, or after what fills 32 buffers if that is less, or if `cap` is 0. Where it does not, who has
-/// had 32 full buffers should cancel and begin anew: the kernel may not see a reset behind them. After a
-/// [`cancel`](super::cancel) the last result is `ECANCELED`, unless something came first. [`Receiver`] has an example.
+/// Receives (multishot `IORING_OP_RECV`) until cancelled. A kernel that knows such limits ends the receive after about
+/// `cap` bytes, or 32 full buffers if that is less or `cap` is 0. On other kernels the caller should cancel after 32
+/// full buffers and start again: the kernel may miss a reset behind them. After a [`cancel`](super::cancel) the last
+/// result is `ECANCELED`, unless something came first. [`Receiver`] has an example.
 ///
 /// # Panics
 /// Outside a running loop.

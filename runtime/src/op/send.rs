@@ -1,4 +1,4 @@
-//! Sends of one buffer, on behalf of a handle.
+//! Sends of one buffer, without a future.
 
 use crate::{
     event_loop::{
@@ -8,8 +8,8 @@ use crate::{
     kernel::{fd::Fd, payload::Payload},
 };
 
-/// Sends `payload` (`IORING_OP_SEND` with `MSG_WAITALL`, never raising SIGPIPE), which is told the result; [`Payload`]
-/// has an example. After a [`cancel`](super::cancel) that is how much was sent, or `-ECANCELED`.
+/// Sends `payload` (`IORING_OP_SEND` with `MSG_WAITALL`, never raising SIGPIPE), which gets the result; [`Payload`] has
+/// an example. After a [`cancel`](super::cancel) the result is the count sent so far, or `-ECANCELED`.
 ///
 /// # Panics
 /// Outside a running loop.

@@ -1,4 +1,4 @@
-//! Signals of the process (asyncio `loop.add_signal_handler`).
+//! Signals (asyncio `loop.add_signal_handler`).
 
 use std::{
     cell::{Cell, RefCell},
@@ -44,24 +44,24 @@ impl SignalKind {
     pub const USER_DEFINED1: SignalKind = SignalKind(libc::SIGUSR1);
     /// SIGUSR2.
     pub const USER_DEFINED2: SignalKind = SignalKind(libc::SIGUSR2);
-    /// SIGWINCH: the terminal has another size.
+    /// SIGWINCH: the terminal's size has changed.
     pub const WINDOW_CHANGE: SignalKind = SignalKind(libc::SIGWINCH);
 
-    /// The kind of this number.
+    /// The kind with this number.
     pub const fn from_raw(number: i32) -> SignalKind {
         SignalKind(number)
     }
 
-    /// The number of the signal.
+    /// The signal's number.
     pub const fn as_raw(self) -> i32 {
         self.0
     }
 }
 
-/// Listens to a signal, in place of its default action. Several may listen to one, on any loops; without any the
-/// default action is back.
+/// Listens to a signal, in place of its default action. Any number of loops and tasks may listen to the same signal.
+/// Without a listener the default action applies again.
 ///
-/// A loop that listens to SIGINT ends no more by Ctrl-C on its own.
+/// On a loop that listens to SIGINT, Ctrl-C no longer ends the run.
 ///
 /// ```
 /// use corio_runtime::signals::{SignalKind, signal};
@@ -75,7 +75,7 @@ impl SignalKind {
 /// ```
 ///
 /// # Errors
-/// A signal that cannot be handled, such as SIGKILL; in the simulator, which has none.
+/// If the signal cannot be handled, such as SIGKILL; in the simulator, which has no signals.
 ///
 /// # Panics
 /// Outside a running loop.
@@ -86,17 +86,17 @@ pub fn signal(kind: SignalKind) -> io::Result<Signal> {
 /// Waits for Ctrl-C once, in place of its default action.
 ///
 /// # Errors
-/// As [`signal`]'s.
+/// As [`signal`].
 pub async fn ctrl_c() -> io::Result<()> {
     signal(SignalKind::INTERRUPT)?.recv().await;
     Ok(())
 }
 
-/// Calls `f` in the loop after each signal of this kind (asyncio `loop.add_signal_handler`), in place of the handler
-/// that this loop had for it.
+/// Calls `f` on the loop after each signal of this kind (asyncio `loop.add_signal_handler`). It replaces this loop's
+/// former handler.
 ///
 /// # Errors
-/// As [`signal`]'s.
+/// As [`signal`].
 pub fn add_signal_handler(kind: SignalKind, f: impl FnMut() + 'static) -> io::Result<()> {
     let old = current::with(|lp| {
         let callback: Callback = Rc::new(RefCell::new(f));
@@ -107,22 +107,21 @@ pub fn add_signal_handler(kind: SignalKind, f: impl FnMut() + 'static) -> io::Re
     Ok(())
 }
 
-/// Removes the handler that this loop has for signals of this kind (asyncio `loop.remove_signal_handler`); `false` if
+/// Removes this loop's handler for signals of this kind (asyncio `loop.remove_signal_handler`). Returns `false` if
 /// there is none.
 pub fn remove_signal_handler(kind: SignalKind) -> bool {
     let old = current::try_with(|lp| lp.signal_handlers.borrow_mut().remove(&kind.0)).flatten();
     old.is_some()
 }
 
-/// Made by [`signal`]. Dropping it stops listening.
+/// Receives signals; made by [`signal`]. Dropping it stops listening.
 #[must_use = "a dropped Signal stops listening"]
 pub struct Signal {
     listener: Listener,
 }
 
 impl Signal {
-    /// Waits for the next signal. Several that come before it is asked count as one. Dropped while it waits, it loses
-    /// none.
+    /// Waits for the next signal. Several signals before a call count as one. Dropping the future loses no signal.
     pub async fn recv(&mut self) {
         let shared = &self.listener.shared;
         poll_fn(|cx| {

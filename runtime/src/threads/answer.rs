@@ -3,7 +3,7 @@
 //! A dropped `Owed` gives the answer set by `otherwise`. A cancel may race with the start of the task: both check the
 //! other's mark under the lock, so one of the two cancels the task.
 //!
-//! The file has no other imports, so that the loom model (`tests/loom_answer.rs`) can include it.
+//! The file stands alone, so that the loom model (`tests/loom_answer.rs`) can include it.
 
 #[cfg(not(all(loom, test)))]
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};

@@ -8,7 +8,7 @@
 //! counter, then reads `blocked`. Both fence in between, so at least one sees the other's write. Waiting senders are
 //! served in order: room granted to one is not available to others.
 //!
-//! The file has no other imports, so that the loom model (`tests/loom_channel.rs`) can include it. The crate built
+//! The file stands alone, so that the loom model (`tests/loom_channel.rs`) can include it. The crate built
 //! along with the model keeps the real types.
 
 #[cfg(not(all(loom, test)))]

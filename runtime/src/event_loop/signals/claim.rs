@@ -1,8 +1,8 @@
-//! Claims on signals: a signal that nobody has claimed has its default action.
+//! Claims on signals. An unclaimed signal has its default action.
 //!
-//! A handler that was installed once stays so for good, as safe code cannot put the earlier one back; without a claim
-//! it acts as the system's default. So after a first claim, actions that others register for the same signal through
-//! `signal-hook` come too late while there is no claim: the default action is before them.
+//! A handler stays installed for good, as safe code cannot restore the earlier one; without a claim it performs the
+//! default action. So after a first claim, other actions registered for the signal through `signal-hook` run only while
+//! there is a claim: otherwise the default action comes first.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -18,7 +18,7 @@ use signal_hook::{SigId, consts::FORBIDDEN, flag, low_level};
 
 use crate::kernel::error;
 
-/// The signals of this process that were ever claimed.
+/// The signals that this process has ever claimed.
 static KNOWN: Mutex<Option<HashMap<i32, Known>>> = Mutex::new(None);
 
 struct Known {
@@ -30,12 +30,12 @@ fn with_known<R>(f: impl FnOnce(&mut HashMap<i32, Known>) -> R) -> R {
     f(KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
 }
 
-/// Whether this process has claimed the signal before.
+/// Whether this process has ever claimed the signal.
 pub(crate) fn was_claimed(signal: i32) -> bool {
     with_known(|known| known.contains_key(&signal))
 }
 
-/// A signal that is told of through a pipe, until this is dropped.
+/// While it lives, the signal is reported through a pipe.
 pub(crate) struct Claim {
     signal: i32,
     tell: SigId,
@@ -43,16 +43,16 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Claims `signal`: a byte comes out of the pipe after each, or for several.
+    /// Claims `signal`: each signal, or several together, put a byte into the pipe.
     ///
     /// # Errors
-    /// A signal that cannot be handled, and those of the system.
+    /// If the signal cannot be handled, and errors of the system.
     pub(crate) fn new(signal: i32) -> io::Result<(Claim, PipeReader)> {
         let refused = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         if FORBIDDEN.contains(&signal) {
             return refused(format!("signal {signal} cannot be handled"));
         }
-        // One without a name is a real-time signal, of which the default action is not known, or none at all.
+        // A number without a name is a real-time signal, whose default action is unknown here, or no signal.
         if low_level::signal_name(signal).is_none() {
             return refused(format!("{signal} is not the number of a signal that can be handled"));
         }
@@ -81,7 +81,7 @@ impl Claim {
         })
     }
 
-    /// The flag that says whether the next signal has its default action.
+    /// The flag for whether the next signal performs the default action.
     pub(crate) fn by_default(&self) -> &Arc<AtomicBool> {
         &self.by_default
     }

@@ -1,7 +1,7 @@
-//! Ctrl-C while a loop runs, as asyncio's `run` has it: the first SIGINT cancels the main future, and the process
-//! ends by the signal once the loop has closed in order; the second one ends it at once.
+//! Ctrl-C during a run, as in asyncio's `run`: the first SIGINT cancels the main future, and the process ends by the
+//! signal once the loop has closed; the second one ends it at once.
 //!
-//! Only on the main thread, and only if nobody else handles SIGINT; on a loop that listens to it itself, no more.
+//! Only on the main thread, if nothing else handles SIGINT, and until the loop listens to SIGINT itself.
 
 use std::{fs, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::{
     scheduler::homed::Homed,
 };
 
-/// SIGINT is the running loop's until this is dropped.
+/// While it lives, SIGINT ends the running loop.
 pub(crate) struct Interrupt {
     next_by_default: SigId,
     read: Homed<Key>,
@@ -28,22 +28,22 @@ pub(crate) struct Interrupt {
 }
 
 impl Interrupt {
-    /// `None` where SIGINT is not ours to handle; a loop runs without it, too.
+    /// `None` if SIGINT has another handler; the loop runs without it.
     pub(crate) fn install(lp: &Loop) -> Option<Interrupt> {
         if unistd::gettid() != unistd::getpid() || lp.driver.is_simulated() || !is_ours() {
             return None;
         }
         let (claim, reader) = Claim::new(SIGINT).ok()?;
-        // Runs after the default action, which so comes with the second signal.
+        // Runs after the check for the default action, which so applies from the second signal on.
         let next_by_default = flag::register(SIGINT, Arc::clone(claim.by_default())).ok()?;
         let read = ReadSignal::start(lp, reader, Heard::Interrupt);
         Some(Interrupt { next_by_default, read, _claim: claim })
     }
 }
 
-/// Ends the process by SIGINT, as it would have ended at first.
+/// Ends the process by SIGINT's default action.
 pub(crate) fn end_by_sigint() {
-    // Fails only for signals that it does not know.
+    // Fails only for unknown signals.
     let _ = low_level::emulate_default_handler(SIGINT);
 }
 
@@ -54,7 +54,7 @@ impl Drop for Interrupt {
     }
 }
 
-/// Whether SIGINT has its default action, or the one that stands for it.
+/// Whether SIGINT has its default action, or our handler that performs it.
 fn is_ours() -> bool {
     let Ok(status) = fs::read_to_string("/proc/self/status") else { return false };
     let has = |field: &str| {

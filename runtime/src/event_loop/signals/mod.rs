@@ -1,4 +1,4 @@
-//! Signals: how they reach a loop, and what Ctrl-C does to a run.
+//! Signals: how they reach a loop, and how Ctrl-C ends a run.
 
 pub(crate) mod claim;
 pub(crate) mod interrupt;

@@ -1,4 +1,4 @@
-//! The operation that reads from the pipe that a signal handler writes to.
+//! The operation that reads a signal's pipe.
 
 use std::{
     cell::{Cell, RefCell},
@@ -22,15 +22,15 @@ use crate::{
     scheduler::homed::Homed,
 };
 
-/// Who is told.
+/// The receiver of the signal.
 pub(crate) enum Heard {
-    /// The run: its main future is cancelled.
+    /// The run: cancels its main future.
     Interrupt,
     /// A listener.
     Listener(Rc<Shared>),
 }
 
-/// Reads on until it is cancelled.
+/// Reads until it is cancelled.
 pub(crate) struct ReadSignal {
     fd: Fd,
     bytes: [u8; 64],
@@ -74,7 +74,7 @@ impl Operation for ReadSignal {
 
 pub(crate) type Callback = Rc<RefCell<dyn FnMut()>>;
 
-/// What the read of a listener and its handle share.
+/// State shared by a listener's read and its handle.
 pub(crate) struct Shared {
     pub(crate) pending: Cell<bool>,
     pub(crate) waker: RefCell<Option<Waker>>,
@@ -86,7 +86,7 @@ impl Shared {
     fn arrived(&self) {
         if let Some(callback) = self.callback.clone() {
             let call = move || {
-                // A handler that runs the loop's own code again is not called inside itself.
+                // A handler that runs the loop inside itself is not called recursively.
                 if let Ok(mut f) = callback.try_borrow_mut() {
                     f();
                 }
