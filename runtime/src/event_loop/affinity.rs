@@ -1,4 +1,4 @@
-//! The cores that the process may use.
+//! The process's CPU affinity.
 
 use std::{collections::BTreeSet, sync::OnceLock};
 

@@ -1,4 +1,4 @@
-//! The threads of one loop for work that blocks.
+//! A loop's thread pool for blocking work.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +16,7 @@ use crate::{
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread without work ends after this time.
+/// An idle thread ends after this time.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// See the head of the file.
@@ -28,7 +28,7 @@ struct Shared {
     state: Mutex<State>,
     work: Condvar,
     most: usize,
-    /// Woken at the end of each job of a pool that is closing.
+    /// Woken when a thread of a closing pool ends.
     home: LoopId,
 }
 
@@ -47,11 +47,10 @@ impl Pool {
         Pool { shared: Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), most, home }) }
     }
 
-    /// Queues `job`, and starts a thread if none is free and there may be another one. If the system gives none, the
-    /// job waits for those that there are.
+    /// Queues `job`. If no thread is idle, starts one, up to the limit; if the system refuses that, the job waits for
+    /// an existing thread.
     ///
-    /// # Errors
-    /// There is no thread at all: the job is dropped.
+    /// # Errors If there is no thread at all. The job is dropped then.
     pub(crate) fn submit(&self, job: Job) -> io::Result<()> {
         let mut state = self.shared.lock();
         state.jobs.push_back(job);
@@ -73,7 +72,7 @@ impl Pool {
         thread.map(drop)
     }
 
-    /// No thread ends while a job waits, so without one the last job is alone.
+    /// Without any thread, drops the last job: it is the only one, as no thread ends while a job waits.
     #[cold]
     fn without_another(&self, e: io::Error) -> io::Result<()> {
         let job = {
@@ -81,11 +80,11 @@ impl Pool {
             state.threads -= 1;
             if state.threads == 0 { state.jobs.pop_back() } else { None }
         };
-        // Its destructor is foreign code: it runs without the lock.
+        // The job's destructor is foreign code: it runs outside the lock.
         if job.is_some() { Err(e) } else { Ok(()) }
     }
 
-    /// Takes no more work. Gives back the jobs that have not begun, to be dropped, and how many threads still work.
+    /// Takes no more work. Returns the jobs that have not started, to be dropped, and the number of busy threads.
     pub(crate) fn close(&self) -> (Vec<Job>, usize) {
         let (jobs, busy) = {
             let mut state = self.shared.lock();
@@ -102,13 +101,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A thread's life.
+    /// Body of a thread.
     fn work(&self) {
         let mut state = self.lock();
         loop {
             if let Some(job) = state.jobs.pop_front() {
                 drop(state);
-                // A job keeps its own panic; this is for destructors.
+                // A job catches its own panic; this catches panics of destructors.
                 if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(job)) {
                     discard(payload);
                 }
@@ -130,7 +129,7 @@ impl Shared {
         let closing = state.closing;
         drop(state);
         if closing {
-            // The loop may be waiting for this one.
+            // The loop may be waiting for this thread's end.
             let _ = post(self.home, Box::new(|| ()));
         }
     }

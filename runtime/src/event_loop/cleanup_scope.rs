@@ -1,10 +1,10 @@
-//! The scope that awaits cleanups, as the loop sees it: a task group.
+//! The interface of a task group that awaits cleanups.
 
 use std::{future::Future, panic::Location, pin::Pin, rc::Rc};
 
-/// One that waits for the cleanups of the tasks in it.
+/// Awaits the cleanups of its tasks.
 pub(crate) trait CleanupScope {
-    /// Runs `cleanup` as one of its own tasks, which is not cancelled.
+    /// Runs `cleanup` as a task of its own, and does not cancel it.
     fn adopt(
         self: Rc<Self>,
         cleanup: Pin<Box<dyn Future<Output = ()>>>,

@@ -1,4 +1,4 @@
-//! `Loop`, which owns all tables, and which loop runs on this thread.
+//! `Loop`, which owns all tables, and the thread-local that names the running loop.
 
 use std::{
     any::Any,
@@ -40,7 +40,7 @@ use crate::{
     },
 };
 
-/// One event loop: everything that belongs to it, each part behind its own cell.
+/// An event loop; each part is in a cell of its own.
 pub(crate) struct Loop {
     pub(super) id: LoopId,
     pub(crate) clock: Clock,
@@ -52,52 +52,52 @@ pub(crate) struct Loop {
     pub(crate) services: Services,
     pub(crate) exceptions: ExceptionHandler,
     pub(crate) inbox: &'static LoopInbox,
-    /// The timers of one turn; kept for its capacity.
+    /// The timers that fire in a turn; kept for its capacity.
     pub(crate) due: RefCell<Vec<Due>>,
     pub(crate) slow_callback: Option<Duration>,
     pub(crate) slow_watch: SlowWatch,
     pub(crate) spin: Spin,
     pub(crate) watch: Watch,
-    /// Tasks polled since the last `enter`, and messages that came while the loop looked out for them.
+    /// Tasks polled since the last `enter`, and messages received while spinning.
     pub(crate) polls: Cell<u32>,
-    /// At how many of them the ring's flags are looked at.
+    /// The value of `polls` at which the ring's flags are checked next.
     pub(crate) next_look: Cell<u32>,
-    /// The main future is done: this turn does not sleep.
+    /// The main future has ended: this turn does not sleep.
     pub(crate) stopping: Cell<bool>,
-    /// Something holds far more memory than it uses: looked at again at this time.
+    /// Something holds far more memory than it uses. `tidy_at` is the time to free some.
     pub(crate) untidy: Cell<bool>,
     pub(crate) tidy_at: Cell<u64>,
     /// SIGINT arrived.
     pub(crate) interrupted: Cell<bool>,
     pub(crate) interrupt: Cell<Option<Box<dyn Any>>>,
-    /// By the number of their signal.
+    /// By signal number.
     pub(crate) signal_handlers: RefCell<HashMap<i32, Box<dyn Any>>>,
-    /// The loop is at its end: its tasks are cancelled, then its services close.
+    /// The loop is ending: its tasks are cancelled (`ending`), then its services close (`closing`).
     pub(crate) ending: Cell<bool>,
     pub(crate) closing: Cell<bool>,
-    /// A round is on its way.
+    /// A round was requested.
     pub(crate) round: Cell<bool>,
-    /// Who waits for the cleanups of what is polled or dropped now.
+    /// The scope that adopts cleanups of what is polled or dropped now.
     pub(crate) scope: RefCell<Option<Rc<dyn CleanupScope>>>,
-    /// Made when first used.
+    /// Made at first use.
     pub(super) pool: OnceCell<Pool>,
     /// Signalled at every completion, once another loop drives this one.
     pub(crate) embedded: OnceCell<EventFd>,
     pub(super) _listed: Listed,
-    // Last: the index is free for another loop once everything above is gone.
+    // Last: frees the loop's index for another loop once everything above is dropped.
     pub(super) _registration: Registration,
 }
 
 type Known = (LoopId, Weak<Loop>);
 
 thread_local! {
-    /// Without a destructor, so that no access asks whether it has run: outside any run there is nothing in it.
+    /// No destructor, so an access need not check for it: it is empty outside a run.
     static CURRENT: ManuallyDrop<RefCell<Option<Rc<Loop>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
-    /// The loops of this thread. Likewise: it is empty when they are gone.
+    /// The loops of this thread. No destructor either: it is empty when they are gone.
     static LOOPS: ManuallyDrop<RefCell<Vec<Known>>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
-/// Runs `f` with this thread's running loop.
+/// Calls `f` with this thread's running loop.
 ///
 /// # Panics
 /// If there is none: "no running event loop".
@@ -115,28 +115,28 @@ pub(crate) fn absent() -> ! {
     panic!("no running event loop: call this from inside corio::run")
 }
 
-/// What is attached to a loop is used on another, or on none.
+/// Panics: something attached to a loop was used on another one, or on none.
 #[cold]
 #[track_caller]
 pub(crate) fn away(what: &str) -> ! {
     with(|_| panic!("{what} is attached to a different loop"))
 }
 
-/// As `with`; `None` outside a running loop. No borrow is held while `f` runs: it may drop another loop, which
-/// closes as the running one.
+/// As `with`; `None` outside a running loop. No borrow is held while `f` runs: it may drop another loop, which runs as
+/// the current one while it closes.
 #[inline]
 pub(crate) fn try_with<R>(f: impl FnOnce(&Loop) -> R) -> Option<R> {
     let lp = CURRENT.with(|current| current.borrow().clone())?;
     Some(f(&lp))
 }
 
-/// As `try_with`, a little cheaper: `f` runs no foreign code.
+/// As `try_with`, a little cheaper: `f` must not run foreign code.
 #[inline(always)]
 pub(crate) fn peek<R>(f: impl FnOnce(&Loop) -> R) -> Option<R> {
     CURRENT.with(|current| Some(f(current.borrow().as_deref()?)))
 }
 
-/// Runs `f` on the loop `id`, here and now and as the running one, if it is of this thread.
+/// Calls `f` with the loop `id` as the running one, if that loop is of this thread.
 pub(crate) fn at_home<R>(id: LoopId, f: impl FnOnce(&Loop) -> R) -> Option<R> {
     let mut f = Some(f);
     let done = try_with(|lp| if lp.id == id { f.take().map(|f| f(lp)) } else { None }).flatten();
@@ -149,8 +149,7 @@ pub(crate) fn at_home<R>(id: LoopId, f: impl FnOnce(&Loop) -> R) -> Option<R> {
     Some(done)
 }
 
-/// As `at_home`, or through the loop's inbox if it is of another thread. A loop that has closed has nothing left to
-/// do it to.
+/// As `at_home`; for a loop of another thread, through its inbox. If the loop has closed, `f` is dropped.
 pub(crate) fn on_loop(id: LoopId, f: impl FnOnce(&Loop) + Send + 'static) {
     let mut f = Some(f);
     at_home(id, |lp| {
@@ -163,7 +162,7 @@ pub(crate) fn on_loop(id: LoopId, f: impl FnOnce(&Loop) + Send + 'static) {
     }
 }
 
-/// Has the loop `id` call `f` as it runs, also from another thread.
+/// Makes the loop `id` call `f` in a turn; works from any thread.
 pub(crate) fn post(id: LoopId, f: impl FnOnce(&Loop) + Send + 'static) -> Result<(), LoopClosed> {
     registry::post(
         id,
@@ -173,7 +172,7 @@ pub(crate) fn post(id: LoopId, f: impl FnOnce(&Loop) + Send + 'static) -> Result
     )
 }
 
-/// The loop is among those of its thread until this is dropped.
+/// Keeps a loop in its thread's list until dropped.
 pub(super) struct Listed(LoopId);
 
 impl Listed {
@@ -181,7 +180,7 @@ impl Listed {
         Listed(id)
     }
 
-    /// The loop that it is of is there.
+    /// Adds the loop to its thread's list.
     pub(super) fn list(lp: &Rc<Loop>) {
         LOOPS.with(|loops| loops.borrow_mut().push((lp.id, Rc::downgrade(lp))));
     }
@@ -193,14 +192,14 @@ impl Drop for Listed {
             let mut loops = loops.borrow_mut();
             loops.retain(|(id, _)| *id != self.0);
             if loops.is_empty() {
-                // Nothing else frees it: the place has no destructor.
+                // Freed here, as the thread-local has no destructor.
                 *loops = Vec::new();
             }
         });
     }
 }
 
-/// Makes a loop the running one of this thread until it is dropped; then the one before is it again.
+/// Makes a loop the running one of this thread until dropped; then the former one runs again.
 pub(crate) struct Entered {
     outer: Option<Rc<Loop>>,
     _budget: Suspended,
@@ -243,7 +242,7 @@ impl Drop for Entered {
 }
 
 impl Loop {
-    /// Tells every service, also after a panic of one: what another keeps for the running loop is in place.
+    /// Tells all services, even if one panics: each must find its own loop's state in place.
     fn enter_services(&self) {
         self.services.each(|service| self.guard(None, || service.entered()));
     }
@@ -256,12 +255,12 @@ impl Loop {
         self.id
     }
 
-    /// The threads for work that blocks.
+    /// The thread pool for blocking work.
     pub(crate) fn pool(&self) -> &Pool {
         self.pool.get_or_init(|| Pool::new(self.id))
     }
 
-    /// Drops blocking work that has not begun; how much is left.
+    /// Drops blocking jobs that have not started. Returns the number of busy threads.
     pub(crate) fn close_pool(&self) -> usize {
         let Some(pool) = self.pool.get() else { return 0 };
         let (jobs, busy) = pool.close();
@@ -282,7 +281,7 @@ impl Loop {
         key
     }
 
-    /// Queues `callback` for a time of the loop's clock.
+    /// Queues `callback` for a time on the loop's clock.
     pub(crate) fn call_at(&self, deadline_ns: u64, callback: Box<dyn FnOnce()>) -> (CallKey, TimerKey) {
         let call = self.calls.insert(callback);
         (call, self.timers.borrow_mut().insert(deadline_ns, Due::Call(call.slot)))
@@ -293,7 +292,7 @@ impl Loop {
         self.timers.borrow_mut().remove(key)
     }
 
-    /// Runs what the end of a task sets off, and reports a panic that nobody will see otherwise.
+    /// Wakes the joiner of an ended task and calls its callbacks. Reports a panic that nobody else will see.
     pub(crate) fn announce(&self, ended: Ended) {
         if let Some(message) = ended.panic_message() {
             let text = format!("Task exception was never retrieved: panicked: {message}");
@@ -314,14 +313,14 @@ impl Loop {
         }
     }
 
-    /// Drops each of `left`: destructors are foreign code.
+    /// Drops each value; the destructors are foreign code.
     pub(crate) fn discard<T: 'static>(&self, left: Vec<T>) {
         for value in left {
             self.guard(None, || drop(value));
         }
     }
 
-    /// Runs foreign code; its panic goes to the exception handler.
+    /// Calls foreign code; its panic goes to the exception handler.
     pub(crate) fn guard(&self, task: Option<&TaskInfo>, f: impl FnOnce()) {
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
             let payload = PanicPayload::new(payload);
@@ -332,7 +331,7 @@ impl Loop {
     }
 }
 
-/// The polls of a turn that has no main future.
+/// For turns without a main future.
 pub(crate) fn no_main(_: &mut Context<'_>) {}
 
 #[cfg(test)]

@@ -9,20 +9,20 @@ use super::{
 use crate::scheduler::clock::Clock;
 
 thread_local! {
-    /// For reports outside of any loop.
+    /// Prints reports made outside any loop.
     static OUTSIDE: Printer = Printer::new(Clock::real());
 }
 
-/// Sets who hears of what would be lost on this loop (asyncio `loop.set_exception_handler`): panics of tasks that
-/// nobody awaits, of callbacks, wakers and cleanups; errors and panics of a server's handlers, and why it cannot
-/// accept; errors that a cancelled group had collected; steps that keep the loop. The error that a task gives as its
-/// result is not among them: whoever drops the task drops it.
+/// Sets this loop's handler for errors that would otherwise be lost (asyncio `loop.set_exception_handler`): panics of
+/// tasks that nobody awaits, of callbacks, wakers and cleanups; errors and panics of a server's handlers, and its
+/// accept errors; errors that a cancelled group had collected; steps that block the loop. An error that a task returns
+/// is not reported: if its `Task` is dropped, so is the error.
 ///
-/// Without a handler they are printed to standard error, of each kind (by the line of the source that reports, the
-/// place where the task was created, and the kind of error) ten at once and then one a second, with the number of
-/// those suppressed. That neither blocks the loop nor panics: what standard error does not take is lost, and how much
-/// that was is told. A handler gets every report. (A panic is also printed by the panic hook, which is not corio's and
-/// does wait for standard error: `std::panic::set_hook` sets another.)
+/// Without a handler, reports are printed to standard error, at a limited rate. Per kind of report (the source line
+/// that reports, the place where the task was created, the kind of error) ten are printed at once, then one per second,
+/// with the number of suppressed ones. Printing neither blocks the loop nor panics: what standard error does not take
+/// is lost, and counted. A handler gets every report. (The panic hook also prints each panic. It is not corio's, and
+/// waits for standard error; `std::panic::set_hook` replaces it.)
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};
@@ -46,17 +46,18 @@ pub fn set_exception_handler(f: impl Fn(&ExceptionContext) + 'static) {
     drop(old);
 }
 
-/// Tells the loop's exception handler (asyncio `loop.call_exception_handler`). Outside a loop it is printed.
+/// Reports to the loop's exception handler (asyncio `loop.call_exception_handler`). Outside a loop the report is
+/// printed.
 pub fn call_exception_handler(context: &ExceptionContext) {
     if current::try_with(|lp| lp.exceptions.report(context)).is_none() {
-        // The thread may be ending.
+        // The thread may be ending, with its thread-local gone.
         let told = OUTSIDE.try_with(|printer| printer.tell(context));
         told.unwrap_or_else(|_| Printer::new(Clock::real()).tell(context));
     }
 }
 
-/// Wakes through a waker that may be foreign code: its panic goes to the exception handler, so that nobody behind it
-/// keeps waiting.
+/// Wakes a waker that may be foreign code. Its panic goes to the exception handler, so that the caller can wake the
+/// remaining wakers.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc, sync::Arc, task::{Wake, Waker}};
@@ -81,7 +82,7 @@ pub fn wake(waker: Waker) {
     }
 }
 
-/// Has the handler of the running loop look again a moment later; that of another has no time.
+/// Calls `look_again` of the running loop's handler after `QUIET`; another handler has no timers.
 pub(super) fn look_again_later(handler: &ExceptionHandler) {
     current::try_with(|lp| {
         if ptr::eq(&raw const lp.exceptions, handler) {

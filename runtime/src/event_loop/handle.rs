@@ -11,7 +11,7 @@ use crate::{
     scheduler::loop_id::LoopId,
 };
 
-/// Names a loop from any thread.
+/// Names a loop, on any thread.
 ///
 /// ```
 /// let n = corio_runtime::run(async {
@@ -34,21 +34,21 @@ impl Handle {
     /// Calls `f` on the loop, in one of its next turns (asyncio `loop.call_soon_threadsafe`).
     ///
     /// # Errors
-    /// [`LoopClosed`] if the loop has ended: `f` was not called. After `Ok`, `f` is called, or dropped
-    /// without being called if the loop ends first.
+    /// [`LoopClosed`] if the loop has ended: `f` was not called. After `Ok`, `f` is called, or dropped if the loop ends
+    /// before.
     pub fn call_soon_threadsafe(&self, f: impl FnOnce() + Send + 'static) -> Result<(), LoopClosed> {
         self.post(move |lp: &Loop| {
             lp.call_now(Box::new(f));
         })
     }
 
-    /// Calls `f` here and now if this loop is the running one, else through its inbox; a loop that has ended
-    /// has nothing left to do it to. For handles that are dropped away from home.
+    /// Calls `f` with this loop as the running one: at once if the loop is of this thread, else through its inbox. If
+    /// the loop has ended, `f` is dropped. For handles that are dropped on another loop.
     pub fn run_at_home(&self, f: impl FnOnce() + Send + 'static) {
         current::on_loop(self.loop_id, |_| f());
     }
 
-    /// The loop's number, which no other loop of the process has or had.
+    /// The loop's number, unique in the process, also among ended loops.
     ///
     /// ```
     /// let number = || corio_runtime::run(async { corio_runtime::handle().number() });
@@ -64,7 +64,7 @@ impl Handle {
         registry::is_closed(self.loop_id)
     }
 
-    /// Whether this is the loop that runs on this thread.
+    /// Whether this loop is the running one of this thread.
     pub fn is_current(&self) -> bool {
         current::try_with(|lp| lp.id() == self.loop_id).unwrap_or(false)
     }
@@ -88,7 +88,7 @@ pub fn handle() -> Handle {
     current::with(|lp| lp.handle())
 }
 
-/// Whether the running loop is at its end, where all that is left is cancelled; `false` outside one.
+/// Whether the running loop is ending, and cancels its remaining tasks; `false` outside a loop.
 ///
 /// ```
 /// use corio_runtime::{create_task, is_closing, run, yield_now};

@@ -1,7 +1,7 @@
-//! What a handle does with its key: it reaches its slot on its own loop only.
+//! Keys of handles, bound to their loop.
 //!
-//! A key alone names a slot of whatever loop runs, and two loops of one thread take turns. So a handle keeps a
-//! [`Homed`] key, which gives the key out only together with its own loop.
+//! A key alone would name a slot of whatever loop is running, and the loops of one thread may take turns. So a handle
+//! keeps a [`Homed`] key, which releases the key only with its own loop.
 
 use crate::{
     event_loop::{
@@ -16,24 +16,24 @@ impl<K: Copy> Homed<K> {
         Handle { loop_id: self.home() }
     }
 
-    /// Runs `f` if the loop is the running one.
+    /// Calls `f` if the key's loop is the running one.
     #[inline(always)]
     pub(crate) fn here<R>(self, f: impl FnOnce(&Loop, K) -> R) -> Option<R> {
         current::try_with(|lp| self.on(lp.id()).map(|key| f(lp, key))).flatten()
     }
 
-    /// As `here`, a little cheaper: `f` runs no foreign code.
+    /// As `here`, a little cheaper: `f` must not run foreign code.
     #[inline(always)]
     pub(crate) fn peek<R>(self, f: impl FnOnce(&Loop, K) -> R) -> Option<R> {
         current::peek(|lp| self.on(lp.id()).map(|key| f(lp, key))).flatten()
     }
 
-    /// Runs `f` here and now if the loop is of this thread, as the running one.
+    /// Calls `f` with the key's loop as the running one, if it is of this thread.
     pub(crate) fn at_home<R>(self, f: impl FnOnce(&Loop, K) -> R) -> Option<R> {
         current::at_home(self.home(), |lp| self.on(lp.id()).map(|key| f(lp, key))).flatten()
     }
 
-    /// As `at_home`, or through the inbox of a loop of another thread: for drops.
+    /// As `at_home`; for a loop of another thread, through its inbox. For destructors.
     pub(crate) fn on_loop(self, f: impl FnOnce(&Loop, K) + Send + 'static)
     where
         K: Send + 'static,

@@ -1,4 +1,4 @@
-//! The metrics of a loop: read on the loop itself, or from another thread.
+//! A loop's metrics, read on the loop itself or from another thread.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::scheduler::timers::Due;
 
-/// The running loop's numbers.
+/// The running loop's metrics.
 ///
 /// ```
 /// corio_runtime::run(async {
@@ -25,9 +25,9 @@ pub fn metrics() -> Metrics {
 }
 
 impl Handle {
-    /// The loop's numbers, from any thread: as of now for the running loop, as it last went to sleep for another (a
-    /// busy one: at most 1024 turns ago); its memory as of up to 1024 turns ago. All zero for a loop that has ended, or
-    /// has not run yet.
+    /// The loop's metrics, from any thread. For the running loop they are of now; for another loop, as of when it last
+    /// went to sleep, or up to 1024 turns ago if it is busy; memory as of up to 1024 turns ago. All zero for a loop
+    /// that has ended or not run yet.
     ///
     /// ```
     /// let (handle, turns) = corio_runtime::run(async {
@@ -47,7 +47,7 @@ impl Handle {
 }
 
 impl Loop {
-    /// The numbers but the times.
+    /// The metrics, without times and memory.
     #[inline(always)]
     fn numbers(&self) -> Metrics {
         let mut connections = 0;
@@ -81,12 +81,12 @@ impl Loop {
         }
     }
 
-    /// Now and then: it hardly ever changes.
+    /// Publishes the memory, now and then: it rarely changes.
     pub(crate) fn note_memory(&self) {
         self.watch.notes.write_memory(&self.memory());
     }
 
-    /// Before a sleep, and now and then: writes the numbers down for other threads.
+    /// Publishes the other numbers for other threads: before a sleep, and now and then.
     pub(crate) fn note_numbers(&self) {
         self.watch.notes.write(&self.numbers());
     }

@@ -1,4 +1,4 @@
-//! The event loop: joins the tables of `scheduler` and of `kernel`, and runs them turn by turn.
+//! The event loop: combines the tables of `scheduler` and `kernel`, and runs them turn by turn.
 
 pub(crate) mod affinity;
 pub(crate) mod assemble;

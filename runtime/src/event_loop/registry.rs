@@ -1,4 +1,4 @@
-//! The registry of loops: finds the inbox of a loop by its id, on any thread.
+//! The registry of loops: finds a loop's inbox by its id, from any thread.
 
 use std::{
     fmt, io,
@@ -21,13 +21,13 @@ use crate::{
 pub(crate) enum Message {
     /// A waker was used on another thread.
     Wake(WakeKey),
-    /// To be called on the loop, as it runs.
+    /// To be called on the loop.
     Call(Box<dyn FnOnce() + Send>),
 }
 
 pub(crate) type LoopInbox = Inbox<Message, Unpark>;
 
-/// Inboxes are made once and serve one loop after the other, so a waker can look at one without a lock.
+/// Inboxes are never freed, and serve one loop after another, so a waker reads them without a lock.
 static INBOXES: [OnceLock<LoopInbox>; MAX_LOOPS] = [const { OnceLock::new() }; MAX_LOOPS];
 static INDEXES: Mutex<Indexes> = Mutex::new(Indexes { freed: Vec::new(), next: 0 });
 static NEXT_LOOP: AtomicU64 = AtomicU64::new(1);
@@ -37,7 +37,7 @@ struct Indexes {
     next: u16,
 }
 
-/// A loop's place in the registry; freed when dropped.
+/// A loop's index in the registry; freed when dropped.
 pub(crate) struct Registration(LoopId);
 
 impl Registration {
@@ -72,15 +72,15 @@ impl Drop for Registration {
     }
 }
 
-/// The inbox with this index, if a loop ever used it.
+/// The inbox of this index, if a loop has ever used it.
 pub(super) fn inbox(index: usize) -> Option<&'static LoopInbox> {
     INBOXES.get(index)?.get()
 }
 
-/// Sends a wake to whatever loop lives at `key`'s index.
+/// Sends a wake to the loop that has the key's index now.
 pub(crate) fn wake_elsewhere(key: WakeKey) {
     let Some(inbox) = inbox(key.loop_index()) else { return };
-    // The id is not in the key: a loop that took the index over sees one needless wake.
+    // The key lacks the loop's id: a later loop of this index may get one needless wake.
     let id = inbox.reader();
     if id != 0 {
         let _ = inbox.send(id, Message::Wake(key));
@@ -92,7 +92,7 @@ pub(crate) fn is_closed(id: LoopId) -> bool {
     !inbox(id.index()).is_some_and(|inbox| inbox.serves(id.number()))
 }
 
-/// Has the loop `id` call `f` as it runs.
+/// Makes the loop `id` call `f` in a turn.
 pub(crate) fn post(id: LoopId, f: Box<dyn FnOnce() + Send>) -> Result<(), LoopClosed> {
     let inbox = inbox(id.index()).ok_or(LoopClosed)?;
     inbox.send(id.number(), Message::Call(f)).map_err(|_| LoopClosed)

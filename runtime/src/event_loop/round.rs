@@ -12,7 +12,7 @@ use crate::{
     scheduler::loop_id::LoopId,
 };
 
-/// Waits for the next round. An operation, as a timer would cost every turn a look at the clock.
+/// Waits for the next round. An operation: a timer would make every turn read the clock.
 struct Round {
     loop_id: LoopId,
     pause: Pause,
@@ -25,7 +25,7 @@ impl Operation for Round {
         Sqe::pause(&self.pause)
     }
 
-    /// Whatever ended the wait: a round too early does no harm.
+    /// Runs the round, however the wait ended: too early does no harm.
     fn complete(self: Box<Self>, _: Done) {
         current::try_with(|lp| {
             if lp.id() == self.loop_id {
@@ -36,7 +36,7 @@ impl Operation for Round {
 }
 
 impl Loop {
-    /// Has a round made, unless one is on its way.
+    /// Schedules a round, unless one is scheduled.
     pub(crate) fn want_round(&self) {
         if !self.round.replace(true) {
             let pause = Pause::from(ROUND);
@@ -53,7 +53,7 @@ impl Loop {
         self.services.each(|service| self.guard(None, || service.round()));
     }
 
-    /// Operations that the kernel owns, but for the wait for the next round.
+    /// Operations in flight, without the wait for the next round.
     pub(crate) fn operations(&self) -> usize {
         self.driver.in_flight().saturating_sub(self.round.get().into())
     }

@@ -1,4 +1,4 @@
-//! Services: state that other crates keep on a loop, and when the loop calls them.
+//! Services: state that other crates keep per loop, and the calls they get from it.
 
 use std::{
     any::Any,
@@ -8,28 +8,28 @@ use std::{
 
 use super::turn_end::TurnEnd;
 
-/// A part of the loop that lives outside this crate.
+/// State of another crate on a loop.
 pub trait Service: Any {
     /// The loop becomes the running one of this thread. A panic goes to the exception handler. Also called when the
-    /// service is made: then a panic goes to who asked for it.
+    /// service is made; a panic then goes to the caller.
     fn entered(&self) {}
 
     /// The loop is no longer the running one. A panic goes to the exception handler.
     fn left(&self) {}
 
-    /// Called at the end of each turn, before everything queued is submitted. What is sent by the [`TurnEnd`] needs no
-    /// completion entry. The services come in the order in which they were first used in the process: what one asks of
-    /// an earlier one here is for the next turn ([`TurnEnd::stay_awake`]).
+    /// Called at the end of each turn, before the submission. Sends through the [`TurnEnd`] need no completion entry.
+    /// Services are called in the order of their first use in the process: work for an earlier service has to wait for
+    /// the next turn ([`TurnEnd::stay_awake`]).
     fn before_submit(&self, _: TurnEnd<'_>) {}
 
-    /// Whether the end of a turn has something to do: a loop that another one drives wants one, then. Also called while
-    /// the loop is not the running one.
+    /// Whether there is work for the end of a turn. A loop driven by another loop asks this; it may not be the running
+    /// one then.
     fn wants_turn(&self) -> bool {
         false
     }
 
-    /// The loop ends, and all tasks are gone: what is open closes in order now. What takes longer than `total`, or
-    /// stands still for `idle`, is given up ([`Builder::linger`](crate::Builder::linger)).
+    /// The loop ends, and all tasks are gone: close everything in order now. Work that takes longer than `total`, or
+    /// makes no progress for `idle`, is given up ([`Builder::linger`](crate::Builder::linger)).
     fn end(&self, total: Duration, idle: Duration) {
         let _ = (total, idle);
     }
@@ -39,41 +39,41 @@ pub trait Service: Any {
         false
     }
 
-    /// The round that [`want_round`](crate::service::want_round) asked for: a [`ROUND`] has passed since. A panic
-    /// goes to the exception handler.
+    /// The round requested by [`want_round`](crate::service::want_round), [`ROUND`] ago. A panic goes to the exception
+    /// handler.
     fn round(&self) {}
 
-    /// Connections that the service has open: for the loop's metrics.
+    /// Number of open connections, for the loop's metrics.
     fn connections(&self) -> usize {
         0
     }
 
-    /// Gives back what a peak has left, as far as it is not used any more. Called a moment after something has asked
-    /// for it ([`tidy_later`](crate::service::tidy_later)). Whether there is more, to be given back a moment later.
+    /// Frees unused memory after a peak. Called a moment after [`tidy_later`](crate::service::tidy_later). Returns
+    /// whether there is more to free a moment later.
     fn tidy(&self) -> bool {
         false
     }
 
-    /// Memory that the service holds, in use or not, in bytes: for the loop's metrics.
+    /// Memory that the service holds, used or not, in bytes, for the loop's metrics.
     fn bytes(&self) -> usize {
         0
     }
 
-    /// The loop is closing: all tasks are gone, and whatever is still held must be let go.
+    /// The loop closes: all tasks are gone, and the service must release everything.
     fn close(&self) {}
 }
 
 /// Time from [`want_round`](crate::service::want_round) to [`Service::round`].
 pub const ROUND: Duration = Duration::from_secs(60);
 
-/// Most services of a process: each is one static of a crate beside this one.
+/// Most services in a process; each is a static of another crate.
 const SERVICES_MAX: usize = 8;
 
-/// The services of one loop. They live as long as the loop.
+/// The services of one loop; they live as long as the loop.
 #[derive(Default)]
 pub(crate) struct Services {
     by_index: [OnceCell<Box<dyn Service>>; SERVICES_MAX],
-    /// No index from here on is in use.
+    /// All indexes from here on are unused.
     end: Cell<usize>,
 }
 
@@ -88,7 +88,7 @@ impl Services {
         })
     }
 
-    /// Also what one of them makes meanwhile.
+    /// Calls `f` with each service, including those made meanwhile.
     #[inline(always)]
     pub(crate) fn each(&self, mut f: impl FnMut(&dyn Service)) {
         let mut index = 0;

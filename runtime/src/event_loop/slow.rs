@@ -1,4 +1,4 @@
-//! Reports of steps that keep the loop for long (`slow_watch.rs` says when it looks).
+//! Reports of steps that block the loop (`slow_watch.rs` says when the clock is read).
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::scheduler::{
     task_info::{TaskId, TaskInfo},
 };
 
-/// Tasks that a report names at most.
+/// Most tasks named in a report.
 const NAMES: usize = 16;
 
 impl Loop {
-    /// A turn of many steps is over, or has made few and was not looked at.
+    /// After a turn whose steps were not timed one by one.
     #[inline(always)]
     pub(crate) fn look_at_turn(&self, steps: &[Ready]) {
         if steps.len() > FEW {
@@ -22,7 +22,7 @@ impl Loop {
         }
     }
 
-    /// A step of `task` is over, or a callback.
+    /// After a step of `task`, or a callback.
     pub(crate) fn look_at_step(&self, step: Ready, task: Option<TaskId>) {
         if let Some(kept) = self.slow_watch.look() {
             self.report_step(kept, step, task);
@@ -36,7 +36,7 @@ impl Loop {
         }
     }
 
-    /// Calls from other threads were made.
+    /// After calls from other threads.
     pub(crate) fn look_at_messages(&self) {
         if let Some(kept) = self.slow_watch.look() {
             let text =
@@ -45,8 +45,8 @@ impl Loop {
         }
     }
 
-    /// Before the loop enters the kernel, and at the end of a run. Whether there was a report, whose handler may have
-    /// made something ready, or written something.
+    /// Before an `enter`, and at the end of a run. Whether there was a report: its handler may have made a task ready,
+    /// or written data.
     #[inline(always)]
     pub(crate) fn look_before_enter(&self) -> bool {
         let kept = if self.slow_watch.pending.get() { self.slow_watch.look() } else { None };
@@ -95,7 +95,7 @@ impl Loop {
         self.tasks.id_of(slot)
     }
 
-    /// A task that is over has its name no more.
+    /// The task of a step. An ended task's name comes from `ended`.
     fn info_of_step(&self, step: Ready) -> Option<TaskInfo> {
         let Ready::Task(slot) = step else { return None };
         let info = self.tasks.info_of(slot)?;
@@ -105,7 +105,7 @@ impl Loop {
         Some(named.unwrap_or(info))
     }
 
-    /// A task is over.
+    /// Keeps the name of an ended task for a report.
     #[inline(always)]
     pub(crate) fn note_ended(&self, info: &TaskInfo) {
         if info.name.is_some() {

@@ -1,9 +1,9 @@
-//! Notices steps that keep the loop for long, at the cost of a few nanoseconds per turn.
+//! Notices steps that block the loop, for a few nanoseconds per turn.
 //!
-//! A clock read after each step would cost a busy loop too much. So in a turn of few steps the clock is read after
-//! each, and a long step is reported by its task. In a turn of many steps it is read once, at the end, and the report
-//! names the tasks together; then each step is timed for a minute, so that the next report can name the one. Turns
-//! that make no `enter` are checked together before the next `enter`.
+//! A clock read after each step would cost a busy loop too much. In a turn of few steps the clock is read after each,
+//! and the report names the task. In a turn of many steps it is read once, at the end, and the report names all tasks;
+//! for the next minute each step is timed, so that the next report can name the one. Turns without an `enter` are
+//! checked together before the next `enter`.
 
 use std::{cell::Cell, time::Duration};
 
@@ -11,35 +11,35 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::scheduler::task_info::TaskInfo;
 
-/// From this time on it is worth a report.
+/// Blocking for this long is reported.
 const LONG: Duration = Duration::from_secs(1);
-/// Steps of a turn that are looked at one by one: where there are more, the looks would cost a message one percent.
+/// Turns of up to this many steps are timed step by step. With more, timing would cost one percent of a message.
 pub(super) const FEW: usize = 4;
-/// Steps since the last `enter` that are: a loop of pure computation has more.
+/// Only the first steps since the last `enter` are timed one by one: a loop of pure computation makes more.
 const FIRST: u32 = 16;
-/// How long each step is looked at once some that were long could not be told apart.
+/// How long every step is timed after a report that could not name the task.
 const CLOSELY: Duration = Duration::from_secs(60);
 
 /// See the head of the file.
 pub(crate) struct SlowWatch {
     enabled: bool,
-    /// The last look.
+    /// The last clock read.
     pub(super) since: Cell<Duration>,
-    /// When the loop last left the kernel, or what kept it was last reported.
+    /// When the loop last left the kernel, or last reported.
     left_kernel: Cell<Duration>,
-    /// Steps were made since the last look.
+    /// Steps ran since the last clock read.
     pub(super) pending: Cell<bool>,
-    /// `FEW`, or more while each step is looked at.
+    /// `FEW`, or unlimited while every step is timed.
     pub(super) few: Cell<usize>,
-    /// `FIRST`, or all while each step is looked at.
+    /// `FIRST`, or unlimited while every step is timed.
     first: Cell<u32>,
     closely_until: Cell<Duration>,
-    /// The last task with a name that is gone.
+    /// The last named task that ended.
     pub(super) ended: Cell<Option<TaskInfo>>,
 }
 
 impl SlowWatch {
-    /// In the simulator the machine's time is of no account.
+    /// Disabled in the simulator, where real time does not count.
     pub(crate) fn new(enabled: bool) -> SlowWatch {
         SlowWatch {
             enabled,
@@ -63,13 +63,13 @@ impl SlowWatch {
         }
     }
 
-    /// Whether to look at each of the `steps` of a turn, after `polls` since the last `enter`.
+    /// Whether to time each of the `steps` of a turn, after `polls` since the last `enter`.
     #[inline(always)]
     pub(crate) fn is_close(&self, steps: usize, polls: u32) -> bool {
         polls < self.first.get() && steps <= self.few.get()
     }
 
-    /// Looks: how long it is since the last time, if that is long.
+    /// Reads the clock. Returns the time since the last read, if that is long.
     pub(super) fn look(&self) -> Option<Duration> {
         if !self.enabled {
             return None;
@@ -94,14 +94,14 @@ impl SlowWatch {
         self.first.set(u32::MAX);
     }
 
-    /// How long all the steps since the kernel was left have kept the loop, if that is long and was not reported.
+    /// The time of all steps since the loop left the kernel, if that is long and was not reported.
     pub(super) fn all(&self) -> Option<Duration> {
         let kept = self.since.get().saturating_sub(self.left_kernel.replace(self.since.get()));
         (kept >= LONG).then_some(kept)
     }
 }
 
-/// Some milliseconds coarse, and so several times cheaper than the exact clock.
+/// Accurate to some milliseconds only, and several times cheaper than the exact clock.
 fn coarse_now() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::ZERO, Duration::from)
 }

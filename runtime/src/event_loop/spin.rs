@@ -1,31 +1,31 @@
-//! Decides whether an idle loop stays awake for a moment, because another thread will soon send it a message.
+//! Decides whether an idle loop spins for a moment, because another thread will probably send it a message soon.
 //!
-//! To wake a sleeping core costs the sender a system call, and the message tens of microseconds. Loops that ask each
-//! other back and forth would pay that for each message, though every answer is a microsecond away. So a loop that
-//! messages have woken in quick succession sleeps only once [`SPIN_NS`] have passed since the last message. Where
-//! that is in vain more often than once in [`WORTH`] messages, as when the other threads need this very core, it lets
-//! more and more wake-ups pass before it tries again, up to [`PAUSE_MAX`].
+//! Waking a sleeping core costs the sender a system call, and delays the message by tens of microseconds. Loops that
+//! exchange requests and answers would pay that for each message, although each answer is microseconds away. So a loop
+//! that messages wake in quick succession sleeps only once [`SPIN_NS`] have passed since the last message. If spinning
+//! is in vain more often than once in [`WORTH`] messages, for example because the other threads need this very core,
+//! the loop lets more and more wake-ups pass before it spins again, up to [`PAUSE_MAX`].
 
 use std::cell::Cell;
 
-/// How long a loop stays awake: about twice what it takes to wake a core, so that the other one may have slept.
+/// How long a loop spins: about twice the time that waking a core takes, as the other loop may have slept, too.
 const SPIN_NS: u64 = 50_000;
-/// Messages this close to each other are dense.
+/// Messages this close together are dense.
 const DENSE_NS: u64 = 200_000;
-/// Messages that come to a loop which is awake are worth one wait in vain.
+/// So many messages received while spinning are worth one spin in vain.
 const WORTH: u32 = 16;
 const PAUSE_MAX: u32 = 64;
 
 /// See the head of the file.
 pub(crate) struct Spin {
-    /// In the simulator time stands still while a loop is awake.
+    /// Disabled in the simulator, whose time stands still while a loop is awake.
     enabled: bool,
-    /// When messages last came to a loop that had nothing to do, by its clock.
+    /// When messages last came to an idle loop, by its clock.
     last_ns: Cell<u64>,
     due: Cell<bool>,
-    /// Messages that came while the loop stayed awake, since that was last in vain.
+    /// Messages received while spinning, since the last spin in vain.
     paid: Cell<u32>,
-    /// Wake-ups that change nothing.
+    /// Wake-ups to let pass before the next spin.
     pause: Cell<u32>,
     next_pause: Cell<u32>,
 }
@@ -42,13 +42,13 @@ impl Spin {
         }
     }
 
-    /// Whether to look out for messages before a sleep.
+    /// Whether to spin before the next sleep.
     #[inline(always)]
     pub(crate) fn is_due(&self) -> bool {
         self.due.get()
     }
 
-    /// Until when, by the loop's clock.
+    /// When the spin ends, by the loop's clock.
     pub(crate) fn until_ns(&self) -> u64 {
         self.last_ns.get() + SPIN_NS
     }
@@ -61,13 +61,13 @@ impl Spin {
         self.due.set(self.enabled && pause == 0 && now_ns.saturating_sub(last_ns) < DENSE_NS);
     }
 
-    /// Messages came while the loop stayed awake.
+    /// Messages came during a spin.
     pub(crate) fn paid(&self, now_ns: u64) {
         self.last_ns.set(now_ns);
         self.paid.set(self.paid.get().saturating_add(1));
     }
 
-    /// None came in time.
+    /// No message came during a spin.
     pub(crate) fn was_vain(&self) {
         self.due.set(false);
         let pause = if self.paid.replace(0) >= WORTH { 1 } else { self.next_pause.get() };
@@ -75,7 +75,7 @@ impl Spin {
         self.next_pause.set((2 * pause).min(PAUSE_MAX));
     }
 
-    /// From now on the loop sleeps at once, until messages are dense again.
+    /// Stops spinning until messages are dense again.
     pub(crate) fn stop(&self) {
         self.due.set(false);
     }
@@ -85,7 +85,7 @@ impl Spin {
 mod tests {
     use super::*;
 
-    /// A message ends a sleep, `after_ns` after the last one; whether the loop stays awake then.
+    /// Ends a sleep by a message, `after_ns` after the last one. Whether the loop spins next.
     fn woken(spin: &Spin, after_ns: u64) -> bool {
         spin.woken(spin.last_ns.get() + after_ns);
         spin.is_due()

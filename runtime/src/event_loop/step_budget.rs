@@ -1,21 +1,21 @@
-//! The budget that the running step has left (see `budget.rs`).
+//! What remains of the running step's budget (see `budget.rs`).
 
 use std::cell::Cell;
 
 /// Outside a loop.
 pub(crate) const UNLIMITED: i32 = i32::MAX;
-/// The number of a turn, and how much it has left to run.
+/// Identifies a step: the number of the turn, and how many entries it has left to run.
 pub(crate) type Step = (u64, usize);
 pub(crate) const NO_STEP: Step = (u64::MAX, 0);
 
 thread_local! {
-    /// What is left; below 0 it counts the refusals.
+    /// Remaining results; below 0 it counts refusals.
     pub(crate) static LEFT: Cell<i32> = const { Cell::new(UNLIMITED) };
-    /// The step that it was last renewed in.
+    /// The step for which the budget was last renewed.
     pub(crate) static STEP: Cell<Step> = const { Cell::new(NO_STEP) };
 }
 
-/// Another loop, or none, is the running one until this is dropped; then the step before goes on with its budget.
+/// Suspends the running step's budget while another loop, or none, runs. Restored when dropped.
 pub(crate) struct Suspended(i32, Step);
 
 impl Suspended {

@@ -1,9 +1,9 @@
-//! Gives memory back after a peak.
+//! Frees memory after a peak.
 //!
-//! A table that frees a slot compares how many are in use with a quarter of its capacity, and reports once that it is
-//! far too large. Nothing else costs anything until then. A moment later, as the loop goes to sleep, or within a
-//! thousand turns if it does not, the loop checks all tables: those that are still far too large shrink. So a load
-//! that comes in bursts keeps its memory, and an idle loop is woken for nothing else.
+//! When a table frees a slot, it compares the used slots with a quarter of its capacity, and reports once if it is far
+//! too large. That is the only running cost. A moment later, as the loop goes to sleep, or within a thousand turns of a
+//! busy loop, all tables are checked, and those that are still far too large shrink. So a load that comes in bursts
+//! keeps its memory, and an idle loop has no extra wake-ups.
 
 use std::time::Duration;
 
@@ -12,13 +12,12 @@ use crate::{
     scheduler::slab::shrink_list,
 };
 
-/// From the first sign on.
+/// Time from the first report to the check.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// Something of the running loop holds far more memory than it uses. A moment later (100 ms) everything that has
-/// grown in a peak is looked at, this loop's tables and all its services
-/// ([`Service::tidy`](crate::service::Service::tidy)), and gives back what is not used: so memory that is needed
-/// again at once stays. Without effect outside a running loop.
+/// Reports that something on the running loop holds far more memory than it uses. 100 ms later this loop's tables and
+/// all its services ([`Service::tidy`](crate::service::Service::tidy)) free their unused memory. Memory that is needed
+/// again before stays. No effect outside a running loop.
 ///
 /// ```
 /// use corio_runtime::{service::{LoopLocal, Service, tidy_later}, time::{Duration, sleep}};
@@ -51,14 +50,14 @@ pub fn tidy_later() {
 }
 
 impl Loop {
-    /// Something is far too large.
+    /// Reports that a table is far too large.
     pub(crate) fn tidy_later(&self) {
         if !self.untidy.replace(true) {
             self.tidy_at.set(self.clock.after(MOMENT));
         }
     }
 
-    /// Gives back what there is to give, if it is time for that: whether it was.
+    /// Frees unused memory, if it is time. Returns whether it was.
     pub(crate) fn tidy_if_due(&self) -> bool {
         let due = self.untidy.get() && self.clock.now_ns() >= self.tidy_at.get();
         if due {
@@ -82,7 +81,7 @@ impl Loop {
         self.note_memory();
     }
 
-    /// Once in a thousand turns.
+    /// Called every `TURNS_PER_NOTE` turns.
     #[cold]
     #[inline(never)]
     pub(crate) fn now_and_then(&self) {

@@ -26,24 +26,24 @@ use crate::{
     },
 };
 
-/// The ring's flags are looked at once in this many polls of a busy loop, or in each turn of more.
+/// The ring's flags are checked once per so many polls of a busy loop, or once per turn of more polls.
 const POLLS_PER_LOOK: u32 = 4;
-/// How often a loop that stays awake looks into its inbox before it looks at the ring and the clock again.
+/// A spinning loop checks its inbox this often for each check of the ring and the clock.
 const LOOKS_PER_CLOCK: u32 = 8;
-/// Messages of other threads that a turn takes in at most: a flood of them must not keep the loop from its timers.
+/// Most messages taken from the inbox in a turn: a flood of them must not delay the loop's timers.
 const MESSAGES_PER_TURN: usize = 256;
 
-/// Why a loop does not sleep after all.
-enum News {
-    /// The inbox has something.
+/// Why a loop stops spinning.
+enum WakeReason {
+    /// The inbox has a message.
     Message,
-    /// The kernel has to be entered, or has something.
+    /// The kernel must be entered, or has completions.
     Kernel,
 }
 
 impl Loop {
-    /// Runs one turn: what is ready now, FIFO, then the kernel. Sleeps until `deadline` (of the loop's clock)
-    /// at most if nothing is ready after that. How many tasks and callbacks ran.
+    /// Runs one turn: the tasks and callbacks that are ready now, in order, then the kernel. Sleeps if nothing is ready
+    /// after that, until `deadline` (of the loop's clock) at most. Returns how many tasks and callbacks ran.
     pub(crate) fn turn(&self, main: PollMain<'_>, deadline: u64) -> io::Result<usize> {
         if self.watch.turn() {
             self.now_and_then();
@@ -60,7 +60,7 @@ impl Loop {
         Ok(ran)
     }
 
-    /// What becomes ready meanwhile runs in the next turn.
+    /// Tasks that become ready meanwhile run in the next turn.
     #[expect(clippy::while_let_on_iterator, reason = "through a borrow each step would load the list anew")]
     fn run_ready(&self, main: PollMain<'_>) -> usize {
         let mut turn = self.tasks.ready.begin_turn();
@@ -85,11 +85,11 @@ impl Loop {
         }
     }
 
-    /// With a look at the clock after each step.
+    /// Reads the clock after each step.
     #[inline(never)]
     fn run_closely(&self, turn: Turn<'_>, main: PollMain<'_>) {
         for next in turn {
-            // Another task may be in its place when it is over.
+            // Read before the step: afterwards the slot may have another task.
             let task = self.id_of_step(next);
             self.run_next(next, main);
             self.look_at_step(next, task);
@@ -103,7 +103,7 @@ impl Loop {
         }
     }
 
-    /// Runs what is no step of a task, and in debug mode looks how long it takes.
+    /// Calls `f`, which is not a task's step; debug mode measures its time.
     #[inline(always)]
     fn timed(&self, what: &str, f: impl FnOnce()) {
         match self.slow_callback {
@@ -116,7 +116,7 @@ impl Loop {
         }
     }
 
-    /// Reports what took as long as debug mode allows, or longer.
+    /// Reports what took as long as debug mode's limit, or longer.
     #[cold]
     #[inline(never)]
     fn look_at_time(
@@ -140,7 +140,7 @@ impl Loop {
         }
     }
 
-    /// One step of a task, and what its end sets off if that was the last.
+    /// Runs one step of a task, and its end if it was the last.
     #[inline(always)]
     pub(crate) fn step_task(&self, slot: u32, main: PollMain<'_>) {
         if let Some((key, outcome)) = self.tasks.run_one(slot, main, waker) {
@@ -182,8 +182,8 @@ impl Loop {
         if wait != Wait::No && self.spin.is_due() {
             match self.look_out(wait) {
                 None => {}
-                Some(News::Kernel) => wait = Wait::No,
-                Some(News::Message) => (wait, due) = (Wait::No, self.enter_is_due()),
+                Some(WakeReason::Kernel) => wait = Wait::No,
+                Some(WakeReason::Message) => (wait, due) = (Wait::No, self.enter_is_due()),
             }
         }
         if !due {
@@ -194,7 +194,7 @@ impl Loop {
         }
         self.polls.set(0);
         self.next_look.set(POLLS_PER_LOOK);
-        // Announced before the last look into the inbox: see `scheduler/inbox.rs`.
+        // Announced before the last check of the inbox: see `scheduler/inbox.rs`.
         let sleeps = wait != Wait::No && self.inbox.prepare_sleep();
         if sleeps {
             self.note_numbers();
@@ -210,7 +210,7 @@ impl Loop {
         entered
     }
 
-    /// Whom completions may be for.
+    /// The receivers of completions.
     pub(crate) fn to(&self) -> To<'_> {
         To { receivers: &self.receivers, tasks: &self.tasks, wake: exception::wake }
     }
@@ -220,12 +220,12 @@ impl Loop {
         self.spin.woken(self.clock.now_ns());
     }
 
-    /// Looks out for a message, awake.
+    /// Spins until there is a reason to wake, or the time is up.
     #[inline(never)]
-    fn look_out(&self, wait: Wait) -> Option<News> {
-        // What was submitted is not put off, and what that brings is for the next turn.
+    fn look_out(&self, wait: Wait) -> Option<WakeReason> {
+        // Do not delay what was submitted; its completions are for the next turn.
         if self.driver.submitted() {
-            return Some(News::Kernel);
+            return Some(WakeReason::Kernel);
         }
         let until = self.spin.until_ns();
         let end = if let Wait::Until(at) = wait { at.min(until) } else { until };
@@ -234,14 +234,14 @@ impl Loop {
             for _ in 0..LOOKS_PER_CLOCK {
                 if !self.inbox.is_empty() {
                     self.spin.paid(now);
-                    // Messages one after the other do not put I/O off, either.
+                    // A stream of messages must not delay I/O for ever either.
                     self.polls.set(self.polls.get() + 1);
-                    return Some(News::Message);
+                    return Some(WakeReason::Message);
                 }
                 hint::spin_loop();
             }
             if self.driver.wants_enter() {
-                return Some(News::Kernel);
+                return Some(WakeReason::Kernel);
             }
             if now >= until {
                 self.spin.was_vain();
@@ -252,8 +252,8 @@ impl Loop {
         }
     }
 
-    /// Whether a busy loop should look at the kernel: at once if it submitted something, else if the ring says
-    /// so, which it is asked every few polls.
+    /// Whether a busy loop should enter the kernel: if it has submitted something, after many polls, or if the ring's
+    /// flags, checked every few polls, say so.
     fn enter_is_due(&self) -> bool {
         let polls = self.polls.get();
         if polls >= self.driver.polls_per_enter() || self.driver.submitted() {
@@ -266,24 +266,24 @@ impl Loop {
         self.driver.wants_enter()
     }
 
-    /// The next turn makes an `enter`.
+    /// Makes the next turn enter the kernel.
     pub(crate) fn look_at_kernel(&self) {
         self.polls.set(self.driver.polls_per_enter());
     }
 
-    /// How long the kernel may keep us.
+    /// How long the kernel may wait.
     fn wait(&self, deadline: u64) -> Wait {
         if !self.tasks.ready.is_empty() {
             return Wait::No;
         }
-        // One of both flags is as quick to see as one.
+        // One test for both flags is as fast as for one.
         if self.stopping.get() | self.untidy.get() {
             return self.wait_untidy(deadline);
         }
         self.wait_for_timer(deadline)
     }
 
-    /// As `wait`, while something may be given back: at the latest when it is time for that.
+    /// As `wait`, while memory may be freed: waits until that time at most.
     #[cold]
     #[inline(never)]
     fn wait_untidy(&self, deadline: u64) -> Wait {
@@ -323,7 +323,7 @@ impl Loop {
         *self.due.borrow_mut() = due;
     }
 
-    /// Takes in what other threads sent: of what was there when it began, as much as a turn may have.
+    /// Takes messages from other threads: those present at the start, up to the limit.
     #[inline(always)]
     fn take_in(&self) {
         if !self.inbox.is_empty() {
@@ -334,7 +334,7 @@ impl Loop {
     #[inline(never)]
     fn take_in_some(&self) {
         for _ in 0..self.inbox.len().min(MESSAGES_PER_TURN) {
-            // Foreign code: the call itself, and the destructors of calls to an earlier loop.
+            // Foreign code: the call itself, and destructors of calls to an earlier loop.
             let next = panic::catch_unwind(AssertUnwindSafe(|| self.take_in_one()));
             match next {
                 Ok(true) => {}
@@ -349,7 +349,7 @@ impl Loop {
         self.look_at_messages();
     }
 
-    /// `false` if the inbox is empty.
+    /// Takes one message. `false` if the inbox is empty.
     fn take_in_one(&self) -> bool {
         match self.inbox.receive(self.id().number()) {
             Some(Message::Wake(key)) => {
@@ -362,7 +362,7 @@ impl Loop {
     }
 }
 
-/// A turn that a panic, or the kernel, cuts short: what it has sent silently may be waited for in the next.
+/// If a panic or a kernel error cuts a turn short, the next turn may wait for its silent sends.
 struct CutShort<'a>(&'a Loop);
 
 impl Drop for CutShort<'_> {

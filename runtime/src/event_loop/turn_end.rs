@@ -12,7 +12,7 @@ use crate::{
     scheduler::{homed::Homed, loop_id::LoopId},
 };
 
-/// The end of a turn, as a service sees it: the next thing that happens is the `enter`.
+/// The end of a turn, as a service sees it: the `enter` comes next.
 ///
 /// ```
 /// use corio_runtime::{fd::Fd, op::{Payload, TurnEnd}, service::{LoopLocal, Service}};
@@ -52,25 +52,24 @@ impl<'a> TurnEnd<'a> {
         TurnEnd { loop_id, driver }
     }
 
-    /// To send in this turn.
+    /// For sends of this turn.
     ///
-    /// # Panics
-    /// While there is another `Sends`. As long as there is one, whatever else gives something to the kernel or asks
-    /// about it panics, too.
+    /// # Panics If there is another `Sends`. While one exists, every other submission to or query of the kernel panics,
+    /// too.
     #[inline(always)]
     pub fn sends(self) -> Sends<'a> {
         Sends { loop_id: self.loop_id, sends: self.driver.sends() }
     }
 
-    /// Whether a silent send of an earlier turn may still fail, or have sent a part: nothing should be sent behind one
-    /// before this is `false`.
+    /// Whether a silent send of an earlier turn may still fail or be partial. Send nothing after it on the same
+    /// connection before this is `false`.
     #[inline(always)]
     pub fn silent_left(self) -> bool {
         self.driver.silent_left()
     }
 
-    /// The loop does not sleep in this turn, as there is something to do at the end of the next. (A loop that another
-    /// one drives asks [`Service::wants_turn`](crate::service::Service::wants_turn).)
+    /// Keeps the loop awake in this turn, as there is work for the end of the next one. (A loop driven by another loop
+    /// asks [`Service::wants_turn`](crate::service::Service::wants_turn) instead.)
     ///
     /// ```
     /// use corio_runtime::{op::TurnEnd, service::{LoopLocal, Service}};
@@ -100,20 +99,19 @@ impl<'a> TurnEnd<'a> {
     }
 }
 
-/// The sends of the end of a turn; [`TurnEnd`] has an example.
+/// Sends at the end of a turn. [`TurnEnd`] has an example.
 pub struct Sends<'a> {
     loop_id: LoopId,
     sends: driver::Sends<'a>,
 }
 
 impl Sends<'_> {
-    /// As [`send`](crate::op::send), but silent where the kernel can do that (tried at start-up) and the payload is
-    /// no longer than 2 GiB - 64 KiB: the send is made without blocking as it is submitted, and only one that failed
-    /// or is partial has a completion entry, `-EAGAIN` where it would block. So its end comes in this turn, or in a
-    /// later one if the kernel has not come to it, before the loop sleeps. It does not end a sleep: nobody may begin
-    /// to wait for it in this turn.
+    /// As [`send`](crate::op::send), but silent, if the kernel can do that (tried at start-up) and the payload is at
+    /// most 2 GiB - 64 KiB long: the send is tried without blocking as it is submitted, and has a completion entry only
+    /// if it fails, is partial, or would block (`-EAGAIN`). It ends in this turn, or in a later one if the kernel has
+    /// not got to it, before the loop sleeps. It does not end a sleep, so nobody may start to wait for it in this turn.
     ///
-    /// [`OpKey::is_silent`] tells whether it is one of these.
+    /// [`OpKey::is_silent`] tells whether a send is silent.
     #[inline(always)]
     pub fn send<P: Payload>(&mut self, fd: &Fd, payload: Box<P>, token: u32) -> OpKey {
         OpKey(Homed::new(self.loop_id, self.sends.send(fd, payload, token)))

@@ -1,16 +1,16 @@
 //! The waker of a task: a number.
 //!
 //! # What this file owns
-//! Nothing: a waker's data word is not a pointer. It packs (loop index: 12 bits, generation: 24, slot: 28), so
-//! there is no reference count, clone and drop do nothing, and no waker can dangle.
+//! Nothing: a waker's data word is not a pointer. It packs (loop index: 12 bits, generation: 24, slot: 28), so there is
+//! no reference count, clone and drop do nothing, and no waker can dangle.
 //!
 //! # Rules
 //! 1. The data word is made without provenance and is never dereferenced: `wake` reads it as an integer.
-//! 2. All four functions of the vtable are thread-safe: `clone` and `drop` touch nothing shared, `wake` goes
-//!    to the task table only on the loop's own thread and to the loop's inbox from any other. Who has read a waker's
-//!    number may forget it.
-//! 3. A key whose task, or loop, is gone matches nothing; one whose generation wrapped (2^24 reuses of one
-//!    slot) or whose loop index was taken over wakes a task needlessly, which futures allow.
+//! 2. All four functions of the vtable are thread-safe: `clone` and `drop` touch nothing shared; `wake` uses the task
+//!    table only on the loop's own thread, and the loop's inbox on any other. Code that has read a waker's number may
+//!    forget the waker.
+//! 3. The key of an ended task or loop matches nothing. If its generation has wrapped (2^24 reuses of one slot) or its
+//!    loop index was reused, it wakes a task needlessly, which futures allow.
 
 use std::{
     ptr,
@@ -22,7 +22,7 @@ use crate::{
     scheduler::wake_key::WakeKey,
 };
 
-/// The waker of the task that `key` names.
+/// A waker for the task that `key` names.
 #[inline(always)]
 pub(crate) fn waker(key: WakeKey) -> Waker {
     // SAFETY: rules 1 and 2: the contract of RawWaker holds for any data word.

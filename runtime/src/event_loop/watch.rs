@@ -1,6 +1,6 @@
-//! The counters of a loop.
+//! A loop's counters.
 //!
-//! They are plain cells. As the loop goes to sleep, and once in a thousand turns of a busy one, it copies them to
+//! They are plain cells. When the loop goes to sleep, and once in a thousand turns of a busy one, it copies them to
 //! where other threads read them. Being watched costs nothing else.
 
 use std::{
@@ -22,47 +22,46 @@ use crate::{
     },
 };
 
-/// A busy loop writes its numbers down once in this many turns.
+/// A busy loop publishes its numbers once in this many turns.
 const TURNS_PER_NOTE: u64 = 1024;
 
-/// Numbers of one loop at one moment. Reading them costs nothing while nobody does.
+/// A loop's numbers at one moment. They cost nothing unless they are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// What the ring counted since the loop was made.
+    /// The ring's counters since the loop was made.
     pub ring: RingCounters,
     /// Turns of the loop.
     pub turns: u64,
-    /// Operations that the kernel owns, the loop's own wake-up read included, the wait for its round not.
+    /// Operations in flight, including the loop's own wake-up read, without the wait for its round.
     pub operations: usize,
-    /// Tasks that are not done, the main one included.
+    /// Tasks that are not done, including the main task.
     pub tasks: usize,
-    /// Tasks and callbacks that are ready to run.
+    /// Tasks and callbacks in the ready queue.
     pub ready: usize,
     /// Timers that have not fired.
     pub timers: usize,
-    /// Receive buffers of the pool that are free.
+    /// Free receive buffers of the pool.
     pub buffers_available: usize,
-    /// Streams that are open.
+    /// Open streams.
     pub connections: usize,
-    /// Memory that the loop holds.
+    /// Memory of the loop.
     pub memory: Memory,
-    /// Processor time of the loop's thread since the loop was made; zero where the kernel does not tell
+    /// CPU time of the loop's thread since the loop was made; zero if the kernel does not report it
     /// (`/proc/self/task/*/schedstat`).
     pub busy: Duration,
-    /// The rest of the time since then: asleep, or waiting for a processor.
+    /// The rest of that time: asleep, or waiting for a CPU.
     pub idle: Duration,
 }
 
-/// Memory that a loop's tables, lists and pools hold, in bytes: what they have room for, in use or not. What has grown
-/// in a peak goes back a moment (100 ms) after that is over: a table keeps 64 KiB, or at most four times what is in
-/// use.
+/// Memory of a loop's tables, lists and pools, in bytes: their capacity, used or not. What has grown in a peak is freed
+/// a moment (100 ms) after its end: a table keeps 64 KiB, or at most four times what it uses.
 ///
-/// What a task or an operation itself owns, such as its future or buffer, is not in it: that is freed at its end.
+/// What a task or an operation itself owns, such as its future or buffer, does not count: it is freed at its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Memory {
-    /// The table of tasks.
+    /// The task table.
     pub tasks_bytes: usize,
     /// The ready queue.
     pub ready_bytes: usize,
@@ -72,13 +71,13 @@ pub struct Memory {
     pub calls_bytes: usize,
     /// The table of operations in flight.
     pub operations_bytes: usize,
-    /// What services hold: the table and lists of the streams, the listeners, and the free blocks that received data
-    /// goes to, which all loops of a thread share.
+    /// Memory of services: the table and lists of the streams, the listeners, and the free blocks for received data,
+    /// which all loops of a thread share.
     pub services_bytes: usize,
 }
 
 impl Memory {
-    /// All of it.
+    /// The sum.
     ///
     /// ```
     /// corio_runtime::run(async {
@@ -93,7 +92,7 @@ impl Memory {
     }
 }
 
-/// A loop's part: where its numbers are written down.
+/// A loop's part: its turn counter, and where it publishes its numbers.
 pub(crate) struct Watch {
     pub(crate) turns: std::cell::Cell<u64>,
     pub(super) notes: &'static Notes,
@@ -106,14 +105,14 @@ impl Watch {
         Watch { turns: std::cell::Cell::new(0), notes }
     }
 
-    /// Counts a turn; whether a busy loop should write its numbers down.
+    /// Counts a turn. Whether a busy loop should publish its numbers.
     pub(crate) fn turn(&self) -> bool {
         let turns = self.turns.get() + 1;
         self.turns.set(turns);
         turns.is_multiple_of(TURNS_PER_NOTE)
     }
 
-    /// Those that were counted.
+    /// Turns so far.
     pub(crate) fn turns(&self) -> u64 {
         self.turns.get()
     }
@@ -129,22 +128,22 @@ impl Drop for Watch {
     }
 }
 
-/// The numbers of a loop, as it wrote them last.
+/// A loop's numbers, as published last.
 pub(super) fn of(id: LoopId) -> Option<Metrics> {
     NOTES[id.index()].get()?.read(id)
 }
 
-/// By the index of the loop; used again by the next loop with the index.
+/// By loop index; reused by the next loop with that index.
 static NOTES: [OnceLock<Notes>; MAX_LOOPS] = [const { OnceLock::new() }; MAX_LOOPS];
 
-/// Written by the loop's thread alone: relaxed stores, as cheap as plain ones. Each number is right, though not all of
-/// them need be of the same moment.
+/// Written by the loop's thread only, by relaxed stores, which cost no more than plain ones. Each number is right, but
+/// they may be of different moments.
 #[derive(Default)]
 pub(super) struct Notes {
-    /// The loop that writes here; 0 for none.
+    /// The loop that publishes here; 0 for none.
     writer: AtomicU64,
     thread: AtomicU64,
-    /// When the loop was made, and the processor time of its thread then; in nanoseconds.
+    /// When the loop was made, and the CPU time of its thread then; in nanoseconds.
     born_ns: AtomicU64,
     born_busy_ns: AtomicU64,
     ring: NotedRing,
@@ -152,7 +151,7 @@ pub(super) struct Notes {
     memory: NotedMemory,
 }
 
-/// A copy of `$of` that its loop writes and any thread reads, without the fields behind the semicolon.
+/// A copy of `$of` that its loop writes and any thread reads, without the fields after the semicolon.
 macro_rules! noted {
     ($name:ident: $of:ident { $($field:ident),+; $($not:ident),* }) => {
         #[derive(Default)]
@@ -206,7 +205,7 @@ impl Notes {
         self.memory.write(memory);
     }
 
-    /// `None` if they are another loop's.
+    /// `None` if another loop publishes here now.
     fn read(&self, id: LoopId) -> Option<Metrics> {
         let theirs = || self.writer.load(Ordering::Acquire) == id.number();
         if !theirs() {
@@ -227,7 +226,7 @@ impl Notes {
     }
 }
 
-/// Processor time of a thread of this process; 0 if it is not to be had.
+/// CPU time of a thread of this process; 0 if unknown.
 fn busy_ns(thread: u64) -> u64 {
     let told = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).unwrap_or_default();
     told.split(' ').next().and_then(|busy| busy.parse().ok()).unwrap_or(0)

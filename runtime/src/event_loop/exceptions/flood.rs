@@ -1,21 +1,21 @@
-//! Limits the printing of reports: of each kind ten at once, then one a second. The others are counted, and their
-//! number is printed.
+//! Limits the printing of reports: per kind ten at once, then one per second. Suppressed ones are counted, and the
+//! count is printed.
 
 use std::{io, panic::Location, time::Duration};
 
 use crate::scheduler::clock::nanos;
 
-/// So many reports of a kind are printed, however fast they come.
+/// Reports of a kind that are printed at once.
 const BURST: u64 = 10;
-/// After these, one in this time.
+/// Interval of further ones.
 const EVERY: Duration = Duration::from_secs(1);
-/// A kind of which nothing was printed for so long has ended its flood: what was suppressed is told.
+/// After this time without a print, a kind's suppressed count is printed.
 pub(crate) const QUIET: Duration = Duration::from_secs(2);
-/// From so many kinds on those that have been quiet are forgotten.
+/// Quiet kinds are forgotten when there are this many kinds.
 const KINDS: usize = 64;
 
-/// What reports have in common: the line of the source that reports, where their task was created, the kind of error.
-/// The text is no part of it, as it may hold an address or a number.
+/// The kind of a report: the source line that reports, where the task was created, the kind of error. The text does not
+/// count, as it may contain an address or a number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kind {
     pub(super) reported_at: &'static Location<'static>,
@@ -26,20 +26,20 @@ pub(super) struct Kind {
 /// The reports of one kind.
 struct Flood {
     kind: Kind,
-    /// When the kind is as quiet as at first; each report that is printed puts it off by `EVERY`.
+    /// When the kind may print a full burst again; each printed report adds `EVERY`.
     calm_ns: u64,
     printed_ns: u64,
     suppressed: u64,
-    /// The last one that was suppressed.
+    /// The text of the last suppressed report.
     last: String,
 }
 
-/// The reports of one loop that go to standard error.
+/// The printed kinds of one loop.
 #[derive(Default)]
 pub(super) struct Floods(Vec<Flood>);
 
 impl Floods {
-    /// The line to print for a report, if it is not suppressed.
+    /// The line to print for a report, unless it is suppressed.
     pub(super) fn admit(&mut self, kind: Kind, text: String, now_ns: u64) -> Option<String> {
         let flood = self.of(kind, now_ns);
         let room = (BURST - 1) * nanos(EVERY);
@@ -56,18 +56,18 @@ impl Floods {
         }
     }
 
-    /// The lines for the floods that have ended by `now_ns`: with the counts that nobody has told yet.
+    /// Lines with the suppressed counts of the kinds that are quiet by `now_ns`.
     pub(super) fn ended(&mut self, now_ns: u64) -> Vec<String> {
         let over = |flood: &&mut Flood| now_ns >= flood.printed_ns.saturating_add(nanos(QUIET));
         self.0.iter_mut().filter(over).filter_map(|flood| flood.rest(now_ns)).collect()
     }
 
-    /// The same for all of them: nothing comes any more.
+    /// As `ended`, for all kinds: no more reports come.
     pub(super) fn all(&mut self, now_ns: u64) -> Vec<String> {
         self.0.iter_mut().filter_map(|flood| flood.rest(now_ns)).collect()
     }
 
-    /// Whether a count is still to be told.
+    /// Whether a suppressed count was not printed yet.
     pub(super) fn any_suppressed(&self) -> bool {
         self.0.iter().any(|flood| flood.suppressed > 0)
     }

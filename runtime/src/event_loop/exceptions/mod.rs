@@ -1,4 +1,4 @@
-//! Reports of errors that nobody awaits: panics of detached tasks and of callbacks, errors of handlers.
+//! Reports of errors that nobody awaits: panics of detached tasks and of callbacks, errors of server handlers.
 
 mod flood;
 mod stderr;
@@ -23,7 +23,7 @@ use crate::scheduler::{
 
 pub(crate) use flood::QUIET;
 
-/// Something went wrong where nobody waits for it.
+/// A report of an error that nobody awaits.
 #[derive(Clone)]
 pub struct ExceptionContext {
     message: String,
@@ -33,37 +33,37 @@ pub struct ExceptionContext {
 }
 
 impl ExceptionContext {
-    /// A report of `message`. Reports that one line of the source makes are of one kind, of which not all are
-    /// printed: see [`set_exception_handler`](crate::set_exception_handler).
+    /// A report of `message`. Reports from the same source line are of one kind, and printed at a limited rate: see
+    /// [`set_exception_handler`](crate::set_exception_handler).
     #[track_caller]
     pub fn new(message: impl Into<String>) -> ExceptionContext {
         let reported_at = Location::caller();
         ExceptionContext { message: message.into(), reported_at, error: None, task: None }
     }
 
-    /// With the error that is its cause.
+    /// Adds the error that caused it.
     pub fn with_error(mut self, error: io::Error) -> ExceptionContext {
         self.error = Some(Rc::new(error));
         self
     }
 
-    /// With the task it happened in.
+    /// Adds the task in which it happened.
     pub fn with_task(mut self, task: Option<TaskInfo>) -> ExceptionContext {
         self.task = task;
         self
     }
 
-    /// What happened.
+    /// The message.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The error, where there is one.
+    /// The error, if there is one.
     pub fn error(&self) -> Option<&io::Error> {
         self.error.as_deref()
     }
 
-    /// The task, where there is one.
+    /// The task, if there is one.
     pub fn task(&self) -> Option<&TaskInfo> {
         self.task.as_ref()
     }
@@ -76,7 +76,7 @@ impl ExceptionContext {
         }
     }
 
-    /// As it displays. An error's `Display` is foreign code.
+    /// Its `Display` text. The error's `Display` is foreign code.
     fn text(&self) -> String {
         panic::catch_unwind(AssertUnwindSafe(|| self.to_string())).unwrap_or_else(|payload| {
             discard(payload);
@@ -95,7 +95,7 @@ impl fmt::Display for ExceptionContext {
         let mut told = String::new();
         while let Some(error) = next {
             let text = error.to_string();
-            // Many texts hold the one of their source.
+            // Many texts include the text of their source.
             if !told.contains(&text) {
                 write!(f, ": {text}")?;
                 told = text;
@@ -114,11 +114,11 @@ impl fmt::Debug for ExceptionContext {
 
 pub(crate) type Handler = Rc<dyn Fn(&ExceptionContext)>;
 
-/// The loop's handler; without one, reports are printed.
+/// The loop's exception handler. Without one, reports are printed.
 pub(crate) struct ExceptionHandler {
     handler: RefCell<Option<Handler>>,
     printer: Printer,
-    /// Has `look_again` called a moment later.
+    /// Schedules a call of `look_again`.
     later: fn(&ExceptionHandler),
 }
 
@@ -141,7 +141,7 @@ impl ExceptionHandler {
         }
     }
 
-    /// At the end of the loop: prints what is still to be told.
+    /// At the end of the loop: prints the suppressed counts.
     pub(crate) fn finish(&self) {
         self.printer.finish();
     }
@@ -151,26 +151,26 @@ impl ExceptionHandler {
         self.look_again_later();
     }
 
-    /// Sets who hears of reports; gives back who did.
+    /// Sets the handler; returns the former one.
     pub(crate) fn set(&self, handler: Handler) -> Option<Handler> {
         self.handler.borrow_mut().replace(handler)
     }
 
-    /// Wakes through a waker that may be foreign code, and reports its panic.
+    /// Wakes a waker that may be foreign code, and reports its panic.
     pub(crate) fn wake(&self, waker: Waker) {
         if let Err(context) = try_wake(waker) {
             self.report(&context);
         }
     }
 
-    /// What is suppressed or waits is told later also if no other report comes.
+    /// Schedules the printing of suppressed counts and waiting lines, as no other report may come.
     fn look_again_later(&self) {
         if self.printer.has_more() && !self.printer.looks_again.get() {
             (self.later)(self);
         }
     }
 
-    /// `look_again` will be called.
+    /// Notes that `look_again` is scheduled.
     pub(crate) fn will_look_again(&self) {
         self.printer.looks_again.set(true);
     }
@@ -182,7 +182,7 @@ impl ExceptionHandler {
     }
 }
 
-/// Wakes through a waker that may be foreign code; what to report of its panic.
+/// Wakes a waker that may be foreign code. Returns a report of its panic.
 pub(crate) fn try_wake(waker: Waker) -> Result<(), ExceptionContext> {
     panic::catch_unwind(AssertUnwindSafe(|| waker.wake())).map_err(|payload| {
         let payload = PanicPayload::new(payload);
@@ -192,7 +192,7 @@ pub(crate) fn try_wake(waker: Waker) -> Result<(), ExceptionContext> {
     })
 }
 
-/// Prints the reports of one loop, or of one thread outside of any, to standard error.
+/// Prints reports to standard error, for one loop, or for a thread outside any.
 pub(crate) struct Printer {
     clock: Clock,
     floods: RefCell<Floods>,
@@ -239,7 +239,7 @@ impl Printer {
         outbox.flush();
     }
 
-    /// Whether there is something to tell later. A run of the simulator does not depend on what standard error takes.
+    /// Whether something is to be printed later. A simulated run must not depend on what standard error takes.
     fn has_more(&self) -> bool {
         self.floods.borrow().any_suppressed() || (self.clock.is_real() && !self.outbox.borrow().is_empty())
     }

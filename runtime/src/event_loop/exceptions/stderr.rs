@@ -1,10 +1,9 @@
-//! Prints lines to standard error without blocking and without a panic, even if it is a pipe that nobody reads or
-//! whose reader is gone.
+//! Prints lines to standard error; it neither blocks nor panics, even if that is a pipe that is full or closed.
 //!
-//! The description behind descriptor 2 is shared with other processes, so it must stay as it is; `O_NONBLOCK` set on it
-//! would break their writes. A pipe or a terminal is opened once more instead, for a description of our own that does
-//! not block; a socket has `MSG_DONTWAIT`. Where neither can be had, a piece is written only while there is room for
-//! it; then a writer beside us that takes the room in between can still keep us.
+//! Other processes share the open file description of descriptor 2, so its flags must not change: `O_NONBLOCK` would
+//! break their writes. A pipe or terminal is opened again instead, which gives a non-blocking description of our own; a
+//! socket takes `MSG_DONTWAIT`. If neither works, a piece is written only when `poll` reports room; then another writer
+//! that takes the room in between can still make us block.
 
 use std::{
     collections::VecDeque,
@@ -26,23 +25,23 @@ use nix::{
     unistd::write,
 };
 
-/// What may wait until standard error takes it; of a single line, what is printed.
+/// Bytes that may wait for standard error. A single line is cut to half of it.
 const WAITING_MAX: usize = 64 * 1024;
-/// A pipe takes so much whole or not at all (`PIPE_BUF`), and so much when it says that there is room.
+/// `PIPE_BUF`: a pipe takes so much whole or not at all, and has room for it when `poll` reports room.
 const PIECE: usize = 4096;
-/// How long the end of a loop waits for standard error to take what is left.
+/// How long the end of a loop waits for standard error to take the remaining lines.
 const LAST_WAIT: Duration = Duration::from_millis(100);
-/// How often it looks in that time. `poll` would not do: there may be room, but less than a line needs.
+/// Interval of its tries. `poll` would not do: there may be room, but less than a line needs.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const PATH: &str = "/proc/self/fd/2";
 
-/// The lines of a loop that have not been printed yet.
+/// Lines of a loop that were not printed yet.
 #[derive(Default)]
 pub(super) struct Outbox {
     lines: VecDeque<String>,
-    /// How much of the first one is printed.
+    /// Bytes of the first line that were printed.
     printed: usize,
-    /// Lines that found no room.
+    /// Lines dropped for lack of room.
     lost: u64,
 }
 
@@ -86,7 +85,7 @@ impl Outbox {
         }
     }
 
-    /// Prints all that standard error takes within a moment; the rest is lost.
+    /// Prints what standard error takes within `LAST_WAIT`; the rest is lost.
     pub(super) fn flush_at_the_end(&mut self) {
         let end = Instant::now() + LAST_WAIT;
         self.flush();
@@ -105,25 +104,25 @@ impl Outbox {
     }
 }
 
-/// The text as a line, cut to what one may hold.
+/// The text as a line, cut to the maximal length.
 fn line(text: &str) -> String {
     let most = (0..=text.len().min(WAITING_MAX / 2)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     let cut = if most < text.len() { " ..." } else { "" };
     format!("corio: {}{cut}\n", &text[..most])
 }
 
-/// Standard error, without its waits.
+/// Standard error, non-blocking.
 enum Stderr {
-    /// A description of our own, which does not block.
+    /// A non-blocking description of our own.
     Own(File),
-    /// The one that all share.
+    /// The shared description.
     Shared,
 }
 
 impl Stderr {
     fn open() -> Stderr {
         let is_pipe = || fs::metadata(PATH).is_ok_and(|stderr| stderr.file_type().is_fifo());
-        // Nothing else: a file opened once more would be written from its start.
+        // Only these: a regular file opened again would be overwritten from its start.
         if !is_pipe() && !io::stderr().is_terminal() {
             return Stderr::Shared;
         }
@@ -131,7 +130,7 @@ impl Stderr {
         OpenOptions::new().write(true).custom_flags(flags).open(PATH).map_or(Stderr::Shared, Stderr::Own)
     }
 
-    /// Part of `piece`, or `WouldBlock`.
+    /// Writes part of `piece`, or fails with `WouldBlock`.
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         if let Stderr::Own(file) = self {
             return file.write(piece);
@@ -144,7 +143,7 @@ impl Stderr {
     }
 }
 
-/// Other loops of the process take turns, as what there is room for is known to one writer only.
+/// Writes if there is room. The process's loops take turns, as `poll` is right for one writer only.
 fn write_if_ready(stderr: &io::Stderr, piece: &[u8]) -> io::Result<usize> {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = match TURN.try_lock() {
