@@ -1,4 +1,4 @@
-//! A task's memory: its future, then its result, of whatever types.
+//! A task's memory: its future, later its result, of any type.
 
 use std::{
     any::Any,
@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use super::task_error::TaskError;
 
 pin_project! {
-    /// A task's memory: first its future, then its result.
+    /// A task's memory: first its future, later its result.
     #[project = StageProjection]
     pub(super) enum Stage<F: Future, K: Ending<F::Output>> {
         Running { #[pin] future: F },
@@ -20,13 +20,13 @@ pin_project! {
     }
 }
 
-/// How the output of a future becomes the result of its task.
+/// Turns the output of a future into the result of its task.
 pub(crate) trait Ending<O>: 'static {
     type Value: 'static;
     fn result(output: O) -> Result<Self::Value, TaskError>;
 }
 
-/// The output is the result.
+/// The output is the task's value.
 pub(crate) struct Plain;
 
 impl<O: 'static> Ending<O> for Plain {
@@ -37,7 +37,7 @@ impl<O: 'static> Ending<O> for Plain {
     }
 }
 
-/// The future may say itself that its task has no value.
+/// The output is the task's result, which may be an error.
 pub(crate) struct Fallible;
 
 impl<T: 'static> Ending<Result<T, TaskError>> for Fallible {
@@ -48,15 +48,15 @@ impl<T: 'static> Ending<Result<T, TaskError>> for Fallible {
     }
 }
 
-/// A task whose type is forgotten.
+/// A task with its type erased.
 pub(crate) trait AnyTask {
-    /// One poll; `true` once there is a result.
+    /// Polls once; `true` once there is a result.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool;
-    /// Drops the future and puts `error` in the result's place.
+    /// Drops the future; the result is `error`.
     fn fail(self: Pin<&mut Self>, error: TaskError);
-    /// Moves the result into `place`, a `Poll<Result<Output, TaskError>>`; leaves it as it is if there is none.
+    /// Moves the result, if there is one, into `place`, a `Poll<Result<Output, TaskError>>`.
     fn take(self: Pin<&mut Self>, place: &mut dyn Any);
-    /// The result where it is, an `Option<Result<Output, TaskError>>`; `None` before the end.
+    /// The result in place, an `Option<Result<Output, TaskError>>`; `None` before the end.
     fn peek(&self) -> Option<&dyn Any>;
     fn panic_message(&self) -> Option<String>;
 }

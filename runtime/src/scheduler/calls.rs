@@ -9,13 +9,13 @@ type Callback = Box<dyn FnOnce()>;
 /// Names one callback of a loop.
 pub(crate) type CallKey = HeldKey;
 
-/// The callbacks that have not run; `None` is one that was cancelled.
+/// Callbacks that have not run; `None` for a cancelled one.
 pub(crate) struct Calls {
     slots: RefCell<Slab<Held<Option<Callback>>>>,
 }
 
 impl Calls {
-    /// `far_too_large` hears that the table is.
+    /// `far_too_large` is called when the table is.
     pub(crate) fn new(far_too_large: fn()) -> Calls {
         Calls { slots: RefCell::new(Slab::new(far_too_large)) }
     }
@@ -24,12 +24,12 @@ impl Calls {
         self.slots.borrow_mut().insert(Some(callback))
     }
 
-    /// The callback's turn has come: its slot is free again. `None` if it was cancelled.
+    /// Removes the callback, to be called; `None` if it was cancelled.
     pub(crate) fn take(&self, slot: u32) -> Option<Callback> {
         self.slots.borrow_mut().remove_at(slot).flatten()
     }
 
-    /// Gives the memory of a peak back.
+    /// Frees memory after a peak.
     pub(crate) fn tidy(&self) {
         self.slots.borrow_mut().shrink();
     }
@@ -39,12 +39,12 @@ impl Calls {
         self.slots.borrow().bytes()
     }
 
-    /// Takes the function away; the slot is freed when its turn comes.
+    /// Cancels the callback; its slot is freed when it would have run.
     pub(crate) fn cancel(&self, key: CallKey) -> Option<Callback> {
         self.slots.borrow_mut().find(key)?.take()
     }
 
-    /// Everything, to be dropped by the closing loop.
+    /// Removes everything. The closing loop drops it.
     pub(crate) fn clear(&self) -> Vec<Option<Callback>> {
         self.slots.borrow_mut().take_all().into_values().collect()
     }

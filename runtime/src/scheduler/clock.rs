@@ -1,4 +1,4 @@
-//! The loop's clock: nanoseconds since a day before the loop was made, real or virtual.
+//! The loop's clock, real or virtual, in nanoseconds. It begins one day before the loop was made.
 
 use std::{
     cell::Cell,
@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A real clock begins this long before the loop, so that deadlines in the past keep their order.
+/// A real clock begins this long before the loop, so that past deadlines keep their order.
 const PAST: Duration = Duration::from_secs(24 * 3600);
 
-/// A monotonic clock. Under the simulator it stands still until the loop sleeps.
+/// A monotonic clock. The simulator's stands still while the loop is awake.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
     base: Instant,
@@ -44,30 +44,30 @@ impl Clock {
         }
     }
 
-    /// The deadline `duration` from now; beyond 584 years it never comes.
+    /// The deadline `duration` from now. Beyond 584 years it never comes.
     pub(crate) fn after(&self, duration: Duration) -> u64 {
         self.now_ns().saturating_add(nanos(duration))
     }
 
-    /// Moves a virtual clock forward; a real one moves by itself.
+    /// Advances a virtual clock; no effect on a real one.
     pub(crate) fn advance_to(&self, at_ns: u64) {
         if let Some(now) = &self.virtual_ns {
             now.set(now.get().max(at_ns));
         }
     }
 
-    /// The other way round; `None` for never.
+    /// The inverse of `to_ns`; `None` for never.
     pub(crate) fn to_instant(&self, ns: u64) -> Option<Instant> {
         if ns == u64::MAX { None } else { self.base.checked_add(Duration::from_nanos(ns)) }
     }
 
-    /// A deadline in the clock's terms: 0 for the past, `u64::MAX` (never) beyond 584 years.
+    /// A deadline in nanoseconds of this clock: 0 for the past, `u64::MAX` (never) beyond 584 years.
     pub(crate) fn to_ns(&self, at: Instant) -> u64 {
         nanos(at.saturating_duration_since(self.base))
     }
 }
 
-/// At most `u64::MAX`.
+/// Nanoseconds, at most `u64::MAX`.
 pub(crate) fn nanos(d: Duration) -> u64 {
     d.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(d.subsec_nanos()))
 }

@@ -1,8 +1,8 @@
-//! `Homed`: a key together with the loop that it belongs to.
+//! `Homed`: a key, bound to its loop.
 
 use crate::scheduler::loop_id::LoopId;
 
-/// A key, and the loop that it is of.
+/// A key, and the loop that it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Homed<K> {
     home: LoopId,
@@ -20,13 +20,13 @@ impl<K: Copy> Homed<K> {
         self.home
     }
 
-    /// The key, for the loop that it is of.
+    /// The key, if `home` is its loop.
     #[inline(always)]
     pub(crate) fn on(self, home: LoopId) -> Option<K> {
         (self.home == home).then_some(self.key)
     }
 
-    /// What the key says by itself.
+    /// A fact that the key itself tells, on any loop.
     #[inline(always)]
     pub(crate) fn about<R>(self, f: fn(K) -> R) -> R {
         f(self.key)

@@ -1,17 +1,17 @@
-//! Work from other threads: a lock-free queue and the edge between awake and asleep.
+//! Work from other threads: a lock-free queue, and the switch between awake and asleep.
 //!
-//! Once a turn the loop takes what is there, 256 at most. Before it sleeps it publishes `SLEEPING` and looks at the
-//! queue once more; a sender pushes and then looks at the state. Both fence between their write and their read, so at
-//! least one of the two sees the other: no message is left in the queue of a sleeping loop. Only the sender that
-//! changes SLEEPING to NOTIFIED makes the system call, however many push.
+//! Once per turn the loop takes the queued messages, up to 256. Before it sleeps, it stores `SLEEPING` and checks the
+//! queue again; a sender pushes, then checks the state. Both fence between their write and their read, so at least one
+//! sees the other's write: no message is left in the queue of a sleeping loop. Only the sender that changes SLEEPING to
+//! NOTIFIED makes the system call, however many push.
 //!
-//! An inbox outlives its loops: `open` holds the id of the loop that reads it, or 0. A sender pushes only for
-//! the loop it means, and looks again afterwards: if the loop has closed meanwhile, the closer's last drain
-//! may have run before the push, so the sender drains too. A message that is drained by anybody but its loop
-//! is dropped, and its destructor is its answer.
+//! An inbox outlives its loops: `open` holds the id of the loop that reads it, or 0. A sender pushes only for that
+//! loop, and checks `open` again afterwards: if the loop has closed meanwhile, its last drain may have come before the
+//! push, so the sender drains, too. A message that does not reach its loop is dropped, and its destructor tells the
+//! sender.
 //!
-//! The file stands alone, so that the loom model (`tests/loom_inbox.rs`) compiles it as it is; the crate that
-//! is built beside the model keeps the real types.
+//! The file stands alone, so that the loom model (`tests/loom_inbox.rs`) can include it. The crate built along with the
+//! model keeps the real types.
 
 #[cfg(not(all(loom, test)))]
 mod shim {
@@ -30,7 +30,7 @@ mod shim {
     };
     use std::collections::VecDeque;
 
-    /// Stands in for the lock-free queue, which is verified by its own project.
+    /// Stands in for the lock-free queue, which its own project verifies.
     pub(super) struct Queue<T>(Mutex<VecDeque<T>>);
 
     impl<T> Queue<T> {
@@ -73,9 +73,9 @@ struct Letter<M> {
 pub(crate) struct Inbox<M, N> {
     queue: Queue<Letter<M>>,
     state: AtomicU8,
-    /// The loop that reads, 0 for none.
+    /// The loop that reads; 0 for none.
     open: AtomicU64,
-    /// Locked by the one sender that wakes the loop, and to open and close.
+    /// Locked by the one sender that wakes the loop, and by `open` and `close`.
     notifier: Mutex<Option<N>>,
 }
 
@@ -89,7 +89,7 @@ impl<M, N: Notify> Inbox<M, N> {
         }
     }
 
-    /// Begins to serve `loop_id`. Letters to earlier loops that are still here are dropped by `receive`.
+    /// Starts to serve `loop_id`. `receive` drops letters to earlier loops that are still queued.
     pub(crate) fn open(&self, loop_id: u64, notifier: N) {
         let mut place = self.notifier.lock().unwrap_or_else(|e| e.into_inner());
         *place = Some(notifier);
@@ -97,13 +97,13 @@ impl<M, N: Notify> Inbox<M, N> {
         self.open.store(loop_id, Ordering::SeqCst);
     }
 
-    /// From now on the loop is woken in another way.
+    /// Replaces the way in which the loop is woken.
     pub(crate) fn change_notifier(&self, change: impl FnOnce(N) -> N) {
         let mut place = self.notifier.lock().unwrap_or_else(|e| e.into_inner());
         *place = place.take().map(change);
     }
 
-    /// The loop is going: every letter that has come or still comes is dropped.
+    /// The loop closes: drops all letters, queued and future ones.
     pub(crate) fn close(&self) {
         let mut place = self.notifier.lock().unwrap_or_else(|e| e.into_inner());
         self.open.store(0, Ordering::SeqCst);
@@ -113,7 +113,7 @@ impl<M, N: Notify> Inbox<M, N> {
         self.sweep();
     }
 
-    /// The loop that reads, 0 for none.
+    /// The loop that reads; 0 for none.
     pub(crate) fn reader(&self) -> u64 {
         self.open.load(Ordering::SeqCst)
     }
@@ -122,8 +122,8 @@ impl<M, N: Notify> Inbox<M, N> {
         self.reader() == loop_id
     }
 
-    /// Gives `message` to the loop `loop_id`, or back if that has closed. A message taken may still be dropped
-    /// unread if the loop closes before its next turn.
+    /// Sends `message` to the loop `loop_id`; returns it if that has closed. An accepted message may still be dropped
+    /// unread, if the loop closes before its next turn.
     pub(crate) fn send(&self, loop_id: u64, message: M) -> Result<(), M> {
         if !self.serves(loop_id) {
             return Err(message);
@@ -133,7 +133,7 @@ impl<M, N: Notify> Inbox<M, N> {
         if !self.serves(loop_id) {
             self.sweep();
         }
-        // Also for the loop that has taken the inbox over meanwhile: the stale letter is in its way.
+        // Also if another loop has the inbox by now: it should remove the stale letter.
         if self.state.load(Ordering::SeqCst) == SLEEPING
             && self.state.swap(NOTIFIED, Ordering::SeqCst) == SLEEPING
             && let Some(notifier) = &*self.notifier.lock().unwrap_or_else(|e| e.into_inner())
@@ -143,7 +143,7 @@ impl<M, N: Notify> Inbox<M, N> {
         Ok(())
     }
 
-    /// Drops what is left in a closed inbox. The lock keeps a new loop from opening it meanwhile.
+    /// Drops the letters in a closed inbox. The lock prevents a new loop from opening it meanwhile.
     fn sweep(&self) {
         let mut unread = Vec::new();
         let place = self.notifier.lock().unwrap_or_else(|e| e.into_inner());
@@ -152,11 +152,11 @@ impl<M, N: Notify> Inbox<M, N> {
         {
             unread.push(letter);
         }
-        // Destructors of messages are foreign code.
+        // Last: destructors of messages are foreign code.
         drop(place);
     }
 
-    /// The reader's: announces sleep. `false` if there is something to read after all.
+    /// For the reader: announces sleep. `false` if there is a message after all.
     pub(crate) fn prepare_sleep(&self) -> bool {
         self.state.store(SLEEPING, Ordering::SeqCst);
         fence(Ordering::SeqCst);
@@ -167,7 +167,7 @@ impl<M, N: Notify> Inbox<M, N> {
         false
     }
 
-    /// The reader's: it is awake again.
+    /// For the reader: it is awake again.
     pub(crate) fn awake(&self) {
         self.state.store(AWAKE, Ordering::SeqCst);
     }
@@ -180,7 +180,7 @@ impl<M, N: Notify> Inbox<M, N> {
         self.queue.len()
     }
 
-    /// The reader's: the next message for `loop_id`.
+    /// For the reader: the next message for `loop_id`.
     pub(crate) fn receive(&self, loop_id: u64) -> Option<M> {
         loop {
             let letter = self.queue.pop()?;

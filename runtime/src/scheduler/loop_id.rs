@@ -2,10 +2,10 @@
 
 use std::num::NonZeroU64;
 
-/// Most loops that can live at once in a process: wakers have 12 bits for one.
+/// Most loops alive in a process: wakers have 12 bits for the loop.
 pub(crate) const MAX_LOOPS: usize = 1 << 12;
 
-/// The number of a loop, never used again: a counter above, the loop's index in the registry below.
+/// A loop's number, never reused: a counter in the upper bits, the loop's index in the registry in the lower ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LoopId(pub(crate) NonZeroU64);
 

@@ -1,4 +1,4 @@
-//! What a loop runs, and when: plain tables, which know neither a loop nor a kernel.
+//! What a loop runs, and when: plain tables that depend on neither a loop nor a kernel.
 
 pub(crate) mod any_task;
 pub(crate) mod calls;

@@ -1,4 +1,4 @@
-//! The ready queue: FIFO, and a turn runs what was in it when the turn began.
+//! The ready queue, first in, first out. A turn runs the entries that were queued when it began.
 
 use std::{
     cell::{Cell, RefCell, RefMut},
@@ -7,21 +7,21 @@ use std::{
 
 use crate::scheduler::slab::shrink_list;
 
-/// What can run: a task or a callback, by its slot.
+/// A task or callback that is ready to run, by its slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ready {
     Task(u32),
     Call(u32),
 }
 
-/// Two lists, which change places from turn to turn: cheaper than a ring where a turn takes all there is.
+/// Two lists that are swapped each turn, as a turn takes all entries: cheaper than a ring buffer.
 #[derive(Default)]
 pub(crate) struct ReadyQueue {
     /// For the next turn.
     next: RefCell<Vec<Ready>>,
-    /// What a turn that a panic cut short has left; else empty, kept for its capacity.
+    /// The rest of a turn that a panic cut short; otherwise empty, and kept for its capacity.
     rest: Cell<Vec<Ready>>,
-    /// How much is left to the turn.
+    /// Entries that the turn has not run yet.
     left: Cell<usize>,
 }
 
@@ -37,7 +37,7 @@ impl ReadyQueue {
         self.next.borrow_mut()
     }
 
-    /// How much is left to the turn.
+    /// Entries that the turn has not run yet.
     pub(crate) fn left(&self) -> usize {
         self.left.get()
     }
@@ -50,7 +50,7 @@ impl ReadyQueue {
         self.len() == 0
     }
 
-    /// A turn begins.
+    /// Begins a turn.
     pub(crate) fn begin_turn(&self) -> Turn<'_> {
         let mut list = self.rest.take();
         if list.is_empty() {
@@ -60,7 +60,7 @@ impl ReadyQueue {
         Turn { queue: self, list }
     }
 
-    /// Gives the memory of a peak back.
+    /// Frees memory after a peak.
     pub(crate) fn tidy(&self) {
         let mut rest = self.rest.take();
         shrink_list(&mut rest);
@@ -68,7 +68,7 @@ impl ReadyQueue {
         shrink_list(&mut self.next.borrow_mut());
     }
 
-    /// Memory of the lists that are in place: of both, between turns.
+    /// Memory of both lists, between turns; during a turn, without the list being run.
     pub(crate) fn bytes(&self) -> usize {
         let rest = self.rest.take();
         let entries = rest.capacity() + self.next.borrow().capacity();
@@ -83,19 +83,19 @@ impl ReadyQueue {
     }
 }
 
-/// What a turn runs.
+/// The entries of one turn.
 pub(crate) struct Turn<'a> {
     queue: &'a ReadyQueue,
     list: Vec<Ready>,
 }
 
 impl Turn<'_> {
-    /// All of it, run or not.
+    /// All entries, run or not.
     pub(crate) fn list(&self) -> &[Ready] {
         &self.list
     }
 
-    /// How much, in all.
+    /// Number of entries, run or not.
     pub(crate) fn len(&self) -> usize {
         self.list.len()
     }
@@ -114,7 +114,7 @@ impl Iterator for Turn<'_> {
 }
 
 impl Drop for Turn<'_> {
-    /// The rest, if a panic cut the turn short, is for the next.
+    /// If a panic cut the turn short, the next turn runs the rest.
     fn drop(&mut self) {
         let mut list = mem::take(&mut self.list);
         list.drain(..list.len() - self.queue.left.get());

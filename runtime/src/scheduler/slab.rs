@@ -1,18 +1,18 @@
-//! The table of places that keys name by a number and a generation: what the tables of a loop stand on.
+//! The base of the loop's tables: slots ("places") that keys name by a number and a generation.
 //!
 //! ```text
-//!   places   [ . . . . . . . . ]   used ones, and free ones in a list: the last one freed is the first one taken
-//!   strays   { 71: ., 9_003: . }   places that were in use when the table shrank to less than their number
+//!   places   [ . . . . . . . . ]   in use or free; the free ones are linked, and the last one freed is reused first
+//!   strays   { 71: ., 9_003: . }   places in use when the table shrank below their number
 //! ```
-//! Nearly always there are no strays, so a place is found by one comparison, as in a `Vec`. A table that has become far
-//! too large shrinks to what is in use: the free places behind that are dropped, those in use become strays, and go
-//! back into the table as it grows again. So one key that lives long does not keep the memory of a peak.
+//! There are hardly ever strays, so a lookup is one comparison, as in a `Vec`. A table that has become far too large
+//! shrinks to as many places as are in use: free places beyond that are dropped, and those in use become strays, until
+//! the table grows over their numbers again. So one long-lived key does not keep the memory of a peak.
 //!
-//! A generation is never used again for a place of the same number: what is dropped raises the one that places begin
-//! with. (After 2³² uses of one place they begin anew.)
+//! A number never gets the same generation twice: dropping places raises the generation that new places begin with.
+//! (Generations wrap after 2³² uses of one place.)
 //!
-//! Shrinking takes time in proportion to the table, and is for rare moments: [`Slab::give_back`] sees when to think of
-//! it, and asks for it by [`tidy_later`](crate::service::tidy_later).
+//! Shrinking costs time in proportion to the table, so it should be rare: [`Slab::give_back`] notices when it is worth
+//! while, and requests it by [`tidy_later`](crate::service::tidy_later).
 
 use std::{
     collections::HashMap,
@@ -22,28 +22,28 @@ use std::{
     ops::{Index, IndexMut},
 };
 
-/// No place.
+/// The number of no place.
 pub const NONE: u32 = u32::MAX;
 
-/// Tables and lists of at most this many bytes never shrink.
+/// Tables and lists of up to this many bytes never shrink.
 pub const KEEP_BYTES: usize = 64 << 10;
 
-/// A place of a [`Slab`]: in use, or free.
+/// A place of a [`Slab`], in use or free.
 pub trait Place {
-    /// That of the key which names what is here, or of the next one to be here.
+    /// The generation of the key that names this place, or of the next such key if the place is free.
     fn generation(&self) -> u32;
 
-    /// Whether nothing is here.
+    /// Whether the place is free.
     fn is_free(&self) -> bool;
 
-    /// The next one in the list of free places. Only asked of a free one.
+    /// The next place in the free list. Called only on a free place.
     fn next_free(&self) -> u32;
 
-    /// The other way round.
+    /// Sets the next place in the free list.
     fn set_next_free(&mut self, next: u32);
 }
 
-/// See the head of the file. Values that need no place of their own kind are [`Held`]; here is one of its own:
+/// See the module's documentation. [`Held`] is a place for any value; this is a custom one:
 ///
 /// ```
 /// use corio_runtime::slab::{NONE, Place, Slab};
@@ -74,13 +74,13 @@ pub trait Place {
 /// ```
 pub struct Slab<P> {
     places: Vec<P>,
-    /// The first of the list of free places.
+    /// The first place of the free list.
     free: u32,
-    /// How many more are in use than in a table that is far too large: below 0, this one is.
+    /// Places in use, minus `shrink_below`. Below 0 the table is far too large.
     spare: i64,
-    /// With fewer in use it is.
+    /// The table is far too large with fewer places in use than this.
     shrink_below: i64,
-    /// What new places begin with.
+    /// The generation of new places.
     generation: u32,
     strays: Strays<P>,
     far_too_large: fn(),
@@ -89,7 +89,7 @@ pub struct Slab<P> {
 type Strays<P> = HashMap<u32, Box<P>, BuildHasherDefault<NumberHasher>>;
 
 impl<P> Slab<P> {
-    /// An empty table. `far_too_large` hears that it has become so ([`tidy_later`](crate::service::tidy_later)).
+    /// An empty table. `far_too_large` is called when it is that ([`tidy_later`](crate::service::tidy_later)).
     pub const fn new(far_too_large: fn()) -> Slab<P> {
         let strays = HashMap::with_hasher(BuildHasherDefault::new());
         Slab {
@@ -103,7 +103,7 @@ impl<P> Slab<P> {
         }
     }
 
-    /// The place with this number, in use or free.
+    /// The place of this number, in use or free.
     #[inline(always)]
     pub fn get(&self, index: usize) -> Option<&P> {
         if index < self.places.len() { Some(&self.places[index]) } else { self.stray(index) }
@@ -127,23 +127,23 @@ impl<P> Slab<P> {
         self.strays.get_mut(&u32::try_from(index).ok()?).map(|place| &mut **place)
     }
 
-    /// How many places are in use.
+    /// Number of places in use.
     pub fn used(&self) -> usize {
         (self.spare + self.shrink_below) as usize
     }
 
-    /// One more than the largest number that there ever was a place for since the table last shrank.
+    /// One more than the largest number of a place, without strays.
     pub fn end(&self) -> usize {
         self.places.len()
     }
 
-    /// Memory that the table holds, in bytes.
+    /// Memory of the table, in bytes.
     pub fn bytes(&self) -> usize {
         let stray = size_of::<P>() + size_of::<(u32, Box<P>)>() + 1;
         self.places.capacity() * size_of::<P>() + self.strays.len() * stray
     }
 
-    /// The places, by their numbers; strays come last.
+    /// All places with their numbers; strays come last.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &P)> {
         let strays = self.strays.iter().map(|(index, place)| (*index, &**place));
         (0..).zip(&self.places).chain(strays)
@@ -155,25 +155,25 @@ impl<P> Slab<P> {
         (0..).zip(&mut self.places).chain(strays)
     }
 
-    /// The places that the table has grown past and shrunk from again: all in use.
+    /// The strays: places beyond [`end`](Slab::end). All are in use.
     pub fn strays(&self) -> impl Iterator<Item = &P> {
         self.strays.values().map(|place| &**place)
     }
 
-    /// The table as it is; an empty one stays, whose keys are new.
+    /// Takes the table, and leaves an empty one.
     pub fn take_all(&mut self) -> Slab<P> {
         mem::replace(self, Slab::new(self.far_too_large))
     }
 
-    /// All places, out of the table.
+    /// All places, by value.
     pub fn into_places(self) -> impl Iterator<Item = P> {
         self.places.into_iter().chain(self.strays.into_values().map(|place| *place))
     }
 }
 
 impl<P: Place> Slab<P> {
-    /// Takes a free place; if there is none, `make` makes one of its number and generation, with no next one. It is in
-    /// use from now on.
+    /// Takes a free place. If there is none, `make(number, generation)` makes one, with `NONE` as its next one. The
+    /// place counts as in use from now on.
     #[inline(always)]
     pub fn take(&mut self, make: impl FnOnce(u32, u32) -> P) -> (u32, &mut P) {
         self.spare += 1;
@@ -207,8 +207,8 @@ impl<P: Place> Slab<P> {
         }
     }
 
-    /// Has `empty` make a place free: with its generation raised, and with the next free one, which it is given. If it
-    /// gives `None` the place is still in use, and must be as it was. `None` also where there is no place.
+    /// Frees a place by `empty(place, next)`, which must raise its generation and set `next` as its next free one. If
+    /// `empty` returns `None`, the place stays in use, and must be unchanged. Also `None` if there is no such place.
     #[inline(always)]
     pub fn give_back<R>(&mut self, index: usize, empty: impl FnOnce(&mut P, u32) -> Option<R>) -> Option<R> {
         if index >= self.places.len() {
@@ -237,7 +237,7 @@ impl<P: Place> Slab<P> {
         Some(left)
     }
 
-    /// Said once, until the loop has looked.
+    /// Reports it once, until the next `shrink`.
     #[cold]
     #[inline(never)]
     fn is_far_too_large(&mut self) {
@@ -250,13 +250,13 @@ impl<P: Place> Slab<P> {
         self.shrink_below = used;
     }
 
-    /// From when on the table is far too large: if a quarter of it is in use, and it has more than `KEEP_BYTES`.
+    /// Sets when the table is far too large: at less than a quarter in use, and above `KEEP_BYTES`.
     fn watch(&mut self) {
         let large = self.bytes() > KEEP_BYTES;
         self.set_shrink_below(if large { self.places.capacity() as i64 / 4 } else { 0 });
     }
 
-    /// Shrinks the table to what is in use, if it is far too large. Whether that was so.
+    /// Shrinks the table to the places in use, if it is far too large. Returns whether it was.
     pub fn shrink(&mut self) -> bool {
         self.watch();
         let shrinks = self.spare < 0;
@@ -279,7 +279,7 @@ impl<P: Place> Slab<P> {
         self.places.shrink_to_fit();
         self.strays.shrink_to_fit();
         self.free = NONE;
-        // The lowest are taken first.
+        // The lowest ones are reused first.
         for (index, place) in self.places.iter_mut().enumerate().rev() {
             if place.is_free() {
                 place.set_next_free(mem::replace(&mut self.free, index as u32));
@@ -288,7 +288,7 @@ impl<P: Place> Slab<P> {
     }
 }
 
-/// The place of a value that knows nothing of the table.
+/// A place for any value.
 ///
 /// ```
 /// use corio_runtime::slab::{Held, Slab};
@@ -333,34 +333,34 @@ impl<T> Place for Held<T> {
 }
 
 impl<T> Held<T> {
-    /// Puts another value here.
+    /// Replaces the value.
     pub(crate) fn set(&mut self, value: T) {
         self.value = Some(value);
     }
 }
 
 impl<T> Slab<Held<T>> {
-    /// Puts `value` into the table.
+    /// Inserts `value`.
     #[inline]
     pub fn insert(&mut self, value: T) -> HeldKey {
         let (slot, place) = self.take(|_, generation| Held { generation, next_free: NONE, value: None });
-        // There is nothing to drop in it, which the compiler cannot know.
+        // The old value is `None`; `forget` spares the compiler's drop check.
         mem::forget(place.value.replace(value));
         HeldKey { slot, generation: place.generation }
     }
 
-    /// The value that `key` names, unless it was removed.
+    /// The value of `key`, unless it was removed.
     pub fn find(&mut self, key: HeldKey) -> Option<&mut T> {
         self.get_mut(key.slot as usize).filter(|place| place.generation == key.generation)?.value.as_mut()
     }
 
-    /// Takes that value out of the table.
+    /// Removes the value of `key`.
     pub fn remove(&mut self, key: HeldKey) -> Option<T> {
         self.find(key)?;
         self.remove_at(key.slot)
     }
 
-    /// Takes the value in this place out of the table, whatever its generation.
+    /// Removes the value in this place, whatever its generation.
     #[inline]
     pub(crate) fn remove_at(&mut self, slot: u32) -> Option<T> {
         self.give_back(slot as usize, |place, next| {
@@ -384,7 +384,7 @@ impl<T> Slab<Held<T>> {
         })
     }
 
-    /// The same, out of the table.
+    /// All values, by value.
     pub fn into_values(self) -> impl Iterator<Item = T> {
         self.into_places().filter_map(|place| place.value)
     }
@@ -413,7 +413,7 @@ impl<P> fmt::Debug for Slab<P> {
     }
 }
 
-/// Spreads numbers of places: nothing that a peer decides.
+/// Spreads place numbers. No peer chooses these, so it need not resist attacks.
 #[derive(Default)]
 struct NumberHasher(u64);
 
@@ -431,7 +431,7 @@ impl Hasher for NumberHasher {
     }
 }
 
-/// Gives memory of a list back that is far more than it uses.
+/// Shrinks a list whose capacity is far more than it uses.
 ///
 /// ```
 /// use corio_runtime::slab::{KEEP_BYTES, shrink_list};
@@ -446,7 +446,7 @@ pub fn shrink_list<T>(list: &mut Vec<T>) {
     }
 }
 
-/// The capacity that one of so many entries of this size should have, if that is far less than it has.
+/// The capacity for `len` entries of this size, if `capacity` is far more.
 pub fn smaller(capacity: usize, len: usize, size: usize) -> Option<usize> {
     let size = size.max(1);
     let too_large = capacity.saturating_mul(size) > KEEP_BYTES && len < capacity / 4;
@@ -459,7 +459,7 @@ mod tests {
 
     use super::*;
 
-    /// A number, and some size.
+    /// A number, and some padding.
     type Number = (u64, [u64; 8]);
 
     fn new() -> Slab<Held<Number>> {
@@ -486,7 +486,7 @@ mod tests {
         keys[..kept].iter().for_each(|key| assert!(slab.remove(*key).is_some()));
         assert_eq!(slab.used(), 10);
         assert!(slab.shrink() && slab.bytes() <= KEEP_BYTES, "{} bytes", slab.bytes());
-        // The last ones are strays now, and found.
+        // The last ones are strays now, and still found.
         for (n, key) in keys.iter().enumerate() {
             assert_eq!(find(&mut slab, *key), (n >= kept).then_some(n as u64));
         }
@@ -499,7 +499,7 @@ mod tests {
     fn a_key_that_lives_long_does_not_keep_the_memory_of_a_peak() {
         let mut slab = new();
         let keys: Vec<HeldKey> = (0..MANY).map(|n| insert(&mut slab, n)).collect();
-        // One in sixteen stays, from all over the table.
+        // One in sixteen stays, spread over the table.
         for key in keys.iter().filter(|key| key.slot % 16 != 15) {
             assert!(slab.remove(*key).is_some());
         }
@@ -508,7 +508,7 @@ mod tests {
         for (n, key) in keys.iter().enumerate() {
             assert_eq!(find(&mut slab, *key), (n % 16 == 15).then_some(n as u64));
         }
-        // It grows over them again.
+        // The table grows over the strays again.
         let more: Vec<HeldKey> = (0..MANY).map(|n| insert(&mut slab, MANY + n)).collect();
         assert!(slab.strays.is_empty());
         assert!(more.iter().zip(MANY..).all(|(key, n)| find(&mut slab, *key) == Some(n)));
@@ -532,7 +532,7 @@ mod tests {
                 assert!(seen.insert((key.slot, key.generation)), "{key:?} again in round {round}");
                 live.push((key, n));
             }
-            // Few stay, of any age.
+            // Few stay, some old, some new.
             while live.len() as u64 > next() % 300 {
                 let (key, n) = live.swap_remove(next() as usize % live.len());
                 assert_eq!(find(&mut slab, key), Some(n));

@@ -1,4 +1,4 @@
-//! `TaskError`: why a task has no value. `PanicPayload`: what it panicked with.
+//! `TaskError`: why a task has no value. `PanicPayload`: a task's panic.
 
 use std::{
     any::Any,
@@ -16,7 +16,7 @@ pub enum TaskError {
     Failed,
     /// It panicked.
     Panicked(PanicPayload),
-    /// It was awaited on a thread or loop that is not its own.
+    /// It was awaited away from its own loop.
     WrongLoop,
 }
 
@@ -39,7 +39,7 @@ impl From<TaskError> for io::Error {
     }
 }
 
-/// What a task panicked with.
+/// A task's panic.
 pub struct PanicPayload(Mutex<Box<dyn Any + Send>>);
 
 impl PanicPayload {
@@ -47,14 +47,14 @@ impl PanicPayload {
         PanicPayload(Mutex::new(payload))
     }
 
-    /// The text of the panic, or a stand-in for a payload that is not text.
+    /// The text of the panic, or a substitute if the payload is no text.
     pub fn message(&self) -> String {
         let payload = self.0.lock().unwrap_or_else(|e| e.into_inner());
         let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
         text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(not text)".to_owned())
     }
 
-    /// Goes on with the panic here.
+    /// Continues the panic here.
     pub fn resume(self) -> ! {
         panic::resume_unwind(self.0.into_inner().unwrap_or_else(|e| e.into_inner()))
     }
@@ -66,8 +66,8 @@ impl fmt::Debug for PanicPayload {
     }
 }
 
-/// Drops what somebody panicked with. Its destructor is foreign code, and so is that of what it panics with, at which
-/// this ends.
+/// Drops a panic's payload. Its destructor is foreign code and may panic again; that payload is dropped likewise, and a
+/// third one is leaked.
 pub(crate) fn discard<P>(payload: P) {
     let dropped = |payload| panic::catch_unwind(AssertUnwindSafe(|| drop::<Box<dyn Any + Send>>(payload)));
     if let Err(first) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)))

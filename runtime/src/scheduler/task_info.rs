@@ -1,10 +1,10 @@
-//! `TaskInfo`: what is known about a task.
+//! `TaskInfo`: facts about a task.
 
 use std::{fmt, panic::Location};
 
 use crate::scheduler::{homed::Homed, task_key::TaskKey};
 
-/// The number of a task, unique in the process. Displays as asyncio's default name, "Task-N".
+/// A task's id, unique in the process. Displays as asyncio's default name, "Task-N".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(pub(crate) u64);
 
@@ -14,17 +14,17 @@ impl fmt::Display for TaskId {
     }
 }
 
-/// How far a task is.
+/// The state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TaskState {
-    /// It waits, or its next step is queued.
+    /// It waits, or is queued to run.
     Pending,
-    /// This is the running task.
+    /// It is the running task.
     Running,
-    /// It was asked to end, and has not yet.
+    /// It was cancelled and has not ended yet.
     Cancelling,
-    /// It came to its end.
+    /// It has finished.
     Finished,
     /// It was cancelled.
     Cancelled,
@@ -45,7 +45,7 @@ impl fmt::Display for TaskState {
     }
 }
 
-/// What was known about a task when it was asked for. Displays as asyncio's repr of a task.
+/// A snapshot of a task. Displays like asyncio's repr of a task.
 #[derive(Clone, Debug)]
 pub struct TaskInfo {
     pub(crate) id: TaskId,
@@ -53,7 +53,7 @@ pub struct TaskInfo {
     pub(crate) location: &'static Location<'static>,
     pub(crate) parent: Option<TaskId>,
     pub(crate) state: TaskState,
-    /// `None` if the task is long gone.
+    /// `None` if the task's slot was freed.
     pub(crate) task: Option<Homed<TaskKey>>,
 }
 
@@ -64,7 +64,7 @@ impl TaskInfo {
         TaskInfo { id, name, location: Location::caller(), parent, state, task: None }
     }
 
-    /// The task's number.
+    /// The task's id.
     ///
     /// ```
     /// corio_runtime::run(async {
@@ -77,7 +77,7 @@ impl TaskInfo {
         self.id
     }
 
-    /// The name given, or "Task-N".
+    /// The task's name, or "Task-N".
     ///
     /// ```
     /// use corio_runtime::{create_task_named, current_task, run};
@@ -90,7 +90,7 @@ impl TaskInfo {
         self.name.clone().unwrap_or_else(|| self.id.to_string())
     }
 
-    /// Names the task, as [`Task::set_name`](crate::Task::set_name) does; what is known here stays.
+    /// Names the task, as [`Task::set_name`](crate::Task::set_name) does. This snapshot does not change.
     ///
     /// ```
     /// use corio_runtime::{create_task, current_task, run};
@@ -105,7 +105,7 @@ impl TaskInfo {
         self.task.and_then(|task| task.here(|lp, key| lp.tasks.set_name(key, name)));
     }
 
-    /// How far it was.
+    /// The task's state at the time of the snapshot.
     ///
     /// ```
     /// use corio_runtime::{TaskState, current_task, run};

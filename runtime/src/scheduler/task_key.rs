@@ -1,6 +1,6 @@
 //! `TaskKey`: names a task. `Outcome`: how it ended.
 
-/// Names a task of one loop. The generation is full: a stale key never finds another task.
+/// Names a task of one loop. It has the full generation, so a stale key finds no other task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TaskKey {
     pub(crate) slot: u32,

@@ -1,4 +1,4 @@
-//! One slot of the task table: a task, or a free place for one.
+//! A slot of the task table: a task, or free.
 
 use std::{panic::Location, task::Waker};
 
@@ -18,14 +18,14 @@ pub(super) enum State {
     Idle,
     Queued,
     Running,
-    /// Running, and woken meanwhile.
+    /// Running, and woken since it began.
     Woken,
     Done,
     Free,
 }
 
 pub(super) struct Slot {
-    /// What its wakers name.
+    /// The key in its wakers.
     pub(super) key: WakeKey,
     pub(super) generation: u32,
     pub(super) next_free: u32,
@@ -33,21 +33,21 @@ pub(super) struct Slot {
     pub(super) outcome: Outcome,
     pub(super) cancel: bool,
     pub(super) detached: bool,
-    /// The main future of `run`: it lives on the caller's stack, not in the table.
+    /// The main future of `run`, which lives on the caller's stack and not in the table.
     pub(super) external: bool,
-    /// What `with_cleanup` left behind: the end of `run` waits for it.
+    /// A cleanup of `with_cleanup`: the end of `run` waits for it.
     pub(super) cleanup: bool,
     pub(super) joiner: Option<Waker>,
     pub(super) task: Option<BoxTask>,
     pub(super) id: TaskId,
-    /// The task that created it; 0 for none.
+    /// The id of the task that created it; 0 for none.
     pub(super) parent: u64,
     pub(super) location: &'static Location<'static>,
     pub(super) locals: Option<Locals>,
     pub(super) extra: Option<Box<Extra>>,
 }
 
-/// What few tasks have.
+/// Rarely used fields.
 #[derive(Default)]
 pub(super) struct Extra {
     pub(super) name: Option<String>,
@@ -57,7 +57,7 @@ pub(super) struct Extra {
 /// Called when a task is done.
 pub(crate) type DoneCallback = Box<dyn FnOnce(&TaskInfo)>;
 
-/// What a freed slot held: to be dropped while the table is not borrowed.
+/// The contents of a freed slot, to be dropped while the table is not borrowed.
 #[derive(Default)]
 pub(super) struct Leftover {
     pub(super) task: Option<BoxTask>,
@@ -104,13 +104,13 @@ impl Slot {
         }
     }
 
-    /// What is to be dropped once nothing is borrowed.
+    /// Takes the contents, to be dropped once nothing is borrowed.
     #[inline(always)]
     pub(super) fn leave(&mut self) -> Leftover {
         Leftover { task: self.task.take(), locals: self.locals.take() }
     }
 
-    /// Makes the place free, which what was in it has left; `next` is the next free one.
+    /// Frees the slot, whose contents were taken. `next` is the next free one.
     #[inline(always)]
     pub(super) fn empty(&mut self, home: LoopId, index: u32, next: u32) {
         self.generation = self.generation.wrapping_add(1);
@@ -122,7 +122,7 @@ impl Slot {
         }
     }
 
-    /// Whether it is to be put into the ready queue.
+    /// Wakes the task; whether to push it to the ready queue.
     #[inline(always)]
     pub(super) fn wake(&mut self) -> bool {
         let idle = self.state == State::Idle;

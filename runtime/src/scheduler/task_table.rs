@@ -8,8 +8,8 @@
 //!    │                   └───── wake ── idle ◀── pending ──────────┘ │
 //!    └────────────────────── done ◀───────────── ready, panic, cancel┘
 //! ```
-//! No borrow of the table is held while foreign code runs: a future, a waker, a destructor, a callback. (What
-//! `Arrivals::each` calls must not call in: `Waking`.)
+//! No borrow of the table is held while foreign code runs: a future, a waker, a destructor, a callback. (The function
+//! that `Arrivals::each` calls runs under a borrow, and must not call the table: see `Waking`.)
 
 use std::{
     any::Any,
@@ -34,10 +34,10 @@ use crate::scheduler::{
     wake_key::{MAX_TASKS, WakeKey},
 };
 
-/// The polls that belong to `run`'s caller.
+/// Polls the main future, which belongs to the caller of `run`.
 pub(crate) type PollMain<'a> = &'a mut dyn FnMut(&mut Context<'_>);
 
-/// Task ids are handed to loops in blocks, so that creating a task costs no atomic operation.
+/// Loops take task ids in blocks, so that creating a task costs no atomic operation.
 const ID_BLOCK: u64 = 1 << 16;
 static NEXT_ID_BLOCK: AtomicU64 = AtomicU64::new(0);
 
@@ -47,29 +47,30 @@ pub(crate) struct TaskTable {
     wakers: &'static RawWakerVTable,
     slots: RefCell<Slab<Slot>>,
     live: Cell<usize>,
-    /// Live ones among them that are cleanups.
+    /// Live tasks that are cleanups.
     cleanups: Cell<usize>,
-    /// The task-locals of what runs outside any task; each main future hands them on to the next.
+    /// Task-locals outside any task; each main future passes its own on to the next.
     locals: RefCell<Option<Locals>>,
     pub(crate) ready: ReadyQueue,
     current: Cell<u32>,
-    /// The next task id, and the end of this loop's block of them.
+    /// The next task id, and the end of this loop's block.
     ids: Cell<(u64, u64)>,
 }
 
-/// A task that has just ended, for whom it may concern.
+/// A task that has just ended, and what its end sets off.
 pub(crate) struct Ended {
     pub(crate) info: TaskInfo,
     pub(crate) joiner: Option<Waker>,
     pub(crate) callbacks: Vec<DoneCallback>,
-    /// Nobody will await it.
+    /// The task, if nobody will await it.
     pub(crate) unwanted: Option<BoxTask>,
     pub(crate) locals: Option<Locals>,
     pub(crate) outcome: Outcome,
 }
 
 impl TaskTable {
-    /// Of the loop `home`, whose tasks have wakers with the table `wakers`; `far_too_large` hears that it is.
+    /// The table of the loop `home`. `wakers` is the vtable of its tasks' wakers; `far_too_large` is called when the
+    /// table is.
     pub(crate) fn new(home: LoopId, wakers: &'static RawWakerVTable, far_too_large: fn()) -> TaskTable {
         TaskTable {
             home,
@@ -95,7 +96,7 @@ impl TaskTable {
         (key, id)
     }
 
-    /// A task for `run_one`, at once: it is not in the ready queue.
+    /// A task to be polled by `run_one` at once: it is not in the ready queue.
     pub(crate) fn create_eager<F: Future + 'static>(
         &self,
         future: F,
@@ -108,7 +109,7 @@ impl TaskTable {
         (self.insert(Some(Box::pin(Stage::<F, Plain>::Running { future })), id, location), id)
     }
 
-    /// A cleanup: `cancel_all` spares it.
+    /// A cleanup, which `cancel_all` can spare.
     pub(crate) fn create_cleanup<F: Future<Output = ()> + 'static>(
         &self,
         future: F,
@@ -120,7 +121,7 @@ impl TaskTable {
         created
     }
 
-    /// A task for the main future of `run`, which `run_one` polls through its caller.
+    /// A task for the main future of `run`; `run_one` polls that by `main`.
     pub(crate) fn create_main(&self, location: &'static Location<'static>) -> TaskKey {
         let key = self.insert(None, self.next_id(), location);
         self.ready.push(Ready::Task(key.slot));
@@ -172,7 +173,7 @@ impl TaskTable {
         (slot.generation == key.generation && slot.state != State::Free).then(|| f(slot))
     }
 
-    /// Tasks that are not done.
+    /// Number of tasks that are not done.
     pub(crate) fn live(&self) -> usize {
         self.live.get()
     }
@@ -181,7 +182,7 @@ impl TaskTable {
         self.waking().wake_key(key);
     }
 
-    /// To wake several tasks.
+    /// For waking several tasks.
     #[inline(always)]
     pub(crate) fn waking(&self) -> Waking<'_> {
         Waking { slots: self.slots.borrow_mut(), ready: self.ready.pushing(), wakers: self.wakers }
@@ -193,10 +194,10 @@ impl TaskTable {
         }
     }
 
-    /// Asks for the end of a task; `false` if it is done.
+    /// Cancels a task; `false` if it is done.
     pub(crate) fn cancel(&self, key: TaskKey) -> bool {
         self.with(key, |slot| {
-            // The main future is the run's: nobody else ends it.
+            // Only `run` ends the main future.
             if slot.state == State::Done || slot.external {
                 return false;
             }
@@ -207,9 +208,9 @@ impl TaskTable {
         .unwrap_or(false)
     }
 
-    /// Drops the future of a task here and now, and lets its end follow in the next turn.
+    /// Drops a task's future at once; the task ends in the next turn.
     ///
-    /// A task that is running can only be cancelled.
+    /// A running task is only cancelled.
     pub(crate) fn drop_future(&self, key: TaskKey) {
         let idle =
             |slot: &mut Slot| matches!(slot.state, State::Idle | State::Queued).then(|| slot.task.take());
@@ -222,7 +223,7 @@ impl TaskTable {
         self.cancel(key);
     }
 
-    /// Live tasks that the end of `run` waits for without cancelling them.
+    /// Number of live cleanups, which the end of `run` awaits and does not cancel.
     pub(crate) fn cleanups(&self) -> usize {
         self.cleanups.get()
     }
@@ -237,7 +238,7 @@ impl TaskTable {
         }
     }
 
-    /// `None` while the task is not done.
+    /// The outcome; `None` while the task is not done.
     pub(crate) fn outcome(&self, key: TaskKey) -> Option<Outcome> {
         self.with(key, |slot| (slot.state == State::Done).then_some(slot.outcome)).flatten()
     }
@@ -265,7 +266,7 @@ impl TaskTable {
         self.slots.borrow().get(slot as usize).map(|place| place.info(self.home, slot))
     }
 
-    /// The task in this place; of a free one the last.
+    /// The task in this slot; in a free one, the last task.
     pub(crate) fn id_of(&self, slot: u32) -> Option<TaskId> {
         self.slots.borrow().get(slot as usize).map(|place| place.id)
     }
@@ -277,7 +278,7 @@ impl TaskTable {
         live.map(|(index, slot)| slot.info(self.home, index)).collect()
     }
 
-    /// Runs `f` with the task-locals of the running task.
+    /// Calls `f` with the task-locals of the running task.
     pub(crate) fn with_locals<R>(&self, f: impl FnOnce(&mut Option<Locals>) -> R) -> R {
         let mut slots = self.slots.borrow_mut();
         match slots.get_mut(self.current.get() as usize) {
@@ -291,7 +292,7 @@ impl TaskTable {
         drop(old);
     }
 
-    /// Keeps `f` for the task's end; gives it back if the task is done.
+    /// Keeps `f` for the task's end; returns it if the task is done.
     pub(crate) fn add_done_callback(&self, key: TaskKey, f: DoneCallback) -> Result<(), DoneCallback> {
         let mut f = Some(f);
         self.with(key, |slot| {
@@ -302,7 +303,7 @@ impl TaskTable {
         f.map_or(Ok(()), Err)
     }
 
-    /// The joiner's look: moves the result into `place` if the task is done, else keeps `waker`.
+    /// Moves the result into `place` if the task is done; else keeps `waker` for its end.
     pub(crate) fn join(&self, key: TaskKey, waker: &Waker, place: &mut dyn Any) -> Option<Outcome> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.get_mut(key.slot as usize).filter(|s| s.generation == key.generation)?;
@@ -322,7 +323,7 @@ impl TaskTable {
         Some(outcome)
     }
 
-    /// Whether the task is done; if not, `waker` is woken at its end.
+    /// Whether the task is done; if not, its end wakes `waker`.
     pub(crate) fn watch(&self, key: TaskKey, waker: &Waker) -> bool {
         let watched = self.with(key, |slot| {
             if slot.state == State::Done {
@@ -340,12 +341,13 @@ impl TaskTable {
         }
     }
 
-    /// Runs `f` with the result of a task that is done, an `Option<Result<Output, TaskError>>`.
+    /// Calls `f` with the result of a done task, an `Option<Result<Output, TaskError>>`.
     pub(crate) fn peek<R>(&self, key: TaskKey, f: impl FnOnce(&dyn Any) -> R) -> Option<R> {
         self.with(key, |slot| slot.task.as_ref()?.peek().map(f)).flatten()
     }
 
-    /// The handle is gone: the task runs on, and its slot is freed at its end. Returns what must be dropped.
+    /// The handle was dropped: the task continues, and its end frees the slot. If it has ended, returns what must be
+    /// dropped.
     pub(crate) fn detach(&self, key: TaskKey) -> Option<Ended> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.get_mut(key.slot as usize).filter(|s| s.generation == key.generation)?;
@@ -362,7 +364,7 @@ impl TaskTable {
         Some(Ended { info, joiner: None, callbacks: Vec::new(), unwanted, locals, outcome })
     }
 
-    /// What was in it has left.
+    /// Frees a slot, whose contents were taken.
     #[inline(always)]
     fn free_slot(&self, slots: &mut Slab<Slot>, index: u32) {
         slots.give_back(index as usize, |slot, next| {
@@ -371,7 +373,7 @@ impl TaskTable {
         });
     }
 
-    /// Polls one task, or drops its future if it was cancelled. If that was its end, `end` must follow at once.
+    /// Polls one task, or drops its future if it was cancelled. If it has ended, the caller must call `end` at once.
     #[inline(always)]
     pub(crate) fn run_one(
         &self,
@@ -381,7 +383,7 @@ impl TaskTable {
     ) -> Option<(TaskKey, Outcome)> {
         let (mut task, waker, cancel) = {
             let mut slots = self.slots.borrow_mut();
-            // The queue may be ahead of a table that has shrunk.
+            // The entry may be stale: the table may have shrunk.
             let slot = slots.get_mut(index as usize)?;
             if slot.state != State::Queued {
                 return None;
@@ -389,7 +391,7 @@ impl TaskTable {
             slot.state = State::Running;
             (slot.task.take(), make_waker(slot.key), slot.cancel)
         };
-        // Its destructor does nothing, which is a call to be spared.
+        // The waker's destructor does nothing; this spares the call.
         let waker = ManuallyDrop::new(waker);
         let outer = self.current.replace(index);
         let outcome = match &mut task {
@@ -403,7 +405,7 @@ impl TaskTable {
         self.settle(index, task, outcome)
     }
 
-    /// Puts the task back.
+    /// Puts the task back into its slot.
     #[inline(always)]
     fn settle(
         &self,
@@ -413,7 +415,7 @@ impl TaskTable {
     ) -> Option<(TaskKey, Outcome)> {
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[index as usize];
-        // It was taken out of there: there is nothing to drop, which the compiler cannot know.
+        // The old value is `None`; `forget` spares the compiler's drop check.
         mem::forget(mem::replace(&mut slot.task, task));
         if let Some(outcome) = outcome {
             return Some((TaskKey { slot: index, generation: slot.generation }, outcome));
@@ -427,7 +429,8 @@ impl TaskTable {
         None
     }
 
-    /// The end of a task that has been put back: wakes who joins it, or gives back whom there is to tell.
+    /// The end of a task, which is in its slot. Wakes a joiner of this table at once; otherwise returns what to
+    /// announce.
     pub(crate) fn end(&self, key: TaskKey, outcome: Outcome) -> Option<Ended> {
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[key.slot as usize];
@@ -436,7 +439,7 @@ impl TaskTable {
         self.live.set(self.live.get() - 1);
         self.cleanups.set(self.cleanups.get() - usize::from(slot.cleanup));
         let joiner = slot.joiner.take();
-        // Nothing to tell: the common end of a task that somebody joins.
+        // The common end: nothing but a joiner to wake.
         if !slot.detached && slot.extra.is_none() {
             if let Some(joiner) = joiner {
                 let waking = Waking { slots, ready: self.ready.pushing(), wakers: self.wakers };
@@ -456,7 +459,7 @@ impl TaskTable {
         Some(Ended { info, joiner, callbacks, unwanted, locals, outcome })
     }
 
-    /// The end of a task whose joiner has a waker of another kind.
+    /// The end of a task whose joiner's waker is not a task's of this table.
     #[cold]
     #[inline(never)]
     fn ended_for(&self, key: TaskKey, joiner: Waker, outcome: Outcome) -> Option<Ended> {
@@ -464,9 +467,9 @@ impl TaskTable {
         Some(Ended { info, joiner, callbacks: Vec::new(), unwanted: None, locals: None, outcome })
     }
 
-    /// The main future is done: its slot is free again.
+    /// The main future is done: frees its slot.
     pub(crate) fn end_main(&self, key: TaskKey) {
-        // Dropped after the borrow: they may hold anything.
+        // Dropped after the borrow: their destructors are foreign code.
         let (mut _old, mut _left) = (None, Leftover::default());
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[key.slot as usize];
@@ -479,18 +482,18 @@ impl TaskTable {
         }
     }
 
-    /// Gives the memory of a peak back.
+    /// Frees memory after a peak.
     pub(crate) fn tidy(&self) {
         self.slots.borrow_mut().shrink();
         self.ready.tidy();
     }
 
-    /// Memory of the tasks' places and of the ready queue.
+    /// Memory of the slots, and of the ready queue.
     pub(crate) fn bytes(&self) -> (usize, usize) {
         (self.slots.borrow().bytes(), self.ready.bytes())
     }
 
-    /// Everything, to be dropped by the closing loop.
+    /// Removes everything. The closing loop drops it.
     pub(crate) fn clear(&self) -> Vec<Box<dyn Any>> {
         let slots = self.slots.borrow_mut().take_all();
         self.live.set(0);
@@ -501,7 +504,7 @@ impl TaskTable {
     }
 }
 
-/// Wakes tasks of a table.
+/// Wakes tasks of a table, under one borrow.
 pub(crate) struct Waking<'a> {
     slots: RefMut<'a, Slab<Slot>>,
     ready: RefMut<'a, Vec<Ready>>,
@@ -509,24 +512,24 @@ pub(crate) struct Waking<'a> {
 }
 
 impl Waking<'_> {
-    /// `waker.wake()`, the shorter way; gives it back if it is not of a task in this table.
+    /// `waker.wake()`, on a shorter path. Returns the waker if it is not of a task in this table.
     #[inline(always)]
     pub(crate) fn wake(&mut self, waker: Waker) -> Result<(), Waker> {
         if !WakeKey::of(&waker, self.wakers).is_some_and(|key| self.wake_key(key)) {
             return Err(waker);
         }
-        // A number's destructor does nothing, which is a call to be spared.
+        // The waker's destructor does nothing; this spares the call.
         mem::forget(waker);
         Ok(())
     }
 
-    /// As `wake`, of one: gives it back if it is not of a task in this table.
+    /// As `wake`, for a single waker.
     #[inline(always)]
     fn wake_alone(mut self, waker: Waker) -> Option<Waker> {
         self.wake(waker).err()
     }
 
-    /// `false` if the task is not, or no longer, in this table.
+    /// `false` if no task in this table has this key.
     #[inline(always)]
     fn wake_key(&mut self, key: WakeKey) -> bool {
         let Some(slot) = self.slots.get_mut(key.slot()).filter(|slot| slot.key == key) else { return false };
@@ -538,7 +541,7 @@ impl Waking<'_> {
 }
 
 impl Ended {
-    /// What a task that nobody will await panicked with.
+    /// The panic of a task that nobody will await.
     pub(crate) fn panic_message(&self) -> Option<String> {
         self.unwanted.as_ref().filter(|_| self.outcome == Outcome::Panicked)?.panic_message()
     }
@@ -575,13 +578,13 @@ fn panicked(task: &mut BoxTask, payload: Box<dyn Any + Send>) -> Outcome {
     fail(task, TaskError::Panicked(PanicPayload::new(payload)), Outcome::Panicked)
 }
 
-/// Ends a task early. A panic of its destructor is the task's result.
+/// Ends a task early. If a destructor panics, that is the task's result.
 fn fail(task: &mut BoxTask, error: TaskError, outcome: Outcome) -> Outcome {
     match panic::catch_unwind(AssertUnwindSafe(|| task.as_mut().fail(error))) {
         Ok(()) => outcome,
         Err(payload) => {
             let error = TaskError::Panicked(PanicPayload::new(payload));
-            // The future is gone: assignment replaces even if the destructor of the old value panics.
+            // The future is gone: the assignment replaces it even if its destructor panics.
             task.as_mut().fail(error);
             Outcome::Panicked
         }

@@ -1,10 +1,9 @@
 //! The timers of a loop: a heap of (deadline, sequence) with lazy deletion.
 //!
-//! Each slot has one entry in the heap that counts. A cancelled timer leaves it there, and the slot's next timer
-//! makes do with it if it comes up early enough: then it is moved to the deadline of that timer, or dropped if there
-//! is none. So a time-out that is set and cleared for each message touches the heap but rarely. Equal deadlines fire
-//! in the order of creation. A timer costs no system call: the nearest deadline is the time-out of the loop's one
-//! `io_uring_enter`.
+//! Each slot has at most one valid entry in the heap. A cancelled timer leaves its entry there, and the slot's next
+//! timer uses it if it is early enough: when the entry comes up, it is moved to the new deadline, or dropped if there
+//! is none. So a timeout set and cleared for each message rarely touches the heap. Equal deadlines fire in the order of
+//! creation. A timer costs no system call: the nearest deadline is the timeout of the turn's `io_uring_enter`.
 
 use std::{
     cmp::Reverse,
@@ -28,7 +27,7 @@ pub(crate) struct TimerKey {
 #[derive(Debug)]
 pub(crate) enum Due {
     Wake(Waker),
-    /// A callback of the loop becomes ready.
+    /// Makes a callback of the loop ready.
     Call(u32),
 }
 
@@ -39,7 +38,7 @@ enum State {
     Fired,
 }
 
-/// When a timer fires: earlier deadlines first, and of equal ones the older timer.
+/// When a timer fires: earlier deadlines first; of equal ones, the older timer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct When {
     deadline: u64,
@@ -51,9 +50,9 @@ const NO_TIME: When = When { deadline: NEVER, sequence: 0 };
 #[derive(Debug)]
 struct Slot {
     generation: u32,
-    /// `NO_TIME` if nothing is armed, or for ever.
+    /// `NO_TIME` if no timer is armed, or one that never fires.
     fires: When,
-    /// Of the heap entry that counts, never later than `fires`; `NO_TIME` if there is none.
+    /// The slot's valid heap entry, never later than `fires`; `NO_TIME` if there is none.
     queued: When,
     state: State,
 }
@@ -68,7 +67,7 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<Entry>>,
-    /// Entries that do not count: a slot's timer was due before what it had in the heap.
+    /// Invalid heap entries: a later timer of their slot had an earlier deadline, or the slot is gone.
     orphans: usize,
     slots: Slab<Slot>,
     armed: usize,
@@ -76,7 +75,7 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// `far_too_large` hears that the table is.
+    /// `far_too_large` is called when the table is.
     pub(crate) fn new(far_too_large: fn()) -> Timers {
         Timers {
             heap: BinaryHeap::new(),
@@ -87,12 +86,12 @@ impl Timers {
         }
     }
 
-    /// Timers that have not fired.
+    /// Number of timers that have not fired.
     pub(crate) fn armed(&self) -> usize {
         self.armed
     }
 
-    /// Inlined, so that `due` is written where it stays.
+    /// Inlined, so that `due` is written in its final place.
     #[inline(always)]
     pub(crate) fn insert(&mut self, deadline: u64, due: Due) -> TimerKey {
         self.next_sequence += 1;
@@ -104,7 +103,7 @@ impl Timers {
             return key;
         }
         slot.fires = When { deadline, sequence: self.next_sequence };
-        // Of equal deadlines the queued one is older.
+        // If the deadlines are equal, the queued entry is older.
         if slot.queued.deadline > deadline {
             self.enqueue(index);
         }
@@ -123,8 +122,8 @@ impl Timers {
         self.slots.get_mut(key.slot as usize).filter(|s| s.generation == key.generation)
     }
 
-    /// Whether the timer has fired; if not, `waker` is the one to wake. Gives back the waker that it replaces,
-    /// to be dropped outside.
+    /// Whether the timer has fired; if not, registers `waker`. Returns the waker that it replaces, to be dropped
+    /// outside the borrow.
     pub(crate) fn poll(&mut self, key: TimerKey, waker: &Waker) -> (Poll<()>, Option<Waker>) {
         match self.get(key).map(|slot| &mut slot.state) {
             Some(State::Armed(Due::Wake(old))) => {
@@ -136,7 +135,7 @@ impl Timers {
         }
     }
 
-    /// Takes the timer away, fired or not. What it would have done is given back, to be dropped outside.
+    /// Removes the timer, fired or not. Returns its action, to be dropped outside the borrow.
     #[inline(always)]
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<Due> {
         let Timers { slots, orphans, .. } = self;
@@ -148,7 +147,7 @@ impl Timers {
             slot.generation = slot.generation.wrapping_add(1);
             slot.fires = NO_TIME;
             if key.slot as usize >= end {
-                // Of a stray the slot goes, the entry in the heap stays.
+                // A stray's slot is dropped, while its heap entry stays.
                 *orphans += usize::from(slot.queued != NO_TIME);
             }
             Some(std::mem::replace(&mut slot.state, State::Free { next }))
@@ -158,7 +157,7 @@ impl Timers {
         Some(due)
     }
 
-    /// Gives the memory of a peak back.
+    /// Frees memory after a peak.
     pub(crate) fn tidy(&mut self) {
         let Timers { heap, slots, .. } = self;
         if slots.shrink() {
@@ -175,7 +174,7 @@ impl Timers {
         self.slots.bytes() + self.heap.capacity() * size_of::<Entry>()
     }
 
-    /// Drops the orphans once they are most of the heap.
+    /// Drops invalid entries once they are most of the heap.
     fn compact(&mut self) {
         if self.orphans > 64 && 2 * self.orphans > self.heap.len() {
             let Timers { heap, slots, .. } = self;
@@ -184,8 +183,8 @@ impl Timers {
         }
     }
 
-    /// When the loop should look again: the nearest deadline, or before it that of a timer that was cancelled, which
-    /// costs less than to make sure.
+    /// When the loop should check the timers: at the nearest deadline, or at a cancelled timer's earlier one, as
+    /// finding out would cost more.
     pub(crate) fn look_at(&self) -> Option<u64> {
         let front = self.heap.peek().filter(|_| self.armed > 0)?;
         Some(front.0.when.deadline)
@@ -199,7 +198,7 @@ impl Timers {
         self.front(NEVER)
     }
 
-    /// The nearest deadline if that is at `until` or before. Entries up to then that do not count are moved or dropped.
+    /// The nearest deadline, if not after `until`. Moves or drops invalid entries up to then.
     fn front(&mut self, until: u64) -> Option<u64> {
         loop {
             let mut top = self.heap.peek_mut()?;
@@ -226,14 +225,14 @@ impl Timers {
         }
     }
 
-    /// Moves what is due at `now` out, in the order of (deadline, creation).
+    /// Moves out the actions due at `now`, in the order of (deadline, creation).
     pub(crate) fn take_due(&mut self, now: u64, due: &mut Vec<Due>) {
         while self.front(now).is_some()
             && let Some(Reverse(entry)) = self.heap.pop()
         {
             let slot = &mut self.slots[entry.slot as usize];
             (slot.fires, slot.queued) = (NO_TIME, NO_TIME);
-            // A sleep frees its slot itself, once it has seen that it fired; a callback has nobody to do so.
+            // A sleep frees its slot when it sees that it fired; a callback's slot is freed here.
             let state = if matches!(slot.state, State::Armed(Due::Call(_))) {
                 self.slots.give_back(entry.slot as usize, |slot, next| {
                     slot.generation = slot.generation.wrapping_add(1);
@@ -250,7 +249,7 @@ impl Timers {
     }
 }
 
-/// Whether an entry of the heap is its slot's.
+/// Whether a heap entry is its slot's valid one.
 fn counts(slots: &Slab<Slot>, entry: &Entry) -> bool {
     slots.get(entry.slot as usize).is_some_and(|slot| slot.queued == entry.when)
 }
@@ -334,7 +333,7 @@ mod tests {
         let early = timers.insert(10, Due::Call(0));
         timers.insert(100, Due::Call(1));
         timers.remove(early);
-        // In the slot whose entry in the heap says 10.
+        // In the slot whose heap entry says 10.
         timers.insert(100, Due::Call(2));
         timers.insert(99, Due::Call(3));
         let mut due = Vec::new();
@@ -351,7 +350,7 @@ mod tests {
         let last = |timers: &mut Timers| {
             let mut keys: Vec<_> =
                 (0..100_000).map(|n| timers.insert(u64::from(n) + 10, Due::Call(n))).collect();
-            // Long-lived, and at the end of the table.
+            // Long-lived, at the end of the table.
             let key = timers.insert(1 << 40, Due::Call(7));
             keys.drain(..50_000).for_each(|key| assert!(timers.remove(key).is_some()));
             key

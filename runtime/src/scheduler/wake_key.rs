@@ -34,7 +34,7 @@ impl WakeKey {
         (self.0 >> (SLOT_BITS + GENERATION_BITS)) as usize
     }
 
-    /// The data word of its wakers.
+    /// The data word of the task's wakers.
     #[inline(always)]
     pub(crate) fn word(self) -> usize {
         self.0 as usize
@@ -49,7 +49,7 @@ impl WakeKey {
         (self.0 & SLOT_MASK) as usize
     }
 
-    /// Whose waker it is, if it is a task's: one with `table`.
+    /// The key in a waker, if it is a task's: if its vtable is `table`.
     #[inline(always)]
     pub(crate) fn of(waker: &Waker, table: &'static RawWakerVTable) -> Option<WakeKey> {
         ptr::eq(waker.vtable(), table).then(|| WakeKey(waker.data().addr() as u64))
