@@ -1,11 +1,11 @@
-//! A child: its pidfd, its exit, and who waits for it.
+//! A child: its pidfd, its exit status, and the tasks that wait for it.
 //!
 //! ```text
-//!   spawned ──▶ running ── exit, and `waitid` by whoever sees it first ──▶ reaped
-//!                  └── its loop closes ──▶ the reaper's, until it exits
+//!    spawned ──▶ running ── exit; the first thread to notice calls `waitid` ──▶ reaped
+//!                   └── its loop closes ──▶ watched by the reaper, until it exits
 //! ```
-//! Shared by the handle, the operation that waits for the exit, and the reaper: any thread may ask. Nobody but
-//! `reap` takes the exit status from the kernel.
+//! The handle, the operation that waits for the exit, and the reaper share it, on any thread. Only `reap` takes the
+//! exit status from the kernel.
 
 use std::{
     io,
@@ -35,16 +35,16 @@ pub(crate) struct Child {
 
 #[derive(Debug)]
 enum State {
-    /// Who waits, each under its number.
+    /// Waiting tasks, each with a number.
     Running(Vec<(u64, Waker)>),
     /// asyncio's return code: the exit status, or minus the signal's number.
     Exited(i32),
-    /// Somebody else reaped it, SIGCHLD is ignored, or it could not be watched.
+    /// Something else reaped it, SIGCHLD is ignored, or it could not be watched.
     Lost,
 }
 
 impl Child {
-    /// A process that was spawned just now, and that nobody else reaps. It must be watched.
+    /// A newly spawned process, which nothing else may reap. The caller must watch it.
     pub(crate) fn open(mut spawned: std::process::Child) -> io::Result<Arc<Child>> {
         let pid = spawned.id();
         let opened = sys::Pid::from_raw(pid.cast_signed())
@@ -73,7 +73,7 @@ impl Child {
         &self.pidfd
     }
 
-    /// The return code; `None` while the child runs, and if it was lost.
+    /// The return code; `None` while the child runs, and if the status was lost.
     pub(crate) fn returncode(&self) -> Option<i32> {
         match *self.state() {
             State::Exited(code) => Some(code),
@@ -90,7 +90,7 @@ impl Child {
         Wait { child: self, waiter: None }
     }
 
-    /// Sends `signal`. The pidfd names this process alone, also once its number is another's.
+    /// Sends `signal` by pidfd: never to another process that got the child's number.
     pub(crate) fn send_signal(&self, signal: Signal) -> io::Result<()> {
         let gone = || {
             let text = format!("process {} has ended: no signal can be sent to it", self.pid);
@@ -105,7 +105,7 @@ impl Child {
         }
     }
 
-    /// Takes the exit status, if there is one, and wakes who waits for it. `false` if the child runs.
+    /// Takes the exit status, and wakes the waiting tasks. `false` while the child runs.
     pub(crate) fn reap(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         let state = match sys::waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
@@ -121,7 +121,7 @@ impl Child {
         true
     }
 
-    /// Nobody can watch it any more.
+    /// Nothing can watch it any more.
     pub(crate) fn lose(&self) {
         self.end(State::Lost);
     }
@@ -133,13 +133,13 @@ impl Child {
         }
     }
 
-    /// A panic of a waker's destructor leaves a state that is as good as any.
+    /// Poisoning is ignored: a panic of a waker's destructor leaves a valid state.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Waits for the exit of a child. Dropped, it leaves nothing behind.
+/// Waits for a child's exit. Dropping it leaves nothing behind.
 pub(crate) struct Wait<'a> {
     child: &'a Child,
     waiter: Option<u64>,
@@ -150,7 +150,7 @@ impl Future for Wait<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<i32>> {
         let child = self.child;
-        // Cloned first, and what it replaces is dropped last: both are foreign code.
+        // Cloned before the lock, and the replaced waker is dropped after it: both are foreign code.
         let mut waker = cx.waker().clone();
         match &mut *child.state() {
             State::Exited(code) => Poll::Ready(Ok(*code)),

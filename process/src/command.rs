@@ -1,4 +1,4 @@
-//! What is to be run, and how.
+//! The program to run, and its options.
 
 use std::{
     ffi::OsStr,
@@ -16,8 +16,8 @@ use crate::{
     stdio::{Ours, Outputs},
 };
 
-/// Runs `program` with `args`, with this process's own standard streams (asyncio `create_subprocess_exec`). For
-/// pipes and other options see [`Command`].
+/// Runs `program` with `args` (asyncio `create_subprocess_exec`). It inherits this process's standard streams;
+/// [`Command`] has pipes and other options.
 ///
 /// ```
 /// corio_runtime::run(async {
@@ -28,7 +28,7 @@ use crate::{
 /// ```
 ///
 /// # Errors
-/// As [`Command::spawn`]'s.
+/// As [`Command::spawn`].
 pub async fn create_subprocess_exec<S: AsRef<OsStr>>(
     program: impl AsRef<OsStr>,
     args: impl IntoIterator<Item = S>,
@@ -36,8 +36,8 @@ pub async fn create_subprocess_exec<S: AsRef<OsStr>>(
     Command::new(program).args(args).spawn().await
 }
 
-/// Runs `command` by `/bin/sh` (asyncio `create_subprocess_shell`), with this process's own standard streams.
-/// What the command is made of must be trusted or quoted.
+/// Runs `command` with `/bin/sh` (asyncio `create_subprocess_shell`). It inherits this process's standard streams. All
+/// parts of the command must be trusted or quoted.
 ///
 /// ```
 /// corio_runtime::run(async {
@@ -48,12 +48,12 @@ pub async fn create_subprocess_exec<S: AsRef<OsStr>>(
 /// ```
 ///
 /// # Errors
-/// As [`Command::spawn`]'s.
+/// As [`Command::spawn`].
 pub async fn create_subprocess_shell(command: impl AsRef<OsStr>) -> io::Result<Process> {
     Command::shell(command).spawn().await
 }
 
-/// A program to be run, and how. It can be spawned several times.
+/// A program to run, with its options. It can be spawned several times.
 ///
 /// ```
 /// use corio_process::{Command, Stdio};
@@ -78,7 +78,7 @@ pub struct Command {
 }
 
 impl Command {
-    /// `program`, looked for in `PATH` unless it has a slash, without arguments.
+    /// `program` without arguments. It is searched in `PATH` unless it contains a slash.
     pub fn new(program: impl AsRef<OsStr>) -> Command {
         Command {
             std: process::Command::new(program),
@@ -113,13 +113,13 @@ impl Command {
         self
     }
 
-    /// The name by which the child is called (`argv[0]`), if not the program's.
+    /// The child's `argv[0]`. Default: the program.
     pub fn arg0(&mut self, arg: impl AsRef<OsStr>) -> &mut Command {
         self.std.arg0(arg);
         self
     }
 
-    /// Sets a variable of the child's environment, which is otherwise this process's.
+    /// Sets a variable in the child's environment, which is inherited from this process.
     pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Command {
         self.std.env(key, value);
         self
@@ -134,7 +134,7 @@ impl Command {
         self
     }
 
-    /// Takes a variable out of the child's environment.
+    /// Removes a variable from the child's environment.
     pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Command {
         self.std.env_remove(key);
         self
@@ -153,25 +153,25 @@ impl Command {
         self
     }
 
-    /// The child's standard input. Default: this process's.
+    /// The child's standard input. Default: inherited.
     pub fn stdin(&mut self, stdin: Stdio) -> &mut Command {
         self.stdin = stdin;
         self
     }
 
-    /// The child's standard output. Default: this process's.
+    /// The child's standard output. Default: inherited.
     pub fn stdout(&mut self, stdout: Stdio) -> &mut Command {
         self.stdout = stdout;
         self
     }
 
-    /// The child's standard error. Default: this process's.
+    /// The child's standard error. Default: inherited.
     pub fn stderr(&mut self, stderr: Stdio) -> &mut Command {
         self.stderr = stderr;
         self
     }
 
-    /// The process group of the child: 0 for one of its own, so that a terminal's signals do not reach it.
+    /// The child's process group. 0 makes a new one, so that the terminal's signals do not reach the child.
     pub fn process_group(&mut self, group: i32) -> &mut Command {
         self.process_group = Some(group);
         self.std.process_group(group);
@@ -192,34 +192,32 @@ impl Command {
         self
     }
 
-    /// Whether the child is killed when its [`Process`] is dropped. Default: no, it runs on; either way it is
-    /// reaped.
+    /// Whether dropping the [`Process`] kills the child. Default: no, it continues. In both cases it is reaped.
     pub fn kill_on_drop(&mut self, kill: bool) -> &mut Command {
         self.kill_on_drop = kill;
         self
     }
 
-    /// The limit of `readline` and `readuntil` of the child's output, in bytes, at least 1. Default: 65536.
+    /// The limit of `readline` and `readuntil` on the child's output, in bytes, at least 1. Default: 65536.
     pub fn limit(&mut self, limit: usize) -> &mut Command {
         self.limit = limit;
         self
     }
 
-    /// The standard library's command, for the rest of its options. Its standard streams are set by `spawn`.
+    /// The standard library's command, for its other options. `spawn` sets its standard streams.
     ///
-    /// With `CommandExt::pre_exec`, which is `unsafe`, and with a user or group, the process is forked, not
-    /// spawned: that takes time in proportion to this process's memory, and the loop waits meanwhile.
+    /// `CommandExt::pre_exec`, which is `unsafe`, and a user or group make the spawn use fork. That takes time in
+    /// proportion to this process's memory, and blocks the loop meanwhile.
     pub fn as_std_mut(&mut self) -> &mut process::Command {
         &mut self.std
     }
 
-    /// Starts the program. The call takes about 0.1 ms, in which the loop waits, and does not suspend: a task that
-    /// is cancelled has either not started the program, or has its [`Process`].
+    /// Starts the program. The call blocks the loop for about 0.1 ms and does not suspend: a cancelled task has either
+    /// not started the program, or has its [`Process`].
     ///
-    /// # Errors
-    /// `NotFound` for a missing program or working directory, `PermissionDenied`, too many descriptors or
-    /// processes; `InvalidInput` for a limit of 0 and for numbers that no group or user has; the text says what
-    /// failed. Under the simulator, and outside a running loop.
+    /// # Errors `NotFound` for a missing program or working directory, `PermissionDenied`, too many descriptors or
+    /// processes; `InvalidInput` for a limit of 0 and for invalid group or user ids. The text says what failed. Also
+    /// under the simulator, and outside a running loop.
     pub async fn spawn(&mut self) -> io::Result<Process> {
         let text = |what: String| {
             move |e: io::Error| {
@@ -236,9 +234,9 @@ impl Command {
         Process::new(child, pipes.ours, self.limit, self.kill_on_drop)
     }
 
-    /// What the kernel would refuse without a word about which number it was.
+    /// Checks values that the kernel would refuse without saying which one was wrong.
     fn check_numbers(&self) -> io::Result<()> {
-        // The kernel takes the largest for "no change".
+        // The kernel takes the largest id as "no change".
         let reserved = |id: Option<u32>| id.filter(|id| *id == u32::MAX);
         let refused = if self.limit == 0 {
             "limit 0: must be at least 1 byte".to_owned()
@@ -263,12 +261,12 @@ impl Command {
     fn spawn_std(&mut self, [stdin, stdout, stderr]: [process::Stdio; 3]) -> io::Result<process::Child> {
         self.std.stdin(stdin).stdout(stdout).stderr(stderr);
         let spawned = self.std.spawn();
-        // The command would keep the child's ends, and nobody would see them end.
+        // Otherwise the command would keep the child's ends open, and the pipes would never end.
         self.std.stdin(process::Stdio::null()).stdout(process::Stdio::null()).stderr(process::Stdio::null());
         spawned
     }
 
-    /// The kernel says "no such file" of a missing directory, too.
+    /// The kernel reports a missing working directory as "no such file", too.
     fn explain(&self, e: io::Error, program: &str) -> io::Error {
         let text = match &self.current_dir {
             Some(dir)
@@ -283,7 +281,7 @@ impl Command {
     }
 }
 
-/// The ends of stdin, stdout and stderr.
+/// Both ends of stdin, stdout and stderr.
 struct Pipes {
     theirs: [process::Stdio; 3],
     ours: [Ours; 3],

@@ -2,14 +2,15 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `command` | what is to be run, and how |
-//! | `stdio` | what a child's standard streams are |
-//! | `process` | a running child, as users hold it |
-//! | `child` | the child itself: its pidfd, its exit, who waits for it |
+//! | `command` | the program to run, and its options |
+//! | `stdio` | a child's standard streams |
+//! | `process` | the handle of a child |
+//! | `child` | the child: its pidfd, its exit status, the tasks that wait for it |
 //! | `reaper` | children that outlive their loop |
 //! | `ops/` | the operations |
 //!
-//! Users take the facade crate `corio`.
+//! Applications depend on the facade crate `corio`, which re-exports the public items in its own modules. The examples
+//! here use this crate's paths.
 #![forbid(unsafe_code)]
 
 mod child;

@@ -1,4 +1,4 @@
-//! A running child, as users hold it (asyncio `Process`).
+//! The handle of a child (asyncio `Process`).
 
 use std::{fmt, io, sync::Arc};
 
@@ -8,13 +8,13 @@ use rustix::process::Signal;
 
 use crate::{child::Child, stdio::Ours};
 
-/// Most that one read of a child's output takes, in bytes.
+/// Most bytes of a child's output per read.
 const READ_MAX: usize = 256 << 10;
 
-/// A child of this process. It is reaped when it ends, whether anybody waits or not, also after its loop.
+/// A child process. It is reaped when it exits, even if nobody waits, and even after its loop has ended.
 ///
-/// Dropping it lets the child run on (see [`kill_on_drop`](crate::Command::kill_on_drop)); the pipes are closed.
-/// It is `Send`: everything but the pipes works on any thread.
+/// Dropping it lets the child continue (see [`kill_on_drop`](crate::Command::kill_on_drop)) and closes the pipes. It is
+/// `Send`: everything but the pipes works on any thread.
 ///
 /// ```
 /// use corio_process::{Command, Stdio};
@@ -37,11 +37,11 @@ pub struct Process {
     /// The child's standard error, if it is a pipe.
     pub stderr: Option<StreamReader>,
     owned: Owned,
-    /// What an unfinished `communicate` has read.
+    /// What an unfinished `communicate` has read so far.
     read: Output,
 }
 
-/// What a child wrote; empty where it had no pipe.
+/// A child's output; empty if it had no pipe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Output {
@@ -59,7 +59,7 @@ impl Process {
         kill_on_drop: bool,
     ) -> io::Result<Process> {
         let [stdin, stdout, stderr] = ours;
-        // Killed if a pipe cannot be a stream: nobody would have it.
+        // If a pipe cannot become a stream, the child is killed: the caller gets no handle.
         let owned = Owned { child, kill_on_drop: true };
         let mut process = Process { stdin: None, stdout: None, stderr: None, owned, read: Output::default() };
         process.stdin = stdin.writer()?;
@@ -69,33 +69,32 @@ impl Process {
         Ok(process)
     }
 
-    /// The number of the process.
+    /// The process number.
     pub fn pid(&self) -> u32 {
         self.owned.child.pid()
     }
 
-    /// The exit status, or minus the number of the signal that ended it; `None` while it runs (asyncio
+    /// The exit status, or minus the number of the signal that ended the process; `None` while it runs (asyncio
     /// `returncode`).
     pub fn returncode(&self) -> Option<i32> {
         self.owned.child.returncode()
     }
 
-    /// Waits for the process to end, and gives its [`returncode`](Process::returncode): also while others hold
-    /// its pipes. Any number of tasks may wait, on any loop or thread. `IORING_OP_WAITID`.
+    /// Waits for the process to exit and returns its [`returncode`](Process::returncode), even while other processes
+    /// hold its pipes. Any number of tasks may wait, on any loop or thread. Uses `IORING_OP_WAITID`.
     ///
-    /// With pipes that nobody reads the process may never end: see [`communicate`](Process::communicate).
-    /// Dropping the future changes nothing.
+    /// If nobody reads its pipes, the process may never exit: see [`communicate`](Process::communicate). Dropping the
+    /// future changes nothing.
     ///
-    /// # Errors
-    /// If the exit status is lost, because this process ignores SIGCHLD, or waits for children by other means.
+    /// # Errors If the exit status is lost: this process ignores SIGCHLD, or waits for children by other means.
     pub async fn wait(&self) -> io::Result<i32> {
         self.owned.child.wait().await
     }
 
-    /// Writes `input` to the child and closes its `stdin`, reads its output to the end, and waits for it (asyncio
-    /// `communicate`). A child that does not read its input is no error.
+    /// Writes `input` to the child's `stdin` and closes that, reads the output to its end, and waits for the exit
+    /// (asyncio `communicate`). A child that does not read its input is no error.
     ///
-    /// Dropped and called again, it goes on: what was read is kept, the input is not sent twice.
+    /// If the future is dropped, a new call continues: the output read so far is kept, and the input is not sent twice.
     ///
     /// ```
     /// use corio_process::{Command, Stdio};
@@ -109,11 +108,11 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// As [`wait`](Process::wait)'s, and of reading.
+    /// As [`wait`](Process::wait), and read errors.
     pub async fn communicate(&mut self, input: Option<&[u8]>) -> io::Result<Output> {
         if let Some(mut stdin) = self.stdin.take() {
             if let Some(input) = input {
-                // A broken pipe is the child's affair.
+                // If the child does not read its input, that is no error.
                 let _ = stdin.write(input);
             }
             stdin.close();
@@ -125,8 +124,8 @@ impl Process {
         Ok(std::mem::take(&mut self.read))
     }
 
-    /// Sends a signal, by its number (asyncio `send_signal`). By pidfd: a process that got the child's number
-    /// later is never meant.
+    /// Sends a signal, by number (asyncio `send_signal`). It goes by pidfd, never to another process that got the
+    /// child's number.
     ///
     /// ```
     /// corio_runtime::run(async {
@@ -139,7 +138,7 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// `InvalidInput` if the process has ended, and for what is no signal or a real-time one.
+    /// `InvalidInput` if the process has ended, for an invalid number, and for a real-time signal.
     pub fn send_signal(&self, signal: i32) -> io::Result<()> {
         let named = Signal::from_named_raw(signal).ok_or_else(|| {
             let text = format!("{signal} is not the number of a signal that can be sent");
@@ -176,7 +175,7 @@ async fn read_to_end(reader: &mut Option<StreamReader>, to: &mut Vec<u8>) -> io:
     }
 }
 
-/// Apart from [`Process`], so that its pipes can be moved out.
+/// Separate from [`Process`], so that the pipes can be moved out of that.
 struct Owned {
     child: Arc<Child>,
     kill_on_drop: bool,
@@ -185,14 +184,14 @@ struct Owned {
 impl Drop for Owned {
     fn drop(&mut self) {
         if self.kill_on_drop {
-            // One that has ended needs no signal.
+            // A failure is fine: the process has ended.
             let _ = self.child.send_signal(Signal::KILL);
         }
     }
 }
 
 impl fmt::Debug for Process {
-    /// As asyncio's.
+    /// As in asyncio.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.returncode() {
             Some(code) => write!(f, "<Process {} returncode: {code}>", self.pid()),

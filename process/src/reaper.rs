@@ -1,4 +1,4 @@
-//! Children that outlive their loop: a thread waits for all of them, as long as there are any.
+//! Children that outlive their loop: one thread waits for all of them, and ends with the last one.
 
 use std::{
     os::fd::OwnedFd,
@@ -14,24 +14,25 @@ use rustix::{
 
 use crate::child::Child;
 
-/// What the thread is given; `None` while there is no thread.
+/// The thread's inbox; `None` while there is no thread.
 static INBOX: Mutex<Option<Inbox>> = Mutex::new(None);
 
 struct Inbox {
     new: Vec<Arc<Child>>,
-    /// Ends the thread's sleep.
+    /// An eventfd that ends the thread's sleep.
     wake: Arc<OwnedFd>,
 }
 
-/// Waits for `child` on behalf of a loop that cannot any more.
+/// Waits for `child` in place of a loop that closed.
 pub(crate) fn take(child: Arc<Child>) {
     if !hand_over(&child) {
-        // Reaped when this process ends; nobody waits for that. The wakers that hear of it are foreign code.
+        // Nothing waits for it; init reaps it after this process ends. Called outside the lock: wakers are foreign
+        // code.
         child.lose();
     }
 }
 
-/// `false` without a descriptor or a thread left.
+/// `false` if no descriptor or no thread is available.
 fn hand_over(child: &Arc<Child>) -> bool {
     let mut inbox = inbox();
     if let Some(inbox) = &mut *inbox {
@@ -69,7 +70,7 @@ fn reap_all(wake: &OwnedFd) {
             children.iter().map(|child| PollFd::new(child.pidfd(), PollFlags::IN)).collect();
         fds.push(PollFd::new(wake, PollFlags::IN));
         if poll(&mut fds, None).is_err_and(|e| e != Errno::INTR) {
-            // Want of memory: it looks again later.
+            // Lack of memory: try again later.
             thread::sleep(Duration::from_millis(100));
         }
         let _ = read(wake, &mut [0u8; 8]);

@@ -1,4 +1,4 @@
-//! What a child's standard streams are.
+//! A child's standard streams.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use std::{
 use corio_net::{StreamReader, StreamWriter, connect_read_pipe_with_limit, connect_write_pipe};
 use corio_runtime::op;
 
-/// What a standard stream of a child is (asyncio's `PIPE`, `DEVNULL`, `STDOUT`, or nothing).
+/// A child's standard stream (asyncio's `PIPE`, `DEVNULL`, `STDOUT`, or none).
 ///
 /// ```
 /// use corio_process::{Command, Stdio};
@@ -26,20 +26,20 @@ use corio_runtime::op;
 /// ```
 #[derive(Debug, Default)]
 pub enum Stdio {
-    /// This process's own.
+    /// Inherited from this process.
     #[default]
     Inherit,
-    /// A pipe, whose other end is a stream of the [`Process`](crate::Process).
+    /// A pipe; its other end is a stream of the [`Process`](crate::Process).
     Pipe,
     /// The null device.
     DevNull,
-    /// For `stderr` only: the same as the child's `stdout`.
+    /// For `stderr` only: the child's `stdout`.
     Stdout,
     /// This descriptor.
     Fd(OwnedFd),
 }
 
-/// Our end of a pipe to the child, before it is a stream.
+/// Our end of a pipe to the child, not yet a stream.
 pub(crate) enum Ours {
     Nothing,
     Reads(OwnedFd),
@@ -54,7 +54,7 @@ impl Stdio {
                 let (read, write) = io::pipe()?;
                 Ok((read.into(), Ours::Writes(write.into())))
             }
-            // A write into a pipe could kill us by SIGPIPE.
+            // Writes to a pipe could kill this process by SIGPIPE.
             Stdio::Pipe => socket_input(),
             Stdio::Stdout => Err(invalid("stdin cannot be the same as stdout")),
             other => Ok((other.given()?, Ours::Nothing)),
@@ -73,7 +73,7 @@ impl Stdio {
         }
     }
 
-    /// What needs no end of ours.
+    /// A stream without an end of ours.
     fn given(&self) -> io::Result<process::Stdio> {
         Ok(match self {
             Stdio::DevNull => process::Stdio::null(),
@@ -83,14 +83,14 @@ impl Stdio {
     }
 }
 
-/// Ends of a `stdin` that is sent to, which never raises SIGPIPE.
+/// A socket pair for `stdin`: sends to it never raise SIGPIPE.
 fn socket_input() -> io::Result<(process::Stdio, Ours)> {
     let (theirs, ours) = UnixStream::pair()?;
     theirs.shutdown(std::net::Shutdown::Write)?;
     Ok((OwnedFd::from(theirs).into(), Ours::Writes(ours.into())))
 }
 
-/// `stdout` and `stderr` together: the one may be the other.
+/// `stdout` and `stderr`, which may be the same.
 pub(crate) struct Outputs {
     pub(crate) stdout: (process::Stdio, Ours),
     pub(crate) stderr: (process::Stdio, Ours),

@@ -1,15 +1,15 @@
 //! A point that a number of tasks pass together (asyncio `Barrier`).
 //!
 //! ```text
-//!            the last of the parties arrives              the last one leaves
-//!   filling ───────────────────────────────▶ draining ─────────────────────▶ filling
-//!      │ reset, with somebody inside             │ reset
-//!      ▼                                         ▼
-//!   resetting ◀──────────────────────────────────┘     (filling, once everybody has left)
-//!   any ── abort ──▶ broken ── reset ──▶ resetting or filling
+//!             the last of the parties arrives              the last one leaves
+//!    filling ───────────────────────────────▶ draining ─────────────────────▶ filling
+//!       │ reset, with tasks inside                │ reset
+//!       ▼                                         ▼
+//!    resetting ◀──────────────────────────────────┘     (filling, once all have left)
+//!    any ── abort ──▶ broken ── reset ──▶ resetting or filling
 //! ```
-//! Who comes while others drain or leave waits outside for the next round; who comes just as that begins may be
-//! inside before them, as in asyncio.
+//! Tasks that come while others drain or leave wait outside for the next round. A task that comes just as that round
+//! begins may enter before them, as in asyncio.
 
 use std::{cell::Cell, fmt};
 
@@ -36,9 +36,9 @@ pub struct Barrier {
     parties: usize,
     state: Cell<State>,
     inside: Cell<usize>,
-    /// Inside, until the round is full.
+    /// Tasks inside, until the round is full.
     filling: Waiters,
-    /// Outside, until the round before has left.
+    /// Tasks outside, until the previous round has left.
     outside: Waiters,
 }
 
@@ -58,14 +58,14 @@ impl Barrier {
         }
     }
 
-    /// Waits until all parties wait (asyncio `wait`): each gets its place in the order of arrival, from 0. The
-    /// one who comes last goes on at once.
+    /// Waits until all parties wait (asyncio `wait`). Returns the task's place in the order of arrival, from 0. The
+    /// last one to come continues at once.
     ///
-    /// Dropped while it waits, it leaves the round, which another one can join.
+    /// If the future is dropped while it waits, its place becomes free for another task.
     ///
     /// # Errors
-    /// [`BrokenBarrier`] if the barrier is or gets broken by [`abort`](Barrier::abort), or
-    /// [`reset`](Barrier::reset) while this one is inside.
+    /// [`BrokenBarrier`] if the barrier is or gets broken by [`abort`](Barrier::abort), or on [`reset`](Barrier::reset)
+    /// while this task is inside.
     pub async fn wait(&self) -> Result<usize, BrokenBarrier> {
         while matches!(self.state.get(), State::Draining | State::Resetting) {
             self.outside.wait(|| ()).await;
@@ -87,7 +87,7 @@ impl Barrier {
         if broken { Err(BrokenBarrier(())) } else { Ok(place) }
     }
 
-    /// Back to an empty barrier (asyncio `reset`): everybody inside gets [`BrokenBarrier`].
+    /// Empties the barrier (asyncio `reset`): all tasks inside get [`BrokenBarrier`].
     pub fn reset(&self) {
         if self.inside.get() == 0 {
             self.state.set(State::Filling);
@@ -97,19 +97,19 @@ impl Barrier {
         self.wake();
     }
 
-    /// Breaks the barrier (asyncio `abort`): everybody inside and everybody who comes gets [`BrokenBarrier`],
-    /// until [`reset`](Barrier::reset).
+    /// Breaks the barrier (asyncio `abort`): all tasks inside, and those that come later, get [`BrokenBarrier`] until
+    /// [`reset`](Barrier::reset).
     pub fn abort(&self) {
         self.state.set(State::Broken);
         self.wake();
     }
 
-    /// How many tasks pass together.
+    /// Number of tasks that pass together.
     pub fn parties(&self) -> usize {
         self.parties
     }
 
-    /// How many wait inside; 0 while a full round leaves.
+    /// Number of tasks waiting inside; 0 while a full round leaves.
     pub fn n_waiting(&self) -> usize {
         if self.state.get() == State::Filling { self.inside.get() } else { 0 }
     }
@@ -125,7 +125,7 @@ impl Barrier {
     }
 }
 
-/// One who is inside. Whoever leaves last opens the next round.
+/// A task inside. The last one to leave starts the next round.
 struct Inside<'a>(&'a Barrier);
 
 impl Drop for Inside<'_> {

@@ -1,4 +1,4 @@
-//! Waiting for a change of a locked value (asyncio `Condition`).
+//! Waiting for a locked value to change (asyncio `Condition`).
 
 use std::{
     fmt,
@@ -13,10 +13,10 @@ use crate::{
     waiters::Waiters,
 };
 
-/// A [`Lock`] whose holder can wait until another one says that something changed (asyncio `Condition`).
+/// A [`Lock`] whose holder can wait until another task notifies it of a change (asyncio `Condition`).
 ///
-/// Only who holds the lock can wait and notify, so both are methods of its guard. A notification that was
-/// given to a task which is then cancelled goes to the next one.
+/// Only the lock's holder can wait and notify, so both are methods of its guard. A notification to a task that is then
+/// cancelled goes to the next one.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -52,7 +52,7 @@ impl<T> Condition<T> {
         ConditionGuard { guard: self.lock.acquire().await, condition: self }
     }
 
-    /// Whether somebody holds the lock.
+    /// Whether the lock is held.
     pub fn locked(&self) -> bool {
         self.lock.locked()
     }
@@ -63,7 +63,7 @@ impl<T> Condition<T> {
         }
     }
 
-    /// Takes the lock again for one who was notified; if it is dropped first, the notification goes on.
+    /// Takes the lock again after a notification. If this is dropped before, the notification goes to the next task.
     async fn relock(&self) -> ConditionGuard<'_, T> {
         let notified = PassOn { condition: Some(self) };
         let guard = self.lock.acquire().await;
@@ -72,7 +72,7 @@ impl<T> Condition<T> {
     }
 }
 
-/// A notification that was given but not yet used.
+/// A notification that was received and not used yet.
 struct PassOn<'a, T> {
     condition: Option<&'a Condition<T>>,
 }
@@ -117,16 +117,15 @@ pub struct ConditionGuard<'a, T> {
 impl<'a, T> ConditionGuard<'a, T> {
     /// Releases the lock, waits for a notification, and takes the lock again (asyncio `wait`).
     ///
-    /// Dropped while it waits, it does not take the lock again: in asyncio the cancelled task holds it once
-    /// more while it unwinds, here nothing of the task is left to hold it. A notification that it had is
-    /// passed on.
+    /// If the future is dropped, the lock is not taken again. (In asyncio a cancelled task holds it while it unwinds;
+    /// here no task is left to hold it.) A notification already received goes to the next task.
     pub async fn wait(self) -> ConditionGuard<'a, T> {
         let condition = self.condition;
         self.notified().await;
         condition.relock().await
     }
 
-    /// [`wait`](ConditionGuard::wait)s until `predicate` holds; not at all if it does (asyncio `wait_for`).
+    /// [`wait`](ConditionGuard::wait)s until `predicate` is true; returns at once if it is (asyncio `wait_for`).
     pub async fn wait_for(self, mut predicate: impl FnMut(&mut T) -> bool) -> ConditionGuard<'a, T> {
         let mut guard = self;
         while !predicate(&mut guard) {
@@ -135,8 +134,8 @@ impl<'a, T> ConditionGuard<'a, T> {
         guard
     }
 
-    /// As [`wait`](ConditionGuard::wait), for `duration` at most. The lock is taken again in either case; the
-    /// flag is `false` if the time was up first.
+    /// As [`wait`](ConditionGuard::wait), for up to `duration`. The lock is taken again in any case; the flag is
+    /// `false` after a timeout.
     #[cfg(feature = "timeout")]
     pub async fn wait_timeout(self, duration: std::time::Duration) -> (ConditionGuard<'a, T>, bool) {
         let condition = self.condition;
@@ -146,17 +145,17 @@ impl<'a, T> ConditionGuard<'a, T> {
         (condition.acquire().await, false)
     }
 
-    /// Lets `n` of those who wait go on, those who wait longest, once they have the lock.
+    /// Notifies the `n` tasks that have waited longest. Each continues once it has the lock.
     pub fn notify(&self, n: usize) {
         self.condition.notify(n);
     }
 
-    /// Lets everybody who waits go on, one after the other, as they get the lock.
+    /// Notifies all waiting tasks. They continue one after the other, as they get the lock.
     pub fn notify_all(&self) {
         self.condition.waiters.grant_all();
     }
 
-    /// Lets go of the lock once it waits.
+    /// Waits for a notification. Releases the lock once it is queued.
     async fn notified(self) {
         let condition = self.condition;
         let mut held = Some(self);

@@ -1,6 +1,6 @@
-//! What the errors of this crate have in common.
+//! The common parts of this crate's errors.
 
-/// Makes `$name` an error, which as an `io::Error` is of this kind; with this text, if there is one.
+/// Implements `Error` for `$name`, and its conversion to an `io::Error` of kind `$kind`; with `$text`, `Display`, too.
 macro_rules! error {
     ($name:ident, $kind:ident, $text:literal) => {
         impl std::fmt::Display for $name {

@@ -6,8 +6,7 @@ use crate::waiters::Waiters;
 
 /// A flag that any number of tasks wait for (asyncio `Event`).
 ///
-/// [`set`](Event::set) wakes everybody who waits, in the order in which they came, also if the flag is cleared
-/// before they run.
+/// [`set`](Event::set) wakes all waiting tasks in the order of arrival, even if the flag is cleared before they run.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -25,19 +24,19 @@ pub struct Event {
 }
 
 impl Event {
-    /// A flag that is not set.
+    /// An unset flag.
     pub const fn new() -> Event {
         Event { set: Cell::new(false), waiters: Waiters::new() }
     }
 
-    /// Sets the flag, and wakes everybody who waits.
+    /// Sets the flag, and wakes all waiting tasks.
     pub fn set(&self) {
         if !self.set.replace(true) {
             self.waiters.grant_all();
         }
     }
 
-    /// Clears the flag: who comes now waits.
+    /// Clears the flag: later calls of `wait` wait.
     pub fn clear(&self) {
         self.set.set(false);
     }
@@ -47,7 +46,8 @@ impl Event {
         self.set.get()
     }
 
-    /// Waits until the flag is set; at once, without a turn of the loop, if it is. Dropping this has no effect.
+    /// Waits until the flag is set; returns at once, without a turn of the loop, if it is. Dropping the future has no
+    /// effect.
     pub async fn wait(&self) {
         if !self.is_set() {
             self.waiters.wait(|| ()).await;

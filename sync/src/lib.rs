@@ -1,9 +1,12 @@
 //! Locks, events and queues of corio (asyncio "Synchronization Primitives" and "Queues").
 //!
-//! Everything here belongs to one core: no atomics, `!Send`; tasks of different cores send each other messages
-//! instead. All of it is fair (first come, first served, and nobody who comes later overtakes) and correct
-//! under cancellation: whatever was granted to a waiter that is then dropped goes to the next one. It works under
-//! any executor; `ConditionGuard::wait_timeout` alone, behind the feature `timeout`, needs corio's loop.
+//! Everything here belongs to one core: no atomics, `!Send`. Tasks of different cores send messages instead. All types
+//! are fair (first come, first served; newcomers never overtake) and correct under cancellation: what was granted to a
+//! waiter that is then dropped goes to the next one. They work on any executor; only `ConditionGuard::wait_timeout`,
+//! behind the feature `timeout`, needs corio's loop.
+//!
+//! Applications depend on the facade crate `corio`, which re-exports the public items in its own modules. The examples
+//! here use this crate's paths.
 #![forbid(unsafe_code)]
 
 mod barrier;

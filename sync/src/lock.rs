@@ -1,4 +1,4 @@
-//! A lock that tasks wait for (asyncio `Lock`).
+//! A mutual exclusion lock for tasks (asyncio `Lock`).
 
 use std::{
     cell::{Cell, RefCell, RefMut},
@@ -11,8 +11,8 @@ use crate::waiters::Waiters;
 
 /// Mutual exclusion among the tasks of one core, with the value that it protects (asyncio `Lock`).
 ///
-/// It is fair: the lock goes to who waits longest, and one who comes later never overtakes. A task that is
-/// cancelled after the lock was handed to it passes it on.
+/// It is fair: the lock goes to the task that has waited longest, and newcomers never overtake. If a task is cancelled
+/// after the lock was granted to it, the lock goes to the next one.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -29,7 +29,7 @@ use crate::waiters::Waiters;
 pub struct Lock<T = ()> {
     held: Cell<bool>,
     waiters: Waiters,
-    /// `None` while an owned guard has it.
+    /// `None` while an owned guard holds it.
     value: RefCell<Option<T>>,
 }
 
@@ -39,10 +39,10 @@ impl<T> Lock<T> {
         Lock { held: Cell::new(false), waiters: Waiters::new(), value: RefCell::new(Some(value)) }
     }
 
-    /// Waits for the lock (asyncio `acquire`); at once, without a turn of the loop, if it is free and nobody
+    /// Waits for the lock (asyncio `acquire`); returns at once, without a turn of the loop, if it is free and no task
     /// waits. The guard releases it.
     ///
-    /// Dropped while it waits, it leaves the queue.
+    /// Dropping the future leaves the queue.
     #[doc(alias = "lock")]
     pub async fn acquire(&self) -> LockGuard<'_, T> {
         self.wait().await;
@@ -66,24 +66,24 @@ impl<T> Lock<T> {
         OwnedLockGuard { value: self.value.take(), lock: self }
     }
 
-    /// The lock, if it is free and nobody waits for it.
+    /// The lock, if it is free and no task waits.
     pub fn try_acquire(&self) -> Option<LockGuard<'_, T>> {
         self.take().then(|| self.guard())
     }
 
-    /// Whether somebody holds the lock. As in asyncio it is free for the moment between a release and the
-    /// turn of the one who waits, though nobody else can take it.
+    /// Whether the lock is held. As in asyncio, it is free between a release and the next holder's turn, though no
+    /// other task can take it then.
     #[doc(alias = "is_locked")]
     pub fn locked(&self) -> bool {
         self.held.get()
     }
 
-    /// The value, without locking: nobody else can have it.
+    /// The value, without locking: `&mut self` excludes other holders.
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut().as_mut().expect("a guard that was leaked by mem::forget took the value along")
     }
 
-    /// The value.
+    /// Returns the value.
     pub fn into_inner(self) -> T {
         self.value.into_inner().expect("a guard that was leaked by mem::forget took the value along")
     }
@@ -136,7 +136,7 @@ impl<T> fmt::Debug for Lock<T> {
 /// Holds a [`Lock`]; releases it when dropped.
 #[must_use = "a dropped guard releases its lock"]
 pub struct LockGuard<'a, T> {
-    // Dropped first: the value is free when the next one runs.
+    // Dropped first: the value must be free when the next holder runs.
     value: RefMut<'a, Option<T>>,
     _release: Release<'a, T>,
 }

@@ -1,4 +1,4 @@
-//! One value from one task to another.
+//! A channel for one value, from one task to another.
 
 use std::{
     cell::{Cell, RefCell},
@@ -28,7 +28,7 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
 struct Shared<T> {
     value: RefCell<Option<T>>,
     waker: RefCell<Option<Waker>>,
-    /// Ends that are there.
+    /// Ends that still exist.
     open: Cell<u8>,
 }
 
@@ -45,7 +45,7 @@ impl<T> Shared<T> {
     }
 }
 
-/// Sends the value. Dropped without sending, the receiver gets [`RecvError`].
+/// Sends the value. If it is dropped without sending, the receiver gets [`RecvError`].
 pub struct Sender<T> {
     shared: Rc<Shared<T>>,
 }
@@ -54,7 +54,7 @@ impl<T> Sender<T> {
     /// Sends `value`.
     ///
     /// # Errors
-    /// The value, if the receiver is gone.
+    /// Returns the value if the receiver was dropped.
     pub fn send(self, value: T) -> Result<(), T> {
         if self.is_closed() {
             return Err(value);
@@ -63,7 +63,7 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Whether the receiver is gone.
+    /// Whether the receiver was dropped.
     pub fn is_closed(&self) -> bool {
         self.shared.other_end_is_gone()
     }
@@ -82,7 +82,7 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// Waits for the value. Dropping it drops a value that was sent.
+/// Waits for the value. Dropping it drops a value already sent.
 #[must_use = "a value that is sent is dropped with its receiver; await it"]
 pub struct Receiver<T> {
     shared: Rc<Shared<T>>,
@@ -92,7 +92,7 @@ impl<T> Receiver<T> {
     /// The value, if it was sent.
     ///
     /// # Errors
-    /// [`RecvError`] if it was not, and the sender is gone or the value was taken.
+    /// [`RecvError`] if the sender was dropped without sending, or the value was taken before.
     pub fn try_recv(&mut self) -> Result<Option<T>, RecvError> {
         match self.shared.value.take() {
             Some(value) => Ok(Some(value)),
@@ -132,7 +132,7 @@ impl<T> fmt::Debug for Receiver<T> {
     }
 }
 
-/// No value will come: the sender is gone.
+/// No value will come: the sender was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecvError(());
 

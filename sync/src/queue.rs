@@ -1,7 +1,7 @@
 //! Queues between tasks (asyncio `Queue`, `LifoQueue`, `PriorityQueue`).
 //!
-//! An item stays in the queue until the task that it was granted to runs, so that a cancelled getter loses
-//! none; until then it is spoken for, and nobody who comes later takes it. Free room for putters likewise.
+//! A granted item stays in the queue until its getter runs, so a cancelled getter loses none; until then it is
+//! reserved, and newcomers do not get it. Room granted to a putter is reserved in the same way.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,23 +13,23 @@ use std::{
 
 use crate::{error::error, event::Event, waiters::Waiters};
 
-/// A queue's memory below this never shrinks.
+/// A queue up to this size keeps its memory.
 const KEEP_BYTES: usize = 64 << 10;
 
-/// How the items of a queue are kept.
+/// Storage of a queue's items.
 trait Buffer {
     type Item;
 
     fn push(&mut self, item: Self::Item);
     fn pop(&mut self) -> Option<Self::Item>;
     fn len(&self) -> usize;
-    /// Memory for so many items.
+    /// Number of items that the memory can hold.
     fn capacity(&self) -> usize;
-    /// Gives back what is more than for so many.
+    /// Shrinks the memory to hold about `items` items.
     fn shrink_to(&mut self, items: usize);
 }
 
-/// `$push` and `$pop` are its own; the rest has the same names in all collections.
+/// Implements `Buffer` by `$push`, `$pop` and the methods that all collections share.
 macro_rules! buffer {
     ($of:ty $(, $bound:path)?: $push:expr, $pop:expr) => {
         impl<T $(: $bound)?> Buffer for $of {
@@ -70,14 +70,14 @@ fn pop_from_heap<T: Ord>(heap: &mut BinaryHeap<Reverse<T>>) -> Option<T> {
     heap.pop().map(|Reverse(item)| item)
 }
 
-/// What the three queues have in common.
+/// The common part of the three queues.
 struct Core<B> {
     items: RefCell<B>,
-    /// 0: no limit.
+    /// 0 for no limit.
     maxsize: usize,
     getters: Waiters,
     putters: Waiters,
-    /// Items that were put and not reported done.
+    /// Items put, without those reported done.
     unfinished: Cell<usize>,
     /// Set while `unfinished` is 0.
     finished: Event,
@@ -143,7 +143,7 @@ impl<B: Buffer> Core<B> {
         self.maxsize > 0 && self.len() + self.putters.granted() >= self.maxsize
     }
 
-    /// Whether one who comes now finds an item that is not spoken for.
+    /// Whether there is an item that is not reserved.
     fn has_item(&self) -> bool {
         self.len() > self.getters.granted()
     }
@@ -171,7 +171,7 @@ impl<B: Buffer> Core<B> {
     }
 
     fn insert(&self, item: B::Item) {
-        // Counted first: an order that panics leaves its item in the heap.
+        // Counted first: if `Ord` panics, its item stays in the heap.
         self.unfinished.set(self.unfinished.get() + 1);
         self.finished.clear();
         self.items.borrow_mut().push(item);
@@ -206,14 +206,14 @@ impl<B: Buffer> Core<B> {
         Some(item)
     }
 
-    /// Grants items that are not spoken for to those who wait.
+    /// Grants unreserved items to waiting getters.
     fn offer_item(&self) {
         while self.getters.waiting() > 0 && self.has_item() {
             self.getters.grant();
         }
     }
 
-    /// Grants room to those who wait.
+    /// Grants free room to waiting putters.
     fn offer_room(&self) {
         while self.putters.waiting() > 0 && !self.full() {
             self.putters.grant();
@@ -225,7 +225,7 @@ impl<B: Buffer> Core<B> {
         B: Default,
     {
         self.shut_down.set(true);
-        // Dropped last: a destructor that panics keeps nobody from being woken.
+        // Dropped last: a destructor that panics must not prevent the wakes.
         let mut _dropped = None;
         if immediate {
             let items = self.items.take();
@@ -237,7 +237,7 @@ impl<B: Buffer> Core<B> {
     }
 }
 
-/// Gives back the memory of a peak; half of it may be needed again.
+/// Shrinks a queue after a peak, by half: the rest may be needed again.
 #[cold]
 fn shrink(items: &mut impl Buffer) {
     items.shrink_to(items.capacity() / 2);
@@ -251,7 +251,7 @@ macro_rules! queue {
         }
 
         impl<T $(: $bound)?> $name<T> {
-            /// An empty queue that holds `maxsize` items at most; 0 for any number.
+            /// An empty queue for at most `maxsize` items; 0 for any number.
             ///
             /// ```
             #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(2);")]
@@ -262,10 +262,10 @@ macro_rules! queue {
                 $name { core: Core::new($empty, maxsize) }
             }
 
-            /// Puts `item` into the queue, as soon as there is room (asyncio `put`); at once, without a turn
-            /// of the loop, if there is. Putters are served in the order in which they came.
+            /// Puts `item` into the queue once there is room (asyncio `put`); returns at once, without a turn of the
+            /// loop, if there is. Putters are served in the order of arrival.
             ///
-            /// Dropped while it waits, nothing was put, and the item is dropped.
+            /// If the future is dropped while it waits, the item is dropped and not put.
             ///
             /// ```
             /// # futures::executor::block_on(async {
@@ -283,7 +283,7 @@ macro_rules! queue {
                 self.core.put(item).await
             }
 
-            /// Puts `item` into the queue if there is room that no waiting putter was granted.
+            /// Puts `item` into the queue if there is unreserved room now.
             ///
             /// ```
             #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(1);")]
@@ -297,10 +297,10 @@ macro_rules! queue {
                 self.core.put_nowait(item)
             }
 
-            /// Takes the next item, as soon as there is one (asyncio `get`); at once, without a turn of the
-            /// loop, if there is. Getters are served in the order in which they came.
+            /// Takes the next item once there is one (asyncio `get`); returns at once, without a turn of the loop, if
+            /// there is. Getters are served in the order of arrival.
             ///
-            /// Dropped while it waits, no item is lost: one that it had been granted goes to the next getter.
+            /// Dropping the future loses no item: one already granted goes to the next getter.
             ///
             /// ```
             /// # futures::executor::block_on(async {
@@ -313,12 +313,12 @@ macro_rules! queue {
             /// ```
             ///
             /// # Errors
-            /// [`QueueShutDown`] once the queue is shut down and nothing is left.
+            /// [`QueueShutDown`] once the queue is shut down and empty.
             pub async fn get(&self) -> Result<T, QueueShutDown> {
                 self.core.get().await
             }
 
-            /// Takes the next item, if there is one that no waiting getter was granted.
+            /// Takes the next item, if there is an unreserved one now.
             ///
             /// ```
             #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(0);")]
@@ -328,12 +328,12 @@ macro_rules! queue {
             /// ```
             ///
             /// # Errors
-            /// [`GetError::Empty`], or [`GetError::ShutDown`] if none will come.
+            /// [`GetError::Empty`], or [`GetError::ShutDown`] if no item will come.
             pub fn get_nowait(&self) -> Result<T, GetError> {
                 self.core.get_nowait()
             }
 
-            /// Items in the queue.
+            /// Number of items in the queue.
             ///
             /// ```
             #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(0);")]
@@ -345,7 +345,7 @@ macro_rules! queue {
                 self.core.len()
             }
 
-            /// Most items; 0 for any number.
+            /// The maximal number of items; 0 for any number.
             ///
             /// ```
             #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(3);")]
@@ -356,8 +356,8 @@ macro_rules! queue {
                 self.core.maxsize
             }
 
-            /// Whether there is no item. One that was granted to a waiting getter is there until that one runs, and
-            /// `get_nowait` does not give it to another.
+            /// Whether the queue holds no item. An item granted to a waiting getter still counts until that getter
+            /// runs; `get_nowait` does not return it.
             ///
             /// ```
             #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(0);")]
@@ -370,7 +370,7 @@ macro_rules! queue {
                 self.qsize() == 0
             }
 
-            /// Whether there is no room, or what there is was granted to a waiting putter.
+            /// Whether there is no unreserved room.
             ///
             /// ```
             #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(1);")]
@@ -383,7 +383,7 @@ macro_rules! queue {
                 self.core.full()
             }
 
-            /// Reports that an item that was got is worked off (asyncio `task_done`).
+            /// Reports that an item taken from the queue was processed (asyncio `task_done`).
             ///
             /// ```
             #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(0);")]
@@ -394,14 +394,14 @@ macro_rules! queue {
             /// ```
             ///
             /// # Errors
-            /// [`TaskDoneError`] if it is called more often than items were put.
+            /// [`TaskDoneError`] if called more often than items were put.
             pub fn task_done(&self) -> Result<(), TaskDoneError> {
                 self.core.task_done()
             }
 
             /// Waits until every item that was put is reported done (asyncio `join`).
             ///
-            /// Dropped while it waits, it has no effect.
+            /// Dropping the future has no effect.
             ///
             /// ```
             /// # futures::executor::block_on(async {
@@ -417,9 +417,9 @@ macro_rules! queue {
                 self.core.join().await
             }
 
-            /// Ends the queue (asyncio `shutdown`): nothing more can be put, and who waits to put gets
-            /// [`PutError::ShutDown`]. What is in it can still be got, unless `immediate`: then it is dropped,
-            /// and counts as done.
+            /// Shuts the queue down (asyncio `shutdown`): nothing more can be put, and waiting putters get
+            /// [`PutError::ShutDown`]. Remaining items can still be taken, unless `immediate`: then they are dropped,
+            /// and count as done.
             ///
             /// ```
             #[doc = concat!("let queue = corio_sync::", stringify!($name), "::new(0);")]
@@ -453,7 +453,7 @@ queue! {
 }
 
 queue! {
-    /// A queue whose last item comes out first (asyncio `LifoQueue`).
+    /// A queue that returns the last item first (asyncio `LifoQueue`).
     ///
     /// ```
     /// let queue = corio_sync::LifoQueue::new(0);
@@ -466,7 +466,7 @@ queue! {
 }
 
 queue! {
-    /// A queue whose smallest item comes out first (asyncio `PriorityQueue`). Equal items come in any order. The
+    /// A queue that returns the smallest item first (asyncio `PriorityQueue`). Equal items come in any order. The
     /// items' `Ord` must not use the queue that they are in: that panics.
     ///
     /// ```
@@ -499,10 +499,10 @@ impl<T: fmt::Debug> fmt::Debug for PriorityQueue<T> {
     }
 }
 
-/// Why an item was not put: it comes back.
+/// Why an item was not put; holds the item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutError<T> {
-    /// There is no room (asyncio `QueueFull`).
+    /// The queue is full (asyncio `QueueFull`).
     Full(T),
     /// The queue is shut down (asyncio `QueueShutDown`).
     ShutDown(T),
@@ -537,12 +537,12 @@ impl<T> From<PutError<T>> for io::Error {
     }
 }
 
-/// Why there is no item.
+/// Why no item was returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GetError {
     /// The queue is empty (asyncio `QueueEmpty`).
     Empty,
-    /// The queue is shut down, and nothing is left (asyncio `QueueShutDown`).
+    /// The queue is shut down and empty (asyncio `QueueShutDown`).
     ShutDown,
 }
 
@@ -566,7 +566,7 @@ impl From<GetError> for io::Error {
     }
 }
 
-/// The queue is shut down, and nothing is left.
+/// The queue is shut down and empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueShutDown(());
 

@@ -1,4 +1,4 @@
-//! Permits that tasks wait for (asyncio `Semaphore`, `BoundedSemaphore`).
+//! Semaphores for tasks (asyncio `Semaphore`, `BoundedSemaphore`).
 
 use std::{cell::Cell, fmt, rc::Rc};
 
@@ -6,7 +6,7 @@ use crate::{error::error, waiters::Waiters};
 
 /// A number of permits (asyncio `Semaphore`).
 ///
-/// It is fair: a permit that is released goes to who waits longest, and one who comes later never overtakes.
+/// It is fair: a released permit goes to the task that has waited longest, and newcomers never overtake.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -22,7 +22,7 @@ use crate::{error::error, waiters::Waiters};
 /// ```
 pub struct Semaphore {
     permits: Cell<usize>,
-    /// Most permits there can be.
+    /// Maximal number of permits.
     bound: usize,
     waiters: Waiters,
 }
@@ -37,8 +37,8 @@ impl Semaphore {
         Semaphore { permits: Cell::new(permits), bound, waiters: Waiters::new() }
     }
 
-    /// Waits for a permit (asyncio `acquire`); at once, without a turn of the loop, if there is one and nobody
-    /// waits. Dropped while it waits, it leaves the queue.
+    /// Waits for a permit (asyncio `acquire`); returns at once, without a turn of the loop, if there is one and no task
+    /// waits. Dropping the future leaves the queue.
     pub async fn acquire(&self) -> Permit<'_> {
         self.wait().await;
         let permit = Permit { semaphore: self };
@@ -54,12 +54,12 @@ impl Semaphore {
         permit
     }
 
-    /// A permit, if there is one and nobody waits.
+    /// A permit, if there is one and no task waits.
     pub fn try_acquire(&self) -> Option<Permit<'_>> {
         self.take().then(|| Permit { semaphore: self })
     }
 
-    /// Adds a permit (asyncio `release`): for one that was forgotten, or to have more than at first.
+    /// Adds a permit (asyncio `release`): in place of a forgotten one, or one more than at the start.
     pub fn release(&self) {
         if self.permits.get() < self.bound {
             self.permits.set(self.permits.get() + 1);
@@ -67,12 +67,12 @@ impl Semaphore {
         }
     }
 
-    /// Whether [`acquire`](Semaphore::acquire) would wait: without a permit, and while others wait.
+    /// Whether [`acquire`](Semaphore::acquire) would wait: there is no permit, or other tasks wait.
     pub fn locked(&self) -> bool {
         self.permits.get() == 0 || !self.waiters.idle()
     }
 
-    /// Permits that are free, without those on their way to one who waited.
+    /// Number of free permits, without those granted to waiting tasks.
     pub fn available(&self) -> usize {
         self.permits.get()
     }
@@ -91,7 +91,7 @@ impl Semaphore {
         free
     }
 
-    /// Also called by one who got its permit: those who queued behind it find the permits that it left.
+    /// Grants free permits to waiting tasks. Also called after an acquire: it may have left permits to tasks behind it.
     fn hand_on(&self) {
         while self.waiters.waiting() > 0 && self.permits.get() > 0 {
             self.permits.set(self.permits.get() - 1);
@@ -119,7 +119,7 @@ fn describe(name: &str, semaphore: &Semaphore, f: &mut fmt::Formatter<'_>) -> fm
     }
 }
 
-/// A permit of a [`Semaphore`] or [`BoundedSemaphore`]; given back when dropped.
+/// A permit of a [`Semaphore`] or [`BoundedSemaphore`]; dropping it releases the permit.
 #[must_use = "a dropped permit is given back"]
 #[derive(Debug)]
 pub struct Permit<'a> {
@@ -127,7 +127,7 @@ pub struct Permit<'a> {
 }
 
 impl Permit<'_> {
-    /// Keeps the permit for good, until [`Semaphore::release`] is called for it.
+    /// Keeps the permit; only a call of [`Semaphore::release`] replaces it.
     pub fn forget(self) {
         std::mem::forget(self);
     }
@@ -139,7 +139,7 @@ impl Drop for Permit<'_> {
     }
 }
 
-/// A permit of a [`Semaphore`] that borrows nothing; given back when dropped.
+/// A permit of a [`Semaphore`] that borrows nothing; dropping it releases the permit.
 #[must_use = "a dropped permit is given back"]
 #[derive(Debug)]
 pub struct OwnedPermit {
@@ -148,7 +148,7 @@ pub struct OwnedPermit {
 }
 
 impl OwnedPermit {
-    /// Keeps the permit for good, until [`Semaphore::release`] is called for it.
+    /// Keeps the permit; only a call of [`Semaphore::release`] replaces it.
     pub fn forget(mut self) {
         self.semaphore = None;
     }
@@ -162,7 +162,7 @@ impl Drop for OwnedPermit {
     }
 }
 
-/// A [`Semaphore`] that cannot have more permits than at first (asyncio `BoundedSemaphore`).
+/// A [`Semaphore`] that never has more permits than at the start (asyncio `BoundedSemaphore`).
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -192,10 +192,10 @@ impl BoundedSemaphore {
         self.inner.try_acquire()
     }
 
-    /// Gives a forgotten permit back (asyncio `release`).
+    /// Releases a forgotten permit (asyncio `release`).
     ///
     /// # Errors
-    /// [`OverRelease`] if no permit is out.
+    /// [`OverRelease`] if all permits are free.
     pub fn release(&self) -> Result<(), OverRelease> {
         if self.inner.available() >= self.inner.bound {
             return Err(OverRelease { bound: self.inner.bound });

@@ -1,12 +1,12 @@
-//! Those who wait, first come first served: the one mechanism of all the primitives of this crate.
+//! Waiting tasks, first come, first served: the mechanism that all primitives of this crate share.
 //!
 //! ```text
 //!            poll                 grant                 poll
 //!   (none) ────────▶ waiting ──────────────▶ granted ────────▶ (none), ready
 //!                       └── drop ──▶ (none)     └── drop ──▶ (none), and `pass_on` runs
 //! ```
-//! A waiter is a slot of a list that is linked by numbers; its future owns the slot until it is ready or
-//! dropped, so a slot needs no generation. While a waker is cloned, woken or dropped, nothing is borrowed.
+//! A waiter is a slot in a list linked by slot numbers. Its future owns the slot until it is ready or dropped, so slots
+//! need no generation. Nothing is borrowed while a waker is cloned, woken or dropped.
 
 use std::{
     cell::{Cell, RefCell},
@@ -30,22 +30,22 @@ impl Waiters {
         Waiters { list: RefCell::new(list), waiting: Cell::new(0), granted: Cell::new(0) }
     }
 
-    /// How many wait.
+    /// Number of waiters without a grant.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.get()
     }
 
-    /// How many were granted what they waited for and have not run since.
+    /// Number of waiters that were granted and have not run since.
     pub(crate) fn granted(&self) -> usize {
         self.granted.get()
     }
 
-    /// Whether nobody waits or is about to get what was granted.
+    /// Whether there are no waiters, granted or not.
     pub(crate) fn idle(&self) -> bool {
         self.waiting() + self.granted() == 0
     }
 
-    /// Grants the one who waits longest, and wakes it. `false` if nobody waits.
+    /// Grants the waiter that has waited longest, and wakes it. `false` if there is none.
     #[inline]
     pub(crate) fn grant(&self) -> bool {
         self.waiting() > 0 && self.grant_first()
@@ -62,7 +62,7 @@ impl Waiters {
         true
     }
 
-    /// Grants all who wait now. A waker that panics does so once everybody is served.
+    /// Grants all current waiters. If a waker panics, the panic continues after all were granted.
     pub(crate) fn grant_all(&self) {
         let mut panicked = None;
         for _ in 0..self.waiting() {
@@ -74,13 +74,12 @@ impl Waiters {
         }
     }
 
-    /// Waits for a grant. `pass_on` runs if the future is dropped after it was granted, and before it was
-    /// ready.
+    /// Waits for a grant. `pass_on` runs if the future is dropped after the grant and before it is ready.
     pub(crate) fn wait<F: Fn()>(&self, pass_on: F) -> Wait<'_, F> {
         Wait { waiters: self, slot: NONE, pass_on }
     }
 
-    /// The look of one who waits in `slot`, or begins to.
+    /// Polls the waiter in `slot`; adds one if there is none.
     fn poll(&self, slot: &mut u32, cx: &mut Context<'_>) -> Poll<()> {
         if *slot != NONE && self.take_grant(*slot) {
             *slot = NONE;
@@ -108,7 +107,7 @@ impl Waiters {
         granted
     }
 
-    /// Gives up waiting; whether it had been granted.
+    /// Removes the waiter. Whether it was granted.
     fn leave(&self, slot: u32) -> bool {
         if self.take_grant(slot) {
             return true;
@@ -152,7 +151,7 @@ impl<F: Fn()> Drop for Wait<'_, F> {
 }
 
 const NONE: u32 = u32::MAX;
-/// Slots that a list keeps in any case: 64 KiB.
+/// Slots that a list always keeps: 64 KiB.
 const KEPT: usize = (64 << 10) / size_of::<Slot>();
 
 struct List {
@@ -163,7 +162,7 @@ struct List {
     last: u32,
 }
 
-/// A waiter in the list; granted, it is no longer linked. A free slot uses only `next`.
+/// A waiter. A granted one is no longer linked; a free slot uses only `next`.
 struct Slot {
     waker: Option<Waker>,
     granted: bool,
@@ -194,7 +193,7 @@ impl List {
         slot
     }
 
-    /// Unlinks a waiter, and gives its waker out.
+    /// Unlinks a waiter, and returns its waker.
     fn unlink(&mut self, slot: u32) -> Option<Waker> {
         let place = &mut self.slots[slot as usize];
         let (previous, next, waker) = (place.previous, place.next, place.waker.take());
@@ -209,7 +208,7 @@ impl List {
         waker
     }
 
-    /// `None` if nobody waits.
+    /// `None` if there is no waiter.
     fn grant_first(&mut self) -> Option<Option<Waker>> {
         let slot = self.first;
         if slot == NONE {
@@ -231,7 +230,7 @@ impl List {
         self.free = slot;
         self.used -= 1;
         if self.used == 0 && self.slots.len() > KEPT {
-            // A peak is over: nobody names a slot any more.
+            // The list is empty, so it frees the memory of a peak.
             (self.slots, self.free) = (Vec::new(), NONE);
         }
     }
@@ -254,7 +253,7 @@ mod tests {
         for _ in 0..3 {
             let mut many: Vec<_> = (0..10 * KEPT).map(|_| Box::pin(waiters.wait(|| ()))).collect();
             assert!(many.iter_mut().all(|wait| wait.as_mut().poll(&mut cx).is_pending()));
-            // Half are granted, half give up.
+            // Half of them are granted, half dropped.
             (0..5 * KEPT).for_each(|_| assert!(waiters.grant()));
             assert!(many[..5 * KEPT].iter_mut().all(|wait| wait.as_mut().poll(&mut cx).is_ready()));
             assert!(waiters.list.borrow().slots.capacity() >= 10 * KEPT);

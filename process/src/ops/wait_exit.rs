@@ -1,4 +1,4 @@
-//! Waits for the exit of a child: by its pidfd, so that no other process can be meant.
+//! Waits for a child's exit, by pidfd: a reused process number does not matter.
 
 use std::{io, os::fd::AsFd, sync::Arc};
 
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::{child::Child, reaper};
 
-/// Takes charge of a process that was spawned just now, and that nobody else reaps.
+/// Watches a newly spawned process, which nothing else may reap.
 pub(crate) fn adopt(spawned: std::process::Child) -> io::Result<Arc<Child>> {
     let child = Child::open(spawned)?;
     op::start(Box::new(WaitExit::WaitId(Arc::clone(&child))));
@@ -20,7 +20,7 @@ pub(crate) fn adopt(spawned: std::process::Child) -> io::Result<Arc<Child>> {
 enum WaitExit {
     /// `IORING_OP_WAITID`.
     WaitId(Arc<Child>),
-    /// Before Linux 6.7: the pidfd, which is readable from the exit on.
+    /// Before Linux 6.7: the pidfd, which becomes readable at the exit.
     Poll(Arc<Child>, Fd),
 }
 
@@ -61,7 +61,7 @@ fn poll_exit(child: Arc<Child>) {
     }
 }
 
-/// The operation has ended: because the child has, or because the loop closes.
+/// The operation has ended: the child has exited, or the loop is closing.
 fn reap_or_hand_over(child: &Arc<Child>) {
     if !child.reap() {
         reaper::take(Arc::clone(child));
