@@ -39,7 +39,7 @@ async fn talk(args: Args) -> io::Result<()> {
     for line in lines {
         let line = line? + "\n";
         let expected = line.len();
-        // Not `write_all`: with a long line the server waits for us to read before it takes the rest.
+        // Not `write_all`: with a long line the server waits until we read before it takes the rest.
         writer.write(line)?;
         let reply = reader.readexactly(expected).await?;
         print!("{}", String::from_utf8_lossy(&reply));
@@ -48,7 +48,7 @@ async fn talk(args: Args) -> io::Result<()> {
     writer.wait_closed().await
 }
 
-/// HOST:PORT, as far as its form goes.
+/// Checks the form HOST:PORT.
 fn address(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_owned()),

@@ -18,7 +18,7 @@ async fn echo(mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<
         match reader.read(256 * 1024).await {
             Ok(data) if data.is_empty() => return Ok(()),
             Ok(data) => writer.write_all(data).await?,
-            // A client may leave as it likes.
+            // A client may disconnect at any time.
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
             Err(e) => return Err(e),
         }
@@ -33,7 +33,7 @@ async fn main() -> io::Result<()> {
     server.serve_forever().await
 }
 
-/// HOST:PORT, as far as its form goes.
+/// Checks the form HOST:PORT.
 fn address(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_owned()),

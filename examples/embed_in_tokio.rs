@@ -1,7 +1,7 @@
-//! tokio drives a loop of corio's, on one thread: `embed_in_tokio [MESSAGE]`.
+//! tokio drives a corio loop on the same thread: `embed_in_tokio [MESSAGE]`.
 //!
-//! A server of corio's echoes what a client of tokio's sends, after a nap that is a timer of corio's. tokio sleeps for
-//! both: until the loop's descriptor is readable, or its next deadline has come. Each end tells its thread.
+//! A corio server echoes the message of a tokio client, after a pause on a corio timer. tokio sleeps for both: until
+//! the loop's descriptor is readable, or until the loop's next deadline. Each side prints its thread.
 
 use std::{io, net::SocketAddr, thread, time::Duration};
 
@@ -38,7 +38,7 @@ async fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the loop make a turn whenever it wants one.
+/// Runs a turn of the loop whenever it wants one.
 async fn drive(runner: &mut Runner) -> io::Result<()> {
     #[allow(deprecated, reason = "what replaces it is unsafe; the descriptor is owned here")]
     let fd = AsyncFd::with_interest(runner.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
@@ -55,7 +55,7 @@ async fn drive(runner: &mut Runner) -> io::Result<()> {
     }
 }
 
-/// tokio's part: it has the loop start a server, and is the client.
+/// tokio's part: starts the server on the loop, and is its client.
 async fn talk(home: Handle, message: &str) -> io::Result<String> {
     let (_server, addr) = run_coroutine_threadsafe(&home, serve).await??;
     let mut stream = TcpStream::connect(addr).await?;

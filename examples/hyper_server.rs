@@ -1,7 +1,7 @@
-//! An HTTP server of axum and hyper, on corio alone: `hyper_server [--addr HOST:PORT]`.
+//! An HTTP server with axum and hyper, on corio alone: `hyper_server [--addr HOST:PORT]`.
 //!
-//! HTTP/1 and HTTP/2 with prior knowledge on one port. SIGTERM or Ctrl-C ends it: nothing new is accepted, requests
-//! that run are answered, and connections that idle are closed.
+//! HTTP/1, and HTTP/2 with prior knowledge, on one port. SIGTERM or Ctrl-C ends it: it accepts nothing new, answers the
+//! requests in progress, and closes idle connections.
 
 use std::{io, pin::pin, rc::Rc, time::Duration};
 
@@ -16,7 +16,7 @@ use corio::{
 use futures_util::future::{Either, select};
 use hyper_util::{server::conn::auto, service::TowerToHyperService};
 
-/// How long requests may run on after the signal.
+/// How long requests may take after the signal.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Says hello over HTTP.
@@ -53,14 +53,14 @@ fn app() -> Router {
         .route("/time/{host}/{port}", get(line_of))
 }
 
-/// Handlers must be `Send`. The futures of corio's handles are, as they are numbers, not pointers. What is not `Send`
-/// goes into a task: `create_task(future).cancel_on_drop().await`.
+/// Handlers must be `Send`. The futures of corio's handles are, as they are numbers, not pointers. A future that is not
+/// `Send` goes into a task: `create_task(future).cancel_on_drop().await`.
 async fn sleep(Path(millis): Path<u64>) -> String {
     corio::sleep(Duration::from_millis(millis)).await;
     format!("slept {millis} ms\n")
 }
 
-/// The first line that another server says.
+/// The first line of a server's answer.
 async fn line_of(Path((host, port)): Path<(String, u16)>) -> Result<Vec<u8>, (StatusCode, String)> {
     let line = async {
         let (mut reader, _writer) = corio::open_connection((host.as_str(), port)).await?;
@@ -69,7 +69,7 @@ async fn line_of(Path((host, port)): Path<(String, u16)>) -> Result<Vec<u8>, (St
     line.await.map_err(|e: io::Error| (StatusCode::BAD_GATEWAY, e.to_string()))
 }
 
-/// One connection: until the client leaves, or, after `stop`, until what runs is answered.
+/// Serves a connection until the client leaves, or, after `stop`, until its requests are answered.
 async fn serve(stream: Stream, app: Router, stop: Rc<Event>) -> io::Result<()> {
     let mut builder = auto::Builder::new(CorioExecutor);
     builder.http1().timer(CorioTimer).pipeline_flush(true);
@@ -82,7 +82,7 @@ async fn serve(stream: Stream, app: Router, stop: Rc<Event>) -> io::Result<()> {
         }
         Either::Right((served, _)) => served,
     };
-    // A client may leave as it likes.
+    // A client may disconnect at any time.
     if let Err(e) = served {
         eprintln!("a connection ended early: {e}");
     }

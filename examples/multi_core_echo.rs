@@ -1,7 +1,7 @@
 //! An echo server on several cores: `multi_core_echo [--addr HOST:PORT] [--cores N] [--balance hash|least]`.
 //!
-//! Each core has a loop and a server of its own, all on one address. SIGTERM or Ctrl-C ends them: nothing new is
-//! accepted, clients have a second to leave, and each core tells what it served.
+//! Each core has its own loop and server, all on one address. SIGTERM or Ctrl-C stops them: they accept nothing new,
+//! give clients a second to leave, and print what each core served.
 
 use std::{
     cell::Cell,
@@ -69,7 +69,7 @@ fn main() {
     }
 }
 
-/// One core's server, until a signal; what it did.
+/// One core's server, until a signal. Returns what it served.
 async fn serve(core: Core, addr: String, balance: Balance, started: &AtomicUsize) -> io::Result<String> {
     let stop = Rc::new(Event::new());
     for kind in [SignalKind::TERMINATE, SignalKind::INTERRUPT] {
@@ -83,7 +83,7 @@ async fn serve(core: Core, addr: String, balance: Balance, started: &AtomicUsize
         echo(reader, writer)
     });
     let server = server.await?;
-    // The last one to start says so.
+    // The last server to start prints the address.
     if started.fetch_add(1, Ordering::SeqCst) + 1 == core.count() {
         println!("listening on {} with {} cores", server.local_addr()?, core.count());
     }
@@ -97,7 +97,7 @@ async fn echo(mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<
         match reader.read(256 * 1024).await {
             Ok(data) if data.is_empty() => return Ok(()),
             Ok(data) => writer.write_all(data).await?,
-            // A client may leave as it likes.
+            // A client may disconnect at any time.
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
             Err(e) => return Err(e),
         }

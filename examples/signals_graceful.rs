@@ -1,8 +1,8 @@
-//! A server that ends in order: `signals_graceful [--addr HOST:PORT] [--grace MILLISECONDS]`.
+//! A server that stops gracefully: `signals_graceful [--addr HOST:PORT] [--grace MILLISECONDS]`.
 //!
-//! A request is a line with a number of milliseconds, and is answered when they are over. SIGTERM or Ctrl-C ends the
-//! server: nothing new is accepted, connections that idle are closed, and requests in progress have the grace to be
-//! answered. Then it tells how many were cut. SIGHUP prints statistics.
+//! A request is a line with a number of milliseconds, and is answered after that time. SIGTERM or Ctrl-C stops the
+//! server: it accepts nothing new, closes idle connections, and gives requests in progress the grace time. Then it
+//! prints how many were cut off. SIGHUP prints statistics.
 
 use std::{cell::Cell, io, pin::pin, rc::Rc, time::Duration};
 
@@ -26,7 +26,7 @@ struct Args {
     grace: u64,
 }
 
-/// What the handlers share.
+/// State shared by the handlers.
 #[derive(Default)]
 struct Shared {
     stop: Event,
@@ -57,10 +57,10 @@ async fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// One connection: until the client leaves, or, after the signal, until what it asked is answered.
+/// Serves a connection until the client leaves, or, after the signal, until its request is answered.
 async fn serve(mut reader: StreamReader, mut writer: StreamWriter, shared: Rc<Shared>) -> io::Result<()> {
     loop {
-        // A request that is there goes first. The line that this drops is not: it stays in the reader.
+        // A request that has arrived goes first. Dropping `readline` loses nothing: the bytes stay in the reader.
         let line = match select(pin!(reader.readline()), pin!(shared.stop.wait())).await {
             Either::Left((line, _)) => line?,
             Either::Right(_) => return Ok(()),

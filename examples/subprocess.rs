@@ -1,5 +1,5 @@
-//! Runs shell commands side by side, and shows whose each line is: `subprocess 'ls /' 'sleep 1; exit 3'`. The
-//! program's status is that of the first command that failed.
+//! Runs shell commands concurrently, and names each line's command: `subprocess 'ls /' 'sleep 1; exit 3'`. The exit
+//! status is that of the first command that failed.
 
 use std::{io, process::ExitCode};
 
@@ -29,7 +29,7 @@ async fn show(number: usize, mut lines: StreamReader) -> io::Result<()> {
     }
 }
 
-/// Runs one command; its status, or minus the number of the signal that ended it.
+/// Runs one command. Returns its exit status, or minus the number of the signal that ended it.
 async fn execute(number: usize, command: &str) -> io::Result<i32> {
     let mut shell = Command::shell(command);
     // Ctrl-C drops this future, and so the processes.
@@ -50,7 +50,7 @@ async fn main() -> io::Result<ExitCode> {
     for status in gather(runs).await {
         match status? {
             0 => {}
-            // As a shell does.
+            // As in a shell.
             signal if signal < 0 => return Ok(ExitCode::from(u8::try_from(128 - signal).unwrap_or(1))),
             status => return Ok(ExitCode::from(u8::try_from(status).unwrap_or(1))),
         }

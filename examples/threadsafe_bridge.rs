@@ -1,7 +1,7 @@
-//! Other threads ask a loop: `threadsafe_bridge`.
+//! Other threads call into a loop: `threadsafe_bridge`.
 //!
-//! A plain thread leaves a callback in the loop, and blocks until a coroutine there is done, or for as long as it cares
-//! to. A thread with a tokio runtime awaits such a coroutine like any other future. Each prints what it got.
+//! A plain thread schedules a callback on the loop, and blocks until a coroutine there is done, or until a timeout. A
+//! thread with a tokio runtime awaits such a coroutine like any other future. Each thread prints its results.
 
 use std::{io, thread, time::Duration};
 
@@ -16,12 +16,12 @@ async fn main() -> io::Result<()> {
     let home = event_loop::handle();
     let plain = thread::spawn(move || plain_thread(home));
     let tokio = thread::spawn(move || tokio_thread(home));
-    // Joined by a thread of the pool: the loop goes on to answer them.
+    // Joined by a pool thread, so that the loop can answer them meanwhile.
     to_thread(|| plain.join().expect("the plain thread panicked")).await?;
     to_thread(|| tokio.join().expect("tokio's thread panicked")).await
 }
 
-/// A coroutine of the loop; what it gives after `delay` has passed.
+/// A coroutine on the loop: returns a value after `delay`.
 fn delayed(home: &Handle, delay: Duration, value: i32) -> ConcurrentFuture<i32> {
     run_coroutine_threadsafe(home, move || async move {
         sleep(delay).await;
@@ -48,7 +48,7 @@ fn plain_thread(home: Handle) -> io::Result<()> {
 fn tokio_thread(home: Handle) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let (sooner, later) = runtime.block_on(async {
-        // Tasks of tokio's await them side by side.
+        // tokio's tasks await them concurrently.
         let later = tokio::spawn(delayed(&home, Duration::from_millis(20), 6));
         let sooner = tokio::spawn(delayed(&home, Duration::from_millis(10), 5));
         io::Result::Ok((sooner.await??, later.await??))

@@ -1,6 +1,6 @@
-//! Files import each other in one direction: no circle in any crate, and in the runtime no arrow from a lower floor to
-//! a higher one. Imports are `use` declarations and paths in the code; a name counts for the file that defines it,
-//! however it is re-exported, and a re-export of what lies below its module is no import.
+//! Imports go in one direction: no cycle of files in any crate, and no import from a lower layer of the runtime to a
+//! higher one. Imports are `use` declarations and paths in the code. A name counts for the file that defines it,
+//! however it is re-exported; a module's re-export of an item below it is no import.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,6 +1,6 @@
-//! Golden tests of the sample programs: every line, in order, at its second. They run in the simulator, whose
-//! clock is exact; those that need real threads or sockets, and all of them once more in the slow job
-//! (`--ignored`), run by the wall clock, 50 ms late at most.
+//! Golden tests of the sample programs: every line, in order, at its second. They run in the simulator, whose clock is
+//! exact. Samples that need real threads or sockets, and in the slow job (`--ignored`) all of them, run by the wall
+//! clock, with 50 ms tolerance.
 #![forbid(unsafe_code)]
 
 mod common;

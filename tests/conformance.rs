@@ -1,5 +1,5 @@
-//! `docs/conformance.md` is made from the names of the tests: which test checks which row of asyncio's behaviour. Run
-//! with `UPDATE=1` to write it.
+//! Generates `docs/conformance.md` from the names of the tests: which test checks which row of asyncio's behaviour.
+//! `UPDATE=1` writes it.
 #![forbid(unsafe_code)]
 
 use std::{

@@ -1,4 +1,4 @@
-//! The same scenarios in CPython and here: equal traces. `differential/scenarios.py` has the other half.
+//! The same scenarios in CPython and in corio must give equal traces. `differential/scenarios.py` has CPython's half.
 #![forbid(unsafe_code)]
 
 use std::{

@@ -1,4 +1,4 @@
-//! hyper on corio: the example `hyper_server` as its clients see it, and both ends in one loop.
+//! hyper on corio: the example `hyper_server` from its clients' side, and client and server in one loop.
 #![forbid(unsafe_code)]
 
 mod common;

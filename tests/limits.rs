@@ -1,8 +1,7 @@
-//! Every number and every time that the public interface takes, at its extremes: it works, or is an error of kind
-//! `InvalidInput` that names the value. Nothing panics but what says so, nothing hangs, nothing asks for absurd memory.
+//! The extremes of every number and duration that the public API takes: each works, or gives an error of kind
+//! `InvalidInput` that names the value. Nothing panics without documenting it, hangs, or allocates absurd memory.
 //!
-//! The rows are in `limits/`, by what they belong to. A function that takes a number and has no row fails the last
-//! test.
+//! The rows are in `limits/`, by area. The last test fails for a function that takes a number and has no row.
 
 #[path = "limits/blocking.rs"]
 mod blocking;

@@ -1,4 +1,4 @@
-//! Code as one writes it without a second thought compiles without a warning, also of clippy.
+//! Code as a user would naturally write it compiles without a warning, also of clippy.
 #![deny(warnings, clippy::all)]
 
 use std::{cell::RefCell, rc::Rc, time::Duration};

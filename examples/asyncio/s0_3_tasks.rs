@@ -1,4 +1,4 @@
-//! Two tasks side by side (S0 example3).
+//! Two concurrent tasks (S0 example3).
 
 mod clock;
 

@@ -1,4 +1,4 @@
-//! Ten producers and a consumer that comes every three seconds (S0 example9).
+//! Ten producers, and a consumer that takes an item every three seconds (S0 example9).
 
 mod clock;
 
@@ -30,7 +30,7 @@ async fn consume(queue: Rc<Queue<String>>, total: u32) {
 async fn main() {
     log("start");
     let queue = Rc::new(Queue::new(0));
-    // The consumer first: of equal deadlines the earlier timer fires first.
+    // The consumer first: of equal deadlines the older timer fires first.
     let consumer = create_task(consume(queue.clone(), 10));
     let producers = (1..11).map(|n| create_task(produce(queue.clone(), n)));
     gather([consumer].into_iter().chain(producers)).await;

@@ -1,4 +1,4 @@
-//! Two workers wait for what a third one sets (S1 Event).
+//! Two workers wait for an event that a third one sets (S1 Event).
 
 mod clock;
 

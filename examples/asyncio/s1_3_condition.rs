@@ -1,4 +1,4 @@
-//! Notified workers go on one after the other (S1 Condition).
+//! Notified workers continue one after the other (S1 Condition).
 
 mod clock;
 

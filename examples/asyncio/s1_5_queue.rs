@@ -1,4 +1,4 @@
-//! One worker puts what the other one gets (S1 Queue).
+//! One worker puts items, another one gets them (S1 Queue).
 
 mod clock;
 

@@ -1,4 +1,4 @@
-//! A shielded task outlives who waits for it (S2 shield).
+//! A shielded task outlives the task that waits for it (S2 shield).
 
 mod clock;
 

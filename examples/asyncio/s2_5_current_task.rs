@@ -1,4 +1,4 @@
-//! What is known about tasks (S2 current_task, all_tasks).
+//! Facts about tasks (S2 current_task, all_tasks).
 
 mod clock;
 

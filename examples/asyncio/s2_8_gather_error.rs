@@ -1,4 +1,4 @@
-//! The first error ends the gathering, the other task goes on (S2 gather with errors).
+//! The first error ends `try_gather_tasks`; the other task continues (S2 gather with errors).
 
 mod clock;
 

@@ -1,4 +1,4 @@
-//! A subprocess is waited for without stopping the loop (S2 subprocess).
+//! Waiting for a subprocess does not block the loop (S2 subprocess).
 
 mod clock;
 

@@ -1,4 +1,4 @@
-//! A callback finds the loop of its thread (S3 sample02).
+//! A callback finds the running loop of its thread (S3 sample02).
 
 use corio::{
     event_loop::{call_soon, create_future},

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM end the program in order (S3 sample04).
+//! SIGINT and SIGTERM stop the program gracefully (S3 sample04).
 
 use std::{io, rc::Rc};
 

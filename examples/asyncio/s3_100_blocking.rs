@@ -1,4 +1,4 @@
-//! Sleeping side by side takes as long as the longest, blocking as long as all together (S3 sample100).
+//! Concurrent sleeps take as long as the longest one; blocking sleeps add up (S3 sample100).
 
 mod clock;
 

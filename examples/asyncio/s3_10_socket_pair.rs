@@ -1,4 +1,4 @@
-//! Data that a callback sends arrives (S3 sample10).
+//! A callback sends data through a socket pair (S3 sample10).
 
 use std::{
     io::{self, Write},

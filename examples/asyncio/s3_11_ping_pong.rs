@@ -1,4 +1,4 @@
-//! Two ends of a socket pair answer each other, and block the loop meanwhile (S3 sample11).
+//! Two ends of a socket pair answer each other and block the loop meanwhile (S3 sample11).
 
 use std::{
     io,
@@ -14,7 +14,7 @@ async fn answer(mut socket: TcpStream, text: &'static str, answers: usize) -> io
     for round in 0..ROUNDS {
         let (count, data) = socket.read(vec![0; 100]).await;
         println!("{}", String::from_utf8_lossy(&data[..count?]));
-        // What the sample shows: nobody else runs while this sleeps.
+        // The point of the sample: no other task runs while this sleeps.
         std::thread::sleep(Duration::from_millis(20));
         if round < answers {
             socket.write_all(text.as_bytes().to_vec()).await.0?;

@@ -1,4 +1,4 @@
-//! A socket that is open already becomes a pair of streams (S3 sample13).
+//! An open socket becomes a pair of streams (S3 sample13).
 
 use std::{
     io::{self, Write},

@@ -1,4 +1,4 @@
-//! The client's loop: every connection keeps its messages in flight, and checks each reply.
+//! The client's loop: every connection keeps messages in flight, and checks each reply.
 
 use std::{
     cell::RefCell,
@@ -20,7 +20,7 @@ use crate::{Args, server::Meter};
 
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// What the progress line reads.
+/// State for the progress line.
 #[derive(Default)]
 pub(crate) struct Progress {
     messages: AtomicU64,
@@ -37,7 +37,7 @@ impl Progress {
     }
 }
 
-/// What was measured.
+/// The results.
 pub(crate) struct Measured {
     pub(crate) messages: u64,
     pub(crate) elapsed: Duration,
@@ -46,7 +46,7 @@ pub(crate) struct Measured {
     pub(crate) latencies: Histogram<u64>,
 }
 
-/// A loop that is pinned to `core` if that is possible.
+/// A loop, pinned to `core` if possible.
 pub(crate) fn runner(core: Option<usize>) -> io::Result<Runner> {
     match core.map(|core| Runner::builder().pin(core).build()) {
         Some(Ok(runner)) => Ok(runner),
@@ -75,7 +75,7 @@ pub(crate) fn run(
     meter: &Meter,
 ) -> Result<Measured, String> {
     let mut runner = runner(core).map_err(|e| format!("cannot start the client: {e}"))?;
-    // Up to a minute, to three digits.
+    // Up to a minute, with three significant digits.
     let latencies = Histogram::new_with_max(60_000_000_000, 3).map_err(|e| e.to_string())?;
     let shared = Rc::new(RefCell::new(Shared { recording: false, stopped: false, latencies, failed: None }));
     runner.run(async {
@@ -103,7 +103,7 @@ pub(crate) fn run(
     })
 }
 
-/// Lets the connections work, unless one has failed.
+/// Runs the connections, unless one has failed.
 async fn wait(time: Duration, shared: &RefCell<Shared>, progress: &Progress) -> Result<(), String> {
     let end = Instant::now() + time;
     while Instant::now() < end {
@@ -122,7 +122,7 @@ struct Connection {
     reader: StreamReader,
     writer: StreamWriter,
     message: Vec<u8>,
-    /// When each message that is in flight was written.
+    /// When each message in flight was written.
     sent: VecDeque<Instant>,
     pipeline: usize,
     shared: Rc<RefCell<Shared>>,
@@ -152,8 +152,7 @@ impl Connection {
 
     async fn exchange(&mut self) -> Result<(), String> {
         loop {
-            // No drain: the server may wait for us to read before it takes more, and what is in flight is
-            // bounded by the arguments.
+            // No drain: the server may wait until we read before it takes more. The arguments bound the data in flight.
             while self.sent.len() < self.pipeline {
                 self.sent.push_back(Instant::now());
                 self.writer.write(&self.message).map_err(|e| e.to_string())?;

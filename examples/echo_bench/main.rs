@@ -1,4 +1,4 @@
-//! The echo benchmark: a server's loop on one core, a client's loop on another, and what came of it.
+//! The echo benchmark: a server's loop on one core, a client's loop on another, and a report.
 //!
 //! `echo_bench [--connections N] [--size BYTES] [--pipeline D] [--seconds S]`
 
@@ -12,7 +12,7 @@ use clap::{Parser, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// The most that may be in flight on all connections together: both ends hold it in memory.
+/// The most bytes in flight on all connections together: both ends hold them in memory.
 const MAX_IN_FLIGHT: u64 = 1 << 30;
 
 /// Measures an echo server of this library over loopback. Every reply is checked byte for byte.
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What no single argument shows: memory and open files.
+/// Checks memory and open files, which depend on several arguments.
 fn check(args: &Args) -> Result<(), String> {
     let in_flight = u64::from(args.connections) * u64::from(args.size) * u64::from(args.pipeline);
     if in_flight > MAX_IN_FLIGHT {
@@ -81,7 +81,7 @@ fn bench(args: &Args) -> Result<(), String> {
     Ok(())
 }
 
-/// A line that lives while the client runs; hidden where there is no terminal.
+/// The progress line while the client runs; hidden without a terminal.
 fn show_progress<T>(args: &Args, progress: &load::Progress, client: &thread::JoinHandle<T>) {
     let bar = ProgressBar::new(u64::from(args.seconds) * 10);
     let style = ProgressStyle::with_template("{bar:30} {elapsed} {msg}");
@@ -99,7 +99,7 @@ fn show_progress<T>(args: &Args, progress: &load::Progress, client: &thread::Joi
     bar.finish_and_clear();
 }
 
-/// Both ends of every connection are descriptors of this process.
+/// Raises the limit of open files: both ends of every connection belong to this process.
 fn raise_file_limit(needed: u64) -> Result<(), String> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| e.to_string())?;
     if soft >= needed {

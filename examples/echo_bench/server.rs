@@ -1,4 +1,4 @@
-//! The server's thread: one loop, pinned, and a meter of its processor time.
+//! The server's thread: one loop, pinned, and a meter of its CPU time.
 
 use std::{
     io,
@@ -22,7 +22,7 @@ pub(crate) struct EchoServer {
     thread: JoinHandle<()>,
 }
 
-/// Reads the processor time of the server's thread.
+/// Reads the CPU time of the server's thread.
 #[derive(Clone)]
 pub(crate) struct Meter(Handle);
 
@@ -47,7 +47,7 @@ fn serve(core: Option<usize>, ready: &Ready, stopped: &mpsc::Receiver<()>) {
     };
     let handle = runner.handle();
     runner.run(async {
-        // Clients that leave at the end are no news.
+        // Errors of clients that leave at the end are ignored.
         set_exception_handler(|_| {});
         let server = match listen().await {
             Ok(server) => server,
@@ -86,11 +86,11 @@ impl EchoServer {
 }
 
 impl Meter {
-    /// The server thread's processor time so far.
+    /// CPU time of the server's thread so far.
     pub(crate) fn read(&self) -> Result<Duration, String> {
         let (answer, answered) = mpsc::channel();
         let ask = move || {
-            // Nobody waits any more if this fails.
+            // If this fails, the receiver is gone.
             let _ = answer.send(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID));
         };
         self.0.call_soon_threadsafe(ask).map_err(|e| format!("the server: {e}"))?;

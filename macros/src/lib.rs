@@ -1,6 +1,6 @@
 //! The `#[corio::main]` and `#[corio::test]` attributes.
 //!
-//! Users take them from the facade crate `corio`, which the code they write refers to.
+//! Applications use them through the facade crate `corio`, which the generated code refers to.
 #![forbid(unsafe_code)]
 
 use proc_macro::TokenStream;
@@ -13,7 +13,7 @@ use syn::{
 
 /// Runs an async `main` on a new loop: its body becomes the argument of `corio::run`.
 ///
-/// The return type may be anything that `main` may return.
+/// The return type may be any that `main` may have.
 ///
 /// ```
 /// #[corio::main]
@@ -23,14 +23,14 @@ use syn::{
 /// }
 /// ```
 ///
-/// Without `async` there is nothing to run:
+/// `main` must be `async`:
 /// ```compile_fail
 /// #[corio::main]
 /// fn main() {}
 /// ```
 ///
 /// With `cores = "all"`, or a number of cores, each of them gets a loop (`corio::run_on_cores`): `main` runs on the
-/// first, and the others take work until it ends. What `main` returns must be `'static`.
+/// first one, and the others take work until it ends. The return type of `main` must be `'static` then.
 /// ```
 /// #[corio::main(cores = 2)]
 /// async fn main() {
@@ -40,7 +40,7 @@ use syn::{
 /// }
 /// ```
 ///
-/// It takes nothing else:
+/// Other arguments are refused:
 /// ```compile_fail
 /// #[corio::main(cores = "some")]
 /// async fn main() {}
@@ -53,9 +53,8 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Runs an async test on a loop of its own.
 ///
-/// The test's result is the function's: a panic fails it, and so does an `Err`. Other attributes, such as
-/// `#[should_panic]` and `#[ignore]`, keep their meaning. What the test leaves behind is cancelled, as by
-/// `corio::run`.
+/// The function's result decides: a panic or an `Err` fails the test. Other attributes, such as `#[should_panic]` and
+/// `#[ignore]`, keep their meaning. Remaining tasks are cancelled at the end, as by `corio::run`.
 ///
 /// ```
 /// #[corio::test]
@@ -64,8 +63,7 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 /// }
 /// ```
 ///
-/// With `sim = SEED` (an integer) it runs on the simulator: virtual time, and the same seed gives the same
-/// run.
+/// With `sim = SEED` (an integer) it runs on the simulator, in virtual time. The same seed gives the same run.
 /// ```
 /// #[corio::test(sim = 42)]
 /// async fn an_hour_passes_at_once() {

@@ -1,4 +1,4 @@
-//! An accept that fails: no error makes the listener spin, and after all but the socket's own it accepts again.
+//! Failing accepts: no error makes the listener spin, and after any error but the socket's own it accepts again.
 
 mod common;
 

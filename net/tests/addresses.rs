@@ -1,4 +1,4 @@
-//! The addresses of a connection and of a server: known when it is made, wherever the handle is and whatever comes.
+//! The addresses of a connection and of a server: known from the start, on any thread, whatever happens later.
 
 mod common;
 

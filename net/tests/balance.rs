@@ -1,4 +1,5 @@
-//! One address on several cores: every connection is served, by whom the balance says, also while servers close.
+//! One address on several cores: every connection is served, by the core that the balance picks, even while servers
+//! close.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Connecting and looking up: the CON rows of the asyncio conformance list.
+//! Connecting and name lookup: the CON rows of the asyncio conformance list.
 
 mod common;
 

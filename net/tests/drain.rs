@@ -1,4 +1,4 @@
-//! `drain` behind a write looks at nothing as long as nothing has happened. What has happened it tells.
+//! `drain` after a write does not look at the stream unless something has happened, and reports what has happened.
 
 mod common;
 

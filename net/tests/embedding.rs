@@ -1,4 +1,4 @@
-//! Streams of a loop that another one drives, or inside which another one is closed.
+//! Streams of a loop that another one drives, and of a loop inside which another one closes.
 
 mod common;
 

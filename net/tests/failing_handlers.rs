@@ -1,4 +1,4 @@
-//! Handlers that fail, one after the other, of a server that prints its reports.
+//! A server whose handlers fail one after the other; its reports are printed.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! A stream or a listener that has much ready leaves the loop to others.
+//! A stream or listener that is always ready does not starve the loop.
 
 mod common;
 

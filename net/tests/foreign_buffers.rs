@@ -1,4 +1,4 @@
-//! Buffers whose code misbehaves: it panics, gives another slice each time, or looks at streams. The stream goes on.
+//! Buffers that misbehave: they panic, return another slice each time, or use streams. The stream still works.
 
 mod common;
 

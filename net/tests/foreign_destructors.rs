@@ -1,4 +1,4 @@
-//! Destructors of data that was written are foreign code: they may use the streams, or drop a loop.
+//! Destructors of written data are foreign code: they may use the streams, or drop a loop.
 
 mod common;
 

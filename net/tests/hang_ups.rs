@@ -1,4 +1,4 @@
-//! Ends and resets that come together with data: the reader hears of each, whatever the kernel forgets.
+//! A FIN or reset that arrives together with data: the reader gets it, even if the kernel fails to report it.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! The streams through the traits of futures-io, tokio and hyper: one promise, three families, two kernels.
+//! The streams through the traits of futures-io, tokio and hyper: the same promises, on both kernels.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! What was written before `close` arrives whatever the peer goes on to send; no peer keeps a connection for ever; a
-//! reset is told to who waits.
+//! Data written before `close` arrives whatever the peer still sends; no peer keeps a connection for ever; tasks that
+//! wait see a reset.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! What grew in a peak of connections is given back once that is over.
+//! Memory of a peak of connections is freed afterwards.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Streams on pipes: back-pressure, ends, broken pipes.
+//! Streams on pipes: backpressure, ends, broken pipes.
 
 mod common;
 

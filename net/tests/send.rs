@@ -1,4 +1,4 @@
-//! Handles, and the futures of their methods, can be held by futures that must be `Send`.
+//! The handles, and the futures of their methods, are `Send`.
 
 use corio_net::{Chunk, Server, Stream, StreamReader, StreamWriter, TcpListener, TcpStream, open_connection};
 

@@ -1,4 +1,4 @@
-//! How a server ends: nobody is accepted and then dropped, handlers are waited for, and every cut is counted.
+//! Shutdown of a server: no accepted connection is dropped, handlers are awaited, and every cut is counted.
 
 mod common;
 

@@ -1,6 +1,5 @@
-//! Everything at random for as long as `CORIO_SOAK_SECONDS` says (3 by default): connections that end in every way, a
-//! server that is shut down and started again, a process that runs out of descriptors. Nothing stays behind, and no
-//! connection is older than its limits.
+//! Random load for `CORIO_SOAK_SECONDS` (default: 3): connections that end in every way, a server that is shut down and
+//! started again, a process that runs out of descriptors. Nothing leaks, and no connection exceeds its limits.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! asyncio's rows about StreamReader and StreamWriter, by their ids, on every kernel.
+//! The rows of the asyncio conformance list about StreamReader and StreamWriter, on every kernel.
 
 mod common;
 

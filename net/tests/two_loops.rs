@@ -1,4 +1,4 @@
-//! Streams and listeners of two loops that take turns on one thread: a drop acts on its own loop.
+//! Streams and listeners of two loops that take turns on one thread: a drop acts on the right loop.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! Children by the thousand: no zombie, no lost status, no leaked descriptor; and what others do to them.
+//! Thousands of children: no zombie, no lost status, no leaked descriptor; and other code that waits for them or
+//! signals them.
 
 #[path = "../../runtime/tests/common/shared.rs"]
 mod shared;

@@ -1,4 +1,4 @@
-//! asyncio's rows of subprocesses, on real processes.
+//! The rows of the asyncio conformance list about subprocesses, on real processes.
 
 use std::{
     ffi::OsString,

@@ -1,5 +1,5 @@
-//! Each way to wait for several, with who waits cancelled at each of its steps: every child ends or goes on as
-//! asyncio says, every value and every child is dropped once, and nothing is left on the loop.
+//! Every way to wait for several futures, with the waiting task cancelled at each step: every child ends or continues
+//! as in asyncio, every value and every child is dropped once, and nothing remains on the loop.
 
 mod common;
 

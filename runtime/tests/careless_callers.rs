@@ -1,4 +1,4 @@
-//! Operations of careless callers: what they do wrong costs them a panic or nothing, never memory or a result.
+//! Misused operations: a mistake costs the caller a panic or nothing, never memory or a result.
 
 mod common;
 

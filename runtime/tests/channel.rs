@@ -1,4 +1,4 @@
-//! The channel between threads: order, bounds, ends, fairness, and that nobody waits for ever.
+//! The channel between threads: order, bounds, ends, fairness, and no lost wake-up.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! `with_cleanup`: what awaits after a cancel.
+//! `with_cleanup`: cleanups that await after a cancel.
 
 mod common;
 

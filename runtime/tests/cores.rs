@@ -1,4 +1,4 @@
-//! A loop per core: pinning, what one core's end or panic means to the others, and their numbers.
+//! A loop per core: pinning, the effect of one core's end or panic on the others, and core numbers.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! What the loop reports of tasks that do not behave.
+//! Reports about tasks that block the loop.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! `create_eager_task`, as asyncio's eager tasks; and what is known about tasks.
+//! `create_eager_task`, as asyncio's eager tasks; and `TaskInfo`.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! A loop inside another one: a bare `poll`, `epoll`, tokio, another loop of ours. No wake is lost, none is for ever.
+//! A loop driven from outside: by a bare `poll`, `epoll`, tokio, another corio loop. No wake is lost, and none repeats
+//! for ever.
 
 mod common;
 

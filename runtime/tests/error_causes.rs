@@ -1,4 +1,4 @@
-//! Errors with a better text keep the one that they came from.
+//! Errors with a better text keep their cause.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Who is always ready has its share of the loop, and no more: timers, I/O and other tasks have theirs.
+//! A task that is always ready does not starve timers, I/O and other tasks.
 
 mod common;
 

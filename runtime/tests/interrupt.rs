@@ -1,5 +1,5 @@
-//! Ctrl-C during `run`, as asyncio's. SIGINT is the main thread's, and the usual harness runs no test there: this
-//! binary is its own, small one.
+//! Ctrl-C during `run`, as in asyncio. SIGINT belongs to the main thread, where the usual harness runs no tests: this
+//! binary has a small one of its own.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! The answer to another thread under every interleaving of the two:
+//! The answer between two threads, under every interleaving:
 //! `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test -p corio-runtime --release --test loom_answer`
 #![cfg(loom)]
 

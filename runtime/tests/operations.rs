@@ -1,4 +1,4 @@
-//! Operations on the real kernel: dropped mid-flight, by the thousand, in small rings, under signals.
+//! Operations on the real kernel: dropped in flight, by the thousand, in small rings, under signals.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! What grew in a peak is given back once that is over, and no key of the peak means anything afterwards.
+//! Memory of a peak is freed afterwards, and keys from the peak are stale.
 
 mod common;
 

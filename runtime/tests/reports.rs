@@ -1,5 +1,5 @@
-//! What is printed to standard error where no exception handler is set: nothing there blocks the loop or ends it, and a
-//! flood of reports is told by its number.
+//! Reports printed to standard error without an exception handler: they neither block nor end the loop, and a flood of
+//! them is summed up by its count.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Running loops: `run`, `Runner`, what is left at the end, sleeping and timeouts.
+//! Running loops: `run`, `Runner`, tasks left at the end, sleeping and timeouts.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Loops that cannot be set up say why, and what to do about it; each test in a process of its own.
+//! Loops that cannot be set up: the error says why, and what to do. Each test runs in a process of its own.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Loops and threads: wakers, handles and calls from elsewhere, before, during and after a loop's life.
+//! Loops and threads: wakers, handles and calls from other threads, before, during and after a loop's life.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Random histories of timers against a plain model: each fires once, in the order of (deadline, creation), never
-//! early, and never after it was cancelled.
+//! Random sequences of timer calls against a plain model: each timer fires once, in the order of (deadline, creation),
+//! never early, and never after its cancel.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Two loops that take turns on one thread: what is done to a handle of one, while the other runs or none does, is done
-//! on its own loop, and to nothing of the other.
+//! Two loops that take turns on one thread: calls on a handle act on its own loop, whichever loop runs, and never on
+//! the other one.
 
 mod common;
 

@@ -1,5 +1,4 @@
-//! Each primitive, with each of its waiters cancelled at each of its steps: nothing granted is lost, nobody
-//! waits for ever, and the order holds.
+//! Each primitive, with each waiter cancelled at each step: no grant is lost, no waiter hangs, and the order holds.
 
 use std::{
     cell::{Cell, RefCell},

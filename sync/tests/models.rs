@@ -1,4 +1,4 @@
-//! Random histories of the primitives against plain models of them.
+//! Random sequences of calls against plain models of the primitives.
 
 use std::{
     collections::VecDeque,

@@ -1,4 +1,4 @@
-//! The primitives need no corio: the main scenarios under tokio.
+//! The primitives work without corio's loop: the main scenarios under tokio.
 
 use std::rc::Rc;
 

@@ -1,4 +1,4 @@
-//! What the tests of the examples share: their programs, and those of them that are servers.
+//! Helpers for tests of the examples: their programs, some of which are servers.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::{

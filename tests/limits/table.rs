@@ -1,4 +1,4 @@
-//! The rows of the table, and how they are looked at.
+//! The rows of the table, and how they are checked.
 
 use std::{
     any::Any,

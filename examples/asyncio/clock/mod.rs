@@ -1,4 +1,4 @@
-//! What the sample programs print: the time of day, or with `ELAPSED` set the seconds since the first line.
+//! Output of the samples: each line with the time of day, or if `ELAPSED` is set, the seconds since the first line.
 #![allow(dead_code, reason = "each program uses a part")]
 
 use std::{
@@ -9,12 +9,12 @@ use std::{
 
 use corio::time::{Duration, now, sleep};
 
-/// Prints `message` with the time before it.
+/// Prints `message`, preceded by the time.
 pub(crate) fn log(message: impl Display) {
     println!("{} {message}", stamp());
 }
 
-/// The time, by the clock of the loop.
+/// The time, by the loop's clock.
 pub(crate) fn stamp() -> String {
     static START: OnceLock<(Instant, SystemTime)> = OnceLock::new();
     let (start, wall) = START.get_or_init(|| (now(), SystemTime::now()));
@@ -31,13 +31,13 @@ pub(crate) fn thread() -> String {
     format!("{:?}", std::thread::current().id())
 }
 
-/// Prints `message` after so many seconds.
+/// Prints `message` after this many seconds.
 pub(crate) async fn say(delay: u64, message: impl Display) {
     sleep(seconds(delay)).await;
     log(message);
 }
 
-/// So many seconds.
+/// This many seconds.
 pub(crate) const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }

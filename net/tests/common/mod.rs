@@ -1,4 +1,4 @@
-//! What the integration tests share: peers of the standard library, random numbers, a sequence.
+//! Helpers of the integration tests: peers of the standard library, random numbers, a sequence.
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 
 #[path = "../../../runtime/tests/common/shared.rs"]

@@ -1,4 +1,4 @@
-//! What the integration tests share: operations, wakers, logs.
+//! Helpers of the integration tests: operations, wakers, logs.
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 
 mod shared;

@@ -1,5 +1,5 @@
-//! What the tests of all crates share: runs on every kernel, waiting, counts of the process, and re-executed children
-//! for those that count or change something of all of it.
+//! Helpers of all crates' tests: runs on every kernel, waiting, counters of the process, and re-executed children for
+//! tests that count or change process-wide state.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::{

@@ -1,4 +1,4 @@
-//! What the tests share with those of the runtime: a run on every kernel, and a log.
+//! Helpers shared with the runtime's tests: a run on every kernel, and a log.
 #![allow(dead_code, unused_imports, reason = "not every test file uses all of it")]
 
 #[path = "../../../runtime/tests/common/mod.rs"]
