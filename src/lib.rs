@@ -48,7 +48,7 @@ pub mod time {
     };
 }
 
-/// The event loop (asyncio "Event Loop"): running it, callbacks, other threads, what nobody would hear of.
+/// The event loop (asyncio "Event Loop"): running it, callbacks, other threads, reports of lost errors.
 pub mod event_loop {
     pub use corio_runtime::{
         Backend, BackendInfo, Builder, CallHandle, Cancelled, ExceptionContext, Faults, Handle, InvalidState,
@@ -58,14 +58,14 @@ pub mod event_loop {
     };
 }
 
-/// Signals of the process (asyncio `loop.add_signal_handler`).
+/// Signals (asyncio `loop.add_signal_handler`).
 pub mod signal {
     pub use corio_runtime::signals::{
         Signal, SignalKind, add_signal_handler, ctrl_c, remove_signal_handler, signal,
     };
 }
 
-/// Adding operations of the kernel: the contract, the SQE, descriptors, state on a loop.
+/// For new operations of the kernel: their traits, the SQE, descriptors, services of a loop.
 pub mod op {
     pub use corio_runtime::{
         PoolBuf,
@@ -95,18 +95,18 @@ pub mod subprocess {
     };
 }
 
-/// Tasks and timers for hyper; its `Read` and `Write` are on the streams.
+/// hyper's executor and timer. Streams implement its `Read` and `Write`.
 #[cfg(feature = "hyper")]
 pub mod hyper {
     pub use corio_net::hyper::{CorioExecutor, CorioTimer};
 }
 
-/// Sockets, the low level: owned buffers, for those who build protocols.
+/// Low-level sockets with owned buffers, for protocol implementations.
 pub mod net {
     pub use corio_net::{TcpListener, TcpStream, ToSocketAddrs, resolve};
 }
 
-/// Locks and their kin (asyncio "Synchronization Primitives"): fair, for the tasks of one core.
+/// Locks and other primitives (asyncio "Synchronization Primitives"): fair, for the tasks of one core.
 pub mod sync {
     pub use corio_sync::{
         Barrier, BoundedSemaphore, BrokenBarrier, Condition, ConditionGuard, Event, Lock, LockGuard,

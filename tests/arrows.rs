@@ -17,9 +17,9 @@ use syn::{
 /// The crates with more than one file.
 const CRATES: [&str; 5] = ["runtime", "net", "process", "sync", "."];
 
-/// The floors of the runtime, the lowest first: what lies in one may import what lies in it or in one before it. What
+/// The layers of the runtime, the lowest first: what lies in one may import what lies in it or in one before it. What
 /// lies in no folder of these is on the last.
-const FLOORS: [(&str, &[&str]); 2] =
+const LAYERS: [(&str, &[&str]); 2] =
     [("the ground", &["kernel/", "scheduler/"]), ("the middle", &["event_loop/"])];
 
 /// The path of a module within its crate: empty for the root.
@@ -249,11 +249,11 @@ fn circles(arrows: &Arrows) -> String {
     report
 }
 
-fn floor(file: &str) -> usize {
+fn layer(file: &str) -> usize {
     let within = file.strip_prefix("runtime/src/").unwrap_or(file);
     let known =
-        FLOORS.iter().position(|(_, folders)| folders.iter().any(|folder| within.starts_with(folder)));
-    known.unwrap_or(FLOORS.len())
+        LAYERS.iter().position(|(_, folders)| folders.iter().any(|folder| within.starts_with(folder)));
+    known.unwrap_or(LAYERS.len())
 }
 
 #[test]
@@ -263,11 +263,11 @@ fn no_circle_of_files() {
 }
 
 #[test]
-fn no_arrow_leads_to_a_higher_floor() {
+fn no_arrow_leads_to_a_higher_layer() {
     let mut report = String::new();
     for ((from, to), names) in arrows("runtime") {
-        if floor(&from) < floor(&to) && !to.ends_with("lib.rs") {
-            let (name, _) = FLOORS[floor(&from)];
+        if layer(&from) < layer(&to) && !to.ends_with("lib.rs") {
+            let (name, _) = LAYERS[layer(&from)];
             writeln!(report, "{from}, on {name}, takes {names:?} of {to}, which is higher").unwrap();
         }
     }
