@@ -215,9 +215,10 @@ impl Command {
     /// Starts the program. The call blocks the loop for about 0.1 ms and does not suspend: a cancelled task has either
     /// not started the program, or has its [`Process`].
     ///
-    /// # Errors `NotFound` for a missing program or working directory, `PermissionDenied`, too many descriptors or
-    /// processes; `InvalidInput` for a limit of 0 and for invalid group or user ids. The text says what failed. Also
-    /// under the simulator, and outside a running loop.
+    /// # Errors
+    /// `NotFound` for a missing program or working directory, `PermissionDenied`, too many descriptors or processes;
+    /// `InvalidInput` for a limit of 0 and for invalid group or user ids. The text says what failed. Also under the
+    /// simulator, and outside a running loop.
     pub async fn spawn(&mut self) -> io::Result<Process> {
         let text = |what: String| {
             move |e: io::Error| {

@@ -86,7 +86,8 @@ impl Process {
     /// If nobody reads its pipes, the process may never exit: see [`communicate`](Process::communicate). Dropping the
     /// future changes nothing.
     ///
-    /// # Errors If the exit status is lost: this process ignores SIGCHLD, or waits for children by other means.
+    /// # Errors
+    /// If the exit status is lost: this process ignores SIGCHLD, or waits for children by other means.
     pub async fn wait(&self) -> io::Result<i32> {
         self.owned.child.wait().await
     }

@@ -120,7 +120,8 @@ impl<T> fmt::Debug for Resolver<T> {
 
 /// The end that awaits the result, once. Dropping it only drops the result.
 ///
-/// # Panics If polled after completion.
+/// # Panics
+/// If polled after completion.
 #[must_use = "a result is dropped with its future; await it"]
 pub struct LoopFuture<T> {
     shared: Rc<Shared<T>>,

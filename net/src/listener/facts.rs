@@ -38,7 +38,8 @@ impl Facts {
         self.addr
     }
 
-    /// # Errors Once the listener is closed.
+    /// # Errors
+    /// Once the listener is closed.
     pub(crate) fn open_addr(&self) -> io::Result<SocketAddr> {
         if self.is_open() { Ok(self.addr) } else { Err(closed()) }
     }

@@ -24,7 +24,7 @@ use corio_runtime::{error, wake};
 
 /// Threads for jobs that are awaited; more jobs wait their turn.
 const THREADS_MAX: usize = 32;
-/// Further threads, with jobs that were given up. If there are more, the next job waits for one of them.
+/// Further threads, in place of those with given-up jobs. Beyond that the next job waits for one of them.
 const GIVEN_UP_MAX: usize = 32;
 
 type Job<T> = Box<dyn FnOnce() -> T + Send>;
@@ -127,7 +127,8 @@ impl<T> Pool<T> {
 impl<T: Send> Pool<T> {
     /// Runs `job` on a thread.
     ///
-    /// # Errors If no thread can be started.
+    /// # Errors
+    /// If no thread can be started.
     pub(super) fn ask(&'static self, job: Job<T>) -> io::Result<Question<T>> {
         let mut state = self.lock();
         let id = state.next;
@@ -168,7 +169,8 @@ impl<T: Send> Pool<T> {
 impl<T: Send> Future for Question<T> {
     type Output = T;
 
-    /// # Panics With the job's panic; and if polled after completion.
+    /// # Panics
+    /// With the job's panic; and if polled after completion.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let waker = cx.waker().clone();
         let mut state = self.pool.lock();

@@ -18,7 +18,7 @@ const CLASSES: [(usize, usize); 5] =
     [(512, 512), (4 << 10, 256), (16 << 10, 256), (64 << 10, 64), (256 << 10, 8)];
 /// Free blocks of each size that `tidy_blocks` leaves: 64 KiB in all.
 const KEPT_ALWAYS: [usize; CLASSES.len()] = [64, 4, 1, 0, 0];
-/// `tidy_blocks` skips at most this many looks.
+/// Most looks in a row that `tidy_blocks` skips.
 const PATIENCE_MAX: u32 = 32;
 /// Class of blocks of other sizes.
 const NO_CLASS: usize = CLASSES.len();

@@ -64,7 +64,7 @@ impl Slot {
     /// Sending has failed: drops unsent data; every `write` and `drain` gives the error. The reader gets what has
     /// arrived, then the error, as the peer will not answer requests that were not sent.
     pub(super) fn break_send(&mut self, common: &mut Common, errno: i32) {
-        // A stream that was closed meanwhile has its own end.
+        // Closed meanwhile.
         let Some(fd) = &self.fd else { return };
         let _ = fd.shutdown(Shutdown::Both);
         self.send.broken = errno;

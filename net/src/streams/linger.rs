@@ -58,7 +58,8 @@ impl Slot {
 
     /// Whether the peer has acknowledged everything and nothing received is unread.
     ///
-    /// # Errors The connection's error number. The kernel reports it only once, here or to a receive.
+    /// # Errors
+    /// The connection's error number. The kernel reports it only once, here or to a receive.
     fn is_settled(&self) -> Result<bool, i32> {
         let Some(fd) = &self.fd else { return Ok(true) };
         match fd.unread() {

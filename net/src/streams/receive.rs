@@ -70,8 +70,8 @@ impl Slot {
         }
     }
 
-    /// At the end of a turn, after its sends. The reader may have gone by now; it is armed for all the same, as a poll
-    /// that is not repeated is a read, too.
+    /// Arms the receive at the end of a turn, after the sends, even if no reader waits any more: a read that is a single
+    /// poll leaves no demand behind.
     pub(super) fn arm_due(&mut self, common: &mut Common) {
         // `due` is unset if the slot has a new stream by now.
         let due = mem::take(&mut self.receive.due);

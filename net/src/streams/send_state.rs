@@ -7,7 +7,7 @@ use corio_runtime::op::{self, OpKey};
 use super::news::News;
 use crate::ops::Load;
 
-/// asyncio's water marks: above the high one `drain` waits until the low one.
+/// asyncio's water marks: if more than the high one is queued, `drain` waits for the low one.
 const HIGH_WATER: usize = 64 << 10;
 const LOW_WATER: usize = 16 << 10;
 

@@ -35,7 +35,7 @@ impl Stream {
     /// The peer's address.
     ///
     /// # Errors
-    /// As [`StreamWriter::peer_addr`]'s.
+    /// As [`StreamWriter::peer_addr`].
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.writer.peer_addr()
     }
@@ -43,7 +43,7 @@ impl Stream {
     /// This side's address.
     ///
     /// # Errors
-    /// As [`StreamWriter::local_addr`]'s.
+    /// As [`StreamWriter::local_addr`].
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.writer.local_addr()
     }

@@ -50,7 +50,8 @@ impl Pool {
     /// Queues `job`. If no thread is idle, starts one, up to the limit; if the system refuses that, the job waits for
     /// an existing thread.
     ///
-    /// # Errors If there is no thread at all. The job is dropped then.
+    /// # Errors
+    /// If there is no thread at all. The job is dropped then.
     pub(crate) fn submit(&self, job: Job) -> io::Result<()> {
         let mut state = self.shared.lock();
         state.jobs.push_back(job);

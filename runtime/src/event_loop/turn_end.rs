@@ -54,8 +54,8 @@ impl<'a> TurnEnd<'a> {
 
     /// For sends of this turn.
     ///
-    /// # Panics If there is another `Sends`. While one exists, every other submission to or query of the kernel panics,
-    /// too.
+    /// # Panics
+    /// If there is another `Sends`. While one exists, every other submission to or query of the kernel panics, too.
     #[inline(always)]
     pub fn sends(self) -> Sends<'a> {
         Sends { loop_id: self.loop_id, sends: self.driver.sends() }

@@ -152,7 +152,8 @@ impl<T> Output<T> {
 
 /// The output of a child of a [`Scope`]. If the scope is dropped before the child ends, it stays pending.
 ///
-/// # Panics If polled after completion.
+/// # Panics
+/// If polled after completion.
 pub struct ScopedTask<T> {
     place: Rc<RefCell<Output<T>>>,
 }

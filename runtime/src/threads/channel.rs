@@ -177,7 +177,8 @@ impl<T: Send> Sender<T> {
     ///
     /// If the future is dropped before the end, a part was sent, and the rest is still in `values`.
     ///
-    /// # Errors [`SendError`] if the receiver was closed or dropped; unsent messages are still in `values`.
+    /// # Errors
+    /// [`SendError`] if the receiver was closed or dropped; unsent messages are still in `values`.
     pub async fn send_all(&self, values: &mut VecDeque<T>) -> Result<(), SendError<()>> {
         while !values.is_empty() {
             self.send_some(values).await.map_err(SendError)?;
