@@ -17,30 +17,30 @@ use syn::{
 /// The crates with more than one file.
 const CRATES: [&str; 5] = ["runtime", "net", "process", "sync", "."];
 
-/// The layers of the runtime, the lowest first: what lies in one may import what lies in it or in one before it. What
-/// lies in no folder of these is on the last.
+/// The layers of the runtime, lowest first. A file may import from its own layer or a lower one. Files outside these
+/// folders are on the highest layer.
 const LAYERS: [(&str, &[&str]); 2] =
     [("the ground", &["kernel/", "scheduler/"]), ("the middle", &["event_loop/"])];
 
 /// The path of a module within its crate: empty for the root.
 type ModulePath = Vec<String>;
 
-/// What a file says of its names.
+/// The names in a file.
 #[derive(Default)]
 struct Module {
     file: String,
     defined: BTreeSet<String>,
-    /// Names that `use` brings, with what they stand for.
+    /// Names that `use` imports, with their paths.
     brought: BTreeMap<String, Vec<String>>,
-    /// Modules whose names are all brought.
+    /// Modules imported by `*`.
     globs: Vec<Vec<String>>,
-    /// Every path that the code names, as it is written, and those of its imports.
+    /// Every path in the code, as written, and the paths of its imports.
     paths: Vec<Vec<String>>,
 }
 
 type Modules = BTreeMap<ModulePath, Module>;
 
-/// From a file to another, with the names taken.
+/// The importing file and the imported one, with the names imported.
 type Arrows = BTreeMap<(String, String), BTreeSet<String>>;
 
 fn root() -> PathBuf {

@@ -8,7 +8,7 @@
 //!         │ read into a caller's buffer       │
 //!         └───────────────────────▶ Owned ────┘
 //! ```
-//! An idle stream has a multishot receive armed and owns no memory: each completion brings a provided buffer of the
+//! A quiet stream has a multishot receive armed and owns no memory: each completion brings a provided buffer of the
 //! loop's pool, whose bytes are copied out at once. Full buffers in a row, or a reader that waits for much, make a
 //! stream bulk: then a single receive fills a block of the stream's own, within a memory budget of the loop. Two short
 //! bulk receives in a row end that. While more than `limit` bytes are unread, a receive is armed only for a reader that
@@ -41,7 +41,7 @@ const BULK_BUDGET: usize = 16 << 20;
 /// A bulk receive after a short one must fit into this part of the budget: its stream may be idle from now on.
 const IDLE_BUDGET: usize = 4 << 20;
 
-/// The receive that an idle stream needs next.
+/// The receive to arm next, in state `Idle`.
 enum Next {
     Nothing,
     Multi { cap: u32 },

@@ -12,8 +12,8 @@ use crate::budget;
 
 /// Runs `body` with a deadline that it can read and move (asyncio `timeout` with `reschedule`).
 ///
-/// At the deadline the body is dropped where it is suspended. If it is ready then, its value wins. Nested scopes each
-/// end only their own body.
+/// At the deadline the body is polled a last time: if it is ready, its value wins. Else it is dropped where it is
+/// suspended. Nested scopes each end only their own body.
 ///
 /// ```
 /// use corio_runtime::time::{Duration, now, sleep, timeout_scope};
