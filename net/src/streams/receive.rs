@@ -70,8 +70,8 @@ impl Slot {
         }
     }
 
-    /// Arms the receive at the end of a turn, after the sends, even if no reader waits any more: a read that is a single
-    /// poll leaves no demand behind.
+    /// At the end of a turn, after its sends: arms the receive, even if no reader waits any more. A read that is a
+    /// single poll leaves no demand behind.
     pub(super) fn arm_due(&mut self, common: &mut Common) {
         // `due` is unset if the slot has a new stream by now.
         let due = mem::take(&mut self.receive.due);
