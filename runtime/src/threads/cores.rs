@@ -3,7 +3,7 @@
 //! ```text
 //!    all loops are made ──▶ each core runs its main ──▶ all mains end ──▶ all loops close
 //!         │ one fails            │ one panics, or SIGINT                     ▲
-//!         └──▶ no main runs       └──▶ cancels the others ──────────────────┘
+//!         └──▶ no main runs      └──▶ cancels the others ────────────────────┘
 //! ```
 //! A loop keeps running after its own main until all mains have ended, so it still answers calls from other cores.
 
