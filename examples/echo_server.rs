@@ -1,9 +1,12 @@
-//! An echo server: `echo_server [--addr HOST:PORT]`.
+//! An echo server: `echo_server [--addr HOST:PORT]`. It tells where it listens, and which kernel it runs on and why.
 
 use std::io;
 
 use clap::Parser;
-use corio::streams::{StreamReader, StreamWriter};
+use corio::{
+    event_loop::backend,
+    streams::{StreamReader, StreamWriter},
+};
 
 /// Sends back whatever it receives.
 #[derive(Parser)]
@@ -29,7 +32,7 @@ async fn echo(mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<
 async fn main() -> io::Result<()> {
     let args = Args::parse();
     let server = corio::start_server(args.addr, echo).await?;
-    println!("listening on {}", server.local_addr()?);
+    println!("listening on {} by {}", server.local_addr()?, backend());
     server.serve_forever().await
 }
 

@@ -1,4 +1,4 @@
-//! asyncio for Rust, on io_uring: one event loop per core.
+//! asyncio for Rust, on io_uring or epoll: one event loop per core.
 //!
 //! The modules follow asyncio's chapters; what asyncio has at its top level is also here at the top.
 //!
@@ -52,9 +52,9 @@ pub mod time {
 pub mod event_loop {
     pub use corio_runtime::{
         Backend, BackendInfo, Builder, CallHandle, Cancelled, ExceptionContext, Faults, Handle, InvalidState,
-        LoopClosed, LoopFuture, Memory, Metrics, Resolver, RingCounters, Runner, TimerHandle, call_at,
-        call_exception_handler, call_later, call_soon, create_future, handle, is_closing, metrics, run,
-        set_exception_handler,
+        LoopClosed, LoopFuture, Memory, Metrics, Reason, Resolver, RingCounters, Runner, TimerHandle,
+        backend, call_at, call_exception_handler, call_later, call_soon, create_future, handle, is_closing,
+        metrics, run, set_exception_handler,
     };
 }
 

@@ -1,5 +1,9 @@
-//! The same scenarios in CPython and in corio must give equal traces. `differential/scenarios.py` has CPython's half.
+//! The same scenarios in CPython and in corio, on every kernel, must give equal traces. `differential/scenarios.py` has
+//! CPython's half.
 #![forbid(unsafe_code)]
+
+#[path = "../runtime/tests/common/shared.rs"]
+mod shared;
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,13 +16,14 @@ use std::{
 };
 
 use corio::{
-    Backend, Barrier, BoundedSemaphore, Condition, Event, LifoQueue, Lock, PriorityQueue, Queue, ReturnWhen,
-    Runner, Semaphore, Task, TaskGroupError, create_task,
+    Barrier, BoundedSemaphore, Condition, Event, LifoQueue, Lock, PriorityQueue, Queue, ReturnWhen,
+    Semaphore, Task, TaskGroupError, create_task,
     event_loop::{call_soon, create_future},
     gather, shield, sleep, task_group,
     time::timeout,
     wait, wait_for, yield_now,
 };
+use shared::{kernels, on};
 
 /// What a scenario prints.
 #[derive(Clone, Default)]
@@ -73,10 +78,11 @@ fn traces_equal_those_of_cpython() {
     for (name, scenario) in SCENARIOS {
         let (title, lines) = theirs.next().unwrap().split_once('\n').unwrap();
         assert_eq!(title, *name, "the scenarios are in the same order on both sides");
-        let trace = Trace::default();
-        let mut runner = Runner::builder().backend(Backend::Sim { seed: 1 }).build().unwrap();
-        runner.run(scenario(trace.clone()));
-        assert_eq!(trace.0.borrow().join("\n"), lines.trim_end(), "{name}");
+        for backend in kernels() {
+            let trace = Trace::default();
+            on(backend).run(scenario(trace.clone()));
+            assert_eq!(trace.0.borrow().join("\n"), lines.trim_end(), "{name} on {backend:?}");
+        }
     }
     assert_eq!(theirs.next(), None, "a scenario is missing here");
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use common::{Server, example};
+use corio::event_loop::backend;
 use nix::sys::signal::Signal;
 
 /// Sends a line; the line that comes back.
@@ -40,6 +41,12 @@ fn echo_server_echoes_small_and_large_messages() {
         sender.join().unwrap();
         assert!(reply == message, "{size} bytes");
     }
+}
+
+#[test]
+fn echo_server_tells_which_kernel_it_runs_on_and_why() {
+    let server = Server::of("echo_server", &[]);
+    assert_eq!(server.beside, format!("by {}", corio::run(async { backend() })));
 }
 
 #[test]
@@ -94,11 +101,17 @@ fn echo_bench_measures_and_prints_a_table_and_a_picture() {
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let out = text(&output.stdout);
+    let kernel = corio::run(async { backend() });
+    assert!(out.starts_with(&format!("on {kernel}\n")), "not on {kernel}:\n{out}");
     for row in ["messages per second", "latency p99.9", "server CPU per message", "latency, by the share"] {
         assert!(out.contains(row), "no {row:?} in\n{out}");
     }
     assert!(!out.contains(" 0.0 µs"), "latencies are not measured:\n{out}");
-    assert!(out.lines().all(|line| line.chars().count() <= 80), "a line is wider than a terminal:\n{out}");
+    // Why it runs on its kernel may be a long story.
+    assert!(
+        out.lines().skip(1).all(|line| line.chars().count() <= 80),
+        "a line is wider than a terminal:\n{out}"
+    );
 }
 
 /// More in flight than the sockets between them hold: an end that only wrote would wait for ever.

@@ -75,8 +75,8 @@ fn bench(args: &Args) -> Result<(), String> {
     });
     show_progress(args, &progress, &client);
     let measured = client.join().map_err(|_| "the client panicked".to_owned())??;
+    print!("{}", report::table(args, &measured, &server.backend.to_string()));
     server.stop();
-    print!("{}", report::table(args, &measured));
     print!("{}", report::picture(&measured.latencies));
     Ok(())
 }

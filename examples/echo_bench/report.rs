@@ -9,7 +9,7 @@ use crate::{Args, load::Measured};
 /// Widest bar, in characters.
 const BAR: usize = 48;
 
-pub(crate) fn table(args: &Args, measured: &Measured) -> String {
+pub(crate) fn table(args: &Args, measured: &Measured, backend: &str) -> String {
     let seconds = measured.elapsed.as_secs_f64();
     let rate = measured.messages as f64 / seconds;
     let megabytes = rate * f64::from(args.size) / 1e6;
@@ -26,7 +26,7 @@ pub(crate) fn table(args: &Args, measured: &Measured) -> String {
         ("server CPU in use", format!("{:.0} %", 100.0 * measured.server_time.as_secs_f64() / seconds)),
     ];
     let mut out = format!(
-        "{} connections, {} B messages, {} in flight each, {seconds:.1} s, every reply checked\n\n",
+        "on {backend}\n{} connections, {} B messages, {} in flight each, {seconds:.1} s, every reply checked\n\n",
         args.connections, args.size, args.pipeline
     );
     for (name, value) in rows {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use corio::{
-    Handle,
+    BackendInfo, Handle,
     event_loop::set_exception_handler,
     streams::{Server, StreamReader, StreamWriter},
 };
@@ -17,6 +17,8 @@ use nix::time::{ClockId, clock_gettime};
 
 pub(crate) struct EchoServer {
     pub(crate) addr: SocketAddr,
+    /// Which kernel it runs on, and why.
+    pub(crate) backend: BackendInfo,
     handle: Handle,
     stop: mpsc::Sender<()>,
     thread: JoinHandle<()>,
@@ -32,20 +34,20 @@ pub(crate) fn start(core: Option<usize>) -> Result<EchoServer, String> {
     let (stop, stopped) = mpsc::channel();
     let thread = thread::spawn(move || serve(core, &ready, &stopped));
     match started.recv() {
-        Ok(Ok((addr, handle))) => Ok(EchoServer { addr, handle, stop, thread }),
+        Ok(Ok((addr, backend, handle))) => Ok(EchoServer { addr, backend, handle, stop, thread }),
         Ok(Err(e)) => Err(format!("cannot start the server: {e}")),
         Err(_) => Err("the server's thread ended".to_owned()),
     }
 }
 
-type Ready = mpsc::Sender<io::Result<(SocketAddr, Handle)>>;
+type Ready = mpsc::Sender<io::Result<(SocketAddr, BackendInfo, Handle)>>;
 
 fn serve(core: Option<usize>, ready: &Ready, stopped: &mpsc::Receiver<()>) {
     let mut runner = match crate::load::runner(core) {
         Ok(runner) => runner,
         Err(e) => return drop(ready.send(Err(e))),
     };
-    let handle = runner.handle();
+    let (backend, handle) = (runner.backend(), runner.handle());
     runner.run(async {
         // Errors of clients that leave at the end are ignored.
         set_exception_handler(|_| {});
@@ -53,7 +55,7 @@ fn serve(core: Option<usize>, ready: &Ready, stopped: &mpsc::Receiver<()>) {
             Ok(server) => server,
             Err(e) => return drop(ready.send(Err(e))),
         };
-        let _ = ready.send(server.local_addr().map(|addr| (addr, handle)));
+        let _ = ready.send(server.local_addr().map(|addr| (addr, backend, handle)));
         while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
             corio::sleep(Duration::from_millis(20)).await;
         }

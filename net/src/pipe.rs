@@ -14,7 +14,11 @@ use crate::{
 };
 
 /// A reader of a pipe's reading end, a terminal, or another character device (asyncio `connect_read_pipe`). It reads
-/// only while a task waits for data, by `IORING_OP_READ`.
+/// only while a task waits for data.
+///
+/// On epoll, as in asyncio, a pipe or device is set to `O_NONBLOCK` for good, which every process that shares it sees.
+/// A terminal keeps its flags, as it is opened once more, unless that fails or it is the controlling side of a
+/// pseudo-terminal. On io_uring nothing is changed.
 ///
 /// ```
 /// use std::io::Write;
@@ -46,8 +50,9 @@ pub fn connect_read_pipe_with_limit(fd: OwnedFd, limit: usize) -> io::Result<Str
     Ok(TABLE.with(|streams| streams.open_read_pipe(fd, limit, pipe)))
 }
 
-/// A writer of a pipe's writing end, a terminal, or another character device (asyncio `connect_write_pipe`), by
-/// `IORING_OP_WRITE`. [`write_eof`](StreamWriter::write_eof) and [`close`](StreamWriter::close) do the same.
+/// A writer of a pipe's writing end, a terminal, or another character device (asyncio `connect_write_pipe`).
+/// [`write_eof`](StreamWriter::write_eof) and [`close`](StreamWriter::close) do the same. On epoll it sets `O_NONBLOCK`
+/// as [`connect_read_pipe`] does.
 ///
 /// A write to a pipe without readers fails with `BrokenPipe`. Before Linux 6.18 it also raises SIGPIPE, which Rust
 /// programs ignore by default; a socket never raises it.
@@ -74,8 +79,8 @@ pub fn connect_write_pipe(fd: OwnedFd) -> io::Result<StreamWriter> {
     Ok(TABLE.with(|streams| streams.open_write_pipe(fd, pipe)))
 }
 
-/// Checks that the ring can wait for the descriptor: a regular file is always ready and must not be read here. Returns
-/// whether it is a pipe (read and write) and not a socket (recv and send).
+/// Checks that the kernel can wait for the descriptor: a regular file is always ready and must not be read here.
+/// Returns whether it is a pipe (read and write) and not a socket (recv and send).
 fn checked(fd: OwnedFd) -> io::Result<(Fd, bool)> {
     require_kernel("pipes")?;
     let file = File::from(fd);

@@ -66,7 +66,7 @@ fn accept_gives_the_address_of_a_peer_that_has_reset_already() {
 
 #[test]
 fn addresses_are_known_between_two_runs_on_other_threads_and_after_the_loops_end() {
-    for mut runner in kernels().map(on) {
+    for mut runner in kernels().into_iter().map(on) {
         let (server, reader, writer) = runner.run(async {
             let server = start_server(HOST, echo).await.unwrap();
             let (reader, writer) = open_connection(server.local_addr().unwrap()).await.unwrap();
@@ -98,7 +98,7 @@ fn addresses_are_known_between_two_runs_on_other_threads_and_after_the_loops_end
 
 #[test]
 fn addresses_are_known_after_the_end_of_the_connection_however_it_ended() {
-    for mut runner in kernels().map(on) {
+    for mut runner in kernels().into_iter().map(on) {
         let done: io::Result<()> = runner.run(async {
             let handler = |mut reader: StreamReader, writer| async move {
                 let _open: StreamWriter = writer;
@@ -195,7 +195,7 @@ fn a_socket_of_the_standard_library_brings_its_addresses() {
 
 #[test]
 fn many_connections_in_one_turn_keep_their_addresses_apart() {
-    for mut runner in kernels().map(on) {
+    for mut runner in kernels().into_iter().map(on) {
         let done: io::Result<()> = runner.run(async {
             let server = start_server(HOST, |_reader, mut writer| async move {
                 let peer = writer.peer_addr()?;

@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use common::{Sequence, every_fault, reset, std_listener, with_peer};
+use common::{Sequence, every_fault, on, real_kernels, reset, std_listener, with_peer};
 use corio_net::{StreamReader, StreamWriter, TcpListener, TcpStream, open_connection, start_server};
 use corio_runtime::{
-    Backend, Builder, Faults, Runner, create_task, metrics,
+    Backend, Faults, Runner, create_task, metrics,
     service::ROUND,
     time::{now, sleep, timeout},
 };
@@ -63,47 +63,49 @@ async fn read_to_reset(reader: &mut StreamReader) -> usize {
     }
 }
 
-fn small_buffers() -> Builder {
-    Runner::builder().backend(Backend::Uring).buffers(128, BUFFER)
+/// On each kernel but the simulator, also as if it was old.
+fn with_small_buffers(test: impl AsyncFn()) {
+    for backend in real_kernels() {
+        for old in [false, true] {
+            let builder = Runner::builder().backend(backend).buffers(128, BUFFER).old_kernel(old);
+            builder.build().unwrap().run(test());
+        }
+    }
 }
 
 #[test]
 fn a_reset_behind_much_data_is_seen() {
-    for old in [false, true] {
-        small_buffers().old_kernel(old).build().unwrap().run(async {
-            for buffers in [1, 31, 32, 33, 34, 35, 48, 60, 64, 65, 66, 90] {
-                for more in [0, 1, BUFFER / 2] {
-                    let len = buffers * BUFFER + more;
-                    let ours = TcpStream::try_from(reset_behind(len)).unwrap();
-                    let (mut reader, _writer) = ours.into_streams();
-                    assert_eq!(read_to_reset(&mut reader).await, len);
-                }
+    with_small_buffers(async || {
+        for buffers in [1, 31, 32, 33, 34, 35, 48, 60, 64, 65, 66, 90] {
+            for more in [0, 1, BUFFER / 2] {
+                let len = buffers * BUFFER + more;
+                let ours = TcpStream::try_from(reset_behind(len)).unwrap();
+                let (mut reader, _writer) = ours.into_streams();
+                assert_eq!(read_to_reset(&mut reader).await, len);
             }
-        });
-    }
+        }
+    });
 }
 
 /// Both arrive between two turns, when the receive has long been armed.
 #[test]
 fn a_reset_together_with_data_is_seen() {
-    for old in [false, true] {
-        small_buffers().old_kernel(old).build().unwrap().run(async {
-            for round in 0..40 {
-                let (mut reader, _writer, mut peer) = with_peer().await;
-                let early = round % 4 * 9;
-                let mut sequence = Sequence::default();
-                for _ in 0..early {
-                    // Full buffers now and then, each told by the armed receive.
-                    peer.write_all(&sequence.take(BUFFER + 1)).unwrap();
-                    sleep(Duration::from_millis(1)).await;
-                }
-                let late = (round + 1) * 700;
-                peer.write_all(&sequence.take(late)).unwrap();
-                reset(peer);
-                assert_eq!(read_to_reset(&mut reader).await, early * (BUFFER + 1) + late);
+    with_small_buffers(async || {
+        for round in 0..40 {
+            let (mut reader, _writer, mut peer) = with_peer().await;
+            let early = round % 4 * 9;
+            let mut sequence = Sequence::default();
+            for _ in 0..early {
+                // Full buffers now and then, each told by the armed receive.
+                peer.write_all(&sequence.take(BUFFER + 1)).unwrap();
+                sleep(Duration::from_millis(1)).await;
             }
-        });
-    }
+            let late = (round + 1) * 700;
+            peer.write_all(&sequence.take(late)).unwrap();
+            reset(peer);
+            assert_eq!(read_to_reset(&mut reader).await, early * (BUFFER + 1) + late);
+        }
+    });
 }
 
 /// Each of the connections sends something and ends, or is aborted, in the same turn.
@@ -187,17 +189,19 @@ fn every_stream_is_asked() {
 
 #[test]
 fn a_round_costs_a_quiet_loop_one_operation_and_no_turn() {
-    let mut runner = Runner::builder().backend(Backend::Uring).build().unwrap();
-    runner.run(async {
-        let (listener, addr) = std_listener().unwrap();
-        let (_reader, _writer) = open_connection(addr).await.unwrap();
-        let _peer = listener.accept().unwrap();
-        sleep(Duration::from_millis(5)).await;
-        // The loop's own read of its wake-ups, and the stream's receive.
-        assert_eq!((metrics().operations, metrics().timers), (2, 0));
-    });
-    // The wait for the round ends with the loop.
-    drop(runner);
+    for backend in real_kernels() {
+        let mut runner = on(backend);
+        runner.run(async {
+            let (listener, addr) = std_listener().unwrap();
+            let (_reader, _writer) = open_connection(addr).await.unwrap();
+            let _peer = listener.accept().unwrap();
+            sleep(Duration::from_millis(5)).await;
+            // The stream's receive.
+            assert_eq!((metrics().operations, metrics().timers), (1, 0));
+        });
+        // The wait for the round ends with the loop.
+        drop(runner);
+    }
 }
 
 /// A simulated loop that nothing happens on waits for other threads, instead of hurrying through the minutes.

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{join, pattern, reset, run, std_listener, until, with_peer};
+use common::{join, kernels, on, pattern, reset, run, std_listener, until, with_peer};
 use corio_net::{
     Connection, Server, StreamReader, StreamWriter, TcpListener, TcpStream, open_connection, start_server,
 };
@@ -430,8 +430,8 @@ fn to_print_a_writer_starts_no_operation() {
 
 #[test]
 fn a_reset_that_only_the_close_comes_upon_is_told() {
-    for backend in [Backend::Uring, Backend::Sim { seed: 1 }] {
-        Runner::builder().backend(backend).build().unwrap().run(async {
+    for backend in kernels() {
+        on(backend).run(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let addr = listener.local_addr().unwrap();
             let (_reader, mut writer) = Connection::builder().limit(1).connect(addr).await.unwrap();

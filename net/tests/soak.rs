@@ -204,8 +204,8 @@ fn nothing_is_left_of_a_storm() {
         }));
         let first = round(1).await;
         // The loop's own read of its wake-ups, and this task.
-        until(|| (metrics().operations, metrics().tasks) == (1, 1)).await;
-        let before = (open_fds(), 1, 1);
+        until(|| (metrics().operations, metrics().tasks) == (0, 1)).await;
+        let before = (open_fds(), 0, 1);
         let (mut total, mut most_kib, begun) = (first, 0, resident_kib());
         for seed in 2.. {
             total += round(seed).await;

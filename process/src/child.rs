@@ -21,14 +21,16 @@ use std::{
 use corio_runtime::{error, wake};
 use rustix::{
     io::Errno,
-    process::{self as sys, PidfdFlags, Signal, WaitId, WaitIdOptions},
+    process::{self as sys, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions},
 };
 
 /// See the head of the file.
 #[derive(Debug)]
 pub(crate) struct Child {
     pid: u32,
-    pidfd: OwnedFd,
+    /// `None` if the kernel has no `pidfd_open`, or a filter refuses it. Then the process number names the child: it is
+    /// not reused before `reap` has taken the exit status.
+    pidfd: Option<OwnedFd>,
     state: Mutex<State>,
     next_waiter: AtomicU64,
 }
@@ -47,11 +49,12 @@ impl Child {
     /// A newly spawned process, which nothing else may reap. The caller must watch it.
     pub(crate) fn open(mut spawned: std::process::Child) -> io::Result<Arc<Child>> {
         let pid = spawned.id();
-        let opened = sys::Pid::from_raw(pid.cast_signed())
+        let opened = Pid::from_raw(pid.cast_signed())
             .ok_or(Errno::SRCH)
             .and_then(|pid| sys::pidfd_open(pid, PidfdFlags::empty()));
         let pidfd = match opened {
-            Ok(pidfd) => pidfd,
+            Ok(pidfd) => Some(pidfd),
+            Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS) => None,
             Err(e) => {
                 // Nothing could watch it.
                 let _ = spawned.kill();
@@ -69,8 +72,26 @@ impl Child {
         self.pid
     }
 
-    pub(crate) fn pidfd(&self) -> &OwnedFd {
-        &self.pidfd
+    pub(crate) fn pidfd(&self) -> Option<&OwnedFd> {
+        self.pidfd.as_ref()
+    }
+
+    /// The child, for `waitid`.
+    fn id(&self) -> WaitId<'_> {
+        match &self.pidfd {
+            Some(pidfd) => WaitId::PidFd(pidfd.as_fd()),
+            None => WaitId::Pid(self.number()),
+        }
+    }
+
+    fn number(&self) -> Pid {
+        Pid::from_raw(self.pid.cast_signed()).expect("a child has a number")
+    }
+
+    /// Blocks the thread until the child exits, without taking the exit status.
+    pub(crate) fn block_until_exit(&self) {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while matches!(sys::waitid(self.id(), options), Err(Errno::INTR)) {}
     }
 
     /// The return code; `None` while the child runs, and if the status was lost.
@@ -81,25 +102,27 @@ impl Child {
         }
     }
 
-    pub(crate) fn is_running(&self) -> bool {
-        matches!(*self.state(), State::Running(_))
-    }
-
     /// Waits for the exit.
     pub(crate) fn wait(&self) -> Wait<'_> {
         Wait { child: self, waiter: None }
     }
 
-    /// Sends `signal` by pidfd: never to another process that got the child's number.
+    /// Sends `signal`, never to another process that got the child's number: by pidfd, or under the lock, without which
+    /// `reap` cannot free the number.
     pub(crate) fn send_signal(&self, signal: Signal) -> io::Result<()> {
         let gone = || {
             let text = format!("process {} has ended: no signal can be sent to it", self.pid);
             io::Error::new(io::ErrorKind::InvalidInput, text)
         };
-        if !self.is_running() {
+        let state = self.state();
+        if !matches!(*state, State::Running(_)) {
             return Err(gone());
         }
-        match sys::pidfd_send_signal(&self.pidfd, signal) {
+        let sent = match &self.pidfd {
+            Some(pidfd) => sys::pidfd_send_signal(pidfd, signal),
+            None => sys::kill_process(self.number(), signal),
+        };
+        match sent {
             Err(Errno::SRCH) => Err(gone()),
             other => Ok(other?),
         }
@@ -108,7 +131,11 @@ impl Child {
     /// Takes the exit status, and wakes the waiting tasks. `false` while the child runs.
     pub(crate) fn reap(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        let state = match sys::waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+        let mut locked = self.state();
+        if !matches!(*locked, State::Running(_)) {
+            return true;
+        }
+        let state = match sys::waitid(self.id(), options) {
             Ok(None) | Err(Errno::INTR) => return false,
             Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => State::Exited(code),
@@ -117,25 +144,28 @@ impl Child {
             },
             Err(_) => State::Lost,
         };
-        self.end(state);
+        let before = std::mem::replace(&mut *locked, state);
+        drop(locked);
+        wake_all(before);
         true
     }
 
     /// Nothing can watch it any more.
     pub(crate) fn lose(&self) {
-        self.end(State::Lost);
-    }
-
-    fn end(&self, state: State) {
-        let before = std::mem::replace(&mut *self.state(), state);
-        if let State::Running(waiters) = before {
-            waiters.into_iter().for_each(|(_, waiter)| wake(waiter));
-        }
+        let before = std::mem::replace(&mut *self.state(), State::Lost);
+        wake_all(before);
     }
 
     /// Poisoning is ignored: a panic of a waker's destructor leaves a valid state.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Called without the lock: wakers are foreign code.
+fn wake_all(before: State) {
+    if let State::Running(waiters) = before {
+        waiters.into_iter().for_each(|(_, waiter)| wake(waiter));
     }
 }
 
@@ -203,9 +233,10 @@ mod tests {
             assert!(polled.is_pending());
             child.lose();
             assert!(wait.await.unwrap_err().to_string().contains("lost"));
-            assert_eq!((child.returncode(), child.is_running()), (None, false));
+            assert_eq!(child.returncode(), None);
+            assert!(child.send_signal(Signal::KILL).is_err(), "it is not ours any more");
             // No zombie is left.
-            sys::waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+            sys::waitid(child.id(), WaitIdOptions::EXITED).unwrap();
         });
     }
 }

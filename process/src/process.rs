@@ -81,7 +81,7 @@ impl Process {
     }
 
     /// Waits for the process to exit and returns its [`returncode`](Process::returncode), even while other processes
-    /// hold its pipes. Any number of tasks may wait, on any loop or thread. Uses `IORING_OP_WAITID`.
+    /// hold its pipes. Any number of tasks may wait, on any loop or thread.
     ///
     /// If nobody reads its pipes, the process may never exit: see [`communicate`](Process::communicate). Dropping the
     /// future changes nothing.

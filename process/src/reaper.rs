@@ -1,6 +1,8 @@
-//! Children that outlive their loop: one thread waits for all of them, and ends with the last one.
+//! Children that outlive their loop: one thread waits for all of them, and ends with the last one. A child without a
+//! pidfd has a thread of its own, from its start.
 
 use std::{
+    io,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -30,6 +32,19 @@ pub(crate) fn take(child: Arc<Child>) {
         // code.
         child.lose();
     }
+}
+
+/// Waits for a child without a pidfd on a thread of its own.
+///
+/// # Errors
+/// If the system gives no thread.
+pub(crate) fn watch(child: Arc<Child>) -> io::Result<()> {
+    let thread = thread::Builder::new().name(format!("corio-child-{}", child.pid()));
+    thread.spawn(move || {
+        child.block_until_exit();
+        child.reap();
+    })?;
+    Ok(())
 }
 
 /// `false` if no descriptor or no thread is available.
@@ -67,7 +82,7 @@ fn reap_all(wake: &OwnedFd) {
             }
         }
         let mut fds: Vec<PollFd<'_>> =
-            children.iter().map(|child| PollFd::new(child.pidfd(), PollFlags::IN)).collect();
+            children.iter().filter_map(|child| Some(PollFd::new(child.pidfd()?, PollFlags::IN))).collect();
         fds.push(PollFd::new(wake, PollFlags::IN));
         if poll(&mut fds, None).is_err_and(|e| e != Errno::INTR) {
             // Lack of memory: try again later.

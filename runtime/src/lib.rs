@@ -1,4 +1,4 @@
-//! The event loop of corio: one per core, on io_uring.
+//! The event loop of corio: one per core, on io_uring or epoll.
 //!
 //! Three layers; each imports only from itself or from lower ones:
 //!
@@ -7,13 +7,13 @@
 //! | top | `task/`, `time/`, `op/`, `threads/`, `signals/`, … | the public API: each function finds the running loop |
 //! | middle | `event_loop/` | the loop: it combines the lower parts; its turn, its run, its handles |
 //! | ground | `scheduler/` | task table, ready queue, timers, callbacks, inbox |
-//! | ground | `kernel/` | operations and those in flight, buffers, the ring over io_uring or the simulator |
+//! | ground | `kernel/` | operations and those in flight, buffers, and the kernels: io_uring, epoll, the simulator |
 //!
 //! Applications depend on the facade crate `corio`, which re-exports the public items in its own modules. This crate is
 //! for crates that add operations; the examples here use its paths.
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("corio runs on Linux only: it is built on io_uring (6.1 or newer)");
+compile_error!("corio runs on Linux only: it is built on io_uring and epoll");
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("corio needs a 64-bit target: a waker packs its loop, task and generation into 64 bits");
 
@@ -33,13 +33,14 @@ pub mod time;
 
 pub use calls::{CallHandle, TimerHandle, call_at, call_later, call_soon};
 pub use event_loop::{
+    backend::{Backend, BackendInfo, Reason},
     embed::Turn,
     exception::{call_exception_handler, set_exception_handler, wake},
     exceptions::ExceptionContext,
-    handle::{Handle, handle, is_closing},
+    handle::{Handle, backend, handle, is_closing},
     metrics::metrics,
     registry::LoopClosed,
-    run::{Backend, BackendInfo, Builder, Faults, Runner, run},
+    run::{Builder, Faults, Runner, run},
     watch::{Memory, Metrics},
 };
 pub use future::{Cancelled, InvalidState, LoopFuture, Resolver, create_future};

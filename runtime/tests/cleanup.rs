@@ -60,7 +60,7 @@ fn to_04_a_timeout_cleans_up_too() {
 
 #[test]
 fn run_06_run_24_the_end_of_run_awaits_cleanups() {
-    for mut runner in kernels().map(on) {
+    for mut runner in kernels().into_iter().map(on) {
         let log = Log::new();
         let theirs = log.clone();
         runner.run(async {

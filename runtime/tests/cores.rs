@@ -240,6 +240,9 @@ fn numbers_of_a_loop_are_read_from_elsewhere_while_it_sleeps_and_while_it_is_bus
             if core.index() == 1 {
                 let _tasks = [(); 3].map(|()| create_task(pending::<()>()).cancel_on_drop());
                 let _timer = corio_runtime::call_later(Duration::from_secs(3600), || ());
+                let (idle, _peer) = common::pair();
+                let mut read = std::pin::pin!(corio_runtime::op::submit(common::recv(&idle, 8)));
+                assert!(common::poll_once(&mut read).is_pending());
                 while !was_seen.load(Ordering::SeqCst) {
                     sleep(Duration::from_millis(1)).await;
                 }

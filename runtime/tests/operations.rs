@@ -18,9 +18,9 @@ use std::{
     thread,
 };
 
-use common::{Connect, Nop, Send, ShutDown, open_fds, pair, poll_once, recv};
+use common::{Connect, Nop, Send, ShutDown, kernels, on, open_fds, pair, poll_once, recv};
 use corio_runtime::{
-    Builder, Runner, create_task,
+    Backend, Builder, Runner, backend, create_task,
     fd::Fd,
     metrics,
     op::{self, Done, Multishot, OpKey, Operation, PeerAddr, SockAddr, Sqe, submit},
@@ -169,7 +169,7 @@ fn accept(fd: &Fd, items: &Rc<Cell<usize>>, ended: &Rc<Cell<usize>>) -> OpKey {
 
 /// Lets the loop run until only its own wake-up read is left in the kernel.
 async fn kernel_is_empty() {
-    while metrics().operations > 1 {
+    while metrics().operations > 0 {
         sleep(Duration::from_micros(100)).await;
     }
 }
@@ -234,7 +234,7 @@ fn b1_the_memory_stays_until_the_final_completion() {
         let op = submit(Probed::new(What::Recv, &fd, &ledger));
         yield_now().await;
         drop(op);
-        assert_eq!((ledger.freed(), metrics().operations), (0, 2), "the kernel still has it");
+        assert_eq!((ledger.freed(), metrics().operations), (0, 1), "the kernel still has it");
         kernel_is_empty().await;
         assert_eq!(ledger.freed(), 1);
         // A result that nobody collects is freed by the claim's drop, not twice.
@@ -384,7 +384,11 @@ fn b4_buffers_come_back_from_cancelled_receives() {
 
 #[test]
 fn c1_a_receive_without_a_free_buffer_ends_and_is_counted() {
-    let mut runner = Runner::builder().buffers(1, 64).build().unwrap();
+    // Epoll fills one buffer at a time: it does not run dry.
+    if !kernels().contains(&Backend::Uring) {
+        return eprintln!("SKIPPED: io_uring is refused here");
+    }
+    let mut runner = Runner::builder().backend(Backend::Uring).buffers(1, 64).build().unwrap();
     runner.run(async {
         let (fd, mut peer) = pair();
         let (items, ended) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
@@ -432,7 +436,7 @@ fn a7_a_thousand_cancels_in_one_turn_of_a_tiny_ring_are_all_effective() {
             if submitted_first {
                 yield_now().await;
             }
-            assert_eq!(metrics().operations, 1001);
+            assert_eq!(metrics().operations, 1000);
             drop(ops);
             kernel_is_empty().await;
             assert_eq!(metrics().ring.strays, 0);
@@ -520,7 +524,9 @@ fn d1_d2_a_thousand_ready_sockets_complete_on_a_tiny_ring() {
         }
         let counters = metrics().ring;
         assert!(counters.cqes >= 2000 && counters.sqes >= 2000, "{counters:?}");
-        assert!(counters.overflows > 0, "the queue of 8 was never found overflown: {counters:?}");
+        // Epoll has no queue to overflow.
+        let overflows = counters.overflows > 0 || backend().backend() != Backend::Uring;
+        assert!(overflows, "the queue of 8 was never found overflown: {counters:?}");
         assert_eq!(counters.strays, 0);
         kernel_is_empty().await;
     });
@@ -702,9 +708,18 @@ fn c3_a_panic_in_an_operations_own_code_costs_only_that_operation() {
 
 #[test]
 fn a_busy_loop_looks_at_the_kernel_every_few_polls_however_many_a_turn_has() {
+    // io_uring's flags tell without a call whether there is something; epoll has to be asked.
+    for (kernel, polls) in [(Backend::Uring, 8), (Backend::Epoll, 64)] {
+        if kernels().contains(&kernel) {
+            a_busy_loop_looks_after(kernel, polls);
+        }
+    }
+}
+
+fn a_busy_loop_looks_after(kernel: Backend, polls: usize) {
     for others in 0..5 {
         for before in 0..4 {
-            run(async {
+            on(kernel).run(async {
                 let (ours, mut theirs) = pair();
                 let mut received = submit(recv(&ours, 1));
                 for _ in 0..8 {
@@ -725,7 +740,7 @@ fn a_busy_loop_looks_at_the_kernel_every_few_polls_however_many_a_turn_has() {
                 while poll_once(&mut received).is_pending() {
                     yield_now().await;
                     turns += 1;
-                    assert!(turns <= 8, "{others} others, {before} polls before");
+                    assert!(turns <= polls, "{others} others, {before} polls before");
                 }
             });
         }

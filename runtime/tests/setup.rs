@@ -1,31 +1,44 @@
 //! Loops that cannot be set up: the error says why, and what to do. Each test runs in a process of its own.
 
 mod common;
+#[path = "common/filter.rs"]
+#[allow(dead_code, reason = "its refusals of io_uring are in the tests of the whole")]
+mod filter;
 
 use std::{error::Error, fs::File, io, os::unix::fs::MetadataExt, sync::mpsc, thread};
 
-use common::{FewDescriptors, assert_passed, child, in_own_process, is_child, open_fds};
-use corio_runtime::{Runner, TaskError, create_task, run, to_thread, yield_now};
+use common::{FewDescriptors, assert_passed, child, in_own_process, is_child, kernels, on, open_fds};
+use corio_runtime::{Backend, Runner, TaskError, create_task, run, to_thread, yield_now};
+use filter::{Answer, forbid};
 use nix::sys::resource::{Resource, setrlimit};
 
 /// Makes the system call `number` fail with `errno` on this thread.
 fn refuse(number: libc::c_long, errno: i32) {
-    let statement = |code: u32, k: u32, jt, jf| libc::sock_filter { code: code as u16, jt, jf, k };
-    let errno = libc::SECCOMP_RET_ERRNO | errno as u32;
-    let mut filter = [
-        // The number of the call is the first word of the data.
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number as u32, 0, 1),
-        statement(libc::BPF_RET | libc::BPF_K, errno, 0, 0),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
-    ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: takes numbers only.
-    let done = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    assert_eq!(done, 0);
-    // SAFETY: the program and its filter outlive the call, which copies them.
-    let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
-    assert_eq!(done, 0, "{}", io::Error::last_os_error());
+    forbid(&[number], Answer::Errno(errno)).unwrap();
+}
+
+/// As `in_own_process`, where only io_uring will do: these are its refusals.
+fn in_own_process_on_uring(test: &str) -> bool {
+    if !kernels().contains(&Backend::Uring) {
+        eprintln!("SKIPPED {test}: io_uring is refused here");
+        return false;
+    }
+    if !is_child(test) {
+        assert_passed(test, &child(test).env("CORIO_BACKEND", "uring").output().unwrap());
+    }
+    is_child(test)
+}
+
+/// The same, where the program leaves the kernel open.
+fn in_own_process_by_auto(test: &str) -> bool {
+    if !kernels().contains(&Backend::Uring) {
+        eprintln!("SKIPPED {test}: io_uring is refused here");
+        return false;
+    }
+    if !is_child(test) {
+        assert_passed(test, &child(test).env_remove("CORIO_BACKEND").output().unwrap());
+    }
+    is_child(test)
 }
 
 fn refusal() -> String {
@@ -55,7 +68,7 @@ fn is_root(test: &str) -> bool {
 
 #[test]
 fn i3_setup_refused_by_seccomp_names_the_sysctl_and_the_profile() {
-    if !in_own_process("i3_setup_refused_by_seccomp_names_the_sysctl_and_the_profile") {
+    if !in_own_process_on_uring("i3_setup_refused_by_seccomp_names_the_sysctl_and_the_profile") {
         return;
     }
     refuse(libc::SYS_io_uring_setup, libc::EPERM);
@@ -70,7 +83,7 @@ fn i3_setup_refused_by_seccomp_names_the_sysctl_and_the_profile() {
 
 #[test]
 fn i3_setup_hidden_by_seccomp_names_the_kernel_and_the_sandbox() {
-    if !in_own_process("i3_setup_hidden_by_seccomp_names_the_kernel_and_the_sandbox") {
+    if !in_own_process_on_uring("i3_setup_hidden_by_seccomp_names_the_kernel_and_the_sandbox") {
         return;
     }
     refuse(libc::SYS_io_uring_setup, libc::ENOSYS);
@@ -82,7 +95,7 @@ fn i3_setup_hidden_by_seccomp_names_the_kernel_and_the_sandbox() {
 
 #[test]
 fn i3_register_refused_by_seccomp_names_it() {
-    if !in_own_process("i3_register_refused_by_seccomp_names_it") {
+    if !in_own_process_on_uring("i3_register_refused_by_seccomp_names_it") {
         return;
     }
     let fds = open_fds();
@@ -94,7 +107,7 @@ fn i3_register_refused_by_seccomp_names_it() {
 
 #[test]
 fn i3_enter_refused_by_seccomp_names_it() {
-    if !in_own_process("i3_enter_refused_by_seccomp_names_it") {
+    if !in_own_process_on_uring("i3_enter_refused_by_seccomp_names_it") {
         return;
     }
     let fds = open_fds();
@@ -118,16 +131,28 @@ fn cause(error: &io::Error) -> Option<i32> {
 
 #[test]
 fn i3_another_call_that_is_refused_is_named_and_not_taken_for_io_uring() {
-    let refused =
-        [("eventfd2", libc::SYS_eventfd2), ("socketpair", libc::SYS_socketpair), ("pipe2", libc::SYS_pipe2)];
-    for (name, _) in refused {
-        let test = "i3_another_call_that_is_refused_is_named_and_not_taken_for_io_uring";
-        if !is_child(test) {
-            assert_passed(test, &child(test).env("REFUSED", name).output().unwrap());
+    let test = "i3_another_call_that_is_refused_is_named_and_not_taken_for_io_uring";
+    let refused = [
+        ("uring", "eventfd2", libc::SYS_eventfd2),
+        ("uring", "socketpair", libc::SYS_socketpair),
+        ("uring", "pipe2", libc::SYS_pipe2),
+        ("epoll", "eventfd2", libc::SYS_eventfd2),
+        ("epoll", "epoll_create1", libc::SYS_epoll_create1),
+    ];
+    if !is_child(test) {
+        for (kernel, name, _) in refused {
+            if kernel == "epoll" || kernels().contains(&Backend::Uring) {
+                let mut child = child(test);
+                assert_passed(
+                    test,
+                    &child.env("REFUSED", name).env("CORIO_BACKEND", kernel).output().unwrap(),
+                );
+            }
         }
+        return;
     }
-    let Ok(chosen) = std::env::var("REFUSED") else { return };
-    let (name, number) = refused.into_iter().find(|(name, _)| *name == chosen).unwrap();
+    let chosen = std::env::var("REFUSED").unwrap();
+    let (_, name, number) = refused.into_iter().find(|(_, name, _)| *name == chosen).unwrap();
     let fds = open_fds();
     refuse(number, libc::EPERM);
     let error = Runner::new().unwrap_err();
@@ -141,7 +166,7 @@ fn i3_another_call_that_is_refused_is_named_and_not_taken_for_io_uring() {
 #[test]
 fn i3_a_refusal_has_the_kernels_error_as_its_source() {
     let test = "i3_a_refusal_has_the_kernels_error_as_its_source";
-    if !in_own_process(test) {
+    if !in_own_process_on_uring(test) {
         return;
     }
     refuse(libc::SYS_io_uring_setup, libc::EACCES);
@@ -196,7 +221,7 @@ fn to_thread_without_another_thread_waits_for_those_there_are() {
 #[test]
 fn i2_no_locked_memory_names_the_limit_and_the_need() {
     let name = "i2_no_locked_memory_names_the_limit_and_the_need";
-    if !is_root(name) || !in_own_process(name) {
+    if !is_root(name) || !in_own_process_on_uring(name) {
         return;
     }
     become_nobody(0);
@@ -208,9 +233,21 @@ fn i2_no_locked_memory_names_the_limit_and_the_need() {
 }
 
 #[test]
+fn i2_no_locked_memory_is_no_reason_for_epoll_but_an_error_that_names_it() {
+    let name = "i2_no_locked_memory_is_no_reason_for_epoll_but_an_error_that_names_it";
+    if !is_root(name) || !in_own_process_by_auto(name) {
+        return;
+    }
+    become_nobody(0);
+    let text = refusal();
+    assert!(text.contains("RLIMIT_MEMLOCK is 0 KiB") && text.contains("CORIO_BACKEND=epoll"), "{text}");
+    assert_eq!(on(Backend::Epoll).run(async { 1 }), 1);
+}
+
+#[test]
 fn i2_five_hundred_loops_in_a_row_fit_into_the_default_limit() {
     let name = "i2_five_hundred_loops_in_a_row_fit_into_the_default_limit";
-    if !is_root(name) || !in_own_process(name) {
+    if !is_root(name) || !in_own_process_on_uring(name) {
         return;
     }
     // The kernel frees the memory of a closed ring late; a new one waits for it.
@@ -224,7 +261,7 @@ fn i2_five_hundred_loops_in_a_row_fit_into_the_default_limit() {
 #[test]
 fn i2_a_closed_loop_gives_its_ring_back_while_its_thread_lives() {
     let name = "i2_a_closed_loop_gives_its_ring_back_while_its_thread_lives";
-    if !is_root(name) || !in_own_process(name) {
+    if !is_root(name) || !in_own_process_on_uring(name) {
         return;
     }
     // Room for eight; the thread could keep sixteen of them by their registration.
@@ -237,7 +274,7 @@ fn i2_a_closed_loop_gives_its_ring_back_while_its_thread_lives() {
 #[test]
 fn i2_a_ring_that_is_too_large_for_the_limit_is_made_smaller() {
     let name = "i2_a_ring_that_is_too_large_for_the_limit_is_made_smaller";
-    if !is_root(name) || !in_own_process(name) {
+    if !is_root(name) || !in_own_process_on_uring(name) {
         return;
     }
     become_nobody(24 << 10);
@@ -245,12 +282,8 @@ fn i2_a_ring_that_is_too_large_for_the_limit_is_made_smaller() {
     assert_eq!(runner.run(async { 1 }), 1);
 }
 
-#[test]
-fn i1_without_descriptors_the_limit_is_named_at_every_step() {
-    if !in_own_process("i1_without_descriptors_the_limit_is_named_at_every_step") {
-        return;
-    }
-    run(async {});
+/// With none to eleven descriptors left: how many loops there could not be, each for want of one.
+fn with_few_descriptors(build: impl Fn() -> io::Result<Runner>) -> usize {
     let _few = FewDescriptors::at_most(64);
     let mut files = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
@@ -260,13 +293,13 @@ fn i1_without_descriptors_the_limit_is_named_at_every_step() {
     let mut failures = 0;
     for free in 0..12 {
         files.truncate(all - free);
-        match Runner::new() {
+        match build() {
             Ok(mut runner) => assert_eq!(runner.run(async { free }), free),
             Err(e) => {
                 failures += 1;
                 let text = e.to_string();
                 let named = text.contains("RLIMIT_NOFILE is 64") && text.contains("ulimit -n");
-                assert!(named, "with {free} descriptors left: {text}");
+                assert!(named && text.contains("CORIO_BACKEND=epoll"), "with {free} left: {text}");
             }
         }
         // What the attempt opened is closed again.
@@ -275,5 +308,39 @@ fn i1_without_descriptors_the_limit_is_named_at_every_step() {
         }
         assert!(File::open("/dev/null").is_err());
     }
+    failures
+}
+
+#[test]
+fn i1_without_descriptors_the_limit_is_named_at_every_step() {
+    if !in_own_process_on_uring("i1_without_descriptors_the_limit_is_named_at_every_step") {
+        return;
+    }
+    run(async {});
+    let failures = with_few_descriptors(Runner::new);
     assert!((3..12).contains(&failures), "{failures} of 12 failed");
+}
+
+#[test]
+fn i1_no_descriptor_is_no_reason_for_epoll_but_an_error_that_names_it() {
+    if !in_own_process_by_auto("i1_no_descriptor_is_no_reason_for_epoll_but_an_error_that_names_it") {
+        return;
+    }
+    run(async {});
+    let failures = with_few_descriptors(|| {
+        let runner = Runner::new()?;
+        assert_eq!(runner.backend().backend(), Backend::Uring);
+        Ok(runner)
+    });
+    assert!((3..12).contains(&failures), "{failures} of 12 failed");
+}
+
+#[test]
+fn i1_on_epoll_a_loop_needs_two_descriptors() {
+    if !in_own_process("i1_on_epoll_a_loop_needs_two_descriptors") {
+        return;
+    }
+    on(Backend::Epoll).run(async {});
+    let failures = with_few_descriptors(|| Runner::builder().backend(Backend::Epoll).build());
+    assert_eq!(failures, 2, "with none left, and with one");
 }

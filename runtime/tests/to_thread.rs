@@ -120,7 +120,7 @@ fn thr_03_thr_04_each_of_ten_concurrent_calls_runs_once() {
 
 #[test]
 fn thr_07_thr_08_the_end_waits_no_longer_than_its_limit_for_a_thread() {
-    let mut runner = Runner::builder().backend(Backend::Uring).thread_join_timeout(ms(10)).build().unwrap();
+    let mut runner = Runner::builder().thread_join_timeout(ms(10)).build().unwrap();
     let (send, receive) = mpsc::channel::<()>();
     let (done, wait) = mpsc::channel();
     let heard = runner.run(async move {

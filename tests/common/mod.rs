@@ -38,6 +38,8 @@ pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) stdout: BufReader<ChildStdout>,
     pub(crate) addr: String,
+    /// What it says behind the address.
+    pub(crate) beside: String,
 }
 
 impl Server {
@@ -50,8 +52,8 @@ impl Server {
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let said = line.trim().strip_prefix("listening on ").expect("the line that says where");
-        let addr = said.split(' ').next().unwrap().to_owned();
-        Server { child, stdout, addr }
+        let (addr, beside) = said.split_once(' ').unwrap_or((said, ""));
+        Server { child, stdout, addr: addr.to_owned(), beside: beside.to_owned() }
     }
 
     pub(crate) fn connect(&self) -> BufReader<TcpStream> {

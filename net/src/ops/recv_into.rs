@@ -6,7 +6,7 @@ pub(crate) struct RecvInto<B> {
     fd: Fd,
     pub(crate) slot: u32,
     pub(crate) buf: B,
-    /// The slice was empty when the simulator asked for it again.
+    /// The slice was empty, or the buffer panicked, when a kernel that makes plain calls asked for it again.
     pub(crate) empty: bool,
 }
 
@@ -18,6 +18,7 @@ impl<B> RecvInto<B> {
 
 impl<B: AsMut<[u8]>> RecvInto<B> {
     pub(crate) fn entry(&mut self) -> Sqe<'_> {
+        self.empty = true;
         let slice = self.buf.as_mut();
         self.empty = slice.is_empty();
         Sqe::recv(&self.fd, slice)

@@ -156,7 +156,8 @@ impl Slot {
     }
 
     fn owned_ended(&mut self, done: &Done, empty: bool, common: &mut Common) {
-        if empty && done.errno().is_none() {
+        // It is the buffer's fault, and not the stream's.
+        if empty && matches!(done.errno(), None | Some(libc::EFAULT)) {
             self.receive.armed = Armed::Idle;
         } else {
             self.receive_ended(done, common);

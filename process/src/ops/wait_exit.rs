@@ -3,24 +3,43 @@
 use std::{io, os::fd::AsFd, sync::Arc};
 
 use corio_runtime::{
+    error,
     fd::Fd,
     op::{self, Done, Operation, Sqe},
 };
-use rustix::io::Errno;
+use rustix::{io::Errno, process::Signal};
 
 use crate::{child::Child, reaper};
 
 /// Watches a newly spawned process, which nothing else may reap.
 pub(crate) fn adopt(spawned: std::process::Child) -> io::Result<Arc<Child>> {
     let child = Child::open(spawned)?;
-    op::start(Box::new(WaitExit::WaitId(Arc::clone(&child))));
+    if child.pidfd().is_some() {
+        op::start(Box::new(WaitExit::WaitId(Arc::clone(&child))));
+    } else {
+        watch_by_thread(&child)?;
+    }
     Ok(child)
 }
+
+/// Where there are no pidfds.
+fn watch_by_thread(child: &Arc<Child>) -> io::Result<()> {
+    reaper::watch(Arc::clone(child)).map_err(|e| {
+        // Nothing could watch it.
+        let _ = child.send_signal(Signal::KILL);
+        child.block_until_exit();
+        child.reap();
+        let text = format!("no pidfd for it, and no thread that waits for it: {e}");
+        error::explain(e, text)
+    })
+}
+
+const HAS_PIDFD: &str = "only a child with a pidfd is watched by an operation";
 
 enum WaitExit {
     /// `IORING_OP_WAITID`.
     WaitId(Arc<Child>),
-    /// Before Linux 6.7: the pidfd, which becomes readable at the exit.
+    /// Before Linux 6.7, and on epoll: the pidfd, which becomes readable at the exit.
     Poll(Arc<Child>, Fd),
 }
 
@@ -37,7 +56,7 @@ impl Operation for WaitExit {
 
     fn prepare(&mut self) -> Sqe<'_> {
         match self {
-            WaitExit::WaitId(child) => Sqe::wait_exit(child.pidfd().as_fd()),
+            WaitExit::WaitId(child) => Sqe::wait_exit(child.pidfd().expect(HAS_PIDFD).as_fd()),
             WaitExit::Poll(_, pidfd) => Sqe::poll_readable(pidfd),
         }
     }
@@ -53,7 +72,7 @@ impl Operation for WaitExit {
 
 /// For kernels without the WAITID operation.
 fn poll_exit(child: Arc<Child>) {
-    match child.pidfd().try_clone() {
+    match child.pidfd().expect(HAS_PIDFD).try_clone() {
         Ok(pidfd) => {
             op::start(Box::new(WaitExit::Poll(child, Fd::from(pidfd))));
         }

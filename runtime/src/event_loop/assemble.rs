@@ -1,4 +1,4 @@
-//! Makes a loop of its parts.
+//! Builds a loop from its parts.
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     event_loop::{
+        backend::BackendInfo,
         current::{Listed, Loop, try_with},
         exception,
         exceptions::ExceptionHandler,
@@ -33,10 +34,11 @@ use crate::{
 };
 
 impl Loop {
-    /// `wakes` are of the ring's `unpark`.
+    /// `wakes` comes from the ring's `unpark`.
     pub(crate) fn new(
         ring: Ring,
         wakes: (Unpark, Option<OwnedFd>),
+        backend: BackendInfo,
         clock: Clock,
         slow_callback: Option<Duration>,
     ) -> io::Result<Rc<Loop>> {
@@ -48,6 +50,7 @@ impl Loop {
         let real = !ring.is_simulated();
         let lp = Rc::new(Loop {
             id,
+            backend,
             exceptions: ExceptionHandler::new(clock.clone(), exception::look_again_later),
             clock,
             tasks: TaskTable::new(id, &waker::VTABLE, tidy_later),
@@ -73,6 +76,7 @@ impl Loop {
             ending: Cell::new(false),
             closing: Cell::new(false),
             round: Cell::new(false),
+            reads_wakes: Cell::new(wake_fd.is_some()),
             scope: RefCell::new(None),
             pool: OnceCell::new(),
             embedded: OnceCell::new(),
@@ -88,7 +92,7 @@ impl Loop {
     }
 }
 
-/// Reads the eventfd that other threads wake the loop by.
+/// Reads the eventfd by which other threads wake the loop.
 struct ReadWakes {
     loop_id: LoopId,
     fd: Fd,
@@ -104,7 +108,11 @@ impl Operation for ReadWakes {
 
     fn complete(self: Box<Self>, _: Done) {
         try_with(|lp| {
-            if lp.id == self.loop_id && !lp.closing.get() {
+            if lp.id != self.loop_id {
+                return;
+            }
+            lp.reads_wakes.set(!lp.closing.get());
+            if lp.reads_wakes.get() {
                 lp.driver.start(self);
             }
         });

@@ -11,10 +11,9 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::eventfd::EventFd;
-
 use crate::{
     event_loop::{
+        backend::BackendInfo,
         blocking_pool::Pool,
         cleanup_scope::CleanupScope,
         exceptions::{ExceptionContext, ExceptionHandler},
@@ -26,7 +25,7 @@ use crate::{
         step_budget::Suspended,
         watch::Watch,
     },
-    kernel::{driver::Driver, receive::Receivers},
+    kernel::{driver::Driver, receive::Receivers, ring::embedded::Embedded},
     scheduler::{
         calls::{CallKey, Calls},
         clock::Clock,
@@ -43,6 +42,7 @@ use crate::{
 /// An event loop; each part is in a cell of its own.
 pub(crate) struct Loop {
     pub(super) id: LoopId,
+    pub(super) backend: BackendInfo,
     pub(crate) clock: Clock,
     pub(crate) tasks: TaskTable,
     pub(crate) calls: Calls,
@@ -77,12 +77,14 @@ pub(crate) struct Loop {
     pub(crate) closing: Cell<bool>,
     /// A round was requested.
     pub(crate) round: Cell<bool>,
+    /// An operation of the loop's own reads the eventfd of its wake-ups.
+    pub(crate) reads_wakes: Cell<bool>,
     /// The scope that adopts cleanups of what is polled or dropped now.
     pub(crate) scope: RefCell<Option<Rc<dyn CleanupScope>>>,
     /// Made at first use.
     pub(super) pool: OnceCell<Pool>,
-    /// Signalled at every completion, once another loop drives this one.
-    pub(crate) embedded: OnceCell<EventFd>,
+    /// Once another loop drives this one.
+    pub(crate) embedded: OnceCell<Embedded>,
     pub(super) _listed: Listed,
     // Last: frees the loop's index for another loop once everything above is dropped.
     pub(super) _registration: Registration,

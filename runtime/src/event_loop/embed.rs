@@ -1,11 +1,11 @@
-//! A loop that another loop drives: tokio, a plain `poll`, a game's frame loop (asyncio has no such thing).
+//! A loop embedded in another one: in tokio, a plain `poll`, a game's frame loop (asyncio has no equivalent).
 //!
-//! The host sleeps in its own way until the descriptor is readable or the deadline has come, and then lets the loop
-//! make a turn. The descriptor is an eventfd that the kernel signals at every completion: the ring's own descriptor
-//! does not wake a `poll`. Other threads signal it, too.
+//! The host sleeps until the descriptor is readable or the deadline is reached, and then runs a turn of the loop. On
+//! io_uring the descriptor is an eventfd that the kernel and other threads signal: the kernel at every completion. On
+//! epoll it is the epoll descriptor itself.
 //!
-//! No wake is lost: a turn empties the eventfd, and only then looks whether the ring has more
-//! ([`Runner::next_deadline`]); what comes after that signals again.
+//! No wake is lost: a turn empties the descriptor, and only then checks whether the ring has more
+//! ([`Runner::next_deadline`]). Later completions signal again.
 
 use std::{
     io,
@@ -13,14 +13,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
-
-use crate::event_loop::{
-    current::{Entered, Loop, no_main},
-    run::Runner,
+use crate::{
+    event_loop::{
+        current::{Entered, Loop, no_main},
+        run::Runner,
+    },
+    kernel::ring::embedded::Embedded,
 };
 
-/// What a turn came to.
+/// The result of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
     ran: usize,
@@ -28,12 +29,12 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// How many steps of tasks and callbacks ran.
+    /// The number of steps of tasks and callbacks that ran.
     pub fn ran(&self) -> usize {
         self.ran
     }
 
-    /// Whether there is more to do at once.
+    /// Whether the loop can run another turn immediately.
     pub fn is_left(&self) -> bool {
         self.left
     }
@@ -41,7 +42,8 @@ impl Turn {
 
 impl Runner {
     /// The descriptor that becomes readable when the loop has something to do: for the host's `poll`, `epoll` or
-    /// `AsyncFd`. The host only waits for it; [`turn`](Runner::turn) empties it.
+    /// `AsyncFd`. The host only waits for it; [`turn`](Runner::turn) empties it. On io_uring it is an eventfd, on epoll
+    /// the loop's epoll descriptor.
     ///
     /// ```
     /// use corio_runtime::{Runner, time::{Duration, sleep}};
@@ -60,7 +62,7 @@ impl Runner {
     /// ```
     ///
     /// # Panics
-    /// At the first call, if no descriptor is left, and under the simulator.
+    /// At the first call, if the process has no free descriptor; and on the simulator.
     #[track_caller]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         match self.lp.embed() {
@@ -69,7 +71,7 @@ impl Runner {
         }
     }
 
-    /// Runs `f` as the loop's own code, with its tasks, timers and streams at hand, and without a turn.
+    /// Runs `f` inside the loop, with access to its tasks, timers and streams, without a turn.
     ///
     /// It may be called inside another loop's run.
     pub fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
@@ -77,8 +79,8 @@ impl Runner {
         f()
     }
 
-    /// Makes one turn: runs what is ready, and takes what the kernel has. If nothing is, it waits `max_wait` at
-    /// most (for ever if that is `None`): `Some(Duration::ZERO)` for a host that waits itself.
+    /// Runs one turn: runs ready tasks, and takes completions. If there are none, waits at most `max_wait` (`None`:
+    /// without limit). A host that waits itself passes `Some(Duration::ZERO)`.
     ///
     /// It may be called inside another loop's run.
     ///
@@ -88,15 +90,14 @@ impl Runner {
         let lp = &self.lp;
         let _entered = Entered::over(lp);
         lp.inbox.awake();
-        if let Some(fd) = lp.embedded.get() {
-            // Empty is an error, and as good.
-            let _ = fd.read();
+        if let Some(embedded) = lp.embedded.get() {
+            embedded.empty();
         }
-        // What the host did meanwhile has kept nobody of this loop.
+        // The time spent in the host did not delay the tasks of this loop.
         lp.slow_watch.start();
-        // Without a wait a turn may skip the kernel; the host only calls if there is something.
+        // A turn without a wait may skip the kernel. But the host calls because something happened.
         lp.look_at_kernel();
-        // The host has other things to do than to look out for messages.
+        // Spinning for messages would keep the host from its other work.
         lp.spin.stop();
         let deadline = match max_wait {
             _ if lp.has_work() => 0,
@@ -106,49 +107,47 @@ impl Runner {
         };
         let ran = lp.turn(&mut no_main, deadline);
         lp.note_numbers();
-        // From here on other threads signal, also if the turn failed.
+        // From here on other threads signal the descriptor, even if the turn failed.
         lp.inbox.prepare_sleep();
         let ran = ran?;
         Ok(Turn { ran, left: lp.has_work() })
     }
 
-    /// When the loop wants its next turn if the descriptor stays silent: now, if there is something to do; `None` for
-    /// never.
+    /// When the loop needs its next turn if the descriptor stays unreadable: now, if there is something to do; `None`
+    /// for never.
     pub fn next_deadline(&self) -> Option<Instant> {
         if self.lp.has_work() {
             return Some(self.lp.clock.now());
         }
         let timer = self.lp.timers.borrow_mut().next_deadline();
         let tidy = self.lp.untidy.get().then(|| self.lp.tidy_at.get());
-        self.lp.clock.to_instant(timer.into_iter().chain(tidy).min()?)
+        let pause = self.lp.driver.next_pause();
+        self.lp.clock.to_instant(timer.into_iter().chain(tidy).chain(pause).min()?)
     }
 }
 
 impl Loop {
-    /// The eventfd of an embedded loop.
-    fn embed(&self) -> io::Result<&EventFd> {
+    /// The descriptor that the host waits for; made at the first call.
+    fn embed(&self) -> io::Result<&Embedded> {
         if let Some(fd) = self.embedded.get() {
             return Ok(fd);
         }
-        // Made first: what fails leaves nothing with the kernel, and the next call may succeed.
-        let fd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let host = fd.as_fd().try_clone_to_owned()?;
-        self.driver.embed(fd.as_fd())?;
-        self.inbox.change_notifier(|unpark| unpark.embedded(host));
+        let (embedded, others) = self.driver.embed()?;
+        if let Some(host) = others {
+            self.inbox.change_notifier(|unpark| unpark.embedded(host));
+        }
         self.inbox.prepare_sleep();
-        // Nobody signals what was complete before. It fails only if the counter is full, which is as good.
-        let _ = fd.write(1);
-        Ok(self.embedded.get_or_init(|| fd))
+        Ok(self.embedded.get_or_init(|| embedded))
     }
 
-    /// Something was done to the loop from outside its turns: a host that waits for it has to know.
+    /// Wakes the host after a change to the loop from outside its turns.
     pub(crate) fn tell_host(&self) {
         if self.embedded.get().is_some() && self.has_work() {
             let _ = self.handle().post(|_| ());
         }
     }
 
-    /// Whether a turn has something to do at once.
+    /// Whether a turn has something to do immediately.
     fn has_work(&self) -> bool {
         !self.tasks.ready.is_empty()
             || !self.inbox.is_empty()

@@ -4,6 +4,7 @@ use std::{fmt, num::NonZeroU64};
 
 use crate::{
     event_loop::{
+        backend::BackendInfo,
         current::{self, Loop},
         registry,
         registry::LoopClosed,
@@ -114,4 +115,20 @@ impl Loop {
     pub(crate) fn handle(&self) -> Handle {
         Handle { loop_id: self.id() }
     }
+}
+
+/// Which kernel the running loop runs on, and why.
+///
+/// ```
+/// use corio_runtime::{Backend, backend};
+/// let info = corio_runtime::run(async { backend() });
+/// assert_ne!(info.backend(), Backend::Auto);
+/// println!("on {info}");
+/// ```
+///
+/// # Panics
+/// Outside a running loop.
+#[track_caller]
+pub fn backend() -> BackendInfo {
+    current::with(|lp| lp.backend)
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod affinity;
 pub(crate) mod assemble;
+pub(crate) mod backend;
 pub(crate) mod blocking_pool;
 pub(crate) mod cleanup_scope;
 pub(crate) mod current;

@@ -53,8 +53,9 @@ impl Loop {
         self.services.each(|service| self.guard(None, || service.round()));
     }
 
-    /// Operations in flight, without the wait for the next round.
+    /// Operations in flight, without the loop's own: the wait for the next round, the read of its wake-ups.
     pub(crate) fn operations(&self) -> usize {
-        self.driver.in_flight().saturating_sub(self.round.get().into())
+        let own = usize::from(self.round.get()) + usize::from(self.reads_wakes.get());
+        self.driver.in_flight().saturating_sub(own)
     }
 }

@@ -5,7 +5,6 @@ use std::{
     fmt,
     future::Future,
     io,
-    os::fd::OwnedFd,
     panic::{self, AssertUnwindSafe, Location},
     pin::{Pin, pin},
     rc::Rc,
@@ -15,50 +14,53 @@ use std::{
 
 use crate::{
     event_loop::{
-        affinity, current,
-        current::{Entered, Loop, no_main},
+        affinity,
+        backend::{self, Backend, BackendInfo, Reason},
+        current::{self, Entered, Loop, no_main},
         exceptions::ExceptionContext,
         handle::Handle,
         signals::interrupt::{Interrupt, end_by_sigint},
+        tidy::tidy_later,
     },
     kernel::{
         pool::{self, Pool},
         ring::{
-            Ring, sim,
+            Ring,
+            refusal::Refusal,
+            sim,
             terms::{Sizes, Wait},
-            unpark::Unpark,
         },
     },
     scheduler::{clock::Clock, task_error::discard},
 };
 
-/// How long an ending loop waits for connections that close, and for one on which no byte moves.
+/// How long an ending loop waits for connections that close: in total, and for one that transfers no byte.
 const LINGER: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(500));
-/// The services keep the limits; a loop does not wait for one that fails to.
+/// The services enforce the limits of `LINGER`; the loop waits only this much longer for one that fails to.
 const LINGER_GRACE: Duration = Duration::from_secs(1);
-/// How long a closing loop waits for the kernel to give anything of what was cancelled back.
+/// How long a closing loop waits for the kernel to end another cancelled operation.
 const QUIESCE: Duration = Duration::from_secs(1);
-/// How often it asks in that time, at least: a machine that is short of time is no kernel that refuses.
+/// The least number of cancel rounds in that time: a slow machine must not look like a kernel that ends nothing.
 const QUIESCE_ROUNDS: usize = 20;
-/// How often a closing loop cancels again what cancelled tasks left behind.
+/// The most rounds in which a closing loop cancels tasks, including those that cancelled tasks leave behind.
 const CANCEL_ROUNDS: usize = 1000;
-/// How long a closing loop waits for blocking work that has begun (asyncio's `THREAD_JOIN_TIMEOUT`).
+/// How long a closing loop waits for calls of `to_thread` in progress (asyncio's `THREAD_JOIN_TIMEOUT`).
 const THREAD_JOIN: Duration = Duration::from_secs(300);
 /// How long a closing loop waits for cleanups.
 const CLEANUP: Duration = Duration::from_secs(10);
 
 /// Runs `main` on a new loop to its end (asyncio `run`).
 ///
-/// Then every task that is left is cancelled and awaited, what was written is sent, and no operation is left
-/// in the kernel. A panic of `main` goes on after that.
+/// Afterwards every remaining task is cancelled and awaited, written data is sent, and no operation is left in the
+/// kernel. Then a panic of `main` continues.
 ///
 /// ```
 /// assert_eq!(corio_runtime::run(async { 6 * 7 }), 42);
 /// ```
 ///
 /// # Panics
-/// Inside a running loop ("run() cannot be called from a running event loop"), and if the loop cannot be set
-/// up: use [`Runner::new`] to handle that.
+/// Inside a running loop ("run() cannot be called from a running event loop"), and if the loop cannot be set up: use
+/// [`Runner::new`] to handle that.
 #[track_caller]
 #[doc(alias = "block_on")]
 pub fn run<F: Future>(main: F) -> F::Output {
@@ -75,7 +77,7 @@ fn assert_not_running() {
     assert!(!running, "run() cannot be called from a running event loop");
 }
 
-/// A loop that can run several main futures, one after the other (asyncio `Runner`). Dropping it closes it.
+/// A loop that can run several main futures, one after the other (asyncio `Runner`). Dropping it closes the loop.
 ///
 /// ```
 /// let mut runner = corio_runtime::Runner::new()?;
@@ -89,7 +91,6 @@ fn assert_not_running() {
 /// ```
 pub struct Runner {
     pub(crate) lp: Rc<Loop>,
-    backend: BackendInfo,
     debug: bool,
     thread_join: Duration,
     linger: (Duration, Duration),
@@ -100,7 +101,7 @@ impl Runner {
     /// A loop with the default settings.
     ///
     /// # Errors
-    /// If the kernel refuses io_uring: the text names the cause seen, the setting and the remedy.
+    /// If the kernel refuses what a loop needs: the text names the cause, the setting and the remedy.
     pub fn new() -> io::Result<Runner> {
         Runner::builder().build()
     }
@@ -110,24 +111,24 @@ impl Runner {
         Builder::default()
     }
 
-    /// Runs `main` to its end. Tasks that it leaves behind go on with the next `run`.
+    /// Runs `main` to its end. Remaining tasks continue in the next `run`.
     ///
-    /// On the main thread of a process that does not handle SIGINT itself, Ctrl-C ends the run in order: `main`
-    /// and all tasks are cancelled, cleanups awaited, then the process ends by the signal. A second one ends it
-    /// at once.
+    /// On the main thread of a process that does not handle SIGINT itself, Ctrl-C ends the run gracefully: `main` and
+    /// all tasks are cancelled, cleanups are awaited, then the signal ends the process. A second Ctrl-C ends it
+    /// immediately.
     ///
     /// # Panics
-    /// Inside a running loop; if the kernel fails the loop; and with what `main` panics with.
+    /// Inside a running loop, if the kernel fails the loop, and if `main` panics.
     #[track_caller]
     pub fn run<F: Future>(&mut self, main: F) -> F::Output {
         let entered = Entered::new(&self.lp);
         let interrupt = Interrupt::install(&self.lp).map(|interrupt| Box::new(interrupt) as Box<dyn Any>);
-        // A SIGINT that came as an earlier run ended was for that one.
+        // A SIGINT that arrived at the end of an earlier run belongs to that run.
         self.lp.interrupted.set(false);
         self.lp.interrupt.set(interrupt);
         let result = self.drive(pin!(Some(main)), Location::caller());
         if result.is_none() {
-            // A second SIGINT meanwhile ends the process at once.
+            // A second SIGINT during this ends the process immediately.
             self.close_entered();
             drop(self.lp.interrupt.take());
             end_by_sigint();
@@ -141,7 +142,7 @@ impl Runner {
         }
     }
 
-    /// `None` if SIGINT came first: `main` is dropped where it was.
+    /// Drives `main` to its end. `None` if SIGINT arrived first: `main` is then dropped unfinished.
     fn drive<F: Future>(
         &self,
         mut main: Pin<&mut Option<F>>,
@@ -162,7 +163,7 @@ impl Runner {
                 };
                 self.lp.stopping.set(result.is_some());
             };
-            // A service that panics ends the run, whose main future ends like any other.
+            // A panic of a service ends the run; the main future is then dropped as usual.
             let turned = panic::catch_unwind(AssertUnwindSafe(|| {
                 if let Err(e) = self.lp.turn(&mut poll_main, u64::MAX) {
                     panic!("the event loop failed: {e}");
@@ -174,7 +175,7 @@ impl Runner {
         }
         self.lp.stopping.set(false);
         self.lp.look_before_enter();
-        // Its destructors may still use the loop.
+        // The destructors of `main` may still use the loop.
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| {
             main.set(None);
             drop(lost);
@@ -183,7 +184,7 @@ impl Runner {
         dropped.map_or_else(|payload| Some(Err(payload)), |()| result)
     }
 
-    /// Names the loop from any thread.
+    /// A handle to the loop, for any thread.
     pub fn handle(&self) -> Handle {
         self.lp.handle()
     }
@@ -194,11 +195,11 @@ impl Runner {
     }
 
     /// Which kernel the loop runs on, and why.
-    pub fn backend(&self) -> &BackendInfo {
-        &self.backend
+    pub fn backend(&self) -> BackendInfo {
+        self.lp.backend
     }
 
-    /// Cancels what is left, sends what was written, and ends every operation in the kernel.
+    /// Cancels the remaining tasks, sends written data, and ends every operation in the kernel.
     pub fn close(self) {
         drop(self);
     }
@@ -238,7 +239,7 @@ impl Runner {
                 tasks.cancel_all(late);
                 self.lp.turn(&mut no_main, 0)?;
             } else {
-                // Sleeps only while nothing is ready: what is may be the end of the last cleanup.
+                // Sleeps only if the ready queue is empty: a ready task may end the last cleanup.
                 let idle = tasks.ready.is_empty();
                 self.lp.turn(&mut no_main, if idle { deadline } else { 0 })?;
             }
@@ -246,7 +247,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Waits for blocking work while the loop turns: it may need the loop.
+    /// Waits for blocking work while the loop turns, because the work may need the loop.
     fn close_pool(&self) -> io::Result<()> {
         let lp = &self.lp;
         let deadline = lp.clock.after(self.thread_join);
@@ -258,7 +259,8 @@ impl Runner {
                 lp.exceptions.report(&ExceptionContext::new(text));
                 break;
             }
-            // What they ask of the loop now is answered by a cancel, or they would wait for each other.
+            // Their requests to the loop are now answered by a cancel: otherwise they and the loop would wait for each
+            // other.
             self.cancel_tasks()?;
             let idle = lp.tasks.ready.is_empty();
             lp.turn(&mut no_main, if idle { deadline } else { 0 })?;
@@ -266,7 +268,7 @@ impl Runner {
         self.cancel_tasks()
     }
 
-    /// By the loop's own clock: a simulated one need not wait.
+    /// Waits for connections that close, by the loop's clock: virtual time does not wait.
     fn close_connections(&self) -> io::Result<()> {
         let (lp, (total, idle)) = (&self.lp, self.linger);
         lp.services.each(|service| service.end(total, idle));
@@ -277,7 +279,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Takes every operation back from the kernel; what it keeps though nothing else is left costs its memory.
+    /// Ends every operation in the kernel. If the kernel does not end them all, their memory is leaked.
     fn quiesce(&self) -> io::Result<()> {
         let driver = &self.lp.driver;
         let (mut since, mut rounds) = (Instant::now(), 0);
@@ -318,7 +320,8 @@ impl Runner {
         };
         if let Err(e) = caught(&mut || self.shut_down()) {
             self.lp.exceptions.report(&ExceptionContext::new("closing the loop").with_error(e));
-            // Whatever happens, the ring is not freed under an operation, and no sender waits for the loop.
+            // Even after an error or a panic the ring is not freed while operations use it, and no sender waits for the
+            // loop.
             self.lp.inbox.close();
             self.lp.closing.set(true);
             self.lp.services.each(|service| {
@@ -336,7 +339,7 @@ impl Runner {
 
 impl fmt::Debug for Runner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runner").field("handle", &self.handle()).field("backend", &self.backend).finish()
+        f.debug_struct("Runner").field("handle", &self.handle()).field("backend", &self.backend()).finish()
     }
 }
 
@@ -345,7 +348,7 @@ impl fmt::Debug for Runner {
 /// ```
 /// use corio_runtime::{Backend, Runner};
 /// let mut runner = Runner::builder().entries(64).buffers(16, 2048).build()?;
-/// assert_eq!(runner.backend().backend(), Backend::Uring);
+/// assert_ne!(runner.backend().backend(), Backend::Auto);
 /// assert_eq!(runner.run(async { 1 }), 1);
 /// # std::io::Result::Ok(())
 /// ```
@@ -353,6 +356,8 @@ impl fmt::Debug for Runner {
 #[must_use = "settings do nothing until `build`"]
 pub struct Builder {
     backend: Backend,
+    /// Chosen by another loop of the same group.
+    decided: Option<BackendInfo>,
     entries: u32,
     completions: Option<u32>,
     buffer_count: u16,
@@ -370,6 +375,7 @@ impl Default for Builder {
     fn default() -> Builder {
         Builder {
             backend: Backend::Auto,
+            decided: None,
             entries: 256,
             completions: None,
             buffer_count: 128,
@@ -386,37 +392,43 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Which kernel to run on. Default: [`Backend::Auto`], for which the environment can name one:
-    /// `CORIO_BACKEND=uring`, or `CORIO_BACKEND=sim:SEED` to run a program in the simulator.
+    /// The kernel to run on. Default: [`Backend::Auto`], for which the environment can name one: `CORIO_BACKEND` is
+    /// `auto`, `uring`, `epoll`, or `sim:SEED` for the simulator. [`Runner::backend`] returns the kernel in use.
     pub fn backend(mut self, backend: Backend) -> Builder {
         self.backend = backend;
         self
     }
 
-    /// Entries of the submission queue, 1 to 32768, rounded up to a power of two. Default: 256. More operations
-    /// than that may be in flight.
+    /// Runs on the kernel of another loop of the same group.
+    pub(crate) fn decided(mut self, backend: BackendInfo) -> Builder {
+        self.decided = Some(backend);
+        self
+    }
+
+    /// Entries of the submission queue, 1 to 32768, rounded up to a power of two. Default: 256. More operations may be
+    /// in flight. No effect on epoll.
     pub fn entries(mut self, entries: u32) -> Builder {
         self.entries = entries;
         self
     }
 
-    /// Entries of the completion queue, at least as many as [`Builder::entries`], and at most the kernel's 65536; other
-    /// values mean the nearest of these. Default: four times [`Builder::entries`]. What does not fit waits in the
-    /// kernel.
+    /// Entries of the completion queue, at least [`Builder::entries`], and at most the kernel's 65536; other values
+    /// mean the nearest of these. Default: four times [`Builder::entries`]. Completions that do not fit wait in the
+    /// kernel. No effect on epoll.
     pub fn completion_entries(mut self, entries: u32) -> Builder {
         self.completions = Some(entries);
         self
     }
 
-    /// Receive buffers that all idle streams of the loop share: `count` (a power of two to 32768) of `size`
-    /// bytes (to 1 MiB), 1 GiB in all. Default: 128 of 4096, which stays in a core's cache.
+    /// Receive buffers that all idle streams of the loop share: `count` (a power of two, at most 32768) buffers of
+    /// `size` bytes (at most 1 MiB), at most 1 GiB in total. Default: 128 of 4096 bytes, which stays in a core's cache.
     pub fn buffers(mut self, count: u16, size: usize) -> Builder {
         self.buffer_count = count;
         self.buffer_size = size;
         self
     }
 
-    /// Pins the building thread to a core, by the kernel's number.
+    /// Pins the thread that builds the loop to a core, by the kernel's number.
     pub fn pin(mut self, core: usize) -> Builder {
         self.pin = Some(core);
         self
@@ -428,12 +440,12 @@ impl Builder {
         self
     }
 
-    /// Turns asyncio's debug mode on or off: steps over 100 ms, or the limit of
-    /// [`slow_callback`](Builder::slow_callback), are reported with their task, and callbacks. Default: on if the
-    /// environment has `CORIO_DEBUG` set to something else than 0.
+    /// Turns asyncio's debug mode on or off. It reports steps of tasks, with the task, and of callbacks that take over
+    /// 100 ms, or over the limit of [`slow_callback`](Builder::slow_callback). The loop also prints which kernel it
+    /// runs on, and why. Default: on if `CORIO_DEBUG` is set to anything but 0.
     ///
-    /// Without it only steps of a second or more are reported: with their task too, or in a turn of many with all of
-    /// that turn, and from then on for a minute each by itself.
+    /// Without debug mode only steps of a second or more are reported: with their task, or, in a turn of many steps,
+    /// with all of that turn. From then on each step is reported by itself for a minute.
     pub fn debug(mut self, on: bool) -> Builder {
         self.debug = Some(on);
         self
@@ -445,8 +457,8 @@ impl Builder {
         self.debug.unwrap_or_else(from_environment)
     }
 
-    /// How long the end of the loop waits for calls of [`to_thread`](crate::to_thread) that have begun; the exception
-    /// handler hears of those that it does not wait for any longer. Default: 300 s, as asyncio.
+    /// How long the end of the loop waits for calls of [`to_thread`](crate::to_thread) in progress. The exception
+    /// handler gets a report if the loop stops waiting. Default: 300 s, as in asyncio.
     ///
     /// ```
     /// use corio_runtime::{Runner, time::Duration, to_thread};
@@ -459,8 +471,8 @@ impl Builder {
         self
     }
 
-    /// How long the end of the loop waits for connections that still send what was written, or whose peers still send:
-    /// at most `total`, and `idle` for one on which no byte moves. After that they are reset. Default: 5 s and 500 ms.
+    /// How long the end of the loop waits for connections that still send written data, or whose peers still send: at
+    /// most `total`, and `idle` for one that transfers no byte. After that they are reset. Default: 5 s and 500 ms.
     ///
     /// ```
     /// use corio_runtime::{Runner, time::Duration};
@@ -473,14 +485,14 @@ impl Builder {
         self
     }
 
-    /// Faults that the simulator injects. Without effect on a real kernel.
+    /// Faults that the simulator injects. No effect on a real kernel.
     pub fn faults(mut self, faults: Faults) -> Builder {
         self.faults = faults;
         self
     }
 
-    /// Uses nothing that the self-tests at start-up try and old kernels lack: so what a program does there can be
-    /// tested on a new one. Default: off.
+    /// Uses no ability that old kernels may lack (those that the self-tests at start-up try), to test a program's
+    /// behaviour there. Default: off.
     ///
     /// ```
     /// let mut runner = corio_runtime::Runner::builder().old_kernel(true).build()?;
@@ -495,29 +507,29 @@ impl Builder {
     /// Makes the loop on this thread.
     ///
     /// # Errors
-    /// Settings out of range, a core that does not exist, and the kernel's refusals, each with the value.
+    /// Settings out of range, a core that does not exist, and refusals of the kernel; the text names the value.
     pub fn build(self) -> io::Result<Runner> {
-        let (backend, reason) = self.chosen()?;
-        self.check(backend)?;
+        let (named, reason) = match self.decided {
+            Some(decided) => (decided.backend, decided.reason),
+            None => backend::named(self.backend)?,
+        };
+        self.check(named)?;
         self.pin_thread()?;
-        let (mut ring, wakes, clock) = self.kernel(backend)?;
+        let (mut ring, backend, clock) = self.kernel(named, reason)?;
+        let wakes = ring.unpark().map_err(|refusal| refusal.explain(self.sizes()))?;
         if self.old_kernel {
             ring.be_old();
         }
         let debug = self.is_debug();
         let slow_callback = self.slow_callback.or(debug.then_some(Duration::from_millis(100)));
-        let lp = Loop::new(ring, wakes, clock, slow_callback)?;
-        Ok(Runner {
-            lp,
-            backend: BackendInfo { backend, reason },
-            debug,
-            thread_join: self.thread_join,
-            linger: self.linger,
-            closed: false,
-        })
+        let lp = Loop::new(ring, wakes, backend, clock, slow_callback)?;
+        if debug {
+            lp.exceptions.note(format!("the loop runs on {backend}"));
+        }
+        Ok(Runner { lp, debug, thread_join: self.thread_join, linger: self.linger, closed: false })
     }
 
-    /// What is out of range is told before anything is done to the thread.
+    /// Checks all settings before anything is changed on the thread.
     fn check(&self, backend: Backend) -> io::Result<()> {
         if !(1..=32768).contains(&self.entries) {
             let text = format!("{} submission entries: must be 1 to 32768", self.entries);
@@ -527,9 +539,9 @@ impl Builder {
         if matches!(backend, Backend::Sim { .. }) { self.faults.check() } else { Ok(()) }
     }
 
-    /// Before the ring is made, so that its memory is near the core.
+    /// Pins the thread before the ring is made, so that its memory is near the core.
     fn pin_thread(&self) -> io::Result<()> {
-        // Read before this thread is pinned.
+        // Reads the allowed cores before this thread is pinned.
         affinity::allowed();
         if let Some(core) = self.pin
             && !(core < 1024 && core_affinity::set_for_current(core_affinity::CoreId { id: core }))
@@ -550,84 +562,42 @@ impl Builder {
         }
     }
 
-    /// The backend to run on, and why.
-    fn chosen(&self) -> io::Result<(Backend, &'static str)> {
-        let Some(named) = std::env::var_os("CORIO_BACKEND").filter(|_| self.backend == Backend::Auto) else {
-            let auto = self.backend == Backend::Auto;
-            let backend = if auto { Backend::Uring } else { self.backend };
-            return Ok((backend, if auto { "the kernel offers io_uring" } else { "asked for" }));
+    /// Makes the ring: of the named kernel, or for `Auto` of the best one available.
+    fn kernel(&self, backend: Backend, reason: Reason) -> io::Result<(Ring, BackendInfo, Clock)> {
+        if let Backend::Sim { seed } = backend {
+            let (ring, clock) = self.simulator(seed)?;
+            return Ok((ring, BackendInfo { backend, reason }, clock));
+        }
+        let clock = Clock::real();
+        let (ring, info) = match backend {
+            Backend::Auto => match self.uring(&clock)? {
+                Ok(ring) => (Ok(ring), BackendInfo { backend: Backend::Uring, reason }),
+                Err(refusal) => match backend::without_uring(refusal) {
+                    Ok(reason) => (self.epoll(&clock)?, BackendInfo { backend: Backend::Epoll, reason }),
+                    Err(refusal) => (Err(refusal), BackendInfo { backend, reason }),
+                },
+            },
+            Backend::Epoll => (self.epoll(&clock)?, BackendInfo { backend, reason }),
+            Backend::Uring | Backend::Sim { .. } => (self.uring(&clock)?, BackendInfo { backend, reason }),
         };
-        let named = named.to_string_lossy();
-        let backend = match named.strip_prefix("sim:").map(str::parse) {
-            Some(Ok(seed)) => Backend::Sim { seed },
-            None if named == "uring" => Backend::Uring,
-            _ => {
-                let text = format!("CORIO_BACKEND is '{named}': it must be uring or sim:SEED");
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-            }
-        };
-        Ok((backend, "named by CORIO_BACKEND"))
+        Ok((ring.map_err(|refusal| refusal.explain(self.sizes()))?, info, clock))
     }
 
-    fn kernel(&self, backend: Backend) -> io::Result<(Ring, (Unpark, Option<OwnedFd>), Clock)> {
-        let sizes = self.sizes();
-        let (ring, clock) = match backend {
-            Backend::Sim { seed } => {
-                let (pool, clock) = (Pool::ours(sizes.buffer_count, sizes.buffer_size)?, Clock::simulated());
-                let sim = sim::Sim::new(seed, sizes, pool, self.faults.clone(), clock.clone());
-                (Ring::Sim(Box::new(sim)), clock)
-            }
-            Backend::Auto | Backend::Uring => {
-                let (pool, clock) = (Pool::new(sizes.buffer_count, sizes.buffer_size)?, Clock::real());
-                let ring =
-                    Ring::uring(sizes, pool, clock.clone()).map_err(|refusal| refusal.explain(sizes))?;
-                (ring, clock)
-            }
-        };
-        let wakes = ring.unpark().map_err(|refusal| refusal.explain(sizes))?;
-        Ok((ring, wakes, clock))
+    fn uring(&self, clock: &Clock) -> io::Result<Result<Ring, Refusal>> {
+        let pool = Pool::new(self.buffer_count, self.buffer_size)?;
+        Ok(Ring::uring(self.sizes(), pool, clock.clone()))
+    }
+
+    fn epoll(&self, clock: &Clock) -> io::Result<Result<Ring, Refusal>> {
+        let pool = Pool::ours(self.buffer_count, self.buffer_size)?;
+        Ok(Ring::epoll(self.sizes(), pool, clock.clone(), tidy_later))
+    }
+
+    fn simulator(&self, seed: u64) -> io::Result<(Ring, Clock)> {
+        let (pool, clock) = (Pool::ours(self.buffer_count, self.buffer_size)?, Clock::simulated());
+        let sim = sim::Sim::new(seed, self.sizes(), pool, self.faults.clone(), clock.clone());
+        Ok((Ring::Sim(Box::new(sim)), clock))
     }
 }
 
 pub use crate::kernel::ring::sim::Faults;
-
-/// A kernel to run on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Backend {
-    /// The best that the machine offers: io_uring.
-    #[default]
-    Auto,
-    /// io_uring.
-    Uring,
-    /// The simulator: a virtual clock and an in-memory network. The same seed gives the same run.
-    Sim {
-        /// Decides the order and size of everything that may vary.
-        seed: u64,
-    },
-}
-
-/// Which kernel a loop runs on.
-#[derive(Clone, Copy, Debug)]
-pub struct BackendInfo {
-    backend: Backend,
-    reason: &'static str,
-}
-
-impl BackendInfo {
-    /// The kernel, never [`Backend::Auto`].
-    pub fn backend(&self) -> Backend {
-        self.backend
-    }
-
-    /// Why this one.
-    pub fn reason(&self) -> &str {
-        self.reason
-    }
-}
-
-impl fmt::Display for BackendInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} ({})", self.backend, self.reason)
-    }
-}

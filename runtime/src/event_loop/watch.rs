@@ -33,7 +33,7 @@ pub struct Metrics {
     pub ring: RingCounters,
     /// Turns of the loop.
     pub turns: u64,
-    /// Operations in flight, including the loop's own wake-up read, without the wait for its round.
+    /// Operations in flight, without the loop's own: the read of its wake-ups, the wait for its round.
     pub operations: usize,
     /// Tasks that are not done, including the main task.
     pub tasks: usize,
@@ -176,7 +176,7 @@ macro_rules! noted {
     };
 }
 
-noted!(NotedRing: RingCounters { enters, sqes, cqes, overflows, cancels, enobufs, strays, silent; });
+noted!(NotedRing: RingCounters { enters, calls, sqes, cqes, overflows, cancels, enobufs, strays, silent; });
 noted!(NotedNumbers: Metrics {
     turns, operations, tasks, ready, timers, buffers_available, connections; ring, memory, busy, idle
 });

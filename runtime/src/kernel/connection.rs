@@ -1,9 +1,9 @@
-//! The terms of socket calls: the options of a listener, the state of a connection.
+//! Types of the socket calls: the options of a listener, the state of a connection.
 
-/// How a listening socket is made.
+/// Options of a listening socket.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenOptions {
-    /// Connections that wait to be accepted, at most 4096 and what `net.core.somaxconn` allows.
+    /// The most connections that wait to be accepted: limited to 4096 and to `net.core.somaxconn`.
     pub backlog: u32,
     /// `SO_REUSEADDR`.
     pub reuse_addr: bool,
@@ -15,22 +15,22 @@ pub struct ListenOptions {
     pub v6_only: bool,
 }
 
-/// What waits at a connection to be received.
+/// The unread data of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unread {
     /// Nothing has arrived.
     Nothing,
-    /// Bytes.
+    /// Bytes have arrived.
     Data,
-    /// The peer has ended its direction, and all its bytes were received.
+    /// The peer has ended its direction, and all its bytes have been received.
     End,
 }
 
-/// How far the peer's kernel has what was sent.
+/// How much sent data the peer's kernel has acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delivery {
-    /// Bytes that were acknowledged since the connection was made.
+    /// Bytes acknowledged since the connection was made.
     pub acknowledged: u64,
-    /// Whether anything, the end of the stream included, was handed to the kernel and not acknowledged.
+    /// Whether data, or the end of the stream, was passed to the kernel and is not acknowledged.
     pub outstanding: bool,
 }

@@ -18,18 +18,18 @@ use crate::{
     scheduler::{task_error::discard, task_table::TaskTable},
 };
 
-/// Whom what comes may be for, besides its operation.
+/// The destinations of completions, besides their operations.
 #[derive(Clone, Copy)]
 pub(crate) struct To<'a> {
     pub(crate) receivers: &'a Receivers,
-    /// Those whose wakers are numbers.
+    /// The tasks, whose wakers are numbers.
     pub(crate) tasks: &'a TaskTable,
-    /// Wakes by any other waker: foreign code.
+    /// Wakes any other waker: foreign code.
     pub(crate) wake: fn(Waker),
 }
 
 impl Driver {
-    /// Submits, sleeps as `wait` says, and delivers what came, to whom `to` says.
+    /// Submits, sleeps as `wait` says, and delivers the completions.
     pub(crate) fn enter(&self, wait: Wait, to: To<'_>) -> io::Result<()> {
         self.submitted.set(false);
         self.stay_awake.set(false);
@@ -38,8 +38,8 @@ impl Driver {
             ring.enter(table, wait)?;
             ring.arrived(table);
         }
-        // An operation is library code, but a panic of one must not cost the others their completions, nor the
-        // kernel the operation. The panic hook has told of it.
+        // Operations are library code. Still, the panic of one must not cost the others their completions, nor free an
+        // operation that the kernel has. The panic hook has reported it.
         while let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| self.deliver_all(to))) {
             discard(payload);
         }
@@ -47,7 +47,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Silent sends come last: what reports is out of the table by then.
+    /// Silent sends are last: those that reported have left the table by then.
     #[inline(always)]
     fn deliver_all(&self, to: To<'_>) {
         while self.deliver_next(to) {}
@@ -61,7 +61,7 @@ impl Driver {
         self.inner.borrow_mut().table.silent.next_over()
     }
 
-    /// `false` if there is no completion.
+    /// Delivers the next completion; `false` if there is none.
     #[inline(always)]
     fn deliver_next(&self, to: To<'_>) -> bool {
         let next = {
@@ -112,7 +112,7 @@ impl Driver {
         self.inner.borrow_mut().ring.counters().strays += 1;
     }
 
-    /// The result of an operation waits for its future.
+    /// Keeps the result of an operation for its future, and wakes the waiting task.
     fn keep(&self, key: Key, ended: Box<dyn Ended>, wake: fn(Waker)) {
         let waker = self.inner.borrow_mut().table.keep(key, ended);
         waker.into_iter().for_each(wake);

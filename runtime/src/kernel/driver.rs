@@ -1,10 +1,10 @@
-//! The ring and the in-flight table behind one borrow: submit, cancel, enter, deliver.
+//! The ring and the in-flight table behind one `RefCell`: submit, cancel, enter, deliver.
 
 use std::{
     any::Any,
     cell::{Cell, RefCell, RefMut},
     io,
-    os::fd::BorrowedFd,
+    os::fd::OwnedFd,
     rc::Rc,
     task::Waker,
 };
@@ -18,25 +18,27 @@ use crate::kernel::{
     pool::{Filled, Pool},
     ring::{
         Ring,
+        embedded::Embedded,
         sim::Sim,
         terms::{Abilities, RingCounters},
         uring::Encoded,
     },
 };
 
-/// No borrow is held while an operation's own code runs, but for what must neither call in nor panic: `Payload::bytes`,
-/// what `Arrivals::each` calls, and an operation's description, which the simulator asks for as it executes it.
+/// No borrow is held while code of an operation runs, with three exceptions, which must neither call in nor panic:
+/// `Payload::bytes`, the callback of `Arrivals::each`, and the description of an operation, which the kernels that make
+/// plain calls ask for when they execute it.
 pub(crate) struct Driver {
     pub(super) inner: RefCell<Inner>,
-    /// The ring's.
+    /// A share of the ring's pool.
     pool: Pool,
     abilities: Abilities,
     polls_per_enter: u32,
     /// Whether something was queued since the last `enter`.
     pub(super) submitted: Cell<bool>,
-    /// See its getter.
+    /// See `silent_left()`.
     pub(super) silent_left: Cell<bool>,
-    /// The next `enter` is not to sleep.
+    /// The next `enter` must not sleep.
     pub(super) stay_awake: Cell<bool>,
 }
 
@@ -46,7 +48,7 @@ pub(super) struct Inner {
 }
 
 impl Driver {
-    /// `far_too_large` hears that the table is.
+    /// `far_too_large` is called when the table grows far too large.
     pub(crate) fn new(ring: Ring, far_too_large: fn()) -> Driver {
         Driver {
             pool: ring.pool().clone(),
@@ -59,48 +61,48 @@ impl Driver {
         }
     }
 
-    /// A send of a handle.
+    /// Starts a send of a handle.
     pub(crate) fn send<P: Payload>(&self, fd: &Fd, payload: Box<P>, token: u32) -> Key {
         self.submit(InFlight::Send { payload, fd: fd.clone(), token })
     }
 
-    /// To send several payloads, silently if that can be. Nobody may begin to wait for one before the next `enter`.
+    /// For several sends, silent if possible. No task may begin to wait for one of them before the next `enter`.
     #[inline(always)]
     pub(crate) fn sends(&self) -> Sends<'_> {
         Sends { driver: self, inner: self.inner.borrow_mut() }
     }
 
-    /// A multishot receive of a handle.
+    /// Starts a multishot receive of a handle.
     pub(crate) fn receive(&self, fd: &Fd, cap: u32, token: u32, to: ReceiverId) -> Key {
         self.submit(InFlight::Receive { to, fd: fd.clone(), token, cap })
     }
 
-    /// An operation of a handle.
+    /// Starts an operation of a handle.
     ///
     /// # Panics
-    /// If it has many results.
+    /// If the operation has many results.
     pub(crate) fn start<O: Operation<Output = ()>>(&self, op: Box<O>) -> Key {
         self.submit(InFlight::Resident(op))
     }
 
-    /// An operation of a handle, with many results.
+    /// Starts an operation of a handle with many results.
     pub(crate) fn start_multishot<M: Multishot>(&self, op: M) -> Key {
         self.submit(InFlight::Shots(Rc::new(op)))
     }
 
-    /// An operation of a future, to be submitted. Its description, which is foreign code, is over.
+    /// Encodes an operation of a future, for submission. The foreign code that describes it runs only here.
     pub(crate) fn encode<O: Operation>(&self, op: O) -> Encoded {
         Encoded::new(InFlight::Claimed(Box::new(op)), self.abilities)
     }
 
-    /// Fails once somebody has forgotten a `Sends`, which has the ring for ever.
+    /// Fails after a `Sends` was forgotten (`mem::forget`): it borrows the ring for ever.
     #[inline(always)]
     pub(crate) fn check(&self) -> io::Result<()> {
         if self.inner.try_borrow().is_err() { Err(forgotten()) } else { Ok(()) }
     }
 
     fn submit(&self, op: InFlight) -> Key {
-        // Outside of the borrow: the operation describes itself.
+        // Outside of the borrow, as the operation describes itself here.
         self.submit_encoded(Encoded::new(op, self.abilities))
     }
 
@@ -120,7 +122,7 @@ impl Driver {
         self.abilities
     }
 
-    /// In destructors, too: so this and `abandon` have nothing to do where a `Sends` was forgotten.
+    /// Destructors call this and `abandon`, so both do nothing if a `Sends` was forgotten.
     pub(crate) fn cancel(&self, key: Key) {
         let Ok(mut inner) = self.inner.try_borrow_mut() else { return };
         let Inner { table, ring } = &mut *inner;
@@ -140,7 +142,7 @@ impl Driver {
         ended.map(Ended::into_any)
     }
 
-    /// The future of an operation is gone.
+    /// Called when the future of an operation is dropped.
     pub(crate) fn abandon(&self, key: Key) {
         let left = {
             let Ok(mut inner) = self.inner.try_borrow_mut() else { return };
@@ -157,21 +159,22 @@ impl Driver {
         }
     }
 
-    /// 0 where a `Sends` was forgotten.
+    /// 0 if a `Sends` was forgotten.
     pub(crate) fn in_flight(&self) -> usize {
         self.inner.try_borrow().map_or(0, |inner| inner.table.in_flight())
     }
 
-    /// Gives the memory of a peak back.
+    /// Frees the memory of a peak.
     pub(crate) fn tidy(&self) {
         let Inner { table, ring } = &mut *self.inner.borrow_mut();
         table.tidy();
         ring.tidy();
     }
 
-    /// Memory of the operations' entries.
+    /// Memory of the table's entries, and of the ring's state per descriptor.
     pub(crate) fn bytes(&self) -> usize {
-        self.inner.borrow().table.bytes()
+        let inner = self.inner.borrow();
+        inner.table.bytes() + inner.ring.bytes()
     }
 
     pub(crate) fn cancel_all(&self) {
@@ -182,24 +185,30 @@ impl Driver {
         }
     }
 
-    /// Has the kernel signal `fd`, an eventfd, at every completion from now on.
-    pub(crate) fn embed(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.inner.borrow_mut().ring.embed(fd)
+    /// The descriptor that the host of an embedded loop waits for, and an eventfd that other threads must signal in
+    /// addition to the loop's own, if necessary.
+    pub(crate) fn embed(&self) -> io::Result<(Embedded, Option<OwnedFd>)> {
+        self.inner.borrow_mut().ring.embed()
     }
 
-    /// Whether silent sends are left of the last `enter`, or of a turn that a panic cut short: they may be waited for,
-    /// and would not end a sleep.
+    /// See `Ring::next_pause`.
+    pub(crate) fn next_pause(&self) -> Option<u64> {
+        self.inner.try_borrow().ok()?.ring.next_pause()
+    }
+
+    /// Whether silent sends of the last `enter`, or of a turn that panicked, are unsettled: tasks may wait for them,
+    /// and they would not end a sleep.
     #[inline(always)]
     pub(crate) fn silent_left(&self) -> bool {
         self.silent_left.get()
     }
 
-    /// Silent sends may be left: no `enter` has followed them.
+    /// Silent sends may be unsettled: no `enter` has followed them.
     pub(crate) fn leave_silent(&self) {
         self.silent_left.set(true);
     }
 
-    /// The next `enter` is not to sleep.
+    /// The next `enter` must not sleep.
     pub(crate) fn stay_awake(&self) {
         self.stay_awake.set(true);
     }
@@ -218,8 +227,9 @@ impl Driver {
         self.inner.borrow_mut().ring.wants_enter()
     }
 
-    /// Calls `f` with `first`, and with the completions after it as long as they are data for `to`: with its token, the
-    /// data, and whether it fills its buffer, which then goes back to the kernel. `f` must not call into the driver.
+    /// Calls `f` for `first`, and for the following completions as long as they are data for `to`. Passes the token,
+    /// the data, and whether the data fills its buffer. Afterwards the buffer is free again. `f` must not call into the
+    /// driver.
     #[inline(always)]
     pub(crate) fn each_data(
         &self,
@@ -239,9 +249,9 @@ impl Driver {
         self.pool.lend(filled, |_, _| ());
     }
 
-    /// The kernel does not give everything back: what it may still write to is never freed.
+    /// The kernel did not end all operations: leaks the memory that it may still write to.
     pub(crate) fn leak(&self) {
-        // The driver's own end leaks what a forgotten `Sends` has.
+        // If a `Sends` was forgotten, `drop` leaks instead.
         if let Ok(mut inner) = self.inner.try_borrow_mut() {
             inner.ring.leak();
         }
@@ -250,7 +260,7 @@ impl Driver {
     pub(crate) fn counters(&self) -> RingCounters {
         let Ok(mut inner) = self.inner.try_borrow_mut() else { return RingCounters::default() };
         let Inner { table, ring } = &mut *inner;
-        // The one that the table counts: to the ring a silent success is nothing.
+        // Silent successes are counted by the table: the ring does not see them.
         RingCounters { silent: table.silent.succeeded, ..*ring.counters() }
     }
 
@@ -262,16 +272,16 @@ impl Driver {
         self.inner.borrow().ring.is_simulated()
     }
 
-    /// The simulator, if that is the kernel.
+    /// Calls `f` with the simulator, if the loop runs on it.
     pub(crate) fn with_sim<R>(&self, f: impl FnOnce(&mut Sim) -> R) -> Option<R> {
         match &mut self.inner.borrow_mut().ring {
             Ring::Sim(sim) => Some(f(sim)),
-            Ring::Uring(_) => None,
+            Ring::Uring(_) | Ring::Epoll(_) => None,
         }
     }
 }
 
-/// Makes several sends.
+/// Starts several sends under one borrow of the driver.
 pub(crate) struct Sends<'a> {
     driver: &'a Driver,
     inner: RefMut<'a, Inner>,
@@ -304,7 +314,7 @@ fn forgotten() -> io::Error {
 }
 
 impl Drop for Driver {
-    /// A loop whose close was cut short by a panic, or by a forgotten `Sends`, still has operations in flight.
+    /// Operations are still in flight if the close was cut short by a panic or by a forgotten `Sends`.
     fn drop(&mut self) {
         let Inner { table, ring } = self.inner.get_mut();
         if table.in_flight() > 0 {

@@ -1,9 +1,9 @@
-//! Errors with a better text than the kernel's, which keep its error as their cause.
+//! Errors with a better text than the kernel's, and the kernel's error as their cause.
 
 use std::{error::Error, fmt, io};
 
-/// `cause` with a text that says more: of the same kind, and with `cause` as its `source()`, so that its
-/// `raw_os_error` can be found. The text should hold the one of `cause`, as most programs print no sources.
+/// `cause` with a better text: an error of the same kind, with `cause` as its `source()`, so that its `raw_os_error`
+/// can be found. The text should include that of `cause`, as most programs print no sources.
 ///
 /// ```
 /// use std::{error::Error, io};
@@ -30,7 +30,7 @@ impl fmt::Display for Explained {
     }
 }
 
-/// `main` prints an error in this form: the text is what helps there.
+/// An `Err` returned by `main` is printed in this form, so it shows the text.
 impl fmt::Debug for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.text.fmt(f)
@@ -43,7 +43,7 @@ impl Error for Explained {
     }
 }
 
-/// `e` itself if it is an `io::Error`, else one that holds it.
+/// `e` itself if it is an `io::Error`, otherwise an `io::Error` that contains it.
 pub(crate) fn into_io(e: impl Error + Send + Sync + 'static) -> io::Error {
     let boxed: Box<dyn Error + Send + Sync> = Box::new(e);
     boxed.downcast::<io::Error>().map_or_else(io::Error::other, |e| *e)

@@ -1,12 +1,19 @@
-//! The in-flight table: the kernel's share of every operation.
+//! The in-flight table: owns every operation while the kernel uses it.
 //!
-//! An entry is taken by `insert` and freed only by `deliver`, on the operation's final CQE, or by `take_back`, if the
-//! kernel has seen none. Between the two nobody gets at the operation but the simulator, and `item`, which shares a
-//! multishot for its item. The boxes may move, what is in them does not. A table that is dropped with operations in
-//! flight forgets their memory. Keys carry a generation, so a late CQE or cancel of an earlier operation in the same
-//! slot finds nothing. Silent sends have no slot: they are a queue, with a proof of its own (`silent.rs`).
+//! `insert` takes an entry. It is freed only by `deliver`, on the operation's final CQE, or by `take_back`, if the
+//! kernel has consumed none. In between, the operation is reached only by the kernels that make plain calls
+//! (`describe`), and by `item`, which shares a multishot for its item. The boxes may move, their contents do not. A
+//! table that is dropped with operations in flight leaks their memory. Keys carry a generation, so a late CQE or cancel
+//! of an earlier operation in the same slot matches nothing. Silent sends have no slot: they are a queue, with its own
+//! proof (`silent.rs`).
 
-use std::{any::Any, mem, rc::Rc, task::Waker};
+use std::{
+    any::Any,
+    mem,
+    panic::{self, AssertUnwindSafe},
+    rc::Rc,
+    task::Waker,
+};
 
 use crate::{
     kernel::{
@@ -18,33 +25,36 @@ use crate::{
         silent::{Sending, SilentSends},
         sqe::Sqe,
     },
-    scheduler::slab::{NONE, Place, Slab},
+    scheduler::{
+        slab::{NONE, Place, Slab},
+        task_error::discard,
+    },
 };
 
-/// Whom data is for: a number that `receive.rs` gives.
+/// The receiver of data: a number from `receive.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReceiverId(pub(crate) u32);
 
-/// An operation as the table holds it. What is boxed has a trait for each kind, so that an operation that its handle
-/// boxed once goes to the kernel and comes back without another allocation.
+/// An operation in the table. Each kind of boxed operation has its own trait, so that the box of a handle goes to the
+/// kernel and back without another allocation.
 pub(crate) enum InFlight {
-    /// Of a handle: one buffer to be sent.
+    /// A send of a handle: one buffer.
     Send { payload: Box<dyn Payload>, fd: Fd, token: u32 },
-    /// Of a handle: data as it arrives.
+    /// A multishot receive of a handle.
     Receive { to: ReceiverId, fd: Fd, token: u32, cap: u32 },
-    /// Of a handle, with one result.
+    /// An operation of a handle with one result.
     Resident(Box<dyn Resident>),
-    /// Of a handle, with many results. Shared with the delivery of an item, so that the item's code may start
-    /// and cancel operations.
+    /// An operation of a handle with many results. Shared with the delivery of an item, so that the item's code may
+    /// start and cancel operations.
     Shots(Rc<dyn Shots>),
-    /// Of a future, which claims the result.
+    /// An operation of a future, which claims the result.
     Claimed(Box<dyn Claimed>),
-    /// Of a future that is gone.
+    /// An operation whose future was dropped.
     Abandoned(Box<dyn Claimed>),
 }
 
 impl InFlight {
-    /// The entry, which borrows from the operation.
+    /// The SQE, which borrows from the operation.
     pub(crate) fn describe(&mut self) -> Sqe<'_> {
         match self {
             InFlight::Send { payload, fd, .. } => Sqe::send(fd, payload.bytes()),
@@ -93,10 +103,10 @@ impl<M: Multishot> Shots for M {
 
 pub(crate) trait Claimed: 'static {
     fn describe(&mut self) -> Sqe<'_>;
-    /// Runs no code of the operation: its future does, when it claims.
+    /// Runs no code of the operation: its future does that when it claims.
     fn finish(self: Box<Self>, done: Done) -> Box<dyn Ended>;
     fn abandon(self: Box<Self>, done: Done);
-    /// The operation, of which the kernel has seen nothing.
+    /// Returns the operation, if the kernel has consumed nothing of it.
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
@@ -118,15 +128,15 @@ impl<O: Operation> Claimed for O {
     }
 }
 
-/// A result that waits for its future.
+/// A result that is kept for its future.
 pub(crate) trait Ended: 'static {
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 
-    /// The future is gone.
+    /// The future was dropped.
     fn abandon(self: Box<Self>);
 }
 
-/// What a future finds when it claims.
+/// The operation and result that a future claims.
 pub(crate) struct Finished<O> {
     pub(crate) op: Box<O>,
     pub(crate) done: Done,
@@ -146,18 +156,18 @@ enum State {
     Free {
         next: u32,
     },
-    /// The kernel's.
+    /// The kernel uses the operation.
     InFlight(InFlight),
-    /// Ended, waiting for its future.
+    /// Ended; the result is kept for its future.
     Ended(Box<dyn Ended>),
 }
 
-/// No longer than a line of the cache.
+/// At most one cache line.
 struct Entry {
     state: State,
-    /// Of a future that waits: taken with its result, or when it goes.
+    /// The waker of a waiting future: taken with the result, or when the future is dropped.
     waker: Option<Waker>,
-    /// Memory of the kernel's own encoding (iovecs, msghdr); lives as long as the operation.
+    /// Memory of the encoding for the kernel (iovecs, msghdr); lives as long as the operation.
     scratch: Option<Box<Scratch>>,
     generation: u32,
     makes_fd: bool,
@@ -198,12 +208,12 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// `far_too_large` hears that the table is.
+    /// `far_too_large` is called when the table grows far too large.
     pub(crate) fn new(far_too_large: fn()) -> Table {
         Table { entries: Slab::new(far_too_large), in_flight: 0, silent: SilentSends::default() }
     }
 
-    /// How many operations the kernel owns.
+    /// The number of operations in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight + self.silent.len()
     }
@@ -211,7 +221,7 @@ impl Table {
     pub(crate) fn insert(&mut self, op: InFlight, scratch: Option<Box<Scratch>>, makes_fd: bool) -> Key {
         self.in_flight += 1;
         let (slot, entry) = self.entries.take(Entry::free);
-        // There is nothing to drop in it, which the compiler cannot know.
+        // The old state has nothing to drop, which the compiler cannot know.
         mem::forget(mem::replace(&mut entry.state, State::InFlight(op)));
         (entry.scratch, entry.makes_fd) = (scratch, makes_fd);
         Key::new(slot, entry.generation)
@@ -234,8 +244,23 @@ impl Table {
         self.entries.get(key.slot()).is_some_and(|e| e.generation == key.generation() && e.makes_fd)
     }
 
-    /// The simulator's look at the SQE of an operation that it owns.
-    pub(crate) fn sqe(&mut self, key: Key) -> Option<Sqe<'_>> {
+    /// The SQE of an operation in flight, for a kernel that executes it by plain calls. `None` if the key names none.
+    ///
+    /// # Errors
+    /// `EFAULT` if the operation panics while it describes itself, which it did not do at its submission.
+    pub(crate) fn describe(&mut self, key: Key) -> Result<Option<Sqe<'_>>, i32> {
+        let table = AssertUnwindSafe(self);
+        let described = panic::catch_unwind(move || {
+            let whole = table;
+            whole.0.sqe(key)
+        });
+        described.map_err(|payload| {
+            discard(payload);
+            libc::EFAULT
+        })
+    }
+
+    fn sqe(&mut self, key: Key) -> Option<Sqe<'_>> {
         if key.silent().is_some() {
             return self.silent.sqe(key);
         }
@@ -245,7 +270,18 @@ impl Table {
         }
     }
 
-    /// Whom a completion is for, if it is a receive's.
+    /// A handle's receive in flight: its receiver, token, descriptor and cap.
+    #[inline(always)]
+    pub(crate) fn receive(&self, key: Key) -> Option<(ReceiverId, u32, &Fd, u32)> {
+        match self.entries.get(key.slot())? {
+            Entry {
+                state: State::InFlight(InFlight::Receive { to, fd, token, cap }), generation, ..
+            } if *generation == key.generation() => Some((*to, *token, fd, *cap)),
+            _ => None,
+        }
+    }
+
+    /// The receiver and token of a completion, if it belongs to a handle's receive.
     #[inline(always)]
     pub(crate) fn receiver(&self, key: Key) -> Option<(ReceiverId, u32)> {
         match self.entries.get(key.slot())? {
@@ -258,7 +294,7 @@ impl Table {
         }
     }
 
-    /// A completion arrived, with more to come: whose item it is.
+    /// The operation that a completion with F_MORE belongs to.
     pub(crate) fn item(&mut self, key: Key) -> Option<Rc<dyn Shots>> {
         match &self.entry(key)?.state {
             State::InFlight(InFlight::Shots(op)) => Some(Rc::clone(op)),
@@ -266,7 +302,7 @@ impl Table {
         }
     }
 
-    /// An operation's last completion arrived. It leaves the table, or its result stays for the future that claims it.
+    /// The final completion of an operation arrived: it leaves the table, or its result is kept for its future.
     pub(crate) fn deliver(&mut self, key: Key) -> Delivery {
         if key.silent().is_some() {
             return self.silent.report(key).map_or(Delivery::Stray, Delivery::Sent);
@@ -294,15 +330,15 @@ impl Table {
         }
     }
 
-    /// Keeps what became of a `Delivery::Claimed` for its future. Whom to wake.
+    /// Keeps the result of a `Delivery::Claimed` for its future. Returns the waker to wake.
     pub(crate) fn keep(&mut self, key: Key, ended: Box<dyn Ended>) -> Option<Waker> {
         let entry = self.entry(key)?;
         entry.state = State::Ended(ended);
         entry.waker.take()
     }
 
-    /// The future's look: the result if there is one, else `waker` is kept. Gives back the waker that it
-    /// replaces, to be dropped outside.
+    /// Polls for a future: returns the result, or else keeps `waker`. Also returns the waker that it replaces, to be
+    /// dropped outside.
     pub(crate) fn claim(&mut self, key: Key, waker: &Waker) -> (Option<Box<dyn Ended>>, Option<Waker>) {
         let Some(entry) = self.entry(key) else { return (None, None) };
         if matches!(entry.state, State::Ended(_)) {
@@ -313,7 +349,7 @@ impl Table {
         (None, if known { None } else { entry.waker.replace(waker.clone()) })
     }
 
-    /// The future is gone.
+    /// The future was dropped.
     pub(crate) fn abandon(&mut self, key: Key) -> Left {
         let Some(entry) = self.entry(key) else { return Left::default() };
         let waker = entry.waker.take();
@@ -342,25 +378,25 @@ impl Table {
         state.unwrap_or(State::Free { next: NONE })
     }
 
-    /// Gives the memory of a peak back.
+    /// Frees the memory of a peak.
     pub(crate) fn tidy(&mut self) {
         self.entries.shrink();
         self.silent.tidy();
     }
 
-    /// Memory of the entries, without what they own.
+    /// Memory of the entries, without the memory that they own.
     pub(crate) fn bytes(&self) -> usize {
         self.entries.bytes() + self.silent.bytes()
     }
 
-    /// The kernel has seen none of the operations, and never will.
+    /// Frees all operations: the kernel has consumed none, and never will.
     pub(crate) fn take_back(&mut self) {
         self.in_flight = 0;
         self.entries.take_all();
         self.silent.take_back();
     }
 
-    /// The keys of everything in flight.
+    /// The keys of all operations in flight.
     pub(crate) fn keys(&self) -> Vec<Key> {
         let live = |(slot, e): (u32, &Entry)| {
             matches!(e.state, State::InFlight(_)).then_some(Key::new(slot, e.generation))
@@ -378,7 +414,7 @@ impl Drop for Table {
     }
 }
 
-/// What a completion sets off, once the table is not borrowed.
+/// The action of a completion, to be executed while the table is not borrowed.
 pub(crate) enum Delivery {
     Sent(Sending),
     Received {
@@ -386,21 +422,21 @@ pub(crate) enum Delivery {
         fd: Fd,
         token: u32,
     },
-    /// The last of many.
+    /// The final result of many.
     End(Rc<dyn Shots>),
-    /// The one result of a handle's operation.
+    /// The single result of a handle's operation.
     Last(Box<dyn Resident>),
-    /// To be finished, and kept for its future.
+    /// To be finished; the result is kept for its future.
     Claimed(Box<dyn Claimed>),
     Abandoned(Box<dyn Claimed>),
     /// The key names no operation in flight.
     Stray,
 }
 
-/// What an operation's future leaves behind: to be dropped while the table is not borrowed.
+/// The rest of an operation whose future was dropped: to be dropped while the table is not borrowed.
 #[derive(Default)]
 pub(crate) struct Left {
-    /// The kernel still has the operation: a cancel is due.
+    /// The kernel still has the operation: it needs a cancel.
     pub(crate) cancel: bool,
     pub(crate) result: Option<Box<dyn Ended>>,
     _waker: Option<Waker>,

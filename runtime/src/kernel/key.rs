@@ -1,11 +1,11 @@
 //! `Key`: names an operation in flight.
 
-/// In place of a slot, in the keys of silent sends.
+/// Replaces the slot in the keys of silent sends.
 pub(super) const SILENT: u32 = u32::MAX - 1;
 
 /// Names one operation in flight: a slot of its loop's table and the slot's generation, or the number of a silent send.
 ///
-/// One word (generation, slot), or (number, `SILENT`), as the kernel has it: it is written and read whole.
+/// One word, (generation, slot) or (number, `SILENT`), as in the kernel's user data: read and written as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key(u64);
 

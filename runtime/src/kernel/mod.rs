@@ -1,5 +1,5 @@
-//! The kernel's side of a loop: operations, the table of those in flight, descriptors and buffers, and the ring with
-//! the kernels behind it. Nothing here knows a loop.
+//! The kernel's side of a loop: operations, the in-flight table, descriptors and buffers, and the ring with its
+//! kernels. Nothing here depends on the loop.
 
 pub(crate) mod connection;
 mod delivery;

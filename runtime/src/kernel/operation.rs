@@ -1,4 +1,4 @@
-//! The contract of an operation: what the kernel works on, and what it gives back.
+//! The contract of an operation: what the kernel works on, and what it returns.
 
 use std::io;
 
@@ -6,14 +6,14 @@ use crate::kernel::{fd::Fd, pool::PoolBuf, sqe::Sqe};
 
 /// One operation of the kernel with one result.
 pub trait Operation: 'static {
-    /// What the operation gives to whoever waits for it.
+    /// The result for the task that waits for the operation.
     type Output;
 
     /// Describes the work. Every pointer of the entry borrows from `self`, so the compiler checks it.
     ///
-    /// Called on the operation in its final place; may be called again while the simulator executes it,
-    /// so it must describe the same work each time, and must not call into the loop. A panic goes to who submits; one
-    /// of a later call fails the operation with `EFAULT`.
+    /// Called on the operation in its final place. The kernels that make plain calls (epoll, the simulator) call it
+    /// again when they execute the operation: it must describe the same work each time, and must not call into the
+    /// loop. A panic reaches the caller that submits; in a later call it fails the operation with `EFAULT`.
     fn prepare(&mut self) -> Sqe<'_>;
 
     /// The kernel is finished with `self`.
@@ -27,17 +27,17 @@ pub trait Operation: 'static {
 
 /// One operation of the kernel with many results. The kernel only reads what it points to.
 pub trait Multishot: 'static {
-    /// As [`Operation::prepare`], but nothing may be written to: completions arrive while it is armed.
+    /// Like [`Operation::prepare`], but the kernel may not write to `self`: completions arrive while it is armed.
     fn prepare(&self) -> Sqe<'_>;
 
-    /// A result, with more to come.
+    /// A result; the operation stays armed.
     fn item(&self, done: Done);
 
     /// The last result (data, end or error): the kernel is finished with `self`, which is dropped after this.
     fn end(&self, done: Done);
 }
 
-/// What a completion brought, as owned values: dropping it leaks nothing.
+/// The result of a completion, as owned values: dropping it leaks nothing.
 #[derive(Debug)]
 pub struct Done {
     pub(crate) res: i32,
@@ -45,7 +45,7 @@ pub struct Done {
     pub(crate) brought: Brought,
 }
 
-/// What a completion carries besides its number.
+/// The value that a completion carries besides its number.
 #[derive(Debug)]
 pub(crate) enum Brought {
     Nothing,
@@ -58,12 +58,12 @@ impl Done {
         Done { res, more: false, brought: Brought::Nothing }
     }
 
-    /// The count the kernel returned, or its error.
+    /// The count that the kernel returned, or its error.
     pub fn count(&self) -> io::Result<usize> {
         usize::try_from(self.res).map_err(|_| io::Error::from_raw_os_error(-self.res))
     }
 
-    /// What the kernel returned: a count, or an error number, negated.
+    /// The number that the kernel returned: a count, or a negated error number.
     ///
     /// ```
     /// use corio_runtime::op::{self, Done, Operation, Sqe};
@@ -98,7 +98,7 @@ impl Done {
         }
     }
 
-    /// The provided buffer that holds the received bytes; it goes back to the pool when dropped.
+    /// The provided buffer that holds the received bytes; it returns to the pool when dropped.
     pub fn buffer(&self) -> Option<&PoolBuf> {
         match &self.brought {
             Brought::Buf(buf) => Some(buf),

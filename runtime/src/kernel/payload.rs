@@ -1,6 +1,7 @@
 //! `Payload`: the bytes of one send.
 
-/// What one send sends. The in-flight table owns it, neither moved, touched nor freed, until the kernel is finished.
+/// The data of one send. The in-flight table owns it, and does not move, touch or free it, until the kernel is
+/// finished.
 ///
 /// ```
 /// use corio_runtime::{Resolver, create_future, fd::Fd, op::{self, Payload}};
@@ -22,17 +23,17 @@
 /// assert_eq!(theirs.read(&mut [0; 8]).unwrap(), 5);
 /// ```
 pub trait Payload: 'static {
-    /// What is to be sent: the same bytes each time, without a call into the loop, which may be borrowed, and without a
+    /// The bytes to send: the same at each call. Must not call into the loop, which may be borrowed, and must not
     /// panic.
     fn bytes(&self) -> &[u8];
 
-    /// The kernel is finished with `self`: how many bytes it has taken, or an error number, negated. `token` is what
-    /// the send was started with.
+    /// The kernel is finished with `self`: `result` is the number of bytes sent, or a negated error number. `token` is
+    /// the one that the send was started with.
     fn sent(self: Box<Self>, token: u32, result: i32);
 
-    /// The kernel is finished with `self`, which was sent by [`Sends::send`](crate::op::Sends::send), and has taken
-    /// all of it without a word. (If the send was not [silent](crate::op::OpKey::is_silent), it is
-    /// [`sent`](Payload::sent) that is called.)
+    /// The kernel is finished with `self`, which was sent by [`Sends::send`](crate::op::Sends::send): it has sent
+    /// everything, without a completion. (For a send that was not [silent](crate::op::OpKey::is_silent),
+    /// [`sent`](Payload::sent) is called instead.)
     fn sent_silently(self: Box<Self>) {
         drop(self);
     }

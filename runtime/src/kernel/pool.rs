@@ -1,9 +1,9 @@
-//! The provided buffers of a loop: a small ring that the kernel takes receive buffers from.
+//! The provided buffers of a loop: a small ring from which the kernel takes receive buffers.
 //!
 //! # What this file owns
-//! One memory region, of which it uses what follows the first page boundary: a ring of `count` entries (16 bytes
-//! each), and `count` buffers of `size` bytes after it. It is registered with the kernel as buffer group 0 by the
-//! ring (`ring/uring.rs`).
+//! One memory region. The part after the first page boundary is used: a ring of `count` entries (16 bytes each),
+//! followed by `count` buffers of `size` bytes. The ring (`ring/uring.rs`) registers it with the kernel as buffer group
+//! 0.
 //!
 //! # States of a buffer
 //! ```text
@@ -12,25 +12,25 @@
 //!     ▲                                                                 │ the end of lend(), PoolBuf::drop
 //!     └─────────────────────────────────────────────────────────────────┘ (publish at once)
 //! ```
-//! Where no kernel takes buffers (the simulator), `fill()` stands for the CQE.
+//! If no kernel takes buffers (epoll, the simulator), `fill()` replaces the CQE.
 //!
 //! # Rules
 //! 1. The region is allocated once, zeroed, and freed only by `Region::drop`, which runs when the last share
 //!    of the pool and the last `PoolBuf` are gone, or never if the ring could not be quiesced (`leak`).
-//! 2. A buffer is read by us only through its one `Filled`, be it alone or in a `PoolBuf`, which exists only between
-//!    the CQE that named the buffer and its publication: the kernel does not touch a buffer that it has given out.
-//! 3. Every id is checked against `count` and against being lent out already before it becomes a `Filled`, and the
-//!    length against `size`.
-//! 4. Only `publish` writes ring entries, at the tail, on the loop's thread (the region is neither `Send` nor
-//!    `Sync`). Entries between the kernel's head and our tail are never written: at most `count` buffers
+//! 2. We read a buffer only through its one `Filled`, alone or inside a `PoolBuf`, which exists only between the CQE
+//!    that named the buffer and its publication: the kernel does not touch a buffer that it has given out.
+//! 3. Before an id becomes a `Filled`, it is checked against `count` and against already being lent out, and the length
+//!    against `size`.
+//! 4. Only `publish` writes ring entries (`write_entry`), at the tail, on the loop's thread (the region is neither
+//!    `Send` nor `Sync`). Entries between the kernel's head and our tail are never written: at most `count` buffers
 //!    exist, so at most `count` entries are live, and `count` is a power of two.
 //! 5. The tail is the only word that both sides use; it is stored with release order after the entry.
-//! 6. A pool of ours is never registered (`ring_address` asserts it): what would be the kernel's is ours, and `fill`
-//!    lends it to be written, once it is marked as lent out and before a `Filled` of it is given away.
-//! 7. A `Filled` is lent or shared by the pool that it came from: a loop has one, the ring's, which `driver.rs` has a
-//!    share of.
+//! 6. A pool with `Owner::Us` is never registered (`ring_address` asserts it): its free buffers are ours, not the
+//!    kernel's. `fill` lends one for writing, after it is marked as lent out and before its `Filled` is given away.
+//! 7. A `Filled` is lent or shared only by the pool that it came from: a loop has one pool, the ring's, and `driver.rs`
+//!    has a share of it.
 //!
-//! Callers may assume: a `PoolBuf` is plain readable memory; dropping it gives the buffer back.
+//! Callers may assume: a `PoolBuf` is plain readable memory; dropping it returns the buffer.
 
 use std::{
     alloc::{self, Layout},
@@ -44,9 +44,9 @@ use std::{
 
 use io_uring::types::BufRingEntry;
 
-/// The group id that receives name.
+/// The buffer group id of receives.
 pub(crate) const GROUP: u16 = 0;
-/// More would never be in a cache, and is a mistake.
+/// The largest total size: more would never fit into a cache, and is a mistake.
 const TOTAL_MAX: usize = 1 << 30;
 /// The largest page of the architecture.
 const PAGE: usize = if cfg!(target_arch = "x86_64") { 4 << 10 } else { 64 << 10 };
@@ -55,10 +55,9 @@ const PAGE: usize = if cfg!(target_arch = "x86_64") { 4 << 10 } else { 64 << 10 
 #[derive(Clone)]
 pub(crate) struct Pool {
     region: Rc<Region>,
-    owner: Owner,
 }
 
-/// Who takes the free buffers.
+/// The side that takes the free buffers: the kernel, or our own code.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Owner {
     Kernel,
@@ -66,16 +65,17 @@ enum Owner {
 }
 
 struct Region {
-    /// What was allocated: up to a page more than what is used.
+    /// The allocation: up to a page more than the used part.
     memory: NonNull<u8>,
-    /// The first page boundary in it: the ring.
+    /// The ring, at the first page boundary in the allocation.
     base: NonNull<u8>,
-    /// Behind the ring.
+    /// The buffers, after the ring.
     buffers: NonNull<u8>,
     layout: Layout,
     count: u16,
-    /// Of a buffer: at most 1 MiB.
+    /// The size of a buffer: at most 1 MiB.
     size: u32,
+    owner: Owner,
     tail: Cell<u16>,
     lent: Box<[Cell<bool>]>,
     available: Cell<usize>,
@@ -85,9 +85,19 @@ struct Region {
 impl Pool {
     /// Allocates `count` buffers (a power of two up to 32768) of `size` bytes.
     pub(crate) fn new(count: u16, size: usize) -> io::Result<Pool> {
+        Pool::allocate(count, size, Owner::Kernel)
+    }
+
+    /// Like `new`, for epoll and the simulator, whose receives are executed by our own code.
+    pub(crate) fn ours(count: u16, size: usize) -> io::Result<Pool> {
+        Pool::allocate(count, size, Owner::Us)
+    }
+
+    fn allocate(count: u16, size: usize, owner: Owner) -> io::Result<Pool> {
         check(count, size)?;
         let bytes = ring_bytes(count) + usize::from(count) * size;
-        // Asked for with a page's alignment, all of it would be written to now: so it comes as untouched zero pages.
+        // With page alignment in the layout, the allocator would write to all of the memory now. Without it, the memory
+        // consists of untouched zero pages.
         let layout = Layout::from_size_align(bytes + PAGE, 16).map_err(io::Error::other)?;
         // SAFETY: rule 1; the layout is not empty.
         let memory = NonNull::new(unsafe { alloc::alloc_zeroed(layout) })
@@ -103,6 +113,7 @@ impl Pool {
             layout,
             count,
             size: size as u32,
+            owner,
             tail: Cell::new(0),
             available: Cell::new(0),
             lent: vec![Cell::new(true); usize::from(count)].into_boxed_slice(),
@@ -111,17 +122,12 @@ impl Pool {
         for id in 0..count {
             region.publish(id);
         }
-        Ok(Pool { region, owner: Owner::Kernel })
+        Ok(Pool { region })
     }
 
-    /// As `new`, for a kernel that receives by system calls of ours, or none.
-    pub(crate) fn ours(count: u16, size: usize) -> io::Result<Pool> {
-        Ok(Pool { owner: Owner::Us, ..Pool::new(count, size)? })
-    }
-
-    /// Where the ring begins, for its registration.
+    /// The address of the ring, for its registration.
     pub(crate) fn ring_address(&self) -> u64 {
-        assert!(self.owner == Owner::Kernel, "these buffers are not for the kernel to take");
+        assert!(self.region.owner == Owner::Kernel, "these buffers are not for the kernel to take");
         self.region.base.as_ptr() as u64
     }
 
@@ -129,12 +135,12 @@ impl Pool {
         self.region.count
     }
 
-    /// Buffers that the kernel can take now.
+    /// The number of buffers that the kernel can take now.
     pub(crate) fn available(&self) -> usize {
         self.region.available.get()
     }
 
-    /// The buffer `id`, of which the kernel filled `len` bytes. `None` for an id that was not the kernel's.
+    /// The buffer `id`, filled by the kernel with `len` bytes. `None` for an id that the kernel did not own.
     #[inline(always)]
     pub(crate) fn take(&self, id: u16, len: i32) -> Option<Filled> {
         let region = &self.region;
@@ -143,7 +149,8 @@ impl Pool {
         Some(Filled { id, len: u32::try_from(len).unwrap_or(0).min(region.size) })
     }
 
-    /// Runs `f` with the bytes of a buffer of this pool, and whether they are all of it; then it goes back.
+    /// Runs `f` with the bytes of a buffer of this pool, and whether they fill the buffer. Then the buffer is free
+    /// again.
     #[inline(always)]
     pub(crate) fn lend<R>(&self, filled: Filled, f: impl FnOnce(&[u8], bool) -> R) -> R {
         let lent = Lent { region: &self.region, filled };
@@ -152,18 +159,24 @@ impl Pool {
         result
     }
 
-    /// A buffer of this pool, for as long as the caller keeps it.
+    #[inline(always)]
+    pub(crate) fn is_full(&self, filled: &Filled) -> bool {
+        filled.len == self.region.size
+    }
+
+    /// Turns a buffer of this pool into one that the caller may keep.
     pub(crate) fn share(&self, filled: Filled) -> PoolBuf {
         PoolBuf { region: Rc::clone(&self.region), filled: Some(filled) }
     }
 
-    /// Does the kernel's part in a receive: `f` writes to a free buffer and says how many bytes. `None` if there is no
-    /// free one, or if that is 0. `f` must not receive from this pool.
+    /// Does the kernel's part of a receive: `f` writes to a free buffer and returns the number of bytes. `None` if no
+    /// buffer is free, or if the number is 0. `f` must not receive from this pool.
     ///
     /// # Panics
-    /// If the buffers are the kernel's.
+    /// If the kernel owns the free buffers.
+    #[inline(always)]
     pub(crate) fn fill(&self, f: impl FnOnce(&mut [u8]) -> usize) -> Option<Filled> {
-        assert!(self.owner == Owner::Us, "the buffers are the kernel's");
+        assert!(self.region.owner == Owner::Us, "the buffers are the kernel's");
         let region = &*self.region;
         let id = region.lent.iter().position(|lent| !lent.get())? as u16;
         let mut lent = Lent { region, filled: self.take(id, 0)? };
@@ -182,23 +195,30 @@ impl Pool {
 }
 
 impl Region {
-    /// Gives buffer `id` to the kernel.
+    /// Publishes buffer `id` to the kernel.
     #[inline(always)]
     fn publish(&self, id: u16) {
+        self.lent[usize::from(id)].set(false);
+        self.available.set(self.available.get() + 1);
+        if self.owner == Owner::Kernel {
+            self.write_entry(id);
+        }
+    }
+
+    #[inline(always)]
+    fn write_entry(&self, id: u16) {
         let tail = self.tail.get();
         let index = usize::from(tail & (self.count - 1));
         let entry = self.base.cast::<BufRingEntry>();
         // SAFETY: rule 4; `index` < `count`, so the entry is inside the region.
         let entry = unsafe { entry.add(index) };
         // SAFETY: rules 1 and 4: zeroed memory is a valid entry and nobody else refers to this one. The
-        // setters leave the bytes of the tail, which lie over the first entry's last two, alone.
+        // setters do not write the bytes of the tail, which overlap the last two of the first entry.
         let entry = unsafe { &mut *entry.as_ptr() };
         entry.set_addr(self.buffer(id).as_ptr() as u64);
         entry.set_len(self.size);
         entry.set_bid(id);
         self.tail.set(tail.wrapping_add(1));
-        self.lent[usize::from(id)].set(false);
-        self.available.set(self.available.get() + 1);
         self.tail_word().store(self.tail.get(), Ordering::Release);
     }
 
@@ -216,7 +236,7 @@ impl Region {
         unsafe { std::slice::from_raw_parts(self.buffer(filled.id).as_ptr(), filled.len as usize) }
     }
 
-    /// All of a buffer of ours.
+    /// The whole memory of a buffer.
     fn bytes_mut<'a>(&'a self, filled: &'a mut Filled) -> &'a mut [u8] {
         // SAFETY: rules 2, 3, 6 and 7: nobody else refers to the buffer; the memory is initialised (rule 1).
         unsafe { std::slice::from_raw_parts_mut(self.buffer(filled.id).as_ptr(), self.size as usize) }
@@ -238,8 +258,7 @@ impl Drop for Region {
     }
 }
 
-/// Whether a pool can have these sizes.
-/// Whether there can be so many buffers of this size.
+/// Checks the sizes of a pool.
 pub(crate) fn check(count: u16, size: usize) -> io::Result<()> {
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
     if !count.is_power_of_two() || count > 1 << 15 {
@@ -259,28 +278,29 @@ fn ring_bytes(count: u16) -> usize {
     (usize::from(count) * size_of::<BufRingEntry>()).next_multiple_of(PAGE)
 }
 
-/// A buffer that the kernel has filled. To be lent or shared by its pool: dropped, it is lost until the pool goes.
+/// A buffer that the kernel has filled, to be lent or shared by its pool. If it is dropped, its buffer is lost to the
+/// pool.
 #[must_use]
 pub(crate) struct Filled {
     id: u16,
     len: u32,
 }
 
-/// Goes back also after a panic.
+/// Frees the buffer when dropped, even after a panic.
 struct Lent<'a> {
     region: &'a Region,
     filled: Filled,
 }
 
 impl Lent<'_> {
-    /// As its drop, which is a call where it may also follow a panic.
+    /// Like `drop`, but inlined in the usual case.
     #[inline(always)]
     fn end(self) {
         self.region.publish(self.filled.id);
         mem::forget(self);
     }
 
-    /// Stays lent out, with `len` bytes.
+    /// Keeps the buffer lent out, with `len` bytes.
     fn keep(self, len: u32) -> Filled {
         let filled = Filled { id: self.filled.id, len };
         mem::forget(self);
@@ -294,15 +314,15 @@ impl Drop for Lent<'_> {
     }
 }
 
-/// Received bytes in a buffer of the pool. Dropping it gives the buffer back to the kernel.
+/// Received bytes in a buffer of the pool. Dropping it returns the buffer to the kernel.
 pub struct PoolBuf {
     region: Rc<Region>,
-    /// `None` while it goes, no longer shared.
+    /// `None` only while `unshare` consumes it.
     filled: Option<Filled>,
 }
 
 impl PoolBuf {
-    /// What it was made of.
+    /// The `Filled` inside.
     pub(crate) fn unshare(mut self) -> Filled {
         self.filled.take().expect("it is taken only here, where the rest goes")
     }

@@ -1,4 +1,4 @@
-//! Multishot receives of handles: their data, and the receiver that it goes to.
+//! Multishot receives of handles: their data, and its receivers.
 
 use std::{cell::RefCell, fmt, mem, ptr, task::Waker};
 
@@ -7,7 +7,7 @@ use crate::{
     scheduler::task_table::TaskTable,
 };
 
-/// Where receives deliver to. One static serves all of a kind: their tokens tell them apart.
+/// The callbacks for the data of receives. One static serves all receives of a kind: their tokens tell them apart.
 ///
 /// ```
 /// use corio_runtime::{fd::Fd, op::{self, Receiver}};
@@ -42,23 +42,22 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct Receiver {
-    /// Something came, with more to come: to be taken by [`Arrivals::each`]. Without that the first of it is lost, and
-    /// the next comes by a call of its own.
+    /// Data of receives that stay armed: to be taken by [`Arrivals::each`]. Otherwise the first data is lost, and the
+    /// rest is passed in another call.
     pub data: fn(&mut Arrivals<'_>),
-    /// The last of it: data, the end (0 bytes), or an error.
+    /// The final completion of a receive: data, the end of the stream (0 bytes), or an error.
     pub end: fn(token: u32, done: Done),
 }
 
-/// What came for one [`Receiver`], by one receive or by several, in the order of the completions. `Receiver` has an
-/// example.
+/// Data for one [`Receiver`], from one or several receives, in the order of the completions. `Receiver` has an example.
 pub struct Arrivals<'a> {
     driver: &'a Driver,
     tasks: &'a TaskTable,
     to: ReceiverId,
     first: Option<(u32, Filled)>,
-    /// Those that are not wakers of tasks that this loop has: called last, as their code is foreign.
+    /// Wakers that do not belong to tasks of this loop: called last, as their code is foreign.
     others: Vec<Waker>,
-    /// Wakes one of them: foreign code.
+    /// Calls such a waker: foreign code.
     wake: fn(Waker),
 }
 
@@ -73,13 +72,13 @@ impl<'a> Arrivals<'a> {
         Arrivals { driver, tasks, to, first: Some(first), others: Vec::new(), wake }
     }
 
-    /// Calls `f` with each: its token, the data, and whether it fills a whole buffer, so that more is likely to be
-    /// there. The buffer goes back to the pool after that, and who is returned will be woken: tasks of this loop in
-    /// this order, then others.
+    /// Calls `f` for each: with its token, the data, and whether the data fills a whole buffer, so that more is likely.
+    /// Afterwards the buffer is free again. The returned wakers are woken: tasks of this loop in this order, then
+    /// others.
     ///
     /// # Panics
-    /// If `f` calls into the loop: if it starts or cancels an operation, creates or wakes a task, asks for metrics. A
-    /// panic hook that does so while `f` panics ends the process.
+    /// If `f` calls into the loop: starts or cancels an operation, creates or wakes a task, or reads metrics. A panic
+    /// hook that does so while `f` panics ends the process.
     #[inline(always)]
     pub fn each(&mut self, mut f: impl FnMut(u32, &[u8], bool) -> Option<Waker>) {
         let mut tasks = self.tasks.waking();
@@ -95,7 +94,7 @@ impl<'a> Arrivals<'a> {
 }
 
 impl Arrivals<'_> {
-    /// As its drop, which is a call where it may also follow a panic.
+    /// Like `drop`, but inlined in the usual case.
     #[inline(always)]
     pub(crate) fn finish(self) {
         if self.first.is_none() && self.others.is_empty() {
@@ -120,7 +119,7 @@ impl fmt::Debug for Arrivals<'_> {
     }
 }
 
-/// The receivers of a loop: a handful, each a static of its crate.
+/// The receivers of a loop: few, each a static of its crate.
 #[derive(Default)]
 pub(crate) struct Receivers(RefCell<Vec<&'static Receiver>>);
 

@@ -1,4 +1,4 @@
-//! Memory that an entry needs beside its operation: the header of a vectored send.
+//! Memory that an SQE needs besides its operation: the header of a vectored send.
 
 /// Lives as long as the operation.
 pub(crate) struct Scratch {

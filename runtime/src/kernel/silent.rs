@@ -1,8 +1,8 @@
-//! The silent sends in flight: they report nothing if they send everything.
+//! The silent sends in flight: sends without a completion if they send everything.
 //!
-//! A part of the in-flight table and of its proof: a send leaves it only by `report`, on its CQE, and by `next_over`,
-//! when the kernel has left that out (or with the table, by `take_back` or forgotten). They end in the order in which
-//! they began, nearly always all at once, so they are a queue, and a key is a number in it.
+//! A part of the in-flight table and of its proof. A send leaves it only by `report`, on its CQE, or by `next_over`,
+//! when the kernel has skipped the CQE (or with the whole table, by `take_back` or leaked). Sends nearly always end in
+//! the order in which they began, all at once, so they are a queue, and a key is a number in it.
 
 use std::mem;
 
@@ -11,7 +11,7 @@ use crate::{
     scheduler::slab::smaller,
 };
 
-/// A send, and whom it tells of its end.
+/// A send, with the token that its end is reported with.
 pub(crate) struct Sending {
     pub(crate) payload: Box<dyn Payload>,
     pub(crate) fd: Fd,
@@ -19,14 +19,14 @@ pub(crate) struct Sending {
 }
 
 impl Sending {
-    /// The kernel is finished with it, and has told so.
+    /// The kernel is finished with the send, and has reported it.
     pub(crate) fn finish(self, result: i32) {
         let Sending { payload, fd, token } = self;
         drop(fd);
         payload.sent(token, result);
     }
 
-    /// The kernel is finished with it, and has sent all of it.
+    /// The kernel is finished with the send, and has sent everything.
     #[inline(always)]
     pub(crate) fn finish_silently(self) {
         let Sending { payload, fd, .. } = self;
@@ -38,41 +38,41 @@ impl Sending {
 /// See the head of the file.
 #[derive(Default)]
 pub(crate) struct SilentSends {
-    /// The places of a queue, used again: what is in flight is from `over` to `end`.
+    /// The places of the queue, which are reused: the sends in flight are at `over..end`.
     places: Vec<Silent>,
     over: usize,
     end: usize,
-    /// Those before this one are settled.
+    /// The sends before this place are settled.
     settled: usize,
-    /// The number of what is in the first place.
+    /// The number of the send in the first place.
     first: u32,
-    /// How many have succeeded, without a report.
+    /// The number of sends that succeeded without a report.
     pub(crate) succeeded: u64,
 }
 
 struct Silent {
-    /// `None` once it is over.
+    /// `None` after the end of the send.
     send: Option<Sending>,
-    /// How many SQEs were pushed before this one.
+    /// The number of SQEs pushed before this one.
     pushed: u64,
 }
 
 impl SilentSends {
-    /// How many there are, with those that have reported and are not settled.
+    /// The number of sends in the queue, including reported sends that are not settled.
     pub(crate) fn len(&self) -> usize {
         self.end - self.over
     }
 
-    /// A send before which `pushed` SQEs were pushed.
+    /// Adds a send; `pushed` SQEs were pushed before it.
     #[inline(always)]
     pub(crate) fn push(&mut self, payload: Box<dyn Payload>, fd: &Fd, token: u32, pushed: u64) -> Key {
         let key = Key::of_silent(self.first.wrapping_add(self.end as u32));
         let send = Some(Sending { payload, fd: fd.clone(), token });
-        // Not `Vec::push`, for which the compiler would put it together elsewhere first.
+        // Not `Vec::push`: the compiler would build the value elsewhere first.
         match self.places.get_mut(self.end) {
             Some(place) => {
                 debug_assert!(place.send.is_none(), "a place that is used again is free");
-                // There is nothing to drop in it, which the compiler cannot know.
+                // The old value has nothing to drop, which the compiler cannot know.
                 mem::forget(mem::replace(&mut place.send, send));
                 place.pushed = pushed;
             }
@@ -88,18 +88,18 @@ impl SilentSends {
         self.places.push(silent);
     }
 
-    /// Those before which fewer than `pushed` SQEs were pushed have reported, if they ever will: the kernel has
-    /// consumed them, and what it reported is in the CQ.
+    /// Settles the sends before which fewer than `pushed` SQEs were pushed: they have reported, if they ever will. The
+    /// kernel has consumed them, and its reports are in the CQ.
     pub(crate) fn settle(&mut self, pushed: u64) {
         let settled = |silent: &Silent| silent.pushed < pushed;
         let queue = &self.places[..self.end];
-        // Nearly always all.
+        // The usual case: all.
         self.settled =
             if queue.last().is_none_or(settled) { self.end } else { queue.partition_point(settled) };
     }
 
-    /// The next that is settled and has not reported: it has succeeded (rule 3 of `ring/uring.rs`).
-    /// To be called once every completion of the `enter` was delivered, until there is none.
+    /// The next settled send without a report: it has succeeded (rule 3 of `ring/uring.rs`). To be called after every
+    /// completion of the `enter` was delivered, until it returns `None`.
     #[inline(always)]
     pub(crate) fn next_over(&mut self) -> Option<Sending> {
         while self.over < self.settled {
@@ -117,7 +117,7 @@ impl SilentSends {
     #[inline(always)]
     fn forget(&mut self) {
         self.first = self.first.wrapping_add(self.over as u32);
-        // Nearly never.
+        // Rare.
         if self.over < self.end {
             self.places[..self.end].rotate_left(self.over);
         }
@@ -125,7 +125,7 @@ impl SilentSends {
         self.settled = 0;
     }
 
-    /// Gives the memory of a peak back.
+    /// Frees the memory of a peak.
     pub(crate) fn tidy(&mut self) {
         if let Some(to) = smaller(self.places.capacity(), self.end, size_of::<Silent>()) {
             self.places.truncate(to);
@@ -138,7 +138,7 @@ impl SilentSends {
         self.places.capacity() * size_of::<Silent>()
     }
 
-    /// The kernel has seen none of them, and never will.
+    /// Frees all sends: the kernel has consumed none, and never will.
     pub(crate) fn take_back(&mut self) {
         *self = SilentSends::default();
     }
@@ -148,7 +148,7 @@ impl SilentSends {
         Some(&mut self.places[..self.end].get_mut(index)?.send)
     }
 
-    /// A send has reported: takes it.
+    /// Takes a send that has reported.
     pub(crate) fn report(&mut self, key: Key) -> Option<Sending> {
         self.find(key)?.take()
     }
@@ -157,7 +157,7 @@ impl SilentSends {
         self.find(key).is_some_and(|send| send.is_some())
     }
 
-    /// The simulator's look at the SQE of a send that it owns.
+    /// The SQE of a send, for a kernel that executes it by plain calls.
     pub(crate) fn sqe(&mut self, key: Key) -> Option<Sqe<'_>> {
         let send = self.find(key)?.as_ref()?;
         Some(Sqe::send(&send.fd, send.payload.bytes()))
@@ -202,7 +202,7 @@ mod tests {
             self.0.push(Box::new(Nothing), &self.1, token, token.into())
         }
 
-        /// Settles `pushed` SQEs: the tokens of what is over.
+        /// Settles `pushed` SQEs. Returns the tokens of the sends that are over.
         fn over(&mut self, pushed: u64) -> Vec<u32> {
             self.0.settle(pushed);
             std::iter::from_fn(|| self.0.next_over()).map(|send| send.token).collect()
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(sends.over(3), [0, 2]);
         assert_eq!((sends.0.len(), sends.0.succeeded), (1, 2));
         assert!(keys[..3].iter().all(|key| !sends.0.contains(*key)) && sends.0.contains(keys[3]));
-        // Places are used again behind what is left.
+        // Places behind the remaining sends are reused.
         let late = sends.push();
         assert_eq!(sends.0.keys().collect::<Vec<_>>(), [keys[3], late]);
         assert_eq!(sends.report(keys[0]), None);
@@ -235,7 +235,7 @@ mod tests {
     fn a_report_may_come_after_later_sends_are_settled_if_it_did_not_fit_into_the_cq() {
         let mut sends = Sends::new(0);
         let keys: Vec<Key> = (0..3).map(|_| sends.push()).collect();
-        // An overflow settles nothing: the first report comes with the next `enter`.
+        // An overflow settles nothing: the first report arrives with the next `enter`.
         assert_eq!(sends.report(keys[2]), Some(2));
         assert_eq!(sends.over(0), []);
         assert_eq!(sends.0.len(), 3);

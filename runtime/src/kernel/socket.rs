@@ -1,4 +1,4 @@
-//! The socket calls that are not operations of the ring: they set up, ask and shut down, and never block.
+//! Socket calls that are not operations of the ring: set-up, queries and shutdown. None of them blocks.
 
 use std::{
     io,
@@ -28,13 +28,13 @@ pub(crate) fn listen(addr: SocketAddr, options: ListenOptions) -> io::Result<Own
     let fd = stream_socket(addr)?;
     sys::setsockopt(&fd, ReuseAddr, &options.reuse_addr)?;
     sys::setsockopt(&fd, ReusePort, &options.reuse_port)?;
-    // Accepted sockets inherit it.
+    // Accepted sockets inherit the option.
     sys::setsockopt(&fd, TcpNoDelay, &options.nodelay)?;
     if addr.is_ipv6() {
         sys::setsockopt(&fd, sockopt::Ipv6V6Only, &options.v6_only)?;
     }
     sys::bind(fd.as_raw_fd(), &SockaddrStorage::from(addr))?;
-    // The kernel cuts it to net.core.somaxconn anyway.
+    // The kernel reduces it to net.core.somaxconn anyway.
     let backlog = options.backlog.min(libc::SOMAXCONN.cast_unsigned());
     sys::listen(&fd, Backlog::new(backlog.cast_signed())?)?;
     Ok(fd)
@@ -42,8 +42,8 @@ pub(crate) fn listen(addr: SocketAddr, options: ListenOptions) -> io::Result<Own
 
 const RDHUP: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
 
-/// The places of those of `sockets` whose peer has ended or reset the connection, or that have another error to tell
-/// (one `poll` that does not wait).
+/// The indices of those `sockets` whose peer has ended or reset the connection, or that have another pending error (one
+/// `poll` that does not wait).
 ///
 /// ```
 /// use corio_runtime::{fd::Fd, socket::hung_up};
@@ -69,16 +69,16 @@ pub fn hung_up(sockets: &[Fd]) -> Vec<usize> {
             Inner::Sim(_) => {}
         }
     }
-    // One that fails has found nothing: the next may.
+    // A failed `poll` has found nothing: the next one may.
     if !fds.is_empty() && poll(&mut fds, PollTimeout::ZERO).is_ok() {
-        // Flags that the binding does not know, it does not give.
+        // The binding returns `None` for flags that it does not know.
         let told = places.iter().zip(&fds).filter(|(_, fd)| fd.any().unwrap_or(true));
         found.extend(told.map(|(place, _)| *place));
     }
     found
 }
 
-/// A stream socket to connect to `remote` with, bound to `local` if given.
+/// A stream socket for a connection to `remote`, bound to `local` if given.
 pub(crate) fn connector(remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<Fd> {
     let fd = stream_socket(remote)?;
     if let Some(local) = local {
@@ -94,7 +94,7 @@ fn stream_socket(addr: SocketAddr) -> io::Result<OwnedFd> {
     Ok(sys::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
 }
 
-/// An error of `addr` that says so.
+/// `e` with a text that names the action and the address.
 pub(crate) fn with_address(e: io::Error, what: &str, addr: SocketAddr) -> io::Error {
     let text = format!("cannot {what} {addr}: {e}");
     error::explain(e, text)
@@ -117,7 +117,7 @@ impl Fd {
         }
     }
 
-    /// `TCP_NODELAY`. Without effect on what is not TCP.
+    /// `TCP_NODELAY`. No effect on sockets other than TCP.
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
         match self.inner() {
             Inner::Os(fd) => match sys::setsockopt(fd, TcpNoDelay, &on) {
@@ -128,7 +128,7 @@ impl Fd {
         }
     }
 
-    /// `shutdown`. One that is not connected any more is shut down already.
+    /// `shutdown`. Succeeds on a socket that is no longer connected.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self.inner() {
             Inner::Os(fd) => {
@@ -149,7 +149,7 @@ impl Fd {
         }
     }
 
-    /// What a receive would find at a connection now (`MSG_PEEK`).
+    /// The result that a receive on the connection would have now (`MSG_PEEK`).
     ///
     /// ```
     /// use corio_runtime::{fd::Fd, socket::Unread};
@@ -164,7 +164,7 @@ impl Fd {
     /// ```
     ///
     /// # Errors
-    /// What a receive would fail with.
+    /// The error of such a receive.
     pub fn unread(&self) -> io::Result<Unread> {
         match self.inner() {
             Inner::Os(fd) => {
@@ -180,11 +180,11 @@ impl Fd {
         }
     }
 
-    /// How far the peer's kernel has what was sent (`TCP_INFO`). A family without acknowledgements has none
-    /// outstanding.
+    /// How much sent data the peer's kernel has acknowledged (`TCP_INFO`). A socket family without acknowledgements has
+    /// none outstanding.
     ///
     /// # Errors
-    /// As the kernel's.
+    /// The kernel's error.
     pub fn delivery(&self) -> io::Result<Delivery> {
         match self.inner() {
             Inner::Os(fd) => match sys::getsockopt(fd, GetTcpInfo) {
@@ -221,20 +221,20 @@ impl Fd {
         }
     }
 
-    /// The kernel's descriptor, or an error under the simulator.
+    /// The real descriptor, or an error on the simulator.
     pub fn borrow_os(&self) -> io::Result<BorrowedFd<'_>> {
         self.as_fd()
             .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "a simulated socket has no descriptor"))
     }
 }
 
-/// The beginning of the kernel's `struct tcp_info`, as every kernel since 4.6 fills it.
+/// The first fields of the kernel's `struct tcp_info`, as every kernel since 4.6 fills them.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct TcpInfo {
     _states: [u8; 8],
     _times: [u32; 4],
-    /// Segments.
+    /// In segments.
     unacked: u32,
     _counts: [u32; 19],
     _rates: [u64; 2],

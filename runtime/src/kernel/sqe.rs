@@ -45,7 +45,7 @@ impl From<Duration> for Pause {
     }
 }
 
-/// Where the kernel writes the address of a peer that it accepts.
+/// Room for the address of an accepted peer, which the kernel writes.
 ///
 /// ```
 /// use corio_runtime::{fd::Fd, op::{self, Done, Operation, PeerAddr, Sqe}, socket::{ListenOptions, listen}};
@@ -69,7 +69,7 @@ impl From<Duration> for Pause {
 #[derive(Clone, Debug)]
 pub struct PeerAddr {
     pub(crate) addr: SockAddr,
-    /// The room that the kernel is told of, and then the length of the address.
+    /// The size of the room, then the length of the written address.
     pub(crate) len: u32,
 }
 
@@ -91,7 +91,10 @@ impl Default for PeerAddr {
     }
 }
 
-/// A description of one operation. Its pointers can only be borrows of the operation that made it:
+/// A description of one operation, named as in io_uring. On epoll and in the simulator it has the same effect, by
+/// nonblocking system calls, or in memory.
+///
+/// Its pointers can only be borrows of the operation that made it:
 ///
 /// ```
 /// use corio_runtime::{fd::Fd, op::{Done, Operation, Sqe}};
@@ -152,7 +155,7 @@ pub struct Sqe<'a> {
     pub(crate) kind: Kind<'a>,
 }
 
-/// The operations that the kernels of the ring know.
+/// The operations that the ring's kernels support.
 pub(crate) enum Kind<'a> {
     Nop,
     Read { fd: &'a Fd, buf: &'a mut [u8] },
@@ -175,18 +178,20 @@ impl<'a> Sqe<'a> {
         Sqe { kind }
     }
 
-    /// `IORING_OP_NOP`: completes at once.
+    /// `IORING_OP_NOP`: completes immediately.
     pub fn nop() -> Sqe<'a> {
         Sqe::new(Kind::Nop)
     }
 
-    /// `IORING_OP_READ` from the current position.
+    /// `IORING_OP_READ` from the current position. On epoll a read of a regular file runs on the loop's thread and may
+    /// block it. There, any other descriptor except a socket is set to `O_NONBLOCK`, which affects all who share it; a
+    /// terminal is opened again instead.
     pub fn read(fd: &'a Fd, buf: &'a mut [u8]) -> Sqe<'a> {
         Sqe::new(Kind::Read { fd, buf })
     }
 
-    /// `IORING_OP_WRITE` at the current position. Into a pipe that nobody reads it raises SIGPIPE, unless the
-    /// kernel can do without ([`pipes_are_quiet`](crate::op::pipes_are_quiet)).
+    /// `IORING_OP_WRITE` at the current position. A write to a pipe without a reader raises SIGPIPE, unless the kernel
+    /// can suppress it ([`pipes_are_quiet`](crate::op::pipes_are_quiet)). On epoll like [`read`](Sqe::read).
     pub fn write(fd: &'a Fd, buf: &'a [u8]) -> Sqe<'a> {
         Sqe::new(Kind::Write { fd, buf })
     }
@@ -196,8 +201,8 @@ impl<'a> Sqe<'a> {
         Sqe::new(Kind::Recv { fd, buf })
     }
 
-    /// Multishot `IORING_OP_RECV` into buffers of the loop's pool. Where the kernel knows such a limit it ends after
-    /// about `cap` bytes in total, or after what fills 32 buffers if that is less, or if `cap` is 0.
+    /// Multishot `IORING_OP_RECV` into buffers of the loop's pool. If the kernel supports a cap, the receive ends after
+    /// about `cap` bytes in total, or after as many as fill 32 buffers if that is less, or if `cap` is 0.
     pub fn recv_multi(fd: &'a Fd, cap: u32) -> Sqe<'a> {
         Sqe::new(Kind::RecvMulti { fd, cap })
     }
@@ -212,14 +217,14 @@ impl<'a> Sqe<'a> {
         Sqe::new(Kind::SendVectored { fd, bufs })
     }
 
-    /// `IORING_OP_ACCEPT` of one connection, whose peer's address goes to `peer`: also if the peer has reset it by
-    /// then. For an example see [`PeerAddr`].
+    /// `IORING_OP_ACCEPT` of one connection. The peer's address is written to `peer`, even if the peer has already
+    /// reset the connection. On epoll the listening socket is set to `O_NONBLOCK`. For an example see [`PeerAddr`].
     pub fn accept(fd: &'a Fd, peer: &'a mut PeerAddr) -> Sqe<'a> {
         peer.len = size_of::<SockaddrStorage>() as u32;
         Sqe::new(Kind::Accept { fd, peer })
     }
 
-    /// `IORING_OP_CONNECT`.
+    /// `IORING_OP_CONNECT`. On epoll the socket is set to `O_NONBLOCK`.
     pub fn connect(fd: &'a Fd, addr: &'a SockAddr) -> Sqe<'a> {
         Sqe::new(Kind::Connect { fd, addr })
     }
@@ -234,23 +239,24 @@ impl<'a> Sqe<'a> {
         Sqe::new(Kind::PollReadable { fd })
     }
 
-    /// Multishot `IORING_OP_POLL_ADD` for what ends a connection: each result is the `POLLERR`, `POLLHUP` and
-    /// `POLLRDHUP` that hold, at the start and after each change.
+    /// Multishot `IORING_OP_POLL_ADD` for the end of a connection: each result is the subset of `POLLERR`, `POLLHUP`
+    /// and `POLLRDHUP` that holds, at the start and after each change.
     pub fn poll_multi(fd: &'a Fd) -> Sqe<'a> {
         Sqe::new(Kind::PollMulti { fd })
     }
 
-    /// `IORING_OP_WAITID` (Linux 6.7) for the exit of the process that `pidfd` names, which stays to be reaped.
+    /// `IORING_OP_WAITID` (Linux 6.7) for the exit of the process that `pidfd` names, which is not reaped. Older
+    /// kernels and epoll fail it with `EINVAL`: use [`poll_readable`](Sqe::poll_readable) of the pidfd there.
     pub fn wait_exit(pidfd: BorrowedFd<'a>) -> Sqe<'a> {
         Sqe::new(Kind::WaitExit { pidfd })
     }
 
-    /// `IORING_OP_TIMEOUT`: fails with `ETIME` when the time is over.
+    /// `IORING_OP_TIMEOUT`: fails with `ETIME` after this time.
     pub(crate) fn pause(pause: &'a Pause) -> Sqe<'a> {
         Sqe::new(Kind::Pause { pause })
     }
 
-    /// Whether it reads, receives, writes or sends, and has no byte for that.
+    /// Whether it is a transfer of no bytes.
     pub(crate) fn is_empty(&self) -> bool {
         match &self.kind {
             Kind::Read { buf, .. } | Kind::Recv { buf, .. } => buf.is_empty(),
@@ -261,7 +267,7 @@ impl<'a> Sqe<'a> {
     }
 
     /// # Panics
-    /// If there may be more than one result.
+    /// If the operation may have more than one result.
     #[inline(always)]
     pub(crate) fn single(self) -> Sqe<'a> {
         let many = matches!(self.kind, Kind::RecvMulti { .. } | Kind::PollMulti { .. });

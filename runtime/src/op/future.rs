@@ -30,7 +30,7 @@ pub struct Op<O: Operation> {
     _op: PhantomData<fn() -> O>,
 }
 
-/// Submits `op` to the kernel, with the `io_uring_enter` at the end of this turn.
+/// Submits `op` to the kernel, at the end of this turn.
 ///
 /// # Panics
 /// Outside a running loop, if `prepare` panics, and if `op` has many results.

@@ -3,7 +3,7 @@
 //! Each slot has at most one valid entry in the heap. A cancelled timer leaves its entry there, and the slot's next
 //! timer uses it if it is early enough: when the entry comes up, it is moved to the new deadline, or dropped if there
 //! is none. So a timeout set and cleared for each message rarely touches the heap. Equal deadlines fire in the order of
-//! creation. A timer costs no system call: the nearest deadline is the timeout of the turn's `io_uring_enter`.
+//! creation. A timer costs no system call: the nearest deadline is the timeout of the turn's `enter`.
 
 use std::{
     cmp::Reverse,

@@ -26,7 +26,7 @@ use nix::{
 
 use super::latch::Latch;
 use crate::{
-    event_loop::{affinity::allowed, current, handle::Handle, run::Builder},
+    event_loop::{affinity::allowed, backend::BackendInfo, current, handle::Handle, run::Builder},
     kernel::error,
     scheduler::{
         loop_id::MAX_LOOPS,
@@ -246,6 +246,8 @@ struct Shared {
 struct Startup {
     handles: Vec<Option<Handle>>,
     made: usize,
+    /// What they run on, once the first core has decided: nothing, if it has no loop.
+    backend: Option<Option<BackendInfo>>,
     failed: Option<String>,
 }
 
@@ -284,13 +286,17 @@ impl Shared {
         index: usize,
         main: impl FnOnce(Core) -> Fut + 'static,
     ) -> Option<Fut::Output> {
-        let built = self.builder.clone().pin(self.ids[index]).build();
+        let builder = self.builder.clone().pin(self.ids[index]);
+        // The first core decides: loops on different kernels cannot share a listener.
+        let built = if index == 0 { builder.build() } else { builder.decided(self.decision()?).build() };
         let mut runner = match built {
             Ok(runner) => {
+                self.decide(Some(runner.backend()));
                 self.started(index, Ok(runner.handle()));
                 runner
             }
             Err(e) => {
+                self.decide(None);
                 self.started(index, Err(e));
                 return None;
             }
@@ -362,6 +368,18 @@ impl Shared {
             }
         }
         self.changed.notify_all();
+    }
+
+    /// Notes what the loops run on: the first core decides, by the loop that it makes or fails to make.
+    fn decide(&self, backend: Option<BackendInfo>) {
+        self.startup().backend.get_or_insert(backend);
+        self.changed.notify_all();
+    }
+
+    /// Waits for the first core's decision; `None` if it has no loop.
+    fn decision(&self) -> Option<BackendInfo> {
+        let waited = self.changed.wait_while(self.startup(), |startup| startup.backend.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).backend.flatten()
     }
 
     /// Waits until all loops are made; `None` if one failed.

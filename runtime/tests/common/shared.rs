@@ -7,6 +7,7 @@ use std::{
     io,
     process::{Command, Output, Stdio},
     rc::Rc,
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -17,9 +18,18 @@ use corio_runtime::{
     time::{now, sleep},
 };
 
-/// The kernels that there are.
-pub(crate) fn kernels() -> [Backend; 2] {
-    [Backend::Uring, Backend::Sim { seed: 7 }]
+/// The kernels that there are: io_uring only where it is not refused.
+pub(crate) fn kernels() -> Vec<Backend> {
+    static OFFERED: OnceLock<bool> = OnceLock::new();
+    let offered = *OFFERED
+        .get_or_init(|| Runner::builder().backend(Backend::Uring).entries(1).buffers(1, 64).build().is_ok());
+    let all = [Backend::Uring, Backend::Epoll, Backend::Sim { seed: 7 }];
+    all.into_iter().filter(|backend| offered || *backend != Backend::Uring).collect()
+}
+
+/// The same without the simulator.
+pub(crate) fn real_kernels() -> Vec<Backend> {
+    kernels().into_iter().filter(|backend| !matches!(backend, Backend::Sim { .. })).collect()
 }
 
 /// A loop on this kernel.

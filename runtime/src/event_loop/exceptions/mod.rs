@@ -141,6 +141,11 @@ impl ExceptionHandler {
         }
     }
 
+    /// Prints a line that is no report.
+    pub(crate) fn note(&self, line: String) {
+        self.printer.write([line]);
+    }
+
     /// At the end of the loop: prints the suppressed counts.
     pub(crate) fn finish(&self) {
         self.printer.finish();

@@ -1,8 +1,11 @@
-//! The kernel behind one narrow seam: submit an operation, cancel, enter, and take the completions (`arrived`, `next`,
-//! `next_data`, `done`).
+//! The ring: one narrow interface to the kernel. Submit an operation, cancel, enter, and take the completions
+//! (`arrived`, `next`, `next_data`, `done`).
 //!
-//! Two kernels stand behind it: io_uring and the simulator. What the simulator lacks asks by `Driver::with_sim`.
+//! Three kernels implement it: io_uring, epoll and the simulator. Functions that the simulator does differently reach
+//! it by `Driver::with_sim`.
 
+pub(crate) mod embedded;
+pub(crate) mod epoll;
 mod not_entered;
 mod outcome;
 mod perform;
@@ -16,8 +19,10 @@ pub(crate) mod uring;
 
 use std::{
     io,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
 };
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::{
     kernel::{
@@ -28,6 +33,8 @@ use crate::{
         payload::Payload,
         pool::{Filled, Pool},
         ring::{
+            embedded::Embedded,
+            epoll::Epoll,
             refusal::Refusal,
             terms::{Abilities, Next, RingCounters, Sizes, Wait},
             unpark::Unpark,
@@ -39,27 +46,40 @@ use crate::{
 
 pub(crate) enum Ring {
     Uring(Box<Uring>),
+    Epoll(Box<Epoll>),
     Sim(Box<sim::Sim>),
 }
 
 impl Ring {
-    /// io_uring, and what the kernel can do of it.
+    /// An io_uring ring, with the kernel's abilities from the self-tests.
     pub(crate) fn uring(sizes: Sizes, pool: Pool, clock: Clock) -> Result<Ring, Refusal> {
         let mut uring = Uring::new(sizes, pool, clock)?;
         self_test::try_all(&mut uring)?;
         Ok(Ring::Uring(Box::new(uring)))
     }
 
-    /// Puts `op` into the table and its SQE into the queue. Never fails: what does not fit waits.
+    /// An epoll ring, if io_uring is refused or not wanted. `far_too_large` is called when a table grows far too large.
+    pub(crate) fn epoll(
+        sizes: Sizes,
+        pool: Pool,
+        clock: Clock,
+        far_too_large: fn(),
+    ) -> Result<Ring, Refusal> {
+        Ok(Ring::Epoll(Box::new(Epoll::new(sizes, pool, clock, far_too_large)?)))
+    }
+
+    /// Puts an operation into the table and queues it. Never fails: what does not fit into the kernel's queue waits in
+    /// a backlog.
     #[inline(always)]
     pub(crate) fn submit(&mut self, table: &mut Table, encoded: Encoded) -> Key {
         match self {
             Ring::Uring(ring) => ring.submit(table, encoded),
+            Ring::Epoll(ring) => ring.submit(table, encoded.into_operation()),
             Ring::Sim(sim) => sim.submit(table, encoded.into_operation()),
         }
     }
 
-    /// A send of `payload` that reports nothing if it sends everything; gives it back if that cannot be.
+    /// Sends `payload`, with no completion if everything is sent. Gives the payload back if it cannot be sent that way.
     #[inline(always)]
     pub(crate) fn send_silently<P: Payload>(
         &mut self,
@@ -70,6 +90,7 @@ impl Ring {
     ) -> Result<Key, Box<P>> {
         match self {
             Ring::Uring(ring) => ring.send_silently(table, payload, fd, token),
+            Ring::Epoll(ring) => Ok(ring.send_silently(table, payload, fd, token)),
             Ring::Sim(sim) => Ok(sim.send_silently(table, payload, fd, token)),
         }
     }
@@ -77,38 +98,43 @@ impl Ring {
     pub(crate) fn abilities(&self) -> Abilities {
         match self {
             Ring::Uring(ring) => ring.abilities,
+            Ring::Epoll(ring) => ring.abilities(),
             Ring::Sim(sim) => sim.abilities,
         }
     }
 
-    /// Uses nothing from now on that old kernels lack.
+    /// Behaves from now on as on an old kernel, without the abilities that self-tests try.
     pub(crate) fn be_old(&mut self) {
         match self {
             Ring::Uring(ring) => ring.abilities = Abilities::NONE,
+            Ring::Epoll(ring) => ring.set_abilities(Abilities::NONE),
             Ring::Sim(sim) => sim.abilities = Abilities::NONE,
         }
     }
 
-    /// Asks for the end of an operation; its own final completion tells how it ended.
+    /// Requests the end of an operation; its own final completion reports the result.
     pub(crate) fn cancel(&mut self, key: Key) {
         match self {
             Ring::Uring(ring) => ring.cancel(key),
+            Ring::Epoll(ring) => ring.cancel(key),
             Ring::Sim(sim) => sim.cancel(key),
         }
     }
 
-    /// Submits everything queued, and sleeps as `wait` says unless completions are there.
+    /// Submits everything queued, and sleeps as `wait` says unless there are completions.
     pub(crate) fn enter(&mut self, table: &mut Table, wait: Wait) -> io::Result<()> {
         match self {
             Ring::Uring(ring) => ring.enter(wait),
+            Ring::Epoll(ring) => ring.enter(table, wait),
             Ring::Sim(sim) => sim.enter(table, wait),
         }
     }
 
-    /// Whether work waits on either side, so that `enter` should not be put off.
+    /// Whether submissions or completions are pending, so that `enter` should not be delayed.
     pub(crate) fn wants_enter(&mut self) -> bool {
         match self {
             Ring::Uring(ring) => ring.wants_enter(),
+            Ring::Epoll(ring) => ring.wants_enter(),
             Ring::Sim(sim) => sim.wants_enter(),
         }
     }
@@ -117,6 +143,7 @@ impl Ring {
     pub(crate) fn arrived(&mut self, table: &mut Table) {
         match self {
             Ring::Uring(ring) => ring.arrived(table),
+            Ring::Epoll(ring) => ring.arrived(table),
             Ring::Sim(sim) => sim.arrived(table),
         }
     }
@@ -126,6 +153,7 @@ impl Ring {
     pub(crate) fn next(&mut self, table: &mut Table) -> Next {
         match self {
             Ring::Uring(ring) => ring.next(table),
+            Ring::Epoll(ring) => ring.next(table),
             Ring::Sim(sim) => sim.next(table),
         }
     }
@@ -135,50 +163,82 @@ impl Ring {
     pub(crate) fn next_data(&mut self, table: &mut Table, to: ReceiverId) -> Option<(u32, Filled)> {
         match self {
             Ring::Uring(ring) => ring.next_data(table, to),
+            Ring::Epoll(ring) => ring.next_data(table, to),
             Ring::Sim(sim) => sim.next_data(table, to),
         }
     }
 
-    /// What the completion brought that `next` gave last, as `Next::Other`.
+    /// The result of the completion that `next` returned last as `Next::Other`.
     pub(crate) fn done(&mut self, table: &mut Table) -> Done {
         match self {
             Ring::Uring(ring) => ring.done(table),
+            Ring::Epoll(ring) => ring.done(),
             Ring::Sim(sim) => sim.done(),
         }
     }
 
-    /// The kernel could not be stopped: nothing that it may still write to is ever freed.
+    /// The kernel did not end all operations: leaks the memory that it may still write to.
     pub(crate) fn leak(&mut self) {
         match self {
             Ring::Uring(ring) => ring.leak(),
-            Ring::Sim(_) => {}
+            Ring::Epoll(_) | Ring::Sim(_) => {}
         }
     }
 
-    /// Gives the memory of a peak back.
+    /// Frees the memory of a peak.
     pub(crate) fn tidy(&mut self) {
         match self {
             Ring::Uring(ring) => ring.tidy(),
+            Ring::Epoll(ring) => ring.tidy(),
             Ring::Sim(_) => {}
         }
     }
 
-    /// Has `fd`, an eventfd, signalled at every completion from now on, for a host that waits itself.
-    pub(crate) fn embed(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+    /// Memory of the state that the ring keeps per descriptor, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
         match self {
-            Ring::Uring(ring) => ring.embed(fd),
+            Ring::Epoll(ring) => ring.bytes(),
+            Ring::Uring(_) | Ring::Sim(_) => 0,
+        }
+    }
+
+    /// A descriptor that becomes readable when there is something to do, for a host that sleeps itself; and an eventfd
+    /// that other threads must signal in addition to the loop's own, if necessary.
+    pub(crate) fn embed(&mut self) -> io::Result<(Embedded, Option<OwnedFd>)> {
+        match self {
+            Ring::Uring(ring) => {
+                // Made first: a failure leaves nothing registered with the kernel, and the next call may succeed.
+                let fd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+                let others = fd.as_fd().try_clone_to_owned()?;
+                ring.embed(fd.as_fd())?;
+                // Signals earlier completions, which the kernel does not. The write fails only if the counter is full:
+                // it is readable then, too.
+                let _ = fd.write(1);
+                Ok((Embedded::EventFd(fd), Some(others)))
+            }
+            Ring::Epoll(ring) => Ok((Embedded::Epoll(ring.embed()?), None)),
             Ring::Sim(_) => {
                 Err(io::Error::new(io::ErrorKind::Unsupported, "the simulator's time is its own"))
             }
         }
     }
 
-    /// How another thread ends the sleep of `enter`, and what an operation of the loop has to read for that, if
-    /// anything.
-    pub(crate) fn unpark(&self) -> Result<(Unpark, Option<OwnedFd>), Refusal> {
+    /// The means by which another thread ends the sleep of `enter`, and the descriptor that the loop must read for it,
+    /// if any.
+    pub(crate) fn unpark(&mut self) -> Result<(Unpark, Option<OwnedFd>), Refusal> {
         match self {
             Ring::Uring(_) => Unpark::eventfd().map(|(unpark, read)| (unpark, Some(read))),
+            Ring::Epoll(ring) => Ok((ring.unpark()?, None)),
             Ring::Sim(_) => Ok((Unpark::thread(), None)),
+        }
+    }
+
+    /// The end of the first pause, in the loop's time, if the host of an embedded loop has to time it. io_uring signals
+    /// it.
+    pub(crate) fn next_pause(&self) -> Option<u64> {
+        match self {
+            Ring::Epoll(ring) => ring.next_pause(),
+            Ring::Uring(_) | Ring::Sim(_) => None,
         }
     }
 
@@ -186,25 +246,28 @@ impl Ring {
         matches!(self, Ring::Sim(_))
     }
 
-    /// How many polls of tasks a busy loop makes before it enters the kernel in any case.
+    /// The most polls of tasks that a busy loop makes before it enters the kernel.
     pub(crate) fn polls_per_enter(&self) -> u32 {
         match self {
-            // io_uring's flags tell meanwhile whether something is there; the simulator's time is its own.
+            // Between enters, io_uring's flags show whether something arrived; the simulator has virtual time.
             Ring::Uring(_) | Ring::Sim(_) => 256,
+            Ring::Epoll(_) => 64,
         }
     }
 
     pub(crate) fn counters(&mut self) -> &mut RingCounters {
         match self {
             Ring::Uring(ring) => &mut ring.counters,
+            Ring::Epoll(ring) => ring.counters(),
             Ring::Sim(sim) => &mut sim.counters,
         }
     }
 
-    /// What receives fill.
+    /// The buffers that receives fill.
     pub(crate) fn pool(&self) -> &Pool {
         match self {
             Ring::Uring(ring) => &ring.pool,
+            Ring::Epoll(ring) => ring.pool(),
             Ring::Sim(sim) => sim.pool(),
         }
     }

@@ -4,12 +4,13 @@ use std::{io, thread, time::Duration};
 
 use crate::kernel::error;
 
-/// What a failed `enter` means for the loop.
+/// Decides whether the loop can continue after a failed `enter`.
 #[cold]
 #[inline(never)]
 pub(super) fn not_entered(e: io::Error) -> io::Result<()> {
     match e.raw_os_error() {
-        // Slept its time, a signal, or the CQ must be drained first: the turn goes on and comes back.
+        // The timeout expired, a signal arrived, or the CQ must be drained first: the turn continues, and enters again
+        // later.
         Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
         Some(libc::ENOMEM) => {
             thread::sleep(Duration::from_millis(1));

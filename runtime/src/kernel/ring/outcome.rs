@@ -1,8 +1,8 @@
-//! The outcome of one call of a kernel that executes operations by plain calls.
+//! The outcome of one nonblocking call, for the kernels that execute operations by plain calls.
 
-/// What a call came to that never blocks.
+/// The outcome of a call that never blocks.
 pub(crate) enum Outcome<T = usize> {
-    /// Nothing yet.
+    /// The call would block.
     Blocked,
     Ready(T),
     /// An error number.

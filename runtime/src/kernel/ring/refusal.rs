@@ -1,5 +1,5 @@
-//! A refusal by the kernel while a loop is made: the call and its error, and in words the likely cause, the setting
-//! and the remedy.
+//! A system call that the kernel refuses while a loop is made: the call, its error, and a text with the likely cause,
+//! the setting and the remedy.
 
 use std::{error::Error, fs, io};
 
@@ -15,12 +15,12 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// Of `call`, by its error.
+    /// Makes a refusal of `call` from its error.
     pub(crate) fn of(call: &'static str) -> impl Fn(io::Error) -> Refusal {
         move |cause| Refusal { call, cause }
     }
 
-    /// The kernel's number of the error, also where it has got a text.
+    /// The error number of the kernel, even if the error has a text.
     pub(crate) fn errno(&self) -> Option<i32> {
         let mut error: Option<&(dyn Error + 'static)> = Some(&self.cause);
         while let Some(e) = error {
@@ -32,7 +32,16 @@ impl Refusal {
         None
     }
 
-    /// Why a loop with rings of these sizes cannot be made, in words.
+    /// The call and its error number, if io_uring itself is refused: by a filter, a setting, or a kernel without
+    /// io_uring or with too old a version of it.
+    pub(crate) fn of_io_uring(&self) -> Option<(&'static str, i32)> {
+        let errno = self.errno()?;
+        let refused =
+            matches!(errno, libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EINVAL | libc::EOPNOTSUPP);
+        (refused && self.call.starts_with("io_uring")).then_some((self.call, errno))
+    }
+
+    /// An error with a text that explains why a loop with these sizes cannot be made.
     pub(crate) fn explain(self, sizes: Sizes) -> io::Error {
         let text = if self.call.starts_with("io_uring") { self.of_the_ring(sizes) } else { self.beside_it() };
         error::explain(self.cause, text)
@@ -44,7 +53,7 @@ impl Refusal {
             Some(libc::EMFILE | libc::ENFILE) => self.no_descriptor(),
             Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => format!(
                 "the loop cannot be set up: {call}: {cause}. A seccomp filter or another policy refuses this system \
-                call; allow it, as corio needs it beside io_uring's."
+                call; allow it, as every loop needs it."
             ),
             _ => format!("the loop cannot be set up: {call}: {cause}"),
         }
@@ -54,14 +63,16 @@ impl Refusal {
         match self.errno() {
             Some(libc::EMFILE | libc::ENFILE) => self.no_descriptor(),
             Some(libc::ENOSYS) => "io_uring is not available (ENOSYS): the kernel is older than 5.1, was built \
-                without CONFIG_IO_URING, or a sandbox (gVisor, a seccomp filter) hides it. corio needs Linux 6.1 or \
-                newer; run it outside the sandbox or allow io_uring_setup, io_uring_enter and io_uring_register in it."
+                without CONFIG_IO_URING, or a sandbox (gVisor, a seccomp filter) hides it. corio's use of it \
+                needs Linux 6.1 or newer; run it outside the sandbox, allow io_uring_setup, io_uring_enter and \
+                io_uring_register in it, or run on epoll (Backend::Auto, Backend::Epoll, CORIO_BACKEND=epoll)."
                 .to_owned(),
-            Some(libc::EACCES) => refused("EACCES"),
-            Some(libc::EPERM) => refused("EPERM"),
+            Some(libc::EACCES) => refused("EACCES", io_uring_disabled()),
+            Some(libc::EPERM) => refused("EPERM", io_uring_disabled()),
             Some(libc::ENOMEM) => no_memory(locked_bytes(sizes)),
             Some(libc::EINVAL) => format!(
-                "{} refused what the loop needs (EINVAL): Linux {} is too old, corio needs 6.1 or newer",
+                "{} refused what the loop needs (EINVAL): Linux {} is too old for corio's use of io_uring, which needs \
+                6.1 or newer. Run on epoll (Backend::Auto, Backend::Epoll, CORIO_BACKEND=epoll).",
                 self.call,
                 kernel_release()
             ),
@@ -73,29 +84,36 @@ impl Refusal {
         let Refusal { call, cause } = self;
         format!(
             "cannot open what the loop needs: the limit of open files is reached ({call}: {cause}). RLIMIT_NOFILE is \
-            {}; raise it (ulimit -n, LimitNOFILE=) or close descriptors.",
+            {}; raise it (ulimit -n, LimitNOFILE=) or close descriptors. (On epoll, CORIO_BACKEND=epoll, a loop \
+            needs 2.)",
             limit(Resource::RLIMIT_NOFILE)
         )
     }
 }
 
-fn refused(errno: &str) -> String {
-    let sysctl = match fs::read_to_string("/proc/sys/kernel/io_uring_disabled") {
-        Ok(value) => format!(
-            "`sysctl kernel.io_uring_disabled` is {} here (it must be 0, or 1 with this process in \
-            kernel.io_uring_group or with CAP_SYS_ADMIN)",
-            value.trim()
+/// `sysctl kernel.io_uring_disabled`, if it can be read.
+pub(crate) fn io_uring_disabled() -> Option<u8> {
+    fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?.trim().parse().ok()
+}
+
+/// The text, with the value of `sysctl kernel.io_uring_disabled`, if it can be read.
+fn refused(errno: &str, sysctl: Option<u8>) -> String {
+    let sysctl = match sysctl {
+        Some(value) => format!(
+            "`sysctl kernel.io_uring_disabled` is {value} here (it must be 0, or 1 with this process in \
+            kernel.io_uring_group or with CAP_SYS_ADMIN)"
         ),
-        Err(_) => "`sysctl kernel.io_uring_disabled` cannot be read here".to_owned(),
+        None => "`sysctl kernel.io_uring_disabled` cannot be read here".to_owned(),
     };
     format!(
         "io_uring was refused ({errno}). {sysctl}. If the sysctl allows it, a seccomp filter refuses it: \
         Docker's and containerd's default profiles do; run with a profile that allows io_uring_setup, \
-        io_uring_enter and io_uring_register (--security-opt seccomp=PROFILE)."
+        io_uring_enter and io_uring_register (--security-opt seccomp=PROFILE), or run on epoll (Backend::Auto, \
+        Backend::Epoll, CORIO_BACKEND=epoll)."
     )
 }
 
-/// Memory that a ring of this size is charged for, in bytes: measured on Linux 6.18.
+/// The locked memory that the kernel charges for a ring of this size, in bytes: measured on Linux 6.18.
 fn locked_bytes(sizes: Sizes) -> u64 {
     let buffers = (16 * u64::from(sizes.buffer_count)).next_multiple_of(4096);
     64 * u64::from(sizes.sq) + 16 * u64::from(sizes.cq) + 4096 + buffers
@@ -104,7 +122,8 @@ fn locked_bytes(sizes: Sizes) -> u64 {
 fn no_memory(needed: u64) -> String {
     format!(
         "cannot allocate the ring (ENOMEM): RLIMIT_MEMLOCK is {} for all rings of this user together, and each \
-        loop needs {} KiB of it. Raise it (ulimit -l, LimitMEMLOCK=, --ulimit memlock=) or run fewer loops.",
+        loop needs {} KiB of it. Raise it (ulimit -l, LimitMEMLOCK=, --ulimit memlock=), run fewer loops, or run on \
+        epoll, which needs none (CORIO_BACKEND=epoll).",
         limit(Resource::RLIMIT_MEMLOCK),
         needed.div_ceil(1024)
     )
@@ -143,9 +162,35 @@ mod tests {
         );
         let register = refused("io_uring_register", libc::EINVAL).to_string();
         assert!(register.contains("io_uring_register refused"), "{register}");
+        for errno in [libc::ENOSYS, libc::EPERM, libc::ENOMEM, libc::EINVAL, libc::EMFILE] {
+            assert!(text(errno).contains("CORIO_BACKEND=epoll"), "{}", text(errno));
+        }
         assert!(text(libc::EMFILE).contains("RLIMIT_NOFILE"));
         let beside = refused("eventfd2", libc::EPERM).to_string();
         assert!(beside.contains("eventfd2") && !beside.contains("io_uring was refused"), "{beside}");
+    }
+
+    #[test]
+    fn i3_the_value_of_the_sysctl_is_told() {
+        for value in 0..=2 {
+            let text = refused("EPERM", Some(value));
+            assert!(text.contains(&format!("`sysctl kernel.io_uring_disabled` is {value} here")), "{text}");
+        }
+        let text = refused("EPERM", None);
+        assert!(text.contains("`sysctl kernel.io_uring_disabled` cannot be read here"), "{text}");
+    }
+
+    #[test]
+    fn a_resource_that_is_short_is_no_refusal_of_io_uring() {
+        let refusal = |call, errno| Refusal::of(call)(io::Error::from_raw_os_error(errno));
+        for errno in [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL, libc::EOPNOTSUPP] {
+            let refused = refusal("io_uring_enter", errno);
+            assert_eq!(refused.of_io_uring(), Some(("io_uring_enter", errno)));
+            assert_eq!(refusal("eventfd2", errno).of_io_uring(), None);
+        }
+        for errno in [libc::ENOMEM, libc::EMFILE, libc::ENFILE, libc::EAGAIN] {
+            assert_eq!(refusal("io_uring_setup", errno).of_io_uring(), None, "{errno}");
+        }
     }
 
     #[test]

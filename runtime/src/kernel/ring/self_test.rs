@@ -1,4 +1,5 @@
-//! Tests at start-up for what no version number tells. Runs on the fresh ring, with operations of its own.
+//! Tests at start-up for abilities that no version number shows. They run on the fresh ring, with operations of their
+//! own.
 
 use std::{
     io::{self, Read, Write},
@@ -23,7 +24,7 @@ use crate::kernel::{
 const ENTER: &str = "io_uring_enter";
 const BLOCK: usize = 64 * 1024;
 
-/// Notes what the kernel can do.
+/// Notes the kernel's abilities.
 pub(super) fn try_all(ring: &mut Uring) -> Result<(), Refusal> {
     ring.abilities.silent_sends = silent_send(ring)?;
     if !capped_receive(ring)? {
@@ -34,8 +35,8 @@ pub(super) fn try_all(ring: &mut Uring) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Fills a socket pair by silent sends: those that report nothing must have sent everything, and what the
-/// kernel reports must add up to what arrives.
+/// Fills a socket pair with silent sends. Those without a completion must have sent everything, and the reported bytes
+/// must add up to the bytes that arrive.
 fn silent_send(ring: &mut Uring) -> Result<bool, Refusal> {
     let (ours, mut theirs) = UnixStream::pair().map_err(Refusal::of("socketpair"))?;
     theirs.set_nonblocking(true).map_err(Refusal::of("ioctl"))?;
@@ -64,7 +65,7 @@ fn silent_send(ring: &mut Uring) -> Result<bool, Refusal> {
     finish(ring, &mut table, honoured)
 }
 
-/// A multishot receive with a cap of 16 bytes must end by itself once 16 have come.
+/// A multishot receive with a cap of 16 bytes must end by itself after at least 16 bytes.
 fn capped_receive(ring: &mut Uring) -> Result<bool, Refusal> {
     let (ours, mut theirs) = UnixStream::pair().map_err(Refusal::of("socketpair"))?;
     let fd = Fd::from(std::os::fd::OwnedFd::from(ours));
@@ -77,7 +78,7 @@ fn capped_receive(ring: &mut Uring) -> Result<bool, Refusal> {
     finish(ring, &mut table, honoured)
 }
 
-/// Whether a write may ask for no SIGPIPE: an unknown flag is refused before anything is written.
+/// Whether a write may suppress SIGPIPE: an unknown flag is refused before anything is written.
 fn quiet_write(ring: &mut Uring) -> Result<bool, Refusal> {
     let (_read, write) = io::pipe().map_err(Refusal::of("pipe2"))?;
     let mut table = Table::new(|| ());
@@ -87,7 +88,8 @@ fn quiet_write(ring: &mut Uring) -> Result<bool, Refusal> {
     finish(ring, &mut table, completions == [(false, 0)])
 }
 
-/// A kernel that refuses to be entered has no share in what it has not consumed. What it has, it may still write to.
+/// Enters the ring. On failure the operations are freed if the kernel has consumed no SQE; otherwise the ring is
+/// leaked, as the kernel may still write to its memory.
 fn enter(ring: &mut Uring, table: &mut Table, wait: Wait) -> Result<(), Refusal> {
     ring.enter(wait).map_err(|e| {
         if ring.consumed() == 0 {
@@ -99,7 +101,7 @@ fn enter(ring: &mut Uring, table: &mut Table, wait: Wait) -> Result<(), Refusal>
     })
 }
 
-/// Collects what an operation reports at once: (more to come, result).
+/// Submits, and collects the immediate completions of an operation: (more to come, result).
 fn run(ring: &mut Uring, table: &mut Table, key: Key) -> Result<Vec<(bool, i32)>, Refusal> {
     enter(ring, table, Wait::No)?;
     ring.arrived(table);
@@ -116,7 +118,7 @@ fn run(ring: &mut Uring, table: &mut Table, key: Key) -> Result<Vec<(bool, i32)>
     Ok(reports)
 }
 
-/// Ends whatever the test left in flight.
+/// Ends all operations that the test left in flight.
 fn finish(ring: &mut Uring, table: &mut Table, passed: bool) -> Result<bool, Refusal> {
     for key in table.keys() {
         ring.cancel(key);
@@ -132,7 +134,7 @@ fn finish(ring: &mut Uring, table: &mut Table, passed: bool) -> Result<bool, Ref
     Ok(passed)
 }
 
-/// No test has a receive that the table knows as one: all are `Next::Other`.
+/// The next completion. The tests start no receives of handles, so all are `Next::Other`.
 fn next(ring: &mut Uring, table: &mut Table) -> Option<(Key, Done)> {
     match ring.next(table) {
         Next::Other(key) => Some((key, ring.done(table))),
@@ -140,7 +142,7 @@ fn next(ring: &mut Uring, table: &mut Table) -> Option<(Key, Done)> {
     }
 }
 
-/// What has ended leaves the table.
+/// Takes an operation out of the table after its final completion.
 fn take(table: &mut Table, key: Key, more: bool) {
     if !more {
         drop(table.deliver(key));

@@ -1,4 +1,4 @@
-//! Setting an io_uring instance up.
+//! Sets up an io_uring instance.
 
 use std::{io, thread, time::Duration};
 
@@ -6,8 +6,8 @@ use io_uring::IoUring;
 
 use super::{refusal::Refusal, terms::Sizes};
 
-/// Builds the ring and has `finish` complete it. Locked memory is freed late by the kernel, so ENOMEM is retried
-/// before the ring is made smaller.
+/// Builds a ring and completes it by `finish`. The kernel frees locked memory late, so ENOMEM is retried before the
+/// ring is made smaller.
 pub(super) fn set_up(
     sizes: Sizes,
     finish: impl Fn(IoUring) -> Result<IoUring, Refusal>,
@@ -46,7 +46,7 @@ fn build(sq: u32, cq: u32) -> Result<IoUring, Refusal> {
         builder.build(sq)
     };
     match base(true) {
-        // Before 6.6: NO_SQARRAY is unknown.
+        // Kernels before 6.6 do not know NO_SQARRAY.
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => base(false),
         other => other,
     }

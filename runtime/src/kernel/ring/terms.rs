@@ -1,8 +1,8 @@
-//! The terms of the seam: what the loop asks of a ring, and what the ring answers.
+//! Types of the ring's interface: requests of the loop, and answers of the ring.
 
 use crate::kernel::{inflight::ReceiverId, key::Key, pool::Filled};
 
-/// Sizes of a ring, as asked for.
+/// Requested sizes of a ring.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
     pub(crate) sq: u32,
@@ -16,35 +16,35 @@ pub(crate) struct Sizes {
 pub(crate) enum Wait {
     /// Not at all.
     No,
-    /// Until a completion or this time of the loop's clock, in nanoseconds.
+    /// Until a completion or this time, in nanoseconds of the loop's clock.
     Until(u64),
     /// Until a completion.
     Forever,
 }
 
-/// What the kernel can do, as tried at start-up.
+/// The kernel's abilities, as found at start-up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Abilities {
     pub(crate) silent_sends: bool,
-    /// The most bytes that a multishot receive is asked for; 0 if the kernel knows no cap.
+    /// The largest cap of a multishot receive, in bytes; 0 if the kernel supports no cap.
     pub(crate) receive_cap: u32,
     pub(crate) quiet_writes: bool,
-    /// An accept may wait at once, without a try that finds nothing.
+    /// An accept may wait without first trying in vain.
     pub(crate) patient_accepts: bool,
 }
 
-/// A multishot receive that has filled more buffers than this without a wait does not look at the socket again: it
-/// takes the rest, and sleeps though a reset is behind that. (Linux 6.18: `MULTISHOT_MAX_RETRY`.)
+/// The most buffers that a multishot receive may fill without a wait. After more it takes the rest without looking at
+/// the socket again, and sleeps even if a reset follows. (Linux 6.18: `MULTISHOT_MAX_RETRY`.)
 const BUFFERS_PER_RECEIVE: u32 = 32;
 
 impl Abilities {
-    /// Of a kernel that has nothing of what is tried.
+    /// A kernel with none of the tested abilities.
     pub(crate) const NONE: Abilities =
         Abilities { silent_sends: false, receive_cap: 0, quiet_writes: false, patient_accepts: false };
 
-    /// Of one that has all of it.
+    /// A kernel with all abilities.
     pub(crate) fn all(sizes: Sizes) -> Abilities {
-        // Sizes are checked by the pool: a buffer has at most 1 MiB.
+        // The pool checks the sizes: a buffer has at most 1 MiB.
         let receive_cap = BUFFERS_PER_RECEIVE.saturating_mul(sizes.buffer_size as u32);
         Abilities { silent_sends: true, receive_cap, quiet_writes: true, patient_accepts: true }
     }
@@ -55,23 +55,26 @@ impl Abilities {
     }
 }
 
-/// What the ring counted: plain numbers of one loop.
+/// Counters of a ring: plain numbers of one loop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RingCounters {
-    /// Times that the kernel was entered, to submit, to wait, or both.
+    /// On io_uring, calls of `io_uring_enter`. On epoll and in the simulator, the times that the loop began submitted
+    /// operations and asked for completions.
     pub enters: u64,
-    /// Entries submitted.
+    /// System calls for operations and sleeps: on io_uring the enters, in the simulator none.
+    pub calls: u64,
+    /// Submitted operations and cancels.
     pub sqes: u64,
-    /// Completions taken, without those of silent sends.
+    /// Completions taken, except those of silent sends.
     pub cqes: u64,
-    /// Times the completion queue was found overflown.
+    /// Times that the completion queue had overflowed: never on epoll, which has none.
     pub overflows: u64,
-    /// Cancels asked for.
+    /// Requested cancels.
     pub cancels: u64,
     /// Receives that found no provided buffer.
     pub enobufs: u64,
-    /// Completions that belong to no operation: always 0 unless the kernel misbehaves.
+    /// Completions without an operation: always 0 unless the kernel misbehaves.
     pub strays: u64,
     /// Silent sends that needed no completion.
     pub silent: u64,
@@ -80,8 +83,8 @@ pub struct RingCounters {
 /// A completion.
 pub(crate) enum Next {
     None,
-    /// Data of a receive, with more to come.
+    /// Data of a receive that stays armed: the receiver, the token and the data.
     Data(ReceiverId, u32, Filled),
-    /// Any other, of this operation: `done` tells what it brought.
+    /// Any other completion, of this operation: `done` returns its result.
     Other(Key),
 }

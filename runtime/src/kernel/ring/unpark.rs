@@ -1,4 +1,4 @@
-//! How another thread ends the sleep of a loop.
+//! Ends the sleep of a loop from another thread.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -9,11 +9,11 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::{kernel::ring::refusal::Refusal, scheduler::inbox::Notify};
 
-/// How a sleeping loop is woken.
+/// The means to wake a sleeping loop.
 pub(crate) enum Unpark {
     EventFd(EventFd),
-    /// Of a loop that another one drives: its own sleep, and the host's. The kernel would pass the one on to the other,
-    /// but milliseconds later.
+    /// For an embedded loop: the loop's own eventfd, and the host's. The kernel would signal the host's, too, when the
+    /// loop's is read, but milliseconds later.
     Embedded(EventFd, OwnedFd),
     Thread(Thread),
 }
@@ -26,10 +26,13 @@ impl Unpark {
         }
     }
 
-    /// An eventfd, and a share of it for the loop's read.
+    pub(crate) fn make_eventfd() -> Result<EventFd, Refusal> {
+        EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(|e| Refusal::of("eventfd2")(e.into()))
+    }
+
+    /// An eventfd, and a duplicate for the loop to read.
     pub(crate) fn eventfd() -> Result<(Unpark, OwnedFd), Refusal> {
-        let made = EventFd::from_flags(EfdFlags::EFD_CLOEXEC);
-        let fd = made.map_err(|e| Refusal::of("eventfd2")(e.into()))?;
+        let fd = Unpark::make_eventfd()?;
         let read = fd.as_fd().try_clone_to_owned().map_err(Refusal::of("fcntl"))?;
         Ok((Unpark::EventFd(fd), read))
     }
@@ -42,7 +45,7 @@ impl Unpark {
 impl Notify for Unpark {
     fn notify(&self) {
         match self {
-            // Fails only if the counter is full, and then the loop is awake.
+            // Fails only if the counter is full: the loop is awake then.
             Unpark::EventFd(fd) => drop(fd.write(1)),
             Unpark::Embedded(fd, host) => {
                 let _ = fd.write(1);

@@ -1,10 +1,10 @@
 //! The io_uring kernel of the ring.
 //!
 //! # What this file owns
-//! The io_uring instance, the SQEs that found no room in its queue (`backlog`), and the registered buffer
-//! pool. The operations themselves belong to the in-flight table (`kernel/inflight.rs`), which is part of the
-//! proof: an operation leaves it only by `deliver`, on a completion without F_MORE, and by `SilentSends::next_over`,
-//! for a completion that is final by rule 3 (and by `take_back` at start-up, see rule 2).
+//! The io_uring instance, the SQEs that did not fit into its queue (`backlog`), and the registered buffer pool. The
+//! operations themselves belong to the in-flight table (`kernel/inflight.rs`), which is part of the proof: an operation
+//! leaves it only by `deliver`, on a completion without F_MORE, or by `SilentSends::next_over`, for a completion that
+//! is final by rule 3 (or by `take_back` at start-up, see rule 2).
 //!
 //! # States of an operation, as this file sees it
 //! ```text
@@ -15,18 +15,18 @@
 //!
 //! # Rules
 //! 1. Every pointer of an SQE borrows from the operation (`Sqe<'_>` from `prepare`, the `bytes` of a payload), from
-//!    static memory, or from the `Scratch` that is stored with it. The operation is boxed before that, and neither an
-//!    `Encoded`, which is submitted or dropped as a whole, nor the table moves its contents, touches or frees them
-//!    before its final completion (a table that is dropped earlier forgets them).
-//! 2. From the push on an SQE counts as in flight, also if `enter` fails: nothing is taken back. (Except at
-//!    start-up: a ring whose first `enter` is refused has consumed nothing, and is dropped.)
-//! 3. A completion is final if it lacks F_MORE, or if it is the missing one of a silent send that the kernel
-//!    has consumed in an `enter` that returned, after the CQ was drained, with nothing left outside of it by an
-//!    overflow (self-tested at start-up).
-//! 4. A result of 0 or more of an operation marked `makes_fd` is a new descriptor that nobody else owns.
+//!    static memory, or from the `Scratch` that is stored with the operation. The operation is boxed before that. Until
+//!    the operation's final completion its contents are not moved, touched or freed, neither by an `Encoded`, which is
+//!    submitted or dropped as a whole, nor by the table (a table that is dropped earlier leaks them).
+//! 2. From its push on, an SQE counts as in flight, even if `enter` fails: nothing is taken back. (Except at start-up:
+//!    a ring whose first `enter` is refused has consumed nothing, and is dropped.)
+//! 3. A completion is final if it lacks F_MORE. The missing completion of a silent send is final if the kernel has
+//!    consumed the send in an `enter` that returned, and the CQ was drained after that, with no completions left
+//!    outside of it by an overflow (self-tested at start-up).
+//! 4. A result of 0 or more of an operation marked `makes_fd` is a new descriptor without another owner.
 //! 5. The pool's region outlives its registration: the ring is dropped first (field order), or both leak.
-//! 6. The ring is dropped only after the table is empty of operations in flight: the loop quiesces when it
-//!    closes; if it could not, `Driver::drop` calls `leak`.
+//! 6. The ring is dropped only when the table has no operations in flight: a closing loop quiesces; if that fails,
+//!    `Driver::drop` calls `leak`.
 //! 7. Only the loop's thread uses the ring: `Uring` lives in a `Loop`, which is not `Send`.
 
 use std::{
@@ -63,10 +63,10 @@ use crate::{
     scheduler::{clock::Clock, slab::smaller},
 };
 
-/// The longest sleep: a year, after which the loop looks at its timers again. The kernel adds it to its clock, which
-/// ends after 292 years.
+/// The longest sleep: a year. The loop then checks its timers again. The kernel adds it to its clock, which ends after
+/// 292 years.
 const WAIT_MAX_NS: u64 = 365 * 24 * 3600 * 1_000_000_000;
-/// The user data of entries whose completions nobody waits for.
+/// The user data of SQEs whose completions are ignored.
 const IGNORED: u64 = u64::MAX;
 
 pub(crate) struct Uring {
@@ -74,7 +74,7 @@ pub(crate) struct Uring {
     ring: Option<IoUring>,
     pub(crate) pool: Pool,
     backlog: VecDeque<Entry>,
-    /// A completion that was taken and not delivered.
+    /// A completion that was taken from the CQ, but is not yet delivered.
     last: Option<cqueue::Entry>,
     pushed: u64,
     registered: Option<u32>,
@@ -85,11 +85,11 @@ pub(crate) struct Uring {
 }
 
 impl Uring {
-    /// Sets the ring up, shrinking it if locked memory is short, and tries what the kernel can do.
+    /// Sets up the ring, smaller if locked memory is short.
     pub(crate) fn new(sizes: Sizes, pool: Pool, clock: Clock) -> Result<Uring, Refusal> {
         let ring = set_up(sizes, |ring| register_pool(ring, &pool))?;
         let flags = if ring.params().is_feature_no_iowait() { ENTER_NO_IOWAIT } else { 0 };
-        // Of the same release, Linux 6.10.
+        // `ACCEPT_POLL_FIRST` arrived in the same release as this feature, Linux 6.10.
         let patient_accepts = ring.params().is_feature_recvsend_bundle();
         let uring = Uring {
             registered: register_ring_fd(&ring),
@@ -99,7 +99,8 @@ impl Uring {
             last: None,
             pushed: 0,
             flags,
-            // The tests ask for what they try; silent sends are tried by what makes them.
+            // The self-tests submit operations with the abilities that they test. `silent_sends` is not needed: the
+            // test calls `send_silently`.
             abilities: Abilities { silent_sends: false, patient_accepts, ..Abilities::all(sizes) },
             clock,
             counters: RingCounters::default(),
@@ -118,7 +119,7 @@ impl Uring {
         key
     }
 
-    /// Of one that is too long the kernel would send a part, in silence.
+    /// Refuses a payload that is too long: the kernel would send a part of it, and report nothing.
     #[inline(always)]
     pub(crate) fn send_silently<P: Payload>(
         &mut self,
@@ -143,7 +144,7 @@ impl Uring {
         self.push(|| entry.clone().user_data(IGNORED));
     }
 
-    /// `entry` makes it where it goes.
+    /// Takes a function, so that the entry is built in its final place.
     #[inline(always)]
     fn push(&mut self, entry: impl Fn() -> Entry) {
         self.pushed += 1;
@@ -159,7 +160,7 @@ impl Uring {
         self.backlog.push_back(entry);
     }
 
-    /// After `leak` an entry goes nowhere: what it refers to stays in the table.
+    /// After `leak` entries are discarded: their operations stay in the table.
     #[inline(always)]
     fn push_now(&mut self, entry: &Entry) -> bool {
         let Some(ring) = &mut self.ring else { return true };
@@ -167,14 +168,14 @@ impl Uring {
         unsafe { ring.submission().push(entry) }.is_ok()
     }
 
-    /// Has the kernel signal `fd` at every completion from now on.
+    /// Registers `fd`, which the kernel then signals at every completion.
     pub(crate) fn embed(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.ring().submitter().register_eventfd(fd.as_raw_fd())
     }
 
     pub(crate) fn wants_enter(&mut self) -> bool {
         let backlog = !self.backlog.is_empty();
-        // One that is leaked fails the loop at its next `enter`.
+        // A leaked ring fails the loop at its next `enter`.
         let Some(ring) = &mut self.ring else { return true };
         let sq = ring.submission();
         let wanted = backlog || !sq.is_empty() || sq.taskrun() || sq.cq_overflow();
@@ -182,7 +183,7 @@ impl Uring {
         wanted || !ring.completion().is_empty()
     }
 
-    /// One `io_uring_enter`, or more while the backlog does not fit into the queue.
+    /// Calls `io_uring_enter` once, or more often while the backlog does not fit into the queue.
     pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
         if !self.backlog.is_empty() && self.push_backlog()? {
             return Ok(());
@@ -190,7 +191,7 @@ impl Uring {
         self.enter_once(wait)
     }
 
-    /// Makes an `enter` for each queue full of the backlog but the last; `true` if the queue does not move.
+    /// Enters once for each full queue of the backlog except the last; `true` if the kernel consumes nothing.
     #[cold]
     fn push_backlog(&mut self) -> io::Result<bool> {
         loop {
@@ -205,14 +206,14 @@ impl Uring {
             }
             let before = self.queued();
             self.enter_once(Wait::No)?;
-            // It is full of completions: they must be drained first.
+            // The CQ is full: its completions must be drained first.
             if self.queued() == before {
                 return Ok(true);
             }
         }
     }
 
-    /// Gives the memory of a peak back.
+    /// Frees the memory of a peak.
     pub(crate) fn tidy(&mut self) {
         let backlog = &mut self.backlog;
         if let Some(to) = smaller(backlog.capacity(), backlog.len(), size_of::<Entry>()) {
@@ -243,6 +244,7 @@ impl Uring {
     #[inline(always)]
     fn enter_raw(&mut self, sleep: bool, args: Option<&SubmitArgs<'_, '_>>) -> io::Result<()> {
         self.counters.enters += 1;
+        self.counters.calls += 1;
         let Some(ring) = &mut self.ring else { return Err(leaked()) };
         let want = u32::from(sleep && ring.completion().is_empty());
         let submit = ring.submission().len() as u32;
@@ -260,8 +262,8 @@ impl Uring {
     }
 
     /// To be called after an `enter`, before the completions are taken. Rule 3: notes which silent sends have reported
-    /// by now, if they ever will. One that the kernel has consumed may still have its report among the completions that
-    /// did not fit into the CQ.
+    /// by now, if they ever will. After an overflow it notes nothing: the report of a consumed send may be among the
+    /// completions outside of the CQ.
     pub(crate) fn arrived(&mut self, table: &mut Table) {
         let Some(ring) = &mut self.ring else { return };
         let sq = ring.submission();
@@ -286,7 +288,8 @@ impl Uring {
         Next::Other(key)
     }
 
-    /// The same, if it is data for `to`; else `next` takes it. To be called only after data, by `next` or by this.
+    /// Like `next`, but only for data of `to`; leaves everything else to `next`. To be called only after data, from
+    /// `next` or from this function.
     #[inline(always)]
     pub(crate) fn next_data(&mut self, table: &mut Table, to: ReceiverId) -> Option<(u32, Filled)> {
         debug_assert!(self.last.is_none(), "a completion would be lost");
@@ -313,7 +316,7 @@ impl Uring {
         self.pool.take(cqueue::buffer_select(cqe.flags())?, cqe.result())
     }
 
-    /// What the completion brought that `next` gave last, as owned values. To be asked for once.
+    /// The result of the completion that `next` returned last, as owned values. To be called once.
     pub(crate) fn done(&mut self, table: &mut Table) -> Done {
         let cqe = self.last.take().expect("a completion is asked for once, after `next`");
         let (key, res, flags) = (Key::from_user_data(cqe.user_data()), cqe.result(), cqe.flags());
@@ -330,7 +333,7 @@ impl Uring {
         Done { res, more: cqueue::more(flags), brought }
     }
 
-    /// How many SQEs the kernel has taken.
+    /// The number of SQEs that the kernel has consumed.
     pub(super) fn consumed(&mut self) -> u64 {
         self.pushed - self.backlog.len() as u64 - self.queued() as u64
     }
@@ -347,7 +350,7 @@ fn leaked() -> io::Error {
     io::Error::other("the kernel did not end the loop's operations: the ring is given up")
 }
 
-/// Whom a completion is for, if it is data with more to come.
+/// The receiver and token of a completion, if it has data and F_MORE.
 #[inline(always)]
 fn receiver(table: &Table, cqe: &cqueue::Entry) -> Option<(ReceiverId, u32)> {
     if !cqueue::more(cqe.flags()) {
@@ -356,8 +359,8 @@ fn receiver(table: &Table, cqe: &cqueue::Entry) -> Option<(ReceiverId, u32)> {
     table.receiver(Key::from_user_data(cqe.user_data()))
 }
 
-/// An operation in its final place, and its entry in the kernel's form: made from each other here, so that no entry is
-/// ever submitted with another operation than its own.
+/// An operation in its final place, and its SQE in the kernel's form. Both are made together here, so that no SQE is
+/// ever submitted with another operation.
 pub(crate) struct Encoded {
     op: InFlight,
     entry: Entry,
@@ -368,7 +371,7 @@ pub(crate) struct Encoded {
 
 impl Encoded {
     /// # Panics
-    /// If an operation that should have one result has many.
+    /// If an operation with one result describes a multishot.
     #[inline(never)]
     pub(crate) fn new(mut op: InFlight, abilities: Abilities) -> Encoded {
         let many = matches!(op, InFlight::Shots(_) | InFlight::Receive { .. });
@@ -379,7 +382,7 @@ impl Encoded {
         Encoded { op, entry, scratch, makes_fd, moves_nothing }
     }
 
-    /// Whether it would receive into, or send, no byte.
+    /// Whether it is a transfer of no bytes.
     pub(crate) fn moves_nothing(&self) -> bool {
         self.moves_nothing
     }
@@ -389,7 +392,7 @@ impl Encoded {
     }
 }
 
-/// Writes the description down in the kernel's form. The lifetimes end here and rule 1 takes over.
+/// Encodes the description in the kernel's form. The lifetimes end here and rule 1 takes over.
 fn encode(sqe: Sqe<'_>, abilities: Abilities) -> (Entry, Option<Box<Scratch>>, bool) {
     let mut scratch = None;
     let mut makes_fd = false;
@@ -437,7 +440,7 @@ fn encode(sqe: Sqe<'_>, abilities: Abilities) -> (Entry, Option<Box<Scratch>>, b
     (entry, scratch, makes_fd)
 }
 
-/// A send before it is written down, as every message needs one: as `Encoded`.
+/// A send before its encoding. Like `Encoded`, but without its cost, as every message needs one.
 struct Outgoing {
     fd: types::Fd,
     data: *const u8,
@@ -457,7 +460,7 @@ impl Outgoing {
         opcode::Send::new(self.fd, self.data, self.len).flags(SEND_FLAGS).build()
     }
 
-    /// One that reports nothing if it sends all of its bytes.
+    /// A send without a completion if it sends all of its bytes.
     #[inline(always)]
     fn silent_entry(&self, user_data: u64) -> Entry {
         let entry = SendEntry {
@@ -477,7 +480,7 @@ impl Outgoing {
     }
 }
 
-/// A send as the kernel has it. Every message needs one, and the binding's builder writes it three times.
+/// A send in the kernel's form. Every message needs one, and the binding's builder writes it three times.
 #[repr(C)]
 struct SendEntry {
     opcode: u8,
@@ -516,7 +519,7 @@ fn raw(fd: &Fd) -> types::Fd {
     }
 }
 
-/// The kernel moves no more in one operation (`MAX_RW_COUNT`, with pages of 64 KiB); the rest is for the next.
+/// The most bytes that one operation moves (`MAX_RW_COUNT`, with pages of 64 KiB); the next operation moves the rest.
 const LENGTH_MAX: usize = 0x7fff_0000;
 
 #[inline(always)]
@@ -532,7 +535,7 @@ fn how_number(how: std::net::Shutdown) -> i32 {
     }
 }
 
-/// Writes `value` at byte `at` of the SQE: a field that the binding lacks.
+/// Writes `value` at byte `at` of the SQE, for a field that the binding lacks.
 fn patched<const N: usize>(entry: Entry, at: usize, value: [u8; N]) -> Entry {
     const { assert!(size_of::<Entry>() == 64) };
     // SAFETY: an entry is 64 bytes of plain data (`struct io_uring_sqe`), and all bit patterns are valid.
@@ -561,7 +564,8 @@ fn register_pool(ring: IoUring, pool: &Pool) -> Result<IoUring, Refusal> {
     registered.map(|()| ring).map_err(Refusal::of("io_uring_register"))
 }
 
-/// Spares the kernel a file lookup in every `enter`. Without it the descriptor itself is used.
+/// Registers the ring's descriptor, which saves a file lookup in every `enter`. If that fails, the descriptor itself is
+/// used.
 fn register_ring_fd(ring: &IoUring) -> Option<u32> {
     let fd = ring.as_raw_fd();
     let mut update = RingFdUpdate { offset: u32::MAX, resv: 0, data: fd as u64 };
@@ -582,7 +586,7 @@ fn change_ring_fds(fd: RawFd, opcode: u32, update: &mut RingFdUpdate) -> libc::c
 }
 
 impl Drop for Uring {
-    /// The thread's registration holds the ring as a descriptor does.
+    /// Unregisters the ring's descriptor: the thread's registration would keep the ring alive.
     fn drop(&mut self) {
         if let (Some(ring), Some(offset)) = (&self.ring, self.registered) {
             let mut update = RingFdUpdate { offset, resv: 0, data: 0 };

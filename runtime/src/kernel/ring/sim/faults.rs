@@ -35,8 +35,8 @@ impl Faults {
         self
     }
 
-    /// The `n`-th operation of the loop (from 1) fails with this error number (1 to 4095, as the kernel's are). May be
-    /// used several times.
+    /// The `n`-th operation of the loop (from 1) fails with this error number (1 to 4095, as in the kernel). May be
+    /// called several times.
     pub fn fail_nth(mut self, n: u64, errno: i32) -> Faults {
         self.fail.push((n, errno));
         self
@@ -72,21 +72,21 @@ impl Faults {
         self
     }
 
-    /// A multishot receive that has taken all there was before the end of a connection, or before its reset, sleeps on
-    /// and does not tell of that, as kernels do that lose a hang-up which comes with data. A new receive finds it.
+    /// A multishot receive that has taken all data before the end or reset of a connection sleeps on and does not
+    /// report it, like kernels that lose a hang-up which arrives with data. A new receive finds it.
     pub fn lose_hang_ups(mut self, probability: f64) -> Faults {
         self.lose_hang_ups = probability;
         self
     }
 
-    /// At most `entries` completions (at least 1) fit into the queue; the rest overflow, and come with the next turn.
+    /// At most `entries` completions (at least 1) fit into the queue; the rest overflow, and arrive in the next turn.
     pub fn cq_capacity(mut self, entries: usize) -> Faults {
         self.cq_capacity = Some(entries.max(1));
         self
     }
 
     /// # Errors
-    /// A failure that no operation can have.
+    /// An operation number or error number out of range.
     pub(crate) fn check(&self) -> io::Result<()> {
         match self.fail.iter().find(|(n, errno)| *n == 0 || !(1..=4095).contains(errno)) {
             None => Ok(()),

@@ -1,8 +1,8 @@
 //! The simulator: a deterministic kernel with a virtual clock and an in-memory network.
 //!
-//! It executes an operation by asking the in-flight table for the operation's SQE when its time has come,
-//! which lends the real buffers: so there is no pointer here, and what the operation describes is what happens.
-//! The order among operations that can go on, the latencies, and the faults are drawn from the seed.
+//! To execute an operation, it asks the in-flight table for the operation's SQE, which borrows the real buffers: so
+//! this kernel stores no pointers, and always executes the current description. The order of operations that can
+//! continue, the latencies, and the faults are drawn from the seed.
 
 mod faults;
 mod net;
@@ -12,9 +12,8 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     io,
-    net::{Ipv4Addr, Shutdown, SocketAddr},
+    net::{Shutdown, SocketAddr},
     os::fd::BorrowedFd,
-    panic::{self, AssertUnwindSafe},
     rc::Rc,
     thread,
 };
@@ -38,15 +37,15 @@ use crate::{
         },
         sqe::{Kind, SockAddr},
     },
-    scheduler::{clock::Clock, task_error::discard},
+    scheduler::clock::Clock,
 };
 
 pub use faults::Faults;
 pub(crate) use net::Socket;
 
-/// Data takes up to this long, in virtual nanoseconds.
+/// The longest latency of data, in virtual nanoseconds.
 const LATENCY_NS: u64 = 50_000;
-/// A turn that does not sleep takes this long, so that a busy loop's timers come up.
+/// The virtual duration of a turn that does not sleep, so that the timers of a busy loop fire.
 const TURN_NS: u64 = 1_000;
 
 /// An operation that has not ended.
@@ -54,9 +53,9 @@ struct Pending {
     key: Key,
     cancelled: bool,
     progress: Progress,
-    /// Its completions arrive in order: none before this time.
+    /// No completion arrives before this time, so that an operation's completions arrive in order.
     not_before: u64,
-    /// A receive that has lost a hang-up, with what was on its way then: it sleeps until there is more.
+    /// A receive that lost a hang-up, with the number of parcels in transit then: it sleeps until there are more.
     deaf: Option<usize>,
 }
 
@@ -73,16 +72,16 @@ pub(crate) struct Sim {
     faults: Faults,
     net: SharedNet,
     pending: Vec<Pending>,
-    /// What was executed, each with the time at which the loop may see it.
+    /// Completions, each with the time at which the loop may see it.
     done: Vec<(u64, Completion)>,
-    /// What the loop is taking.
+    /// Completions that the loop is taking.
     ready: VecDeque<Completion>,
-    /// Of the one that it took last.
+    /// The result of the completion taken last.
     last: Option<Done>,
     submitted: u64,
     cq: usize,
     pool: Pool,
-    /// Something happened since the last pause was over.
+    /// Something happened since the last pause ended.
     news: bool,
     pub(crate) abilities: Abilities,
     pub(crate) counters: RingCounters,
@@ -154,7 +153,7 @@ impl Sim {
         !self.pending.is_empty() || !self.done.is_empty()
     }
 
-    /// Executes what can go on; if that is nothing, lets virtual time pass, as `wait` allows.
+    /// Executes operations that can continue. If there are none, advances virtual time, as `wait` allows.
     #[inline(never)]
     pub(crate) fn enter(&mut self, table: &mut Table, wait: Wait) -> io::Result<()> {
         self.counters.enters += 1;
@@ -175,7 +174,7 @@ impl Sim {
                     return Ok(());
                 }
                 (_, Some(at)) => self.clock.advance_to(at),
-                // Only another thread can end this.
+                // Only another thread can end this sleep.
                 (_, None) => {
                     thread::park();
                     return Ok(());
@@ -184,12 +183,13 @@ impl Sim {
         }
     }
 
-    /// When the next pause is over. Without news none is: it would only keep the loop from waiting for another thread.
+    /// The end of the next pause. `None` also if nothing has happened since the last one ended: another pause would
+    /// only keep the loop from waiting for another thread.
     fn next_due(&self) -> Option<u64> {
-        self.pending.iter().filter_map(|op| op.progress.due).min().filter(|_| self.news)
+        self.pending.iter().filter_map(|op| op.progress.due()).min().filter(|_| self.news)
     }
 
-    /// Looks at every operation, in any order, until none can go on.
+    /// Tries every operation, in random order, until none can continue.
     fn execute(&mut self, table: &mut Table) {
         let mut pending = std::mem::take(&mut self.pending);
         self.rng.shuffle(&mut pending);
@@ -200,7 +200,7 @@ impl Sim {
             for mut op in pending {
                 match self.look(table, &mut op) {
                     Step::Blocked => blocked.push(op),
-                    // As in the kernel it does not end a sleep. But the peer may have waited for it.
+                    // As in the kernel, it does not end a sleep. But the peer may have waited for the data.
                     Step::Silence => progress = true,
                     Step::Last(done) => {
                         progress = true;
@@ -223,11 +223,11 @@ impl Sim {
 
     fn complete(&mut self, op: &mut Pending, mut done: Done, more: bool) {
         done.more = more;
-        self.news = op.progress.due.is_none();
+        self.news = op.progress.due().is_none();
         if done.errno() == Some(libc::ENOBUFS) {
             self.counters.enobufs += 1;
         }
-        // A silent send reports as it is submitted, or not at all.
+        // A silent send reports when it is submitted, or never.
         if !op.progress.silent {
             let late = self.rng.below(self.faults.delay.as_nanos().try_into().unwrap_or(u64::MAX));
             op.not_before = op.not_before.max(self.clock.now_ns().saturating_add(late));
@@ -239,19 +239,10 @@ impl Sim {
         if op.cancelled && !self.rng.happens(self.faults.success_after_cancel) {
             return Step::Last(op.progress.cancelled());
         }
-        // Foreign code, which was called once before.
-        let (key, table) = (op.key, AssertUnwindSafe(table));
-        let described = panic::catch_unwind(move || {
-            let whole = table;
-            whole.0.sqe(key)
-        });
-        let sqe = match described {
+        let sqe = match table.describe(op.key) {
             Ok(Some(sqe)) => sqe,
             Ok(None) => return Step::Blocked,
-            Err(payload) => {
-                discard(payload);
-                return Step::Last(Done::new(-libc::EFAULT));
-            }
+            Err(errno) => return Step::Last(Done::new(-errno)),
         };
         let receives = if let Kind::RecvMulti { fd, .. } = &sqe.kind { id(fd) } else { None };
         if let Some(receives) = receives
@@ -276,12 +267,12 @@ impl Sim {
         }
     }
 
-    /// Whether a receive sleeps, having lost the hang-up that is all there is.
+    /// Whether a receive has lost a hang-up, and nothing else has arrived since.
     fn is_deaf(&self, id: usize, deaf: Option<usize>) -> bool {
         deaf.is_some() && deaf == self.net.borrow_mut().only_hang_up(id)
     }
 
-    /// Hands over what has arrived, as much as the completion queue holds.
+    /// Hands over due completions, as many as the completion queue holds.
     #[inline(never)]
     pub(crate) fn arrived(&mut self, table: &mut Table) {
         let now = self.clock.now_ns();
@@ -332,7 +323,7 @@ impl Sim {
         self.last.take().expect("a completion is asked for once, after `next`")
     }
 
-    /// Any order among operations; the completions of one keep theirs.
+    /// Shuffles the completions of different operations; those of one operation keep their order.
     fn reorder(&mut self, ready: &mut [(u64, Completion)]) {
         let salt = self.rng.next();
         ready.sort_by_key(|(_, c)| Rng::new(salt ^ c.key.to_user_data()).next());
@@ -353,7 +344,7 @@ impl Sim {
     }
 }
 
-/// Descriptors of the real kernel do not exist here.
+/// Only simulated descriptors exist here.
 impl World for Sim {
     fn now_ns(&self) -> u64 {
         self.clock.now_ns()
@@ -380,24 +371,25 @@ impl World for Sim {
         self.on(fd, |net, id| net.receive(id, buf, now))
     }
 
-    fn send(&mut self, fd: &Fd, data: &[u8]) -> Outcome {
+    fn send(&mut self, fd: &Fd, bufs: &[&[u8]]) -> Outcome {
+        let data = bufs.first().copied().unwrap_or_default();
         let at = self.clock.now_ns().saturating_add(self.rng.below(LATENCY_NS));
         self.on(fd, |net, id| net.send(id, data, at))
     }
 
-    fn accept(&mut self, fd: &Fd) -> Outcome<(Fd, SockAddr)> {
+    fn accept(&mut self, fd: &Fd) -> Outcome<(Fd, Option<SockAddr>)> {
         match self.on(fd, |net, id| net.accept(id)) {
             Outcome::Ready(accepted) => {
                 let fd = Fd::simulated(Socket::open(accepted, &self.net, &self.clock));
-                let peer = fd.peer_addr().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-                Outcome::Ready((fd, peer.into()))
+                let peer = fd.peer_addr().ok().map(SockAddr::from);
+                Outcome::Ready((fd, peer))
             }
             Outcome::Blocked => Outcome::Blocked,
             Outcome::Failed(errno) => Outcome::Failed(errno),
         }
     }
 
-    fn connect(&mut self, fd: &Fd, addr: &SockAddr) -> Outcome<()> {
+    fn connect(&mut self, fd: &Fd, addr: &SockAddr, _: bool) -> Outcome<()> {
         let Some(addr) = addr.to_std() else { return Outcome::Failed(libc::EAFNOSUPPORT) };
         self.on(fd, |net, id| net.connect(id, addr))
     }

@@ -16,11 +16,11 @@ use crate::{
     scheduler::clock::Clock,
 };
 
-/// Bytes that one direction of a stream holds before its sender waits.
+/// The most bytes that one direction of a stream holds before its sender waits.
 const WINDOW: usize = 64 << 10;
 const FIRST_PORT: u16 = 49152;
 
-/// Bytes, or the end, on their way to a socket.
+/// Data, or the end of the stream, in transit to a socket.
 enum Parcel {
     Data(VecDeque<u8>),
     End,
@@ -31,19 +31,19 @@ enum Parcel {
 struct Sock {
     local: Option<SocketAddr>,
     remote: Option<SocketAddr>,
-    /// Connections that nobody has accepted; `None` if it does not listen.
+    /// Connections to accept; `None` if the socket does not listen.
     backlog: Option<VecDeque<usize>>,
     backlog_max: usize,
     peer: Option<usize>,
     connected: bool,
-    /// In order, each with the time from which it can be read.
+    /// Parcels in order, each with the time from which it can be read.
     arriving: VecDeque<(u64, Parcel)>,
     arriving_bytes: usize,
     ended: bool,
     reset: bool,
     read_shut: bool,
     write_shut: bool,
-    /// Bytes that were sent.
+    /// Bytes sent so far.
     sent: u64,
     reset_on_close: bool,
 }
@@ -80,7 +80,7 @@ impl Net {
         self.socks.get_mut(id)?.as_mut()
     }
 
-    /// A port that nobody has.
+    /// A free port.
     fn port(&mut self) -> u16 {
         let port = self.next_port;
         self.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
@@ -156,7 +156,7 @@ impl Net {
         }
     }
 
-    /// What `buf` can be filled with at `now`.
+    /// Fills `buf` with the data that has arrived by `now`.
     pub(super) fn receive(&mut self, id: usize, buf: &mut [u8], now: u64) -> Outcome {
         let Some(sock) = self.get(id) else { return Outcome::Failed(libc::EBADF) };
         if !sock.connected {
@@ -192,7 +192,7 @@ impl Net {
         }
     }
 
-    /// Sends what fits of `data`, to arrive at `at`.
+    /// Sends as much of `data` as fits, to arrive at `at`.
     pub(super) fn send(&mut self, id: usize, data: &[u8], at: u64) -> Outcome {
         let window = self.window;
         let Some(sock) = self.get(id) else { return Outcome::Failed(libc::EBADF) };
@@ -230,7 +230,7 @@ impl Net {
         })
     }
 
-    /// How much is on its way to a socket, if the end or a reset is all of it.
+    /// The number of parcels in transit to a socket, if they are only an end or a reset.
     pub(super) fn only_hang_up(&mut self, id: usize) -> Option<usize> {
         let arriving = &self.get(id)?.arriving;
         let data = arriving.iter().any(|(_, parcel)| matches!(parcel, Parcel::Data(_)));
@@ -244,7 +244,7 @@ impl Net {
         })
     }
 
-    /// What of `POLLERR`, `POLLHUP` and `POLLRDHUP` holds at `now`, also while data is still to be read.
+    /// Those of `POLLERR`, `POLLHUP` and `POLLRDHUP` that hold at `now`, even if data is unread.
     pub(super) fn hang_ups(&mut self, id: usize, now: u64) -> i16 {
         let Some(sock) = self.get(id) else { return libc::POLLHUP };
         let arrived = |which: fn(&Parcel) -> bool| sock.arriving.iter().any(|(at, p)| *at <= now && which(p));
@@ -258,7 +258,7 @@ impl Net {
         }
     }
 
-    /// What a receive would find at `now`.
+    /// The result that a receive would have at `now`.
     pub(super) fn unread(&mut self, id: usize, now: u64) -> io::Result<Unread> {
         let Some(sock) = self.get(id) else { return Ok(Unread::End) };
         let reset = || Err(io::Error::from_raw_os_error(libc::ECONNRESET));
@@ -272,7 +272,7 @@ impl Net {
         }
     }
 
-    /// What has arrived at the peer by `now`.
+    /// The acknowledgement state: what has arrived at the peer by `now`.
     pub(super) fn delivery(&mut self, id: usize, now: u64) -> Delivery {
         let Some(sock) = self.get(id) else { return Delivery::default() };
         let (sent, peer) = (sock.sent, sock.peer);
@@ -297,7 +297,7 @@ impl Net {
         }
     }
 
-    /// The peer reads the end of the stream, after what is on its way.
+    /// The peer reads the end of the stream after the data in transit.
     fn end_peer(&mut self, id: usize) {
         let peer = self.get(id).and_then(|sock| sock.peer);
         if let Some(peer) = peer.and_then(|peer| self.get(peer)) {
@@ -305,7 +305,7 @@ impl Net {
         }
     }
 
-    /// The last descriptor of a socket is gone.
+    /// The last descriptor of a socket is closed.
     fn close(&mut self, id: usize) {
         let Some(sock) = self.socks.get_mut(id).and_then(Option::take) else { return };
         self.free.push(id);
@@ -317,7 +317,7 @@ impl Net {
         }
         let Some(peer) = sock.peer.and_then(|peer| self.get(peer)) else { return };
         peer.peer = None;
-        // As Linux does: closing with unread data is a reset.
+        // As on Linux: closing with unread data is a reset.
         if sock.reset_on_close || sock.arriving_bytes > 0 {
             peer.push(0, Parcel::Reset);
         } else if !sock.write_shut {
@@ -327,7 +327,7 @@ impl Net {
 }
 
 impl Sock {
-    /// Bytes that cannot be read before a time after `now`.
+    /// Bytes in transit: readable only after `now`.
     fn under_way(&self, now: u64) -> u64 {
         let later = self.arriving.iter().rev().take_while(|(at, _)| *at > now);
         later.map(|(_, parcel)| if let Parcel::Data(data) = parcel { data.len() as u64 } else { 0 }).sum()

@@ -21,7 +21,7 @@ impl Rng {
         if bound == 0 { 0 } else { self.next() % bound }
     }
 
-    /// Whether something of this probability happens. Draws nothing if it never does, so that a fault that is
+    /// Whether an event of this probability happens. Draws no number if the probability is 0, so that a fault that is
     /// off does not change a run.
     pub(super) fn happens(&mut self, probability: f64) -> bool {
         probability > 0.0 && (self.next() >> 11) as f64 / ((1u64 << 53) as f64) < probability
