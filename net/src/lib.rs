@@ -7,11 +7,13 @@
 //! |---|---|
 //! | `streams/chunk` | received bytes, and the recycler of their blocks |
 //! | `ops/` | the operations, one file each |
-//! | `streams/slot`, `streams/receive_state`, `streams/send_state` | one stream, and its two halves |
-//! | `streams/table` | the streams of a loop: the state that readers and writers name |
+//! | `streams/slot`, `streams/receive_state`, `streams/send_state`, `streams/ending` | one stream, its two halves, its end |
+//! | `streams/table`, `streams/common` | the streams of a loop: the state that readers and writers name |
 //! | `streams/receive`, `streams/send`, `streams/close` | what the halves do, and how streams end |
+//! | `streams/linger`, `streams/hang_up`, `streams/round` | lingering closes; errors that no receive sees |
+//! | `streams/watch`, `streams/news` | tasks that wait for the end; a counter of events for `drain` |
 //! | `streams/completions`, `streams/turn`, `streams/service` | how the kernel and the loop reach the streams |
-//! | `streams/reader`, `streams/writer` | the handles that users hold |
+//! | `streams/reader`, `streams/writer`, `streams/key`, `streams/open` | the handles that users hold; new streams |
 //! | `streams/stream` | both handles in one |
 //! | `streams/io/` | the traits of futures-io, tokio and hyper, each behind a feature |
 //! | `hyper` | hyper's tasks and timers, behind the feature `hyper` |
