@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `streams/chunk` | received bytes, and the recycler of their blocks |
 //! | `ops/` | the operations, one file each |
-//! | `streams/slot`, `streams/receive_state`, `streams/send_state`, `streams/ending` | one stream, its two halves, its end |
+//! | `streams/slot`, `streams/receive_state`, `streams/send_state`, `streams/ending` | a stream, its halves, its end |
 //! | `streams/table`, `streams/common` | the streams of a loop: the state that readers and writers name |
 //! | `streams/receive`, `streams/send`, `streams/close` | what the halves do, and how streams end |
 //! | `streams/linger`, `streams/hang_up`, `streams/round` | lingering closes; errors that no receive sees |
