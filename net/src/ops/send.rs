@@ -17,9 +17,9 @@ use crate::streams::{Block, Chunk};
 
 /// The kernel's `UIO_MAXIOV`.
 const SEGMENTS_MAX: usize = 1024;
-/// Owned data of this size or more is never copied, even between other data.
+/// Smaller owned data is copied if other data is queued or in flight. From this size on, it never is.
 pub(crate) const OWNED_MIN: usize = 8 << 10;
-/// More than this is copied to memory of its own size.
+/// A new copy of at most this size goes into a block; a larger one is a `Vec` of exactly its size.
 const BLOCK_MAX: usize = 64 << 10;
 
 /// See the head of the file.
@@ -212,8 +212,8 @@ impl Batch {
 }
 
 impl Load {
-    /// Submits the send for the stream in `slot`. With `end`, the end of a turn, it is silent: it has a completion only
-    /// if it fails or is partial. `batch` makes an empty batch.
+    /// Submits the send for the stream in `slot`. With `end`, the end of a turn, it is silent if it can be (one
+    /// contiguous piece, not a pipe): it has a completion only if it fails or is partial. `batch` makes an empty batch.
     #[inline(always)]
     pub(crate) fn start(
         self,

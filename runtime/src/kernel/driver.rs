@@ -25,9 +25,12 @@ use crate::kernel::{
     },
 };
 
-/// No borrow is held while code of an operation runs, with three exceptions, which must neither call in nor panic:
-/// `Payload::bytes`, the callback of `Arrivals::each`, and the description of an operation, which the kernels that make
-/// plain calls ask for when they execute it.
+/// No borrow is held while code of an operation runs, with exceptions, which must not call into the driver:
+/// `Payload::bytes` and the callback of `Arrivals::each`, which must not panic either, and `prepare`, which epoll and
+/// the simulator call again when they execute an operation (`Table::describe` catches its panic).
+///
+/// An operation of a handle gets its completion at once, by a call. That of a future keeps its result until the future
+/// is polled.
 pub(crate) struct Driver {
     pub(super) inner: RefCell<Inner>,
     /// A share of the ring's pool.
@@ -36,7 +39,7 @@ pub(crate) struct Driver {
     polls_per_enter: u32,
     /// Whether something was queued since the last `enter`.
     pub(super) submitted: Cell<bool>,
-    /// See `silent_left()`.
+    /// Silent sends of the last `enter` are not settled yet.
     pub(super) silent_left: Cell<bool>,
     /// The next `enter` must not sleep.
     pub(super) stay_awake: Cell<bool>,
@@ -66,7 +69,8 @@ impl Driver {
         self.submit(InFlight::Send { payload, fd: fd.clone(), token })
     }
 
-    /// For several sends, silent if possible. No task may begin to wait for one of them before the next `enter`.
+    /// For several sends, silent if possible. No task may begin to wait for one of them before the next `enter`, which
+    /// may sleep: a silent success does not end a sleep.
     #[inline(always)]
     pub(crate) fn sends(&self) -> Sends<'_> {
         Sends { driver: self, inner: self.inner.borrow_mut() }
@@ -90,7 +94,7 @@ impl Driver {
         self.submit(InFlight::Shots(Rc::new(op)))
     }
 
-    /// Encodes an operation of a future, for submission. The foreign code that describes it runs only here.
+    /// Boxes an operation of a future and calls its `prepare`, outside any borrow.
     pub(crate) fn encode<O: Operation>(&self, op: O) -> Encoded {
         Encoded::new(InFlight::Claimed(Box::new(op)), self.abilities)
     }
@@ -203,7 +207,7 @@ impl Driver {
         self.silent_left.get()
     }
 
-    /// Silent sends may be unsettled: no `enter` has followed them.
+    /// For a turn that ends before its `enter`: its silent sends may be unsettled, so the next `enter` must not sleep.
     pub(crate) fn leave_silent(&self) {
         self.silent_left.set(true);
     }

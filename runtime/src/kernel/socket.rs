@@ -69,9 +69,9 @@ pub fn hung_up(sockets: &[Fd]) -> Vec<usize> {
             Inner::Sim(_) => {}
         }
     }
-    // A failed `poll` has found nothing: the next one may.
+    // If `poll` fails, only simulated sockets are reported: the caller asks again later.
     if !fds.is_empty() && poll(&mut fds, PollTimeout::ZERO).is_ok() {
-        // The binding returns `None` for flags that it does not know.
+        // `any` returns `None` if a flag is set that nix does not know, as POLLRDHUP.
         let told = places.iter().zip(&fds).filter(|(_, fd)| fd.any().unwrap_or(true));
         found.extend(told.map(|(place, _)| *place));
     }

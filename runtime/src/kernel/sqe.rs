@@ -155,7 +155,7 @@ pub struct Sqe<'a> {
     pub(crate) kind: Kind<'a>,
 }
 
-/// The operations that the ring's kernels support.
+/// The kinds of operations. A kernel may refuse one with an error number.
 pub(crate) enum Kind<'a> {
     Nop,
     Read { fd: &'a Fd, buf: &'a mut [u8] },

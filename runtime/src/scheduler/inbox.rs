@@ -75,7 +75,7 @@ pub(crate) struct Inbox<M, N> {
     state: AtomicU8,
     /// The loop that reads; 0 for none.
     open: AtomicU64,
-    /// Locked by the one sender that wakes the loop, and by `open` and `close`.
+    /// Locked by the one sender that wakes the loop, and by `open`, `close`, `sweep` and `change_notifier`.
     notifier: Mutex<Option<N>>,
 }
 

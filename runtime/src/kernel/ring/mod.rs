@@ -139,7 +139,7 @@ impl Ring {
         }
     }
 
-    /// To be called after an `enter`, before the completions are taken.
+    /// To be called after an `enter`, before the completions are taken. Settles the silent sends that will not report.
     pub(crate) fn arrived(&mut self, table: &mut Table) {
         match self {
             Ring::Uring(ring) => ring.arrived(table),

@@ -15,9 +15,10 @@
 //! A descriptor is registered once, edge-triggered, when an operation first has to wait for it. Its source keeps two
 //! flags, readable and writable.
 //! 1. Every event that may mean readiness raises the flag, whether or not an operation waits (`Source::note`).
-//! 2. A flag is cleared only in two cases. A call found nothing (EAGAIN): the next readiness is then an edge. Or a TCP
-//!    receive filled only a part of its buffer, and no hang-up, error or urgent data was seen: behind those, data or
-//!    the end of the stream can lie without an edge of its own.
+//! 2. A flag is cleared only in three cases. A call found nothing (EAGAIN; `found_nothing`, `end_receive`): the next
+//!    readiness is then an edge. Or a TCP receive filled only a part of its buffer, and no hang-up, error or urgent
+//!    data was seen (`advance`, `is_short`): behind those, data or the end of the stream can lie without an edge of
+//!    its own. Or the registration is removed (`unregister`): the next one reports what is there.
 //! 3. An operation waits only while its flag is down. An operation that is queued while the flag is up is tried by the
 //!    next `next`.
 //! 4. `readable` starts down: the registration reports what is already there. `writable` starts up: a send is tried
@@ -25,8 +26,9 @@
 //!    reports the current readiness.
 //! 5. A source with work left when its visit ends (`VISIT`) is visited again before the next sleep.
 //!
-//! The tests check this before each sleep (`audit.rs`). An event names its source by slot and generation, so an event
-//! of a closed descriptor that lives on in a duplicate matches no source.
+//! The tests check this before each sleep, for 64 operations that wait to read or write (`audit.rs`). An event names
+//! its source by slot and generation, so an event of a closed descriptor that lives on in a duplicate matches no
+//! source.
 
 mod audit;
 mod begin;
@@ -364,7 +366,7 @@ impl Epoll {
         let data = EventData::new_u64(WAKE);
         let epoll = &*self.sys.sources.epoll;
         epoll::add(epoll, fd.as_fd(), data, EventFlags::IN | EventFlags::ET).map_err(refused("epoll_ctl"))?;
-        // Last: the loop also works without it.
+        // After what can fail: without the timerfd the sleeps have a timeout instead.
         self.pauses.make_timer(epoll);
         Ok(Unpark::EventFd(fd))
     }

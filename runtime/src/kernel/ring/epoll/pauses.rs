@@ -1,4 +1,5 @@
-//! Pauses: operations that end at a time of the clock, like `IORING_OP_TIMEOUT`. A loop has at most one.
+//! Pauses: operations that end at a time of the clock, like `IORING_OP_TIMEOUT`. The loop itself has
+//! at most one, the wait for its round.
 //!
 //! A timerfd in the epoll set ends them. Without it, every sleep during a pause would need a timeout, which costs a
 //! look at the clock and a kernel timer each. If no timerfd can be made, the sleeps have that timeout.

@@ -52,8 +52,9 @@ pub(super) struct Source {
     generation: u32,
     used: bool,
     interest: Interest,
-    /// An edge has arrived, and no call has returned EAGAIN since. `writable` likewise.
+    /// A call may succeed. Cleared by rule 2 at the head of `mod.rs`.
     pub(super) readable: bool,
+    /// As `readable`, but true at first, before any edge.
     pub(super) writable: bool,
     /// An event has arrived that the `Way::Event` operations have not looked at.
     pub(super) changed: bool,
