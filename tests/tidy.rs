@@ -10,7 +10,7 @@ use std::{
 const PROVEN: [&str; 3] =
     ["runtime/src/kernel/ring/uring.rs", "runtime/src/kernel/pool.rs", "runtime/src/event_loop/waker.rs"];
 /// Test and bench files that may hold `unsafe`, each with the reason. Library code never belongs here.
-const TESTS_WITH_UNSAFE: [(&str, &str); 7] = [
+const TESTS_WITH_UNSAFE: [(&str, &str); 8] = [
     ("net/tests/closing.rs", "sets the default action of SIGPIPE (signal)"),
     ("net/tests/pipes.rs", "sets the default action of SIGPIPE (signal)"),
     ("process/tests/soak.rs", "ignores SIGCHLD (signal)"),
@@ -20,6 +20,7 @@ const TESTS_WITH_UNSAFE: [(&str, &str); 7] = [
         "signals a thread in the middle of a system call (sigaction, pthread_kill)",
     ),
     ("runtime/tests/common/filter.rs", "forbids itself system calls by a seccomp filter (prctl)"),
+    ("runtime/tests/interrupt.rs", "sets the default action of SIGINT (signal)"),
     ("runtime/tests/setup.rs", "becomes another user (setuid, prctl)"),
 ];
 /// Crates whose root must forbid `unsafe`.

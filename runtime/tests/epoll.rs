@@ -381,6 +381,31 @@ fn a_cap_is_reached_with_data_left() {
         .expect("the test hangs");
 }
 
+/// The receives of streams go another way than those of `Multishot`.
+#[test]
+fn a_cap_of_a_receiver_ends_its_receive_with_the_data() {
+    thread_local! {
+        static GOT: RefCell<(usize, Option<usize>)> = RefCell::default();
+    }
+    static RECEIVER: op::Receiver = op::Receiver {
+        data: |arrivals| {
+            arrivals.each(|_, data, _| {
+                GOT.with_borrow_mut(|got| got.0 += data.len());
+                None
+            });
+        },
+        end: |_, done| GOT.with_borrow_mut(|got| got.1 = Some(done.buffer().map_or(0, |data| data.len()))),
+    };
+    on_real(async || {
+        GOT.set((0, None));
+        let (fd, mut peer) = tcp_pair();
+        peer.write_all(&pattern(100)).unwrap();
+        op::receive(&fd, 50, 0, &RECEIVER);
+        until(|| GOT.with_borrow(|got| got.1.is_some())).await;
+        assert_eq!(GOT.take(), (0, Some(100)), "data with more to come, and with the end");
+    });
+}
+
 #[test]
 fn an_edge_while_nothing_is_armed() {
     on_real(async || {

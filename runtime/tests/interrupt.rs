@@ -19,7 +19,7 @@ use corio_runtime::{
 };
 use nix::{
     libc::{SIGINT, SIGTERM},
-    sys::signal::{Signal, kill},
+    sys::signal::{SigHandler, Signal, kill, signal as signal_action},
     unistd::{Pid, getpid, gettid},
 };
 
@@ -275,6 +275,9 @@ const TESTS: [(&str, fn()); 8] = [
 
 /// What cargo and its relatives ask of a test binary: `--list`, names to run, `--exact`.
 fn main() {
+    // A shell without job control starts what runs in the background with SIGINT ignored.
+    // SAFETY: the default action runs no code of this process.
+    unsafe { signal_action(Signal::SIGINT, SigHandler::SigDfl) }.unwrap();
     if let Some((_, test)) = TESTS.iter().find(|(name, _)| is_child(name)) {
         return test();
     }

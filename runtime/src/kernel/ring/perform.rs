@@ -135,8 +135,8 @@ pub(crate) fn perform(world: &mut impl World, sqe: Sqe<'_>, progress: &mut Progr
         Kind::PollMulti { fd } => poll_multi(events(world.poll_hang_ups(fd)), progress),
         Kind::Pause { pause } => {
             let now = world.now_ns();
-            let due =
-                *progress.due.get_or_insert(NonZeroU64::MIN.saturating_add(now.saturating_add(pause.nanos)));
+            let end = NonZeroU64::new(now.saturating_add(pause.nanos)).unwrap_or(NonZeroU64::MIN);
+            let due = *progress.due.get_or_insert(end);
             if due.get() <= now { Step::Last(Done::new(-libc::ETIME)) } else { Step::Blocked }
         }
     }

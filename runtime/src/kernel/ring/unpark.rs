@@ -45,7 +45,7 @@ impl Unpark {
 impl Notify for Unpark {
     fn notify(&self) {
         match self {
-            // Fails never: the counter is full after 2^64 writes.
+            // Never fails: the counter is full only after 2^64 writes.
             Unpark::EventFd(fd) => drop(fd.write(1)),
             Unpark::Embedded(fd, host) => {
                 let _ = fd.write(1);

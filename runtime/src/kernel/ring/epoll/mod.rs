@@ -176,9 +176,7 @@ impl Epoll {
             Outcome::Blocked => Some(-libc::EAGAIN),
             Outcome::Failed(errno) => Some(-errno),
         };
-        let key = table.silent.push(payload, fd, token, self.silent);
-        self.silent += 1;
-        self.counters.sqes += 1;
+        let key = self.push_silent(table, payload, fd, token);
         if let Some(result) = result {
             self.end(key, Done::new(result));
         }
@@ -187,10 +185,16 @@ impl Epoll {
 
     #[inline(never)]
     fn queue_silent(&mut self, table: &mut Table, payload: Box<dyn Payload>, fd: &Fd, token: u32) -> Key {
+        let key = self.push_silent(table, payload, fd, token);
+        self.queue.push_back(Queued::Begin(key));
+        key
+    }
+
+    #[inline(always)]
+    fn push_silent(&mut self, table: &mut Table, payload: Box<dyn Payload>, fd: &Fd, token: u32) -> Key {
         let key = table.silent.push(payload, fd, token, self.silent);
         self.silent += 1;
         self.counters.sqes += 1;
-        self.queue.push_back(Queued::Begin(key));
         key
     }
 
@@ -351,6 +355,7 @@ impl Epoll {
         }
     }
 
+    /// The memory of the sources.
     pub(crate) fn bytes(&self) -> usize {
         self.sys.sources.bytes()
     }
