@@ -1,7 +1,7 @@
 //! Runs a program under a filter that refuses io_uring, to it and all that it starts:
 //! `without_uring eperm|enosys|kill PROGRAM [ARGUMENT]…`.
 //!
-//! An example, as the build of the tests makes those, and of this crate, which nobody is given.
+//! It is an example, so that the build of the tests makes it, and of this crate, which is not published.
 #![allow(dead_code, reason = "the tests use all of the filter")]
 
 #[path = "../../runtime/tests/common/filter.rs"]

@@ -108,7 +108,8 @@ impl Child {
     }
 
     /// Sends `signal`, never to another process that got the child's number: by pidfd, or under the lock, without which
-    /// `reap` cannot free the number.
+    /// `reap` cannot free the number. (Without a pidfd a program can still free it, if it ignores SIGCHLD or waits for
+    /// all its children.)
     pub(crate) fn send_signal(&self, signal: Signal) -> io::Result<()> {
         let gone = || {
             let text = format!("process {} has ended: no signal can be sent to it", self.pid);

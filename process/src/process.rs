@@ -125,8 +125,10 @@ impl Process {
         Ok(std::mem::take(&mut self.read))
     }
 
-    /// Sends a signal, by number (asyncio `send_signal`). It goes by pidfd, never to another process that got the
-    /// child's number.
+    /// Sends a signal, by number (asyncio `send_signal`).
+    ///
+    /// By pidfd it never goes to another process that got the child's number. Where there are no pidfds it does not,
+    /// either, unless the program ignores SIGCHLD or waits for all its children.
     ///
     /// ```
     /// corio_runtime::run(async {

@@ -564,23 +564,24 @@ impl Builder {
 
     /// Makes the ring: of the named kernel, or for `Auto` of the best one available.
     fn kernel(&self, backend: Backend, reason: Reason) -> io::Result<(Ring, BackendInfo, Clock)> {
-        if let Backend::Sim { seed } = backend {
-            let (ring, clock) = self.simulator(seed)?;
-            return Ok((ring, BackendInfo { backend, reason }, clock));
-        }
+        let explain = |refusal: Refusal| refusal.explain(self.sizes());
         let clock = Clock::real();
-        let (ring, info) = match backend {
+        let (ring, backend, reason) = match backend {
+            Backend::Sim { seed } => {
+                let (ring, clock) = self.simulator(seed)?;
+                return Ok((ring, BackendInfo { backend, reason }, clock));
+            }
+            Backend::Uring => (self.uring(&clock)?.map_err(explain)?, backend, reason),
+            Backend::Epoll => (self.epoll(&clock)?.map_err(explain)?, backend, reason),
             Backend::Auto => match self.uring(&clock)? {
-                Ok(ring) => (Ok(ring), BackendInfo { backend: Backend::Uring, reason }),
-                Err(refusal) => match backend::without_uring(refusal) {
-                    Ok(reason) => (self.epoll(&clock)?, BackendInfo { backend: Backend::Epoll, reason }),
-                    Err(refusal) => (Err(refusal), BackendInfo { backend, reason }),
-                },
+                Ok(ring) => (ring, Backend::Uring, reason),
+                Err(refusal) => {
+                    let reason = backend::without_uring(refusal).map_err(explain)?;
+                    (self.epoll(&clock)?.map_err(explain)?, Backend::Epoll, reason)
+                }
             },
-            Backend::Epoll => (self.epoll(&clock)?, BackendInfo { backend, reason }),
-            Backend::Uring | Backend::Sim { .. } => (self.uring(&clock)?, BackendInfo { backend, reason }),
         };
-        Ok((ring.map_err(|refusal| refusal.explain(self.sizes()))?, info, clock))
+        Ok((ring, BackendInfo { backend, reason }, clock))
     }
 
     fn uring(&self, clock: &Clock) -> io::Result<Result<Ring, Refusal>> {
