@@ -11,11 +11,11 @@
 
 pub use corio_macros::{main, test};
 pub use corio_runtime::{
-    Backend, BackendInfo, Builder, Core, Cores, Handle, LoopClosed, OwnedTask, ReturnWhen, Runner, Task,
-    TaskError, TaskGroup, TaskGroupError, TaskLocal, all_tasks, as_completed, create_eager_task, create_task,
-    create_task_named, current_core, current_task, gather, handle, run, run_coroutine_threadsafe,
-    run_on_cores, run_per_core, shield, shield_future, task_group, to_thread, try_gather, wait, wait_try,
-    yield_now,
+    Backend, BackendInfo, Builder, Core, Cores, Handle, LoopClosed, OwnedTask, ReturnWhen, RunError, Runner,
+    Task, TaskError, TaskGroup, TaskGroupError, TaskLocal, all_tasks, as_completed, create_eager_task,
+    create_task, create_task_named, current_core, current_task, gather, handle, run,
+    run_coroutine_threadsafe, run_on_cores, run_per_core, shield, shield_future, task_group, to_thread,
+    try_gather, wait, wait_try, yield_now,
 };
 pub use queue::{LifoQueue, PriorityQueue, Queue};
 pub use streams::{open_connection, start_server};
@@ -52,9 +52,9 @@ pub mod time {
 pub mod event_loop {
     pub use corio_runtime::{
         Backend, BackendInfo, Builder, CallHandle, Cancelled, ExceptionContext, Faults, Handle, InvalidState,
-        LoopClosed, LoopFuture, Memory, Metrics, Reason, Resolver, RingCounters, Runner, TimerHandle,
-        backend, call_at, call_exception_handler, call_later, call_soon, create_future, handle, is_closing,
-        metrics, run, set_exception_handler,
+        LoopClosed, LoopFuture, Memory, Metrics, Reason, Resolver, RingCounters, RunError, Runner,
+        TimerHandle, backend, call_at, call_exception_handler, call_later, call_soon, create_future, handle,
+        is_closing, metrics, run, set_exception_handler, stop,
     };
 }
 

@@ -34,13 +34,15 @@ pub mod time;
 pub use calls::{CallHandle, TimerHandle, call_at, call_later, call_soon};
 pub use event_loop::{
     backend::{Backend, BackendInfo, Reason},
+    drive::{RunError, run},
     embed::Turn,
     exception::{call_exception_handler, set_exception_handler, wake},
     exceptions::ExceptionContext,
     handle::{Handle, backend, handle, is_closing},
     metrics::metrics,
     registry::LoopClosed,
-    run::{Builder, Faults, Runner, run},
+    run::{Builder, Faults, Runner},
+    stop::stop,
     watch::{Memory, Metrics},
 };
 pub use future::{Cancelled, InvalidState, LoopFuture, Resolver, create_future};

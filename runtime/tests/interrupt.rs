@@ -14,8 +14,8 @@ use std::{
 
 use common::{child, is_child, ms, turns};
 use corio_runtime::{
-    Cores, Runner, create_future, create_task, run, run_coroutine_threadsafe, run_per_core, time::sleep,
-    with_cleanup, yield_now,
+    Cores, Runner, create_future, create_task, current_task, run, run_coroutine_threadsafe, run_per_core,
+    time::sleep, with_cleanup, yield_now,
 };
 use nix::{
     libc::{SIGINT, SIGTERM},
@@ -50,15 +50,18 @@ fn ready() {
     println!("ready");
 }
 
+/// Says something when it is dropped.
+struct Say(&'static str);
+
+impl Drop for Say {
+    fn drop(&mut self) {
+        println!("{}", self.0);
+    }
+}
+
 fn run_18_run_19_run_21_the_first_sigint_cancels_main_and_ends_in_order() {
     const TEST: &str = "run_18_run_19_run_21_the_first_sigint_cancels_main_and_ends_in_order";
     if is_child(TEST) {
-        struct Say(&'static str);
-        impl Drop for Say {
-            fn drop(&mut self) {
-                println!("{}", self.0);
-            }
-        }
         run(async {
             drop(create_task(with_cleanup(std::future::pending::<()>(), || async {
                 sleep(ms(2)).await;
@@ -86,16 +89,94 @@ fn run_18_a_busy_main_is_cancelled_too() {
     const TEST: &str = "run_18_a_busy_main_is_cancelled_too";
     if is_child(TEST) {
         run(async {
-            ready();
-            loop {
-                yield_now().await;
-            }
+            let cleanup = || async {
+                sleep(ms(1)).await;
+                println!("cleaned up");
+            };
+            let busy = async {
+                let _main = Say("main dropped");
+                ready();
+                loop {
+                    yield_now().await;
+                }
+            };
+            with_cleanup(busy, cleanup).await;
         });
+        println!("never said");
         return;
     }
     let (child, lines) = started(TEST);
     signal(&child, Signal::SIGINT);
-    assert_eq!(end(child, lines).0.signal(), Some(SIGINT));
+    let (status, said) = end(child, lines);
+    // The signal's default action alone would say nothing.
+    assert_eq!((status.signal(), said.as_str()), (Some(SIGINT), "main dropped\ncleaned up\n"));
+}
+
+fn run_18_run_forever_ends_as_a_run_does() {
+    const TEST: &str = "run_18_run_forever_ends_as_a_run_does";
+    if is_child(TEST) {
+        let mut runner = Runner::new().unwrap();
+        drop(runner.create_task(async {
+            let _task = Say("task dropped");
+            ready();
+            std::future::pending::<()>().await;
+        }));
+        runner.run_forever();
+        println!("never said");
+        return;
+    }
+    let (child, lines) = started(TEST);
+    signal(&child, Signal::SIGINT);
+    let (status, said) = end(child, lines);
+    assert_eq!((status.signal(), said.as_str()), (Some(SIGINT), "task dropped\n"));
+}
+
+fn run_20_a_cancel_that_came_before_the_sigint_is_not_turned_into_one() {
+    const TEST: &str = "run_20_a_cancel_that_came_before_the_sigint_is_not_turned_into_one";
+    if is_child(TEST) {
+        ready();
+        let mut runner = Runner::new().unwrap();
+        let ended = runner.try_run(async {
+            let main = current_task().unwrap();
+            let child = create_task(async move {
+                yield_now().await;
+                main.cancel();
+                kill(getpid(), Signal::SIGINT).unwrap();
+            });
+            sleep(Duration::from_secs(60)).await;
+            drop(child);
+        });
+        println!("{ended:?}");
+        // Without the cancel the signal ends the run.
+        let _ = runner.try_run(async {
+            kill(getpid(), Signal::SIGINT).unwrap();
+            sleep(Duration::from_secs(60)).await;
+        });
+        println!("never said");
+        return;
+    }
+    let (child, lines) = started(TEST);
+    let (status, said) = end(child, lines);
+    assert_eq!((status.signal(), said.as_str()), (Some(SIGINT), "Err(Cancelled)\n"));
+}
+
+fn run_21_a_loop_of_another_thread_leaves_sigint_as_it_was() {
+    const TEST: &str = "run_21_a_loop_of_another_thread_leaves_sigint_as_it_was";
+    if is_child(TEST) {
+        let thread = std::thread::spawn(|| {
+            run(async {
+                let _main = Say("main dropped");
+                println!("ready");
+                std::future::pending::<()>().await;
+            });
+        });
+        thread.join().unwrap();
+        return;
+    }
+    let (child, lines) = started(TEST);
+    signal(&child, Signal::SIGINT);
+    let (status, said) = end(child, lines);
+    assert_eq!((status.signal(), said.as_str()), (Some(SIGINT), ""), "the default action drops nothing");
 }
 
 fn run_21_the_second_sigint_ends_it_at_once() {
@@ -247,12 +328,21 @@ fn run_21_a_sigint_as_a_run_ends_does_not_end_the_next() {
     assert!(said.matches("went on").count() == 2 && !said.contains("never said"), "{said}");
 }
 
-const TESTS: [(&str, fn()); 8] = [
+const TESTS: [(&str, fn()); 11] = [
     (
         "run_18_run_19_run_21_the_first_sigint_cancels_main_and_ends_in_order",
         run_18_run_19_run_21_the_first_sigint_cancels_main_and_ends_in_order,
     ),
     ("run_18_a_busy_main_is_cancelled_too", run_18_a_busy_main_is_cancelled_too),
+    ("run_18_run_forever_ends_as_a_run_does", run_18_run_forever_ends_as_a_run_does),
+    (
+        "run_20_a_cancel_that_came_before_the_sigint_is_not_turned_into_one",
+        run_20_a_cancel_that_came_before_the_sigint_is_not_turned_into_one,
+    ),
+    (
+        "run_21_a_loop_of_another_thread_leaves_sigint_as_it_was",
+        run_21_a_loop_of_another_thread_leaves_sigint_as_it_was,
+    ),
     ("run_21_the_second_sigint_ends_it_at_once", run_21_the_second_sigint_ends_it_at_once),
     (
         "run_21_between_and_after_runs_sigint_does_what_it_did",

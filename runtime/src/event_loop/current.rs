@@ -62,7 +62,7 @@ pub(crate) struct Loop {
     pub(crate) polls: Cell<u32>,
     /// The value of `polls` at which the ring's flags are checked next.
     pub(crate) next_look: Cell<u32>,
-    /// The main future has ended: this turn does not sleep.
+    /// The main future has ended, or `stop` was called: this turn does not sleep, and is the run's last.
     pub(crate) stopping: Cell<bool>,
     /// Something holds far more memory than it uses. `tidy_at` is the time to free some.
     pub(crate) untidy: Cell<bool>,

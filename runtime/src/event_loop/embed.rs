@@ -106,6 +106,8 @@ impl Runner {
             None => u64::MAX,
         };
         let ran = lp.turn(&mut no_main, deadline);
+        // The host decides whether there is another turn.
+        lp.stopping.set(false);
         lp.note_numbers();
         // From here on other threads signal the descriptor, even if the turn failed.
         lp.inbox.prepare_sleep();

@@ -1,14 +1,9 @@
-//! Running the loop: `run`, `Runner`, `Builder` (asyncio `run`, `Runner`).
+//! `Runner`, which owns a loop and closes it, and `Builder` (asyncio `Runner`).
 
 use std::{
-    any::Any,
-    fmt,
-    future::Future,
-    io,
-    panic::{self, AssertUnwindSafe, Location},
-    pin::{Pin, pin},
+    fmt, io,
+    panic::{self, AssertUnwindSafe},
     rc::Rc,
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -16,10 +11,9 @@ use crate::{
     event_loop::{
         affinity,
         backend::{self, Backend, BackendInfo, Reason},
-        current::{self, Entered, Loop, no_main},
+        current::{Entered, Loop, no_main},
         exceptions::ExceptionContext,
         handle::Handle,
-        signals::interrupt::{Interrupt, end_by_sigint},
         tidy::tidy_later,
     },
     kernel::{
@@ -47,35 +41,7 @@ const CANCEL_ROUNDS: usize = 1000;
 /// How long a closing loop waits for calls of `to_thread` in progress (asyncio's `THREAD_JOIN_TIMEOUT`).
 const THREAD_JOIN: Duration = Duration::from_secs(300);
 /// How long a closing loop waits for cleanups.
-const CLEANUP: Duration = Duration::from_secs(10);
-
-/// Runs `main` on a new loop to its end (asyncio `run`).
-///
-/// Afterwards every remaining task is cancelled and awaited, written data is sent, and no operation is left in the
-/// kernel. Then a panic of `main` continues.
-///
-/// ```
-/// assert_eq!(corio_runtime::run(async { 6 * 7 }), 42);
-/// ```
-///
-/// # Panics
-/// Inside a running loop ("run() cannot be called from a running event loop"), and if the loop cannot be set up: use
-/// [`Runner::new`] to handle that.
-#[track_caller]
-#[doc(alias = "block_on")]
-pub fn run<F: Future>(main: F) -> F::Output {
-    assert_not_running();
-    match Runner::new() {
-        Ok(mut runner) => runner.run(main),
-        Err(e) => panic!("cannot start the event loop: {e}"),
-    }
-}
-
-#[track_caller]
-fn assert_not_running() {
-    let running = current::try_with(|_| ()).is_some();
-    assert!(!running, "run() cannot be called from a running event loop");
-}
+pub(super) const CLEANUP: Duration = Duration::from_secs(10);
 
 /// A loop that can run several main futures, one after the other (asyncio `Runner`). Dropping it closes the loop.
 ///
@@ -111,79 +77,6 @@ impl Runner {
         Builder::default()
     }
 
-    /// Runs `main` to its end. Remaining tasks continue in the next `run`.
-    ///
-    /// On the main thread of a process that does not handle SIGINT itself, Ctrl-C ends the run gracefully: `main` and
-    /// all tasks are cancelled, cleanups are awaited, then the signal ends the process. A second Ctrl-C ends it
-    /// immediately.
-    ///
-    /// # Panics
-    /// Inside a running loop, if the kernel fails the loop, and if `main` panics.
-    #[track_caller]
-    pub fn run<F: Future>(&mut self, main: F) -> F::Output {
-        let entered = Entered::new(&self.lp);
-        let interrupt = Interrupt::install(&self.lp).map(|interrupt| Box::new(interrupt) as Box<dyn Any>);
-        // A SIGINT that arrived at the end of an earlier run belongs to that run.
-        self.lp.interrupted.set(false);
-        self.lp.interrupt.set(interrupt);
-        let result = self.drive(pin!(Some(main)), Location::caller());
-        if result.is_none() {
-            // A second SIGINT during this ends the process immediately.
-            self.close_entered();
-            drop(self.lp.interrupt.take());
-            end_by_sigint();
-        }
-        drop(self.lp.interrupt.take());
-        drop(entered);
-        match result {
-            Some(Ok(value)) => value,
-            Some(Err(payload)) => panic::resume_unwind(payload),
-            None => panic!("the run was interrupted"),
-        }
-    }
-
-    /// Drives `main` to its end. `None` if SIGINT arrived first: `main` is then dropped unfinished.
-    fn drive<F: Future>(
-        &self,
-        mut main: Pin<&mut Option<F>>,
-        location: &'static Location<'static>,
-    ) -> Option<Result<F::Output, Box<dyn std::any::Any + Send>>> {
-        let key = self.lp.tasks.create_main(location);
-        self.lp.slow_watch.start();
-        let mut result = None;
-        let mut lost = None;
-        while result.is_none() && !self.lp.interrupted.get() {
-            let mut poll_main = |cx: &mut Context<'_>| {
-                let Some(main) = main.as_mut().as_pin_mut() else { return };
-                let polled = panic::catch_unwind(AssertUnwindSafe(|| main.poll(cx)));
-                result = match polled {
-                    Ok(Poll::Ready(value)) => Some(Ok(value)),
-                    Ok(Poll::Pending) => None,
-                    Err(payload) => Some(Err(payload)),
-                };
-                self.lp.stopping.set(result.is_some());
-            };
-            // A panic of a service ends the run; the main future is then dropped as usual.
-            let turned = panic::catch_unwind(AssertUnwindSafe(|| {
-                if let Err(e) = self.lp.turn(&mut poll_main, u64::MAX) {
-                    panic!("the event loop failed: {e}");
-                }
-            }));
-            if let Err(payload) = turned {
-                lost = result.replace(Err(payload));
-            }
-        }
-        self.lp.stopping.set(false);
-        self.lp.look_before_enter();
-        // The destructors of `main` may still use the loop.
-        let dropped = panic::catch_unwind(AssertUnwindSafe(|| {
-            main.set(None);
-            drop(lost);
-        }));
-        self.lp.tasks.end_main(key);
-        dropped.map_or_else(|payload| Some(Err(payload)), |()| result)
-    }
-
     /// A handle to the loop, for any thread.
     pub fn handle(&self) -> Handle {
         self.lp.handle()
@@ -211,6 +104,7 @@ impl Runner {
         let lp = &self.lp;
         lp.slow_watch.start();
         lp.ending.set(true);
+        lp.stopping.set(false);
         self.cancel_tasks()?;
         self.close_pool()?;
         self.close_connections()?;
@@ -311,7 +205,7 @@ impl Drop for Runner {
 }
 
 impl Runner {
-    fn close_entered(&mut self) {
+    pub(super) fn close_entered(&mut self) {
         let caught = |f: &mut dyn FnMut() -> io::Result<()>| {
             panic::catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|payload| {
                 discard(payload);

@@ -53,6 +53,8 @@ pub(crate) struct TaskTable {
     locals: RefCell<Option<Locals>>,
     pub(crate) ready: ReadyQueue,
     current: Cell<u32>,
+    /// Whether the main future can be cancelled.
+    cancels_main: Cell<bool>,
     /// The next task id, and the end of this loop's block.
     ids: Cell<(u64, u64)>,
 }
@@ -81,6 +83,7 @@ impl TaskTable {
             locals: RefCell::new(None),
             ready: ReadyQueue::default(),
             current: Cell::new(NONE),
+            cancels_main: Cell::new(false),
             ids: Cell::new((0, 0)),
         }
     }
@@ -121,8 +124,10 @@ impl TaskTable {
         created
     }
 
-    /// A task for the main future of `run`; `run_one` polls that by `main`.
-    pub(crate) fn create_main(&self, location: &'static Location<'static>) -> TaskKey {
+    /// A task for the main future of `run`; `run_one` polls that by `main`. If it `can_cancel`, the run looks for a
+    /// cancel itself.
+    pub(crate) fn create_main(&self, can_cancel: bool, location: &'static Location<'static>) -> TaskKey {
+        self.cancels_main.set(can_cancel);
         let key = self.insert(None, self.next_id(), location);
         self.ready.push(Ready::Task(key.slot));
         key
@@ -197,8 +202,8 @@ impl TaskTable {
     /// Cancels a task; `false` if it is done.
     pub(crate) fn cancel(&self, key: TaskKey) -> bool {
         self.with(key, |slot| {
-            // Only `run` ends the main future.
-            if slot.state == State::Done || slot.external {
+            // `run` alone ends its main future; `try_run` also if it is cancelled.
+            if slot.state == State::Done || (slot.external && !self.cancels_main.get()) {
                 return false;
             }
             slot.cancel = true;
