@@ -5,6 +5,7 @@ use std::{
     future::{Future, poll_fn},
     ops::{Deref, DerefMut},
     pin::pin,
+    rc::Rc,
     task::Poll,
 };
 
@@ -16,7 +17,7 @@ use crate::{
 /// A [`Lock`] whose holder can wait until another task notifies it of a change (asyncio `Condition`).
 ///
 /// Only the lock's holder can wait and notify, so both are methods of its guard. A notification to a task that is then
-/// cancelled goes to the next one.
+/// cancelled goes to the next one. Several conditions can share a lock: see [`Condition::on`].
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -37,27 +38,117 @@ use crate::{
 /// ```
 #[doc(alias = "Condvar")]
 pub struct Condition<T = ()> {
-    lock: Lock<T>,
+    lock: Place<T>,
     waiters: Waiters,
+}
+
+/// Where the lock of a condition is.
+enum Place<T> {
+    Own(Lock<T>),
+    Shared(Rc<Lock<T>>),
 }
 
 impl<T> Condition<T> {
     /// An unlocked condition around `value`.
     pub const fn new(value: T) -> Condition<T> {
-        Condition { lock: Lock::new(value), waiters: Waiters::new() }
+        Condition { lock: Place::Own(Lock::new(value)), waiters: Waiters::new() }
+    }
+
+    /// A condition on `lock`, which other conditions and tasks may use as well (asyncio `Condition(lock)`). A guard
+    /// waits for, and notifies, the condition that it was acquired from; other conditions on the lock are notified
+    /// directly, by [`Condition::notify`].
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use corio_sync::{Condition, Lock};
+    /// use std::{collections::VecDeque, rc::Rc};
+    /// const MOST: usize = 2;
+    /// let items = Rc::new(Lock::new(VecDeque::new()));
+    /// let not_empty = Condition::on(items.clone());
+    /// let not_full = Condition::on(items.clone());
+    /// let producer = async {
+    ///     for n in 0..10 {
+    ///         let mut items = not_full.acquire().await.wait_for(|items| items.len() < MOST).await;
+    ///         items.push_back(n);
+    ///         not_empty.notify(1);
+    ///     }
+    /// };
+    /// let consumer = async {
+    ///     for n in 0..10 {
+    ///         let mut items = not_empty.acquire().await.wait_for(|items| !items.is_empty()).await;
+    ///         assert_eq!(items.pop_front(), Some(n));
+    ///         not_full.notify(1);
+    ///     }
+    /// };
+    /// futures::join!(producer, consumer);
+    /// assert!(items.acquire().await.is_empty());
+    /// # });
+    /// ```
+    pub const fn on(lock: Rc<Lock<T>>) -> Condition<T> {
+        Condition { lock: Place::Shared(lock), waiters: Waiters::new() }
     }
 
     /// Waits for the lock (asyncio `acquire`), as [`Lock::acquire`] does.
     pub async fn acquire(&self) -> ConditionGuard<'_, T> {
-        ConditionGuard { guard: self.lock.acquire().await, condition: self }
+        ConditionGuard { guard: self.lock().acquire().await, condition: self }
     }
 
-    /// Whether the lock is held.
+    /// Whether the lock is held, through this condition or otherwise.
     pub fn locked(&self) -> bool {
-        self.lock.locked()
+        self.lock().locked()
     }
 
-    fn notify(&self, n: usize) {
+    /// Notifies the `n` tasks that have waited longest, while this task holds the lock through another condition or
+    /// directly. Each continues once it has the lock.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use corio_sync::{Condition, Lock};
+    /// use std::rc::Rc;
+    /// let lock = Rc::new(Lock::new(false));
+    /// let done = Condition::on(lock.clone());
+    /// let waits = async { *done.acquire().await.wait_for(|done| *done).await };
+    /// let ends = async {
+    ///     *lock.acquire().await = true;
+    ///     let _held = lock.acquire().await;
+    ///     done.notify(1);
+    /// };
+    /// assert_eq!(futures::join!(waits, ends), (true, ()));
+    /// # });
+    /// ```
+    ///
+    /// # Panics
+    /// If the lock is free: "cannot notify on un-acquired lock" (asyncio raises `RuntimeError`).
+    #[track_caller]
+    pub fn notify(&self, n: usize) {
+        self.assert_locked();
+        self.wake(n);
+    }
+
+    /// As [`notify`](Condition::notify), for all waiting tasks. They continue one after the other, as they get the
+    /// lock.
+    ///
+    /// # Panics
+    /// If the lock is free: "cannot notify on un-acquired lock" (asyncio raises `RuntimeError`).
+    #[track_caller]
+    pub fn notify_all(&self) {
+        self.assert_locked();
+        self.waiters.grant_all();
+    }
+
+    #[track_caller]
+    fn assert_locked(&self) {
+        assert!(self.locked(), "cannot notify on un-acquired lock");
+    }
+
+    fn lock(&self) -> &Lock<T> {
+        match &self.lock {
+            Place::Own(lock) => lock,
+            Place::Shared(lock) => lock,
+        }
+    }
+
+    fn wake(&self, n: usize) {
         for _ in 0..n.min(self.waiters.waiting()) {
             self.waiters.grant();
         }
@@ -66,7 +157,7 @@ impl<T> Condition<T> {
     /// Takes the lock again after a notification. If this is dropped before, the notification goes to the next task.
     async fn relock(&self) -> ConditionGuard<'_, T> {
         let notified = PassOn { condition: Some(self) };
-        let guard = self.lock.acquire().await;
+        let guard = self.lock().acquire().await;
         notified.used();
         ConditionGuard { guard, condition: self }
     }
@@ -86,7 +177,7 @@ impl<T> PassOn<'_, T> {
 impl<T> Drop for PassOn<'_, T> {
     fn drop(&mut self) {
         if let Some(condition) = self.condition {
-            condition.notify(1);
+            condition.wake(1);
         }
     }
 }
@@ -107,7 +198,7 @@ impl<T> fmt::Debug for Condition<T> {
     }
 }
 
-/// Holds the lock of a [`Condition`]; releases it when dropped.
+/// Holds the lock of a [`Condition`], and waits for and notifies that condition; releases the lock when dropped.
 #[must_use = "a dropped guard releases its lock"]
 pub struct ConditionGuard<'a, T> {
     guard: LockGuard<'a, T>,
@@ -147,7 +238,7 @@ impl<'a, T> ConditionGuard<'a, T> {
 
     /// Notifies the `n` tasks that have waited longest. Each continues once it has the lock.
     pub fn notify(&self, n: usize) {
-        self.condition.notify(n);
+        self.condition.wake(n);
     }
 
     /// Notifies all waiting tasks. They continue one after the other, as they get the lock.
@@ -159,7 +250,7 @@ impl<'a, T> ConditionGuard<'a, T> {
     async fn notified(self) {
         let condition = self.condition;
         let mut held = Some(self);
-        let mut wait = pin!(condition.waiters.wait(|| condition.notify(1)));
+        let mut wait = pin!(condition.waiters.wait(|| condition.wake(1)));
         poll_fn(|cx| {
             let polled: Poll<()> = wait.as_mut().poll(cx);
             drop(held.take());

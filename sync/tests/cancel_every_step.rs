@@ -232,6 +232,43 @@ fn cond_15_cond_16_cancelled_at_every_step() {
     });
 }
 
+/// A queue of one place: whoever is cancelled, no side waits while it could go on.
+#[test]
+fn cond_11_cond_15_two_conditions_on_one_lock_cancelled_at_every_step() {
+    at_every_step_of(5, || {
+        let lock = Rc::new(Lock::new(0));
+        let [filled, emptied] = [(); 2].map(|()| Rc::new(Condition::on(lock.clone())));
+        let mut waiters: Vec<Waiter> = Vec::new();
+        for filler in [false, true, false, true, false] {
+            let (mine, theirs) = if filler { (&emptied, &filled) } else { (&filled, &emptied) };
+            let (mine, theirs) = (mine.clone(), theirs.clone());
+            waiters.push(Box::pin(async move {
+                for _ in 0..2 {
+                    let mut full = mine.acquire().await.wait_for(|full| (*full == 0) == filler).await;
+                    *full = u32::from(filler);
+                    theirs.notify(1);
+                    step().await;
+                }
+            }));
+        }
+        // Whoever is left over at the end lacks a partner.
+        let (mine, theirs) = (filled.clone(), emptied.clone());
+        waiters.push(Box::pin(async move {
+            for place in 0..20 {
+                late().await;
+                let mut full = mine.acquire().await;
+                let could_go_on = if *full == 0 { &theirs } else { &mine };
+                assert!(!format!("{could_go_on:?}").contains("waiters"), "{could_go_on:?} with {full:?}");
+                *full = place % 2;
+                mine.notify(1);
+                theirs.notify(1);
+            }
+        }));
+        let check = move |_: &[bool]| assert!(!lock.locked(), "{filled:?} {emptied:?}");
+        (waiters, Box::new(check))
+    });
+}
+
 #[test]
 fn evt_03_cancelled_at_every_step() {
     at_every_step(|| {

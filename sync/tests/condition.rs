@@ -2,11 +2,16 @@
 
 mod common;
 
-use std::{rc::Rc, time::Duration};
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    time::Duration,
+};
 
 use common::{Log, on_every, turns};
 use corio_runtime::{Task, create_task, time};
-use corio_sync::{Condition, Event};
+use corio_sync::{Condition, Event, Lock};
 
 fn waiter(condition: &Rc<Condition<u32>>, log: &Log<u32>, name: u32) -> Task<()> {
     let (condition, log) = (condition.clone(), log.clone());
@@ -16,6 +21,11 @@ fn waiter(condition: &Rc<Condition<u32>>, log: &Log<u32>, name: u32) -> Task<()>
         log.push(name);
         drop(guard);
     })
+}
+
+fn panic_message(f: impl FnOnce()) -> String {
+    let payload = catch_unwind(AssertUnwindSafe(f)).unwrap_err();
+    payload.downcast_ref::<&str>().map(|text| (*text).to_owned()).unwrap_or_default()
 }
 
 #[test]
@@ -132,10 +142,114 @@ fn cond_09_notify_all_lets_them_go_on_one_after_the_other() {
     });
 }
 
-/// That `wait` and `notify` need the lock (COND-05, COND-10) is checked by the compiler: they are methods of
-/// its guard.
 #[test]
-fn cond_05_cond_10_cond_17_the_guard_is_the_lock() {
+fn cond_10_notify_without_the_lock_panics() {
+    on_every(async || {
+        let lock = Rc::new(Lock::new(0));
+        let (own, shared) = (Rc::new(Condition::new(0)), Rc::new(Condition::on(lock.clone())));
+        for condition in [own, shared] {
+            let task = waiter(&condition, &Log::new(), 1);
+            turns(2).await;
+            let notifies: [fn(&Condition<u32>); 2] = [|c| c.notify(1), |c| c.notify_all()];
+            for notify in notifies {
+                let text = panic_message(|| notify(&condition));
+                assert_eq!(text, "cannot notify on un-acquired lock");
+            }
+            turns(3).await;
+            assert!(!task.done(), "nobody was notified");
+            let guard = condition.acquire().await;
+            condition.notify(1);
+            drop(guard);
+            task.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn cond_11_a_condition_on_a_lock_is_locked_when_the_lock_is() {
+    on_every(async || {
+        let lock = Rc::new(Lock::new(5));
+        let (first, second) = (Condition::on(lock.clone()), Condition::on(lock.clone()));
+        let locked = || (lock.locked(), first.locked(), second.locked());
+        assert_eq!(locked(), (false, false, false));
+        let held = lock.acquire().await;
+        assert_eq!(locked(), (true, true, true));
+        drop(held);
+        let mut held = first.acquire().await;
+        *held += 1;
+        assert_eq!(locked(), (true, true, true));
+        assert!(lock.try_acquire().is_none());
+        drop(held);
+        assert_eq!((locked(), *second.acquire().await), ((false, false, false), 6));
+    });
+}
+
+#[test]
+fn cond_11_conditions_on_one_lock_have_waiters_of_their_own() {
+    on_every(async || {
+        let (lock, log) = (Rc::new(Lock::new(0)), Log::new());
+        let conditions = [(); 2].map(|()| Rc::new(Condition::on(lock.clone())));
+        let names = [1, 2, 3, 4];
+        let tasks = names.map(|name| waiter(&conditions[name as usize % 2], &log, name));
+        turns(2).await;
+        // Through a guard of the other condition, through the lock, through its own guard.
+        let held = conditions[0].acquire().await;
+        conditions[1].notify(1);
+        drop(held);
+        turns(3).await;
+        assert_eq!(log.get(), [1]);
+        let held = lock.acquire().await;
+        conditions[0].notify_all();
+        drop(held);
+        turns(4).await;
+        assert_eq!(log.get(), [1, 2, 4]);
+        conditions[1].acquire().await.notify_all();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(log.get(), [1, 2, 4, 3]);
+    });
+}
+
+/// asyncio's form of a queue: neither side waits while it could go on.
+#[test]
+fn cond_11_a_queue_of_not_empty_and_not_full() {
+    on_every(async || {
+        let items = Rc::new(Lock::new(VecDeque::new()));
+        let [not_empty, not_full] = [(); 2].map(|()| Rc::new(Condition::on(items.clone())));
+        let got = Log::new();
+        let producers = [0, 100].map(|first| {
+            let (not_empty, not_full) = (not_empty.clone(), not_full.clone());
+            create_task(async move {
+                for n in first..first + 20 {
+                    let mut items = not_full.acquire().await.wait_for(|items| items.len() < 3).await;
+                    items.push_back(n);
+                    not_empty.notify(1);
+                }
+            })
+        });
+        let consumers = [(); 2].map(|()| {
+            let (not_empty, not_full, got) = (not_empty.clone(), not_full.clone(), got.clone());
+            create_task(async move {
+                for _ in 0..20 {
+                    let mut items = not_empty.acquire().await.wait_for(|items| !items.is_empty()).await;
+                    assert!(items.len() <= 3);
+                    got.push(items.pop_front().unwrap());
+                    not_full.notify(1);
+                }
+            })
+        });
+        for task in producers.into_iter().chain(consumers) {
+            task.await.unwrap();
+        }
+        let of = |first: u32| got.get().into_iter().filter(|n| n / 100 == first / 100).collect::<Vec<_>>();
+        assert_eq!((of(0), of(100)), ((0..20).collect(), (100..120).collect()));
+    });
+}
+
+/// That `wait` needs the lock (COND-05) is checked by the compiler: it is a method of its guard.
+#[test]
+fn cond_17_the_guard_is_the_lock() {
     on_every(async || {
         let condition = Condition::new(1);
         {

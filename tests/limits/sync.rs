@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use corio::{
-    Barrier, BoundedSemaphore, Condition, LifoQueue, PriorityQueue, Queue, Semaphore,
+    Barrier, BoundedSemaphore, Condition, LifoQueue, Lock, PriorityQueue, Queue, Semaphore,
     channel::{TrySendError, channel},
     task::create_task,
     timeout,
@@ -62,6 +62,20 @@ pub(crate) fn rows() -> Vec<Row> {
                 let task = create_task(async move { drop(waiting.acquire().await.wait().await) });
                 corio::yield_now().await;
                 condition.acquire().await.notify(n);
+                assert_eq!(timeout(NONE, task).await.is_ok(), n > 0);
+                Ok(())
+            })
+        }),
+        row("Condition::notify", |n: usize| {
+            corio::run(async move {
+                let lock = Rc::new(Lock::new(0));
+                let condition = Rc::new(Condition::on(lock.clone()));
+                let waiting = condition.clone();
+                let task = create_task(async move { drop(waiting.acquire().await.wait().await) });
+                corio::yield_now().await;
+                let held = lock.acquire().await;
+                condition.notify(n);
+                drop(held);
                 assert_eq!(timeout(NONE, task).await.is_ok(), n > 0);
                 Ok(())
             })

@@ -234,7 +234,7 @@ mod tests {
     use std::{cell::Cell, rc::Rc};
 
     use super::*;
-    use crate::{event_loop::run::run, task::yield_now};
+    use crate::{event_loop::drive::run, task::yield_now};
 
     #[test]
     fn many_futures_are_polled_only_when_woken() {

@@ -130,7 +130,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::{create_future, create_task, event_loop::run::run, task::yield_now};
+    use crate::{create_future, create_task, event_loop::drive::run, task::yield_now};
 
     #[test]
     fn each_end_of_ten_thousand_costs_one_look() {
