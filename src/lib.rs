@@ -53,8 +53,9 @@ pub mod event_loop {
     pub use corio_runtime::{
         Backend, BackendInfo, Builder, CallHandle, Cancelled, ExceptionContext, Faults, Handle, InvalidState,
         LoopClosed, LoopFuture, Memory, Metrics, Reason, Resolver, RingCounters, RunError, Runner,
-        TimerHandle, backend, call_at, call_exception_handler, call_later, call_soon, create_future, handle,
-        is_closing, metrics, run, set_exception_handler, stop,
+        TimerHandle, backend, call_at, call_exception_handler, call_later, call_soon,
+        clear_exception_handler, create_future, handle, is_closing, metrics, run, set_exception_handler,
+        stop,
     };
 }
 

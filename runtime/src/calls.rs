@@ -1,11 +1,11 @@
 //! Callbacks on the loop: `call_soon`, `call_later`, `call_at`.
 
-use std::{cell::Cell, fmt};
+use std::{cell::Cell, fmt, panic::Location};
 
 use crate::{
     event_loop::current,
     scheduler::{
-        calls::CallKey,
+        calls::{CallKey, Place},
         homed::Homed,
         timers::{Due, NEVER, TimerKey},
     },
@@ -14,7 +14,7 @@ use crate::{
 
 /// Calls `f` in the next turn, after everything that is already queued (asyncio `loop.call_soon`).
 ///
-/// A panic of `f` goes to the exception handler.
+/// A panic of `f` goes to the exception handler, with the place of this call.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};
@@ -30,9 +30,11 @@ use crate::{
 ///
 /// # Panics
 /// Outside a running loop.
+#[track_caller]
 pub fn call_soon(f: impl FnOnce() + 'static) -> CallHandle {
+    let place = Some(Location::caller());
     current::with(|lp| {
-        let key = lp.call_now(Box::new(f));
+        let key = lp.call_now(Box::new(f), place);
         CallHandle { key: lp.homed(key), cancelled: Cell::new(false) }
     })
 }
@@ -41,8 +43,9 @@ pub fn call_soon(f: impl FnOnce() + 'static) -> CallHandle {
 ///
 /// # Panics
 /// Outside a running loop.
+#[track_caller]
 pub fn call_later(delay: Duration, f: impl FnOnce() + 'static) -> TimerHandle {
-    timer(now().checked_add(delay), f)
+    timer(now().checked_add(delay), f, Some(Location::caller()))
 }
 
 /// Calls `f` at the time `at`, or in the next turn if that has passed (asyncio `loop.call_at`). Callbacks with equal
@@ -50,13 +53,15 @@ pub fn call_later(delay: Duration, f: impl FnOnce() + 'static) -> TimerHandle {
 ///
 /// # Panics
 /// Outside a running loop.
+#[track_caller]
 pub fn call_at(at: Instant, f: impl FnOnce() + 'static) -> TimerHandle {
-    timer(Some(at), f)
+    timer(Some(at), f, Some(Location::caller()))
 }
 
-fn timer(at: Option<Instant>, f: impl FnOnce() + 'static) -> TimerHandle {
+#[track_caller]
+fn timer(at: Option<Instant>, f: impl FnOnce() + 'static, place: Place) -> TimerHandle {
     current::with(|lp| {
-        let key = lp.calls.insert(Box::new(f));
+        let key = lp.calls.insert(Box::new(f), place);
         let deadline = at.map_or(NEVER, |at| lp.clock.to_ns(at));
         let timer = lp.timers.borrow_mut().insert(deadline, Due::Call(key.slot));
         let call = CallHandle { key: lp.homed(key), cancelled: Cell::new(false) };

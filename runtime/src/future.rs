@@ -69,7 +69,7 @@ impl<T> Shared<T> {
             // A closed loop calls none of them.
             for (home, callback) in callbacks {
                 let call = |lp: &Loop| {
-                    lp.call_now(callback);
+                    lp.call_now(callback, None);
                 };
                 match home {
                     Some(home) => current::at_home(home, call),

@@ -36,7 +36,7 @@ pub use event_loop::{
     backend::{Backend, BackendInfo, Reason},
     drive::{RunError, run},
     embed::Turn,
-    exception::{call_exception_handler, set_exception_handler, wake},
+    exception::{call_exception_handler, clear_exception_handler, set_exception_handler, wake},
     exceptions::ExceptionContext,
     handle::{Handle, backend, handle, is_closing},
     metrics::metrics,

@@ -16,7 +16,7 @@ use std::{
 
 use common::{ms, on_every, reports, turns, until};
 use corio_runtime::{
-    Backend, ConcurrentError, Handle, Runner, TaskError, create_task, gather, handle, run,
+    Backend, ConcurrentError, Handle, Runner, TaskError, TaskLocal, create_task, gather, handle, run,
     run_coroutine_threadsafe,
     time::{sleep, timeout},
     to_thread, yield_now,
@@ -30,6 +30,87 @@ fn thr_01_thr_02_values_and_panics_come_back() {
         assert!(matches!(task.await, Err::<(), _>(TaskError::Panicked(p)) if p.message() == "in the thread"));
         assert_eq!(to_thread(|| 1).await, 1, "the pool goes on");
     });
+}
+
+static SPAN: TaskLocal<String> = TaskLocal::propagated();
+static SECOND: TaskLocal<u32> = TaskLocal::propagated();
+static STAYS: TaskLocal<u32> = TaskLocal::new();
+
+#[test]
+fn thr_05_a_propagated_value_is_visible_in_the_thread() {
+    on_every(async || {
+        SPAN.set("parrot".to_owned());
+        assert_eq!(to_thread(|| SPAN.get()).await.as_deref(), Some("parrot"));
+        // Each task has its own, as of its call.
+        let tasks = ["cat", "dog"].map(|name| {
+            create_task(async move {
+                SPAN.set(name.to_owned());
+                SECOND.set(name.len() as u32);
+                let call = to_thread(|| (SPAN.with(String::clone), SECOND.get()));
+                assert_eq!(call.await, (Some(name.to_owned()), Some(3)));
+            })
+        });
+        gather(Vec::from(tasks)).await.into_iter().for_each(Result::unwrap);
+        assert_eq!(to_thread(|| (SPAN.get(), SECOND.get())).await, (Some("parrot".to_owned()), None));
+    });
+}
+
+#[test]
+fn thr_05_the_thread_keeps_nothing_for_the_next_call_and_others_stay_at_home() {
+    run(async {
+        for _ in 0..3 {
+            create_task(async {
+                SPAN.set("parrot".to_owned());
+                STAYS.set(1);
+                assert_eq!(to_thread(|| (SPAN.get(), STAYS.get())).await, (Some("parrot".to_owned()), None));
+                let panics = create_task(to_thread(|| {
+                    assert!(SPAN.get().is_some());
+                    panic!("in the thread");
+                }));
+                assert!(matches!(panics.await, Err::<(), _>(TaskError::Panicked(_))));
+            })
+            .await
+            .unwrap();
+            assert_eq!(to_thread(|| SPAN.get()).await, None);
+        }
+    });
+}
+
+/// Counts its copies that live.
+static COPIES: AtomicUsize = AtomicUsize::new(0);
+
+struct Counted;
+
+impl Counted {
+    fn new() -> Counted {
+        COPIES.fetch_add(1, Ordering::SeqCst);
+        Counted
+    }
+}
+
+impl Clone for Counted {
+    fn clone(&self) -> Counted {
+        Counted::new()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        COPIES.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn thr_05_a_copy_lives_as_long_as_its_call() {
+    static COUNTED: TaskLocal<Counted> = TaskLocal::propagated();
+    run(async {
+        COUNTED.set(Counted::new());
+        assert_eq!(to_thread(|| COUNTED.with(|_| COPIES.load(Ordering::SeqCst))).await, Some(2));
+        assert_eq!(COPIES.load(Ordering::SeqCst), 1, "gone when the answer is there");
+        drop(to_thread(|| ()));
+        assert_eq!(COPIES.load(Ordering::SeqCst), 1);
+    });
+    assert_eq!(COPIES.load(Ordering::SeqCst), 0);
 }
 
 #[test]

@@ -56,28 +56,13 @@ pub(crate) fn rows() -> Vec<Row> {
         })
         .panics(|value| value == "0", "a barrier needs at least one party"),
         row("ConditionGuard::notify", |n: usize| {
-            corio::run(async move {
-                let condition = Rc::new(Condition::new(0));
-                let waiting = condition.clone();
-                let task = create_task(async move { drop(waiting.acquire().await.wait().await) });
-                corio::yield_now().await;
-                condition.acquire().await.notify(n);
-                assert_eq!(timeout(NONE, task).await.is_ok(), n > 0);
-                Ok(())
-            })
+            notified(n, Condition::new(0), async |condition| condition.acquire().await.notify(n))
         }),
         row("Condition::notify", |n: usize| {
-            corio::run(async move {
-                let lock = Rc::new(Lock::new(0));
-                let condition = Rc::new(Condition::on(lock.clone()));
-                let waiting = condition.clone();
-                let task = create_task(async move { drop(waiting.acquire().await.wait().await) });
-                corio::yield_now().await;
-                let held = lock.acquire().await;
+            let lock = Rc::new(Lock::new(0));
+            notified(n, Condition::on(lock.clone()), async |condition| {
+                let _held = lock.acquire().await;
                 condition.notify(n);
-                drop(held);
-                assert_eq!(timeout(NONE, task).await.is_ok(), n > 0);
-                Ok(())
             })
         }),
         // A channel without room could pass nothing on.
@@ -101,6 +86,19 @@ pub(crate) fn rows() -> Vec<Row> {
             })
         }),
     ]
+}
+
+/// One task waits; `notify` goes to `n`.
+fn notified(n: usize, condition: Condition<u32>, notify: impl AsyncFn(&Condition<u32>)) -> io::Result<()> {
+    corio::run(async move {
+        let condition = Rc::new(condition);
+        let waiting = condition.clone();
+        let task = create_task(async move { drop(waiting.acquire().await.wait().await) });
+        corio::yield_now().await;
+        notify(&condition).await;
+        assert_eq!(timeout(NONE, task).await.is_ok(), n > 0);
+        Ok(())
+    })
 }
 
 /// A permit more than there can be is none.

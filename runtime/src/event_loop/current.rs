@@ -27,7 +27,7 @@ use crate::{
     },
     kernel::{driver::Driver, receive::Receivers, ring::embedded::Embedded},
     scheduler::{
-        calls::{CallKey, Calls},
+        calls::{CallKey, Calls, Place},
         clock::Clock,
         loop_id::LoopId,
         ready::Ready,
@@ -277,15 +277,15 @@ impl Loop {
     }
 
     /// Queues `callback` for the next turn.
-    pub(crate) fn call_now(&self, callback: Box<dyn FnOnce()>) -> CallKey {
-        let key = self.calls.insert(callback);
+    pub(crate) fn call_now(&self, callback: Box<dyn FnOnce()>, place: Place) -> CallKey {
+        let key = self.calls.insert(callback, place);
         self.tasks.ready.push(Ready::Call(key.slot));
         key
     }
 
     /// Queues `callback` for a time on the loop's clock.
     pub(crate) fn call_at(&self, deadline_ns: u64, callback: Box<dyn FnOnce()>) -> (CallKey, TimerKey) {
-        let call = self.calls.insert(callback);
+        let call = self.calls.insert(callback, None);
         (call, self.timers.borrow_mut().insert(deadline_ns, Due::Call(call.slot)))
     }
 
@@ -324,13 +324,26 @@ impl Loop {
 
     /// Calls foreign code; its panic goes to the exception handler.
     pub(crate) fn guard(&self, task: Option<&TaskInfo>, f: impl FnOnce()) {
-        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
-            let payload = PanicPayload::new(payload);
-            let text = format!("Exception in callback: panicked: {}", payload.message());
-            discard(payload);
-            self.exceptions.report(&ExceptionContext::new(text).with_task(task.cloned()));
+        if let Some(context) = caught(f) {
+            self.exceptions.report(&context.with_task(task.cloned()));
         }
     }
+
+    /// As `guard`, for a callback that was created at `place`.
+    pub(crate) fn guard_call(&self, place: Place, callback: Box<dyn FnOnce()>) {
+        if let Some(context) = caught(callback) {
+            self.exceptions.report(&context.with_place(place));
+        }
+    }
+}
+
+/// Calls foreign code. Returns a report of its panic.
+fn caught(f: impl FnOnce()) -> Option<ExceptionContext> {
+    let payload = panic::catch_unwind(AssertUnwindSafe(f)).err()?;
+    let payload = PanicPayload::new(payload);
+    let text = format!("Exception in callback: panicked: {}", payload.message());
+    discard(payload);
+    Some(ExceptionContext::new(text))
 }
 
 /// For turns without a main future.

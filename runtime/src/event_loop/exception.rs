@@ -16,13 +16,13 @@ thread_local! {
 /// Sets this loop's handler for errors that would otherwise be lost (asyncio `loop.set_exception_handler`): panics of
 /// tasks that nobody awaits, of callbacks, wakers and cleanups; errors and panics of a server's handlers, and its
 /// accept errors; errors that a cancelled group had collected; steps that block the loop. An error that a task returns
-/// is not reported: if its `Task` is dropped, so is the error.
+/// is reported only by [`Task::report_error`](crate::Task::report_error): if its `Task` is dropped, so is the error.
 ///
 /// Without a handler, reports are printed to standard error, at a limited rate. Per kind of report (the source line
-/// that reports, the place where the task was created, the kind of error) ten are printed at once, then one per second,
-/// with the number of suppressed ones. Printing neither blocks the loop nor panics: what standard error does not take
-/// is lost, and counted. A handler gets every report. (The panic hook also prints each panic. It is not corio's, and
-/// waits for standard error; `std::panic::set_hook` replaces it.)
+/// that reports, the place where the task or callback was created, the kind of error) ten are printed at once, then one
+/// per second, with the number of suppressed ones. Printing neither blocks the loop nor panics: what standard error
+/// does not take is lost, and counted. A handler gets every report. (The panic hook also prints each panic. It is not
+/// corio's, and waits for standard error; `std::panic::set_hook` replaces it.)
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};
@@ -42,7 +42,31 @@ thread_local! {
 /// # Panics
 /// Outside a running loop.
 pub fn set_exception_handler(f: impl Fn(&ExceptionContext) + 'static) {
-    let old = current::with(|lp| lp.exceptions.set(Rc::new(f)));
+    let old = current::with(|lp| lp.exceptions.set(Some(Rc::new(f))));
+    drop(old);
+}
+
+/// Removes this loop's exception handler: reports are printed again (asyncio `loop.set_exception_handler(None)`).
+///
+/// ```
+/// use corio_runtime::{ExceptionContext, call_exception_handler, clear_exception_handler, run, set_exception_handler};
+/// use std::{cell::Cell, rc::Rc};
+/// let heard = Rc::new(Cell::new(0));
+/// let count = heard.clone();
+/// run(async move {
+///     set_exception_handler(move |_| count.set(count.get() + 1));
+///     call_exception_handler(&ExceptionContext::new("heard"));
+///     clear_exception_handler();
+///     call_exception_handler(&ExceptionContext::new("printed"));
+/// });
+/// assert_eq!(heard.get(), 1);
+/// ```
+///
+/// # Panics
+/// Outside a running loop.
+#[track_caller]
+pub fn clear_exception_handler() {
+    let old = current::with(|lp| lp.exceptions.set(None));
     drop(old);
 }
 
@@ -77,7 +101,7 @@ pub fn call_exception_handler(context: &ExceptionContext) {
 /// assert_eq!(heard.get(), 1);
 /// ```
 pub fn wake(waker: Waker) {
-    if let Err(context) = try_wake(waker) {
+    if let Some(context) = try_wake(waker) {
         call_exception_handler(&context);
     }
 }

@@ -1,6 +1,6 @@
 //! `Handle`: names a loop, on any thread.
 
-use std::{fmt, num::NonZeroU64};
+use std::{fmt, num::NonZeroU64, panic::Location};
 
 use crate::{
     event_loop::{
@@ -37,9 +37,11 @@ impl Handle {
     /// # Errors
     /// [`LoopClosed`] if the loop has ended: `f` was not called. After `Ok`, `f` is called, or dropped if the loop ends
     /// before.
+    #[track_caller]
     pub fn call_soon_threadsafe(&self, f: impl FnOnce() + Send + 'static) -> Result<(), LoopClosed> {
+        let place = Some(Location::caller());
         self.post(move |lp: &Loop| {
-            lp.call_now(Box::new(f));
+            lp.call_now(Box::new(f), place);
         })
     }
 

@@ -23,7 +23,7 @@ use crate::event_loop::{
 ///     7
 /// });
 /// runner.run_forever();
-/// assert!(task.done());
+/// assert!(runner.enter(|| task.done()));
 /// assert_eq!(runner.run(task).unwrap(), 7);
 /// # std::io::Result::Ok(())
 /// ```

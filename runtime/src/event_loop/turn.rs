@@ -98,8 +98,8 @@ impl Loop {
 
     #[inline(never)]
     fn run_call(&self, slot: u32) {
-        if let Some(callback) = self.calls.take(slot) {
-            self.timed("a callback", || self.guard(None, callback));
+        if let Some((callback, place)) = self.calls.take(slot) {
+            self.timed("a callback", || self.guard_call(place, callback));
         }
     }
 

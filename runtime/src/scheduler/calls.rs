@@ -1,17 +1,22 @@
 //! The table of callbacks that have not run yet.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, panic::Location};
 
 use crate::scheduler::slab::{Held, HeldKey, Slab};
 
 type Callback = Box<dyn FnOnce()>;
+
+/// Where a callback was created, if that is known.
+pub(crate) type Place = Option<&'static Location<'static>>;
+
+type Call = (Callback, Place);
 
 /// Names one callback of a loop.
 pub(crate) type CallKey = HeldKey;
 
 /// Callbacks that have not run; `None` for a cancelled one.
 pub(crate) struct Calls {
-    slots: RefCell<Slab<Held<Option<Callback>>>>,
+    slots: RefCell<Slab<Held<Option<Call>>>>,
 }
 
 impl Calls {
@@ -20,12 +25,12 @@ impl Calls {
         Calls { slots: RefCell::new(Slab::new(far_too_large)) }
     }
 
-    pub(crate) fn insert(&self, callback: Callback) -> CallKey {
-        self.slots.borrow_mut().insert(Some(callback))
+    pub(crate) fn insert(&self, callback: Callback, place: Place) -> CallKey {
+        self.slots.borrow_mut().insert(Some((callback, place)))
     }
 
     /// Removes the callback, to be called; `None` if it was cancelled.
-    pub(crate) fn take(&self, slot: u32) -> Option<Callback> {
+    pub(crate) fn take(&self, slot: u32) -> Option<Call> {
         self.slots.borrow_mut().remove_at(slot).flatten()
     }
 
@@ -41,11 +46,12 @@ impl Calls {
 
     /// Cancels the callback; its slot is freed when it would have run.
     pub(crate) fn cancel(&self, key: CallKey) -> Option<Callback> {
-        self.slots.borrow_mut().find(key)?.take()
+        let (callback, _) = self.slots.borrow_mut().find(key)?.take()?;
+        Some(callback)
     }
 
     /// Removes everything. The closing loop drops it.
-    pub(crate) fn clear(&self) -> Vec<Option<Callback>> {
+    pub(crate) fn clear(&self) -> Vec<Option<Call>> {
         self.slots.borrow_mut().take_all().into_values().collect()
     }
 }

@@ -2,12 +2,17 @@
 
 use std::{any::Any, fmt, marker::PhantomData, rc::Rc};
 
-use crate::event_loop::current;
+use crate::{
+    event_loop::current,
+    scheduler::locals::{Carry, Local},
+    task::carried,
+};
 
 /// A `static` variable with a value per task (asyncio `ContextVar`).
 ///
 /// A task inherits its creator's values at its creation; later changes are not shared. Values set in one `Runner::run`
-/// are still there in the next one.
+/// are still there in the next one. [`TaskLocal::propagated`] declares one that the function of
+/// [`to_thread`](crate::to_thread) can read, too.
 ///
 /// ```
 /// use corio_runtime::TaskLocal;
@@ -24,8 +29,8 @@ use crate::event_loop::current;
 /// });
 /// ```
 pub struct TaskLocal<T: 'static> {
-    // Not zero-sized, so each static has an address of its own.
-    _place: u8,
+    // It also gives each static an address of its own.
+    carry: Option<Carry>,
     _value: PhantomData<fn() -> T>,
 }
 
@@ -37,7 +42,27 @@ impl<T: 'static> TaskLocal<T> {
     /// corio_runtime::run(async { assert_eq!(USER.get(), None) });
     /// ```
     pub const fn new() -> TaskLocal<T> {
-        TaskLocal { _place: 0, _value: PhantomData }
+        TaskLocal { carry: None, _value: PhantomData }
+    }
+
+    /// A variable without a value, whose values follow into threads: the function of [`to_thread`](crate::to_thread)
+    /// reads a clone of the caller's value. For request ids, tracing spans and the like.
+    ///
+    /// ```
+    /// use corio_runtime::{TaskLocal, run, to_thread};
+    /// static REQUEST: TaskLocal<u64> = TaskLocal::propagated();
+    /// static LOCAL: TaskLocal<u64> = TaskLocal::new();
+    /// run(async {
+    ///     REQUEST.set(7);
+    ///     LOCAL.set(8);
+    ///     assert_eq!(to_thread(|| (REQUEST.get(), LOCAL.get())).await, (Some(7), None));
+    /// });
+    /// ```
+    pub const fn propagated() -> TaskLocal<T>
+    where
+        T: Clone + Send,
+    {
+        TaskLocal { carry: Some(copy::<T>), _value: PhantomData }
     }
 
     /// Sets the running task's value.
@@ -53,15 +78,15 @@ impl<T: 'static> TaskLocal<T> {
     /// # Panics
     /// Outside a running loop.
     pub fn set(&'static self, value: T) {
-        let (key, value) = (self.key(), Rc::new(value) as Rc<dyn Any>);
+        let local = Local { key: self.key(), value: Rc::new(value), carry: self.carry };
         // Dropped after the borrow.
         let _old = current::with(|lp| {
             lp.tasks.with_locals(|locals| {
                 let locals = Rc::make_mut(locals.get_or_insert_default());
-                match locals.iter_mut().find(|(known, _)| *known == key) {
-                    Some((_, place)) => Some(std::mem::replace(place, value)),
+                match locals.iter_mut().find(|known| known.key == local.key) {
+                    Some(place) => Some(std::mem::replace(place, local)),
                     None => {
-                        locals.push((key, value));
+                        locals.push(local);
                         None
                     }
                 }
@@ -69,7 +94,8 @@ impl<T: 'static> TaskLocal<T> {
         });
     }
 
-    /// A clone of the running task's value; `None` without one, or outside a running loop.
+    /// A clone of the running task's value; `None` without one, or outside a running loop. (In the function of
+    /// [`to_thread`](crate::to_thread): see [`propagated`](TaskLocal::propagated).)
     ///
     /// ```
     /// static USER: corio_runtime::TaskLocal<&str> = corio_runtime::TaskLocal::new();
@@ -101,16 +127,20 @@ impl<T: 'static> TaskLocal<T> {
         let key = self.key();
         let value = current::try_with(|lp| {
             lp.tasks.with_locals(|locals| {
-                let found = locals.as_ref()?.iter().find(|(known, _)| *known == key);
-                found.map(|(_, value)| Rc::clone(value))
+                let found = locals.as_ref()?.iter().find(|known| known.key == key);
+                found.map(|local| Rc::clone(&local.value))
             })
         });
-        value.flatten()?.downcast_ref().map(f)
+        value.unwrap_or_else(|| carried::find(key))?.downcast_ref().map(f)
     }
 
     fn key(&'static self) -> usize {
         std::ptr::from_ref(self).addr()
     }
+}
+
+fn copy<T: Clone + Send + 'static>(value: &dyn Any) -> Option<Box<dyn Any + Send>> {
+    Some(Box::new(value.downcast_ref::<T>()?.clone()))
 }
 
 impl<T: 'static> Default for TaskLocal<T> {

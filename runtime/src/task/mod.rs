@@ -2,6 +2,7 @@
 
 mod as_completed;
 pub(crate) mod cancel;
+pub(crate) mod carried;
 mod cleanup;
 mod gather;
 mod group;
@@ -9,6 +10,7 @@ mod info;
 mod local;
 mod many;
 mod owned;
+mod report;
 mod scope;
 mod shield;
 mod wait;
@@ -214,7 +216,7 @@ impl<T> Task<T> {
         self.key.here(|lp, key| {
             if let Err(f) = lp.tasks.add_done_callback(key, Box::new(f)) {
                 let info = lp.tasks.info(key).unwrap_or(TaskInfo::anonymous(id));
-                lp.call_now(Box::new(move || f(&info)));
+                lp.call_now(Box::new(move || f(&info)), None);
             }
         });
     }

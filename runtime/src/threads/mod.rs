@@ -15,7 +15,12 @@ use std::{
 
 use answer::{Awaited, answer};
 
-use crate::{budget, event_loop::current, task::yield_now};
+use crate::{
+    budget,
+    event_loop::current,
+    scheduler::task_error::discard,
+    task::{carried::Carried, yield_now},
+};
 
 pub use concurrent::{ConcurrentError, ConcurrentFuture, run_coroutine_threadsafe};
 pub use cores::{Core, Cores, current_core, run_on_cores, run_per_core};
@@ -26,7 +31,8 @@ pub use cores::{Core, Cores, current_core, run_on_cores, run_per_core};
 /// The pool has up to min(32, cores + 4) threads, started when needed; further calls wait in order, also if the system
 /// refuses a thread. Dropping this future cancels a call that has not started; a started one continues, and its result
 /// is dropped. The end of the loop waits for started calls, up to
-/// [`Builder::thread_join_timeout`](crate::Builder::thread_join_timeout). Task-locals are not inherited. In the
+/// [`Builder::thread_join_timeout`](crate::Builder::thread_join_timeout). `f` can read the caller's values of the
+/// task-locals that are declared [`TaskLocal::propagated`](crate::TaskLocal::propagated), and of no others. In the
 /// simulator `f` runs on the loop itself, in the next turn.
 ///
 /// ```
@@ -51,9 +57,10 @@ where
         return f();
     }
     let (mut owed, answer) = answer(None);
+    let values = Carried::take();
     let job = Box::new(move || {
         if !owed.is_cancelled() {
-            owed.give(Some(panic::catch_unwind(AssertUnwindSafe(f))));
+            owed.give(Some(call(f, values)));
         }
     });
     if let Err(e) = current::with(|lp| lp.pool().submit(job)) {
@@ -65,6 +72,20 @@ where
         Some(Err(payload)) => panic::resume_unwind(payload),
         // The loop is ending, and with it this task.
         None => std::future::pending().await,
+    }
+}
+
+/// Calls `f` with the caller's task-locals. Their destructors run before the answer is given.
+fn call<T>(f: impl FnOnce() -> T, values: Carried) -> thread::Result<T> {
+    let visible = values.enter();
+    let outcome = panic::catch_unwind(AssertUnwindSafe(f));
+    match (outcome, panic::catch_unwind(AssertUnwindSafe(|| drop(visible)))) {
+        (Ok(value), Ok(())) => Ok(value),
+        (Ok(_), Err(payload)) | (Err(payload), Ok(())) => Err(payload),
+        (Err(payload), Err(second)) => {
+            discard(second);
+            Err(payload)
+        }
     }
 }
 

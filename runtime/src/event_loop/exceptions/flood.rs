@@ -14,8 +14,8 @@ pub(crate) const QUIET: Duration = Duration::from_secs(2);
 /// Quiet kinds are forgotten when there are this many kinds.
 const KINDS: usize = 64;
 
-/// The kind of a report: the source line that reports, where the task was created, the kind of error. The text does not
-/// count, as it may contain an address or a number.
+/// The kind of a report: the source line that reports, where the task or callback was created, the kind of error. The
+/// text does not count, as it may contain an address or a number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kind {
     pub(super) reported_at: &'static Location<'static>,

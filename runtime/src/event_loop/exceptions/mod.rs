@@ -16,6 +16,7 @@ use flood::{Floods, Kind};
 use stderr::Outbox;
 
 use crate::scheduler::{
+    calls::Place,
     clock::Clock,
     task_error::{PanicPayload, discard},
     task_info::TaskInfo,
@@ -30,6 +31,7 @@ pub struct ExceptionContext {
     reported_at: &'static Location<'static>,
     error: Option<Rc<io::Error>>,
     task: Option<TaskInfo>,
+    place: Place,
 }
 
 impl ExceptionContext {
@@ -38,7 +40,7 @@ impl ExceptionContext {
     #[track_caller]
     pub fn new(message: impl Into<String>) -> ExceptionContext {
         let reported_at = Location::caller();
-        ExceptionContext { message: message.into(), reported_at, error: None, task: None }
+        ExceptionContext { message: message.into(), reported_at, error: None, task: None, place: None }
     }
 
     /// Adds the error that caused it.
@@ -50,6 +52,12 @@ impl ExceptionContext {
     /// Adds the task in which it happened.
     pub fn with_task(mut self, task: Option<TaskInfo>) -> ExceptionContext {
         self.task = task;
+        self
+    }
+
+    /// Adds the place where the failed callback was created.
+    pub(crate) fn with_place(mut self, place: Place) -> ExceptionContext {
+        self.place = place;
         self
     }
 
@@ -68,10 +76,26 @@ impl ExceptionContext {
         self.task.as_ref()
     }
 
+    /// Where the task or the callback that failed was created, if that is known (asyncio `source_traceback`).
+    ///
+    /// ```
+    /// use corio_runtime::{call_soon, run, set_exception_handler, yield_now};
+    /// run(async {
+    ///     let line = line!() + 3;
+    ///     set_exception_handler(move |context| assert_eq!(context.created_at().unwrap().line(), line));
+    ///     // This one fails.
+    ///     call_soon(|| panic!("in a callback"));
+    ///     yield_now().await;
+    /// });
+    /// ```
+    pub fn created_at(&self) -> Option<&'static Location<'static>> {
+        self.place.or_else(|| self.task.as_ref().map(TaskInfo::location))
+    }
+
     fn kind(&self) -> Kind {
         Kind {
             reported_at: self.reported_at,
-            created_at: self.task.as_ref().map(TaskInfo::location),
+            created_at: self.created_at(),
             error: self.error.as_ref().map(|e| e.kind()),
         }
     }
@@ -90,6 +114,8 @@ impl fmt::Display for ExceptionContext {
         f.write_str(&self.message)?;
         if let Some(task) = &self.task {
             write!(f, " [{} created at {}]", task.name(), task.location())?;
+        } else if let Some(place) = self.place {
+            write!(f, " [created at {place}]")?;
         }
         let mut next = self.error().map(|e| -> &dyn Error { e });
         let mut told = String::new();
@@ -156,14 +182,14 @@ impl ExceptionHandler {
         self.look_again_later();
     }
 
-    /// Sets the handler; returns the former one.
-    pub(crate) fn set(&self, handler: Handler) -> Option<Handler> {
-        self.handler.borrow_mut().replace(handler)
+    /// Sets the handler, or none; returns the former one.
+    pub(crate) fn set(&self, handler: Option<Handler>) -> Option<Handler> {
+        self.handler.replace(handler)
     }
 
     /// Wakes a waker that may be foreign code, and reports its panic.
     pub(crate) fn wake(&self, waker: Waker) {
-        if let Err(context) = try_wake(waker) {
+        if let Some(context) = try_wake(waker) {
             self.report(&context);
         }
     }
@@ -188,13 +214,12 @@ impl ExceptionHandler {
 }
 
 /// Wakes a waker that may be foreign code. Returns a report of its panic.
-pub(crate) fn try_wake(waker: Waker) -> Result<(), ExceptionContext> {
-    panic::catch_unwind(AssertUnwindSafe(|| waker.wake())).map_err(|payload| {
-        let payload = PanicPayload::new(payload);
-        let text = format!("Exception in a waker: panicked: {}", payload.message());
-        discard(payload);
-        ExceptionContext::new(text)
-    })
+pub(crate) fn try_wake(waker: Waker) -> Option<ExceptionContext> {
+    let payload = panic::catch_unwind(AssertUnwindSafe(|| waker.wake())).err()?;
+    let payload = PanicPayload::new(payload);
+    let text = format!("Exception in a waker: panicked: {}", payload.message());
+    discard(payload);
+    Some(ExceptionContext::new(text))
 }
 
 /// Prints reports to standard error, for one loop, or for a thread outside any.

@@ -91,7 +91,7 @@ impl Shared {
                     f();
                 }
             };
-            current::try_with(|lp| lp.call_now(Box::new(call)));
+            current::try_with(|lp| lp.call_now(Box::new(call), None));
             return;
         }
         self.pending.set(true);
