@@ -112,9 +112,11 @@ fn task_06_task_22_the_states_of_a_task() {
         task.add_done_callback(move |info| last.set(Some(info.state())));
         assert_eq!(state("abc"), Some(TaskState::Pending));
         assert!(task.cancel());
+        assert!(task.cancel(), "it is not done yet");
         assert_eq!(state("abc"), Some(TaskState::Cancelling));
         turns(1).await;
         assert_eq!((state("abc"), seen.get()), (None, Some(TaskState::Cancelled)));
+        assert!(!task.cancel() && task.cancelled(), "it is done");
         assert!(format!("{task:?}").contains("cancelled"));
         let info = current_task().unwrap();
         assert!(info.to_string().contains("<Task running name='Task-"), "{info}");

@@ -4,8 +4,8 @@ mod common;
 
 use std::{cell::Cell, rc::Rc, task::Poll};
 
-use common::{Log, OnDrop, on_every, poll_once, turns};
-use corio_runtime::{create_future, create_task};
+use common::{Log, OnDrop, on_every, poll_once, reports, turns};
+use corio_runtime::{TaskError, TaskState, create_future, create_task};
 
 #[test]
 fn fut_01_fut_02_fut_14_pending_then_cancelled_for_good() {
@@ -109,14 +109,43 @@ fn fut_07_a_callback_may_add_callbacks_and_drop_the_future() {
 }
 
 #[test]
-fn task_12_task_13_a_cancelled_future_ends_who_awaits_it() {
+fn task_12_a_cancelled_future_wakes_who_awaits_it() {
     on_every(async || {
         let (resolver, future) = create_future::<()>();
-        let task = create_task(async move { future.await.unwrap() });
+        let task = create_task(future);
         turns(1).await;
-        resolver.cancel();
-        let both = task.cancel();
-        assert!(both && task.await.is_err());
+        assert!(resolver.cancel());
+        turns(1).await;
+        assert!(task.done());
+        assert_eq!(task.await.unwrap().unwrap_err().to_string(), "the future was cancelled");
+    });
+}
+
+#[test]
+fn task_13_a_task_and_its_future_cancelled_in_one_turn_end_in_one_clean_cancel() {
+    on_every(async || {
+        let heard = reports();
+        for future_first in [true, false] {
+            let (resolver, future) = create_future::<()>();
+            let (log, drops) = (Log::new(), Rc::new(Cell::new(0)));
+            let (theirs, held) = (log.clone(), OnDrop(drops.clone()));
+            let task = create_task(async move {
+                let _held = held;
+                theirs.push(future.await.is_ok());
+            });
+            let ends = log.clone();
+            task.add_done_callback(move |info| ends.push(info.state() == TaskState::Cancelled));
+            turns(1).await;
+            if future_first {
+                assert!(resolver.cancel() && task.cancel());
+            } else {
+                assert!(task.cancel() && resolver.cancel());
+            }
+            assert!(matches!(task.await, Err(TaskError::Cancelled)));
+            turns(2).await;
+            assert_eq!((log.get(), drops.get()), (vec![true], 1), "it ended once, and did not go on before");
+        }
+        assert!(heard.borrow().is_empty(), "{heard:?}");
     });
 }
 
@@ -128,7 +157,7 @@ fn task_30_a_cancelled_task_lets_go_of_its_future() {
         let task = create_task(async move { drop(future.await) });
         turns(1).await;
         task.cancel();
-        assert!(task.await.is_err());
+        assert!(matches!(task.await, Err(TaskError::Cancelled)));
         // Nobody waits: the result is dropped with the resolver.
         resolver.set_result(OnDrop(dropped.clone())).unwrap();
         drop(resolver);

@@ -5,6 +5,7 @@ mod common;
 use std::{
     cell::Cell,
     future::{Ready, pending, poll_fn, ready},
+    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{
         Arc, Mutex,
@@ -17,12 +18,13 @@ use std::{
 
 use common::{Nop, poll_once, poll_with, reports};
 use corio_runtime::{
-    CallHandle, Handle, LoopClosed, PanicPayload, Runner, Task, TaskError, TaskInfo, call_later, create_task,
-    current_task, handle, metrics,
+    CallHandle, ConcurrentError, Handle, LoopClosed, PanicPayload, Runner, Task, TaskError, TaskInfo,
+    call_at, call_later, call_soon, create_task, current_task, handle, metrics,
     op::{Op, submit},
-    run,
-    time::{Duration, Sleep, Timeout, sleep, timeout},
-    yield_now,
+    run, run_coroutine_threadsafe,
+    signals::{SignalKind, add_signal_handler},
+    time::{Duration, Sleep, Timeout, now, sleep, timeout},
+    to_thread, yield_now,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -434,6 +436,37 @@ fn loop_15_calls_from_the_same_thread_keep_their_order_too() {
         }
         assert_eq!(seen, (0..10).collect::<Vec<_>>());
     });
+}
+
+#[test]
+fn loop_27_after_the_end_every_way_to_give_the_loop_work_is_refused() {
+    fn refused<R>(what: &str, f: impl FnOnce() -> R) {
+        let panicked = catch_unwind(AssertUnwindSafe(f)).err();
+        let payload = panicked.unwrap_or_else(|| panic!("{what} was taken"));
+        let text = payload.downcast_ref::<&str>().copied().unwrap_or_default();
+        assert!(text.contains("no running event loop"), "{what}: {text}");
+    }
+    let called = Arc::new(AtomicUsize::new(0));
+    let count = || {
+        let called = called.clone();
+        move || {
+            called.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let (old, at) = run(async { (handle(), now()) });
+    refused("call_soon", || call_soon(count()));
+    refused("call_later", || call_later(Duration::ZERO, count()));
+    refused("call_at", || call_at(at, count()));
+    refused("create_task", || drop(create_task(async {})));
+    refused("add_signal_handler", || add_signal_handler(SignalKind::USER_DEFINED1, count()));
+    refused("to_thread", || poll_once(&mut Box::pin(to_thread(count()))));
+    assert_eq!(old.call_soon_threadsafe(count()), Err(LoopClosed));
+    assert_eq!(old.stop(), Err(LoopClosed));
+    let mut answer = run_coroutine_threadsafe(&old, || async {});
+    assert!(matches!(answer.result(None), Err(ConcurrentError::LoopClosed)));
+    // Nothing of it is for the next loop either.
+    run(async { sleep(Duration::from_millis(2)).await });
+    assert_eq!(called.load(Ordering::SeqCst), 0);
 }
 
 #[test]

@@ -4,9 +4,9 @@ mod common;
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use common::{Log, OnDrop, ms, on_every, turns};
+use common::{Log, OnDrop, ms, on_every, on_sim, turns};
 use corio_runtime::{
-    ReturnWhen, Task, create_task, shield,
+    ReturnWhen, Task, TaskState, create_task, shield,
     time::{self, sleep, wait_for},
     wait, wait_try,
 };
@@ -56,12 +56,19 @@ fn gath_18_first_completed_leaves_the_others_alone() {
 #[test]
 fn gath_19_who_is_done_is_looked_at_when_the_waiter_runs() {
     on_every(async || {
-        let tasks = [1, 2].map(|n| create_task(turns(n))).into();
-        let (done, _) = wait(tasks, ReturnWhen::FirstCompleted, None).await;
-        assert!(!done.is_empty());
+        // The second one ends first and wakes the waiter; the other one ends a turn later, before the waiter runs.
+        let tasks = [2, 1].map(|n| create_task(turns(n))).into();
+        let (done, pending) = wait(tasks, ReturnWhen::FirstCompleted, None).await;
+        assert_eq!((done.len(), pending.len()), (2, 0));
+        assert!(done.iter().all(Task::done));
         let tasks = [1, 1].map(|n| create_task(turns(n))).into();
         let (done, _) = wait(tasks, ReturnWhen::FirstCompleted, None).await;
         assert_eq!(done.len(), 2);
+        // One that ends behind the waiter is pending.
+        let tasks = [1, 3].map(|n| create_task(turns(n))).into();
+        let (done, pending) = wait(tasks, ReturnWhen::FirstCompleted, None).await;
+        assert_eq!((done.len(), pending.len()), (1, 1));
+        assert!(!pending[0].done());
     });
 }
 
@@ -206,7 +213,35 @@ fn wf_14_wf_15_a_cancelled_wait_for_drops_what_is_inside() {
 }
 
 #[test]
-fn wf_16_wf_17_a_shielded_task_is_unharmed() {
+fn wf_17_a_shielded_task_gives_its_value_without_a_limit_and_after_one() {
+    on_sim(async || {
+        let start = time::now();
+        let said = Log::new();
+        let job = |said: &Log<&'static str>| {
+            let said = said.clone();
+            create_task(async move {
+                sleep(ms(100)).await;
+                said.push("done");
+                "done"
+            })
+        };
+        assert_eq!(wait_for(shield(job(&said)), Duration::MAX).await.unwrap().unwrap(), "done");
+        assert_eq!(time::now() - start, ms(100));
+        let task = job(&said);
+        let ended = Rc::new(Cell::new(None));
+        let state = ended.clone();
+        task.add_done_callback(move |info| state.set(Some(info.state())));
+        assert!(wait_for(shield(task), ms(10)).await.is_err());
+        assert_eq!((time::now() - start, said.get().len()), (ms(110), 1));
+        sleep(ms(89)).await;
+        assert_eq!(ended.get(), None, "it goes on");
+        sleep(ms(2)).await;
+        assert_eq!((said.get().len(), ended.get()), (2, Some(TaskState::Finished)));
+    });
+}
+
+#[test]
+fn wf_16_a_shielded_task_is_unharmed() {
     on_every(async || {
         let mut inner = sleeper(10_000);
         assert!(wait_for(&mut inner, ms(1)).await.is_err(), "waiting by reference cancels nothing");

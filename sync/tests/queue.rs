@@ -304,8 +304,13 @@ fn q_29_an_immediate_shutdown_drops_what_is_left() {
         turns(1).await;
         queue.shutdown(true);
         join.await.unwrap();
-        assert_eq!((queue.qsize(), queue.get_nowait()), (0, Err(GetError::ShutDown)));
+        assert_eq!(queue.qsize(), 0);
+        assert_eq!(queue.get_nowait(), Err(GetError::ShutDown));
+        assert!(queue.get().await.is_err());
+        assert_eq!(queue.put_nowait(2), Err(PutError::ShutDown(2)));
+        assert_eq!(queue.put(3).await, Err(PutError::ShutDown(3)));
         assert!(queue.task_done().is_err());
+        assert_eq!(queue.qsize(), 0);
     });
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Each slot has at most one valid entry in the heap. A cancelled timer leaves its entry there, and the slot's next
 //! timer uses it if it is early enough: when the entry comes up, it is moved to the new deadline, or dropped if there
-//! is none. So a timeout set and cleared for each message rarely touches the heap. Equal deadlines fire in the order of
-//! creation. A timer costs no system call: the nearest deadline is the timeout of the turn's `enter`.
+//! is none. So a timeout set and cleared for each message rarely touches the heap. If most entries of a large heap are
+//! of cancelled timers, they are purged a moment later. Equal deadlines fire in the order of creation. A timer costs no
+//! system call: the nearest deadline is the timeout of the turn's `enter`.
 
 use std::{
     cmp::Reverse,
@@ -12,6 +13,9 @@ use std::{
 };
 
 use crate::scheduler::slab::{NONE, Place, Slab, smaller};
+
+/// A heap of up to this many entries keeps those of cancelled timers (as asyncio's).
+const FEW: usize = 100;
 
 /// A deadline that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -72,10 +76,11 @@ pub(crate) struct Timers {
     slots: Slab<Slot>,
     armed: usize,
     next_sequence: u64,
+    far_too_large: fn(),
 }
 
 impl Timers {
-    /// `far_too_large` is called when the table is.
+    /// `far_too_large` is called when the table is, or most of the heap is of cancelled timers: `tidy` then frees them.
     pub(crate) fn new(far_too_large: fn()) -> Timers {
         Timers {
             heap: BinaryHeap::new(),
@@ -83,6 +88,7 @@ impl Timers {
             slots: Slab::new(far_too_large),
             armed: 0,
             next_sequence: 0,
+            far_too_large,
         }
     }
 
@@ -154,16 +160,23 @@ impl Timers {
         });
         let State::Armed(due) = state? else { return None };
         self.armed -= 1;
+        if self.is_mostly_cancelled() {
+            (self.far_too_large)();
+        }
         Some(due)
+    }
+
+    #[inline(always)]
+    fn is_mostly_cancelled(&self) -> bool {
+        self.heap.len() > FEW && self.heap.len() > 2 * self.armed
     }
 
     /// Frees memory after a peak.
     pub(crate) fn tidy(&mut self) {
-        let Timers { heap, slots, .. } = self;
-        if slots.shrink() {
-            heap.retain(|Reverse(e)| counts(slots, e));
-            self.orphans = 0;
+        if self.slots.shrink() || self.is_mostly_cancelled() {
+            self.purge();
         }
+        let heap = &mut self.heap;
         if let Some(to) = smaller(heap.capacity(), heap.len(), size_of::<Entry>()) {
             heap.shrink_to(to);
         }
@@ -177,10 +190,24 @@ impl Timers {
     /// Drops invalid entries once they are most of the heap.
     fn compact(&mut self) {
         if self.orphans > 64 && 2 * self.orphans > self.heap.len() {
-            let Timers { heap, slots, .. } = self;
-            heap.retain(|Reverse(e)| counts(slots, e));
-            self.orphans = 0;
+            self.purge();
         }
+    }
+
+    /// Drops the entries that are invalid, or of cancelled timers.
+    #[cold]
+    #[inline(never)]
+    fn purge(&mut self) {
+        let Timers { heap, slots, .. } = self;
+        heap.retain(|Reverse(entry)| {
+            let Some(slot) = slots.get_mut(entry.slot as usize) else { return false };
+            let valid = slot.queued == entry.when;
+            if valid && slot.fires == NO_TIME {
+                slot.queued = NO_TIME;
+            }
+            valid && slot.fires != NO_TIME
+        });
+        self.orphans = 0;
     }
 
     /// When the loop should check the timers: at the nearest deadline, or at a cancelled timer's earlier one, as
@@ -249,11 +276,6 @@ impl Timers {
     }
 }
 
-/// Whether a heap entry is its slot's valid one.
-fn counts(slots: &Slab<Slot>, entry: &Entry) -> bool {
-    slots.get(entry.slot as usize).is_some_and(|slot| slot.queued == entry.when)
-}
-
 impl Slot {
     fn free(_: u32, generation: u32) -> Slot {
         Slot { generation, fires: NO_TIME, queued: NO_TIME, state: State::Free { next: NONE } }
@@ -280,6 +302,8 @@ impl Place for Slot {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     fn calls(due: &[Due]) -> Vec<u32> {
@@ -310,6 +334,45 @@ mod tests {
         assert_eq!(timers.next_deadline(), Some(1));
         timers.remove(keep);
         assert_eq!(timers.next_deadline(), None);
+    }
+
+    thread_local! {
+        static REPORTS: Cell<u32> = const { Cell::new(0) };
+    }
+
+    fn report() {
+        REPORTS.set(REPORTS.get() + 1);
+    }
+
+    #[test]
+    fn loop_10_a_batch_of_timers_that_are_mostly_cancelled_is_purged() {
+        let mut timers = Timers::new(report);
+        let mut keys: Vec<_> = (0..1000).map(|n| timers.insert(1000 + u64::from(n), Due::Call(n))).collect();
+        let kept = keys.split_off(700);
+        keys.drain(500..).for_each(|key| assert!(timers.remove(key).is_some()));
+        timers.tidy();
+        assert_eq!((REPORTS.get(), timers.heap.len()), (0, 1000), "few are cancelled");
+        keys.into_iter().for_each(|key| assert!(timers.remove(key).is_some()));
+        assert!(REPORTS.get() > 0, "most are");
+        timers.tidy();
+        assert_eq!((timers.heap.len(), timers.armed(), timers.orphans), (300, 300, 0));
+        // New timers in the purged slots fire among those that were kept.
+        timers.insert(1, Due::Call(7000));
+        timers.insert(1800, Due::Call(7001));
+        let mut due = Vec::new();
+        timers.take_due(2000, &mut due);
+        let expected = [7000].into_iter().chain(700..801).chain([7001]).chain(801..1000);
+        assert_eq!(calls(&due), expected.collect::<Vec<_>>());
+        assert!(kept.into_iter().all(|key| timers.remove(key).is_none()));
+    }
+
+    #[test]
+    fn loop_10_up_to_a_hundred_are_kept_for_the_next_ones() {
+        let mut timers = Timers::new(|| panic!("reported"));
+        let keys: Vec<_> = (0..100).map(|n| timers.insert(1000, Due::Call(n))).collect();
+        keys.into_iter().for_each(|key| assert!(timers.remove(key).is_some()));
+        timers.tidy();
+        assert_eq!((timers.heap.len(), timers.armed()), (100, 0));
     }
 
     #[test]
@@ -382,6 +445,9 @@ mod tests {
         };
         let (mut timers, mut oracle, mut now) = (Timers::new(|| ()), Vec::new(), 0);
         for n in 0..20_000u32 {
+            if next() % 50 == 0 {
+                timers.tidy();
+            }
             match next() % 4 {
                 0 | 1 => {
                     let deadline = now + next() % 1000;

@@ -4,4 +4,4 @@
 #[path = "../../../runtime/tests/common/mod.rs"]
 mod runtime;
 
-pub(crate) use runtime::{Log, on_every, turns};
+pub(crate) use runtime::{Log, on_every, on_sim, turns};
