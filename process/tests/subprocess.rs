@@ -1,5 +1,8 @@
 //! The rows of the asyncio conformance list about subprocesses, on real processes.
 
+#[path = "../../runtime/tests/common/shared.rs"]
+mod shared;
+
 use std::{
     ffi::OsString,
     io::{self, ErrorKind},
@@ -15,6 +18,7 @@ use corio_runtime::{
     Backend, Runner, create_task, gather, run,
     time::{sleep, timeout},
 };
+use shared::{in_own_process, open_fds, reports, until};
 
 /// `script`, run by the shell with all its standard streams piped.
 async fn piped(script: &str) -> Process {
@@ -163,9 +167,18 @@ fn sub_13_communicate_takes_no_offence_at_a_child_that_does_not_read() {
     });
 }
 
+/// More than a pipe and the loop hold.
+const MUCH: usize = 1 << 20;
+
 #[test]
-fn sub_14_a_small_limit_loses_nothing() {
+fn sub_14_reading_pauses_at_the_limit_and_goes_on_without_a_loss() {
     run(async {
+        let mut command = Command::shell(format!("head -c {MUCH} /dev/zero"));
+        let mut child = command.stdout(Stdio::Pipe).limit(10).spawn().await.unwrap();
+        // Nobody reads: the child cannot write it all.
+        assert!(timeout(Duration::from_millis(200), child.wait()).await.is_err(), "reading did not pause");
+        let output = child.communicate(None).await.unwrap();
+        assert_eq!((output.stdout.len(), child.returncode()), (MUCH, Some(0)));
         let mut command = Command::shell("printf xxxxxxxxxxxxxxxxxxxxx");
         let mut child = command.stdout(Stdio::Pipe).limit(10).spawn().await.unwrap();
         assert_eq!(child.communicate(None).await.unwrap().stdout, [b'x'; 21]);
@@ -317,6 +330,41 @@ fn sub_24_k1_what_cannot_be_run_is_named() {
     let mut simulated = Runner::builder().backend(Backend::Sim { seed: 1 }).build().unwrap();
     let error = simulated.run(create_subprocess_shell("true")).unwrap_err();
     assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains("processes"), "{error}");
+}
+
+#[test]
+fn sub_24_a_spawn_that_fails_leaves_no_pipe_open_and_reports_nothing() {
+    if !in_own_process("sub_24_a_spawn_that_fails_leaves_no_pipe_open_and_reports_nothing") {
+        return;
+    }
+    run(async {
+        let heard = reports();
+        let failing: [fn() -> Command; 3] = [
+            || Command::new("/no/such/program"),
+            || Command::new("/etc/passwd"),
+            || {
+                let mut elsewhere = Command::new("true");
+                elsewhere.current_dir("/no/such/place");
+                elsewhere
+            },
+        ];
+        let fail = async || {
+            for command in failing {
+                let mut command = command();
+                let piped = command.stdin(Stdio::Pipe).stdout(Stdio::Pipe).stderr(Stdio::Pipe);
+                assert!(piped.spawn().await.is_err());
+            }
+        };
+        // The first one opens what the loop keeps.
+        fail().await;
+        let before = open_fds();
+        for _ in 0..10 {
+            fail().await;
+        }
+        // What is closed through the ring is closed a moment later.
+        until(|| open_fds() <= before).await;
+        assert!(heard.borrow().is_empty(), "{heard:?}");
+    });
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{cell::Cell, rc::Rc};
 use common::{Log, on_every, turns};
 use corio_runtime::{
     TaskError, TaskState, all_tasks, create_eager_task, create_task, create_task_named, current_task, gather,
-    metrics, yield_now,
+    metrics, task_group, yield_now,
 };
 
 #[test]
@@ -75,8 +75,94 @@ fn eag_06_eag_07_eag_08_it_is_the_current_task_during_its_step() {
     });
 }
 
+/// Body of a group of 5 children, each with such a body, 4 levels deep. Counts itself: in the call that made the root,
+/// or later.
+fn groups(
+    depth: u32,
+    eager: bool,
+    root: Rc<Root>,
+) -> std::pin::Pin<Box<dyn Future<Output = Result<u32, ()>>>> {
+    Box::pin(async move {
+        let count = if root.is_being_made.get() { &root.inline } else { &root.scheduled };
+        count.set(count.get() + 1);
+        if depth == 0 {
+            return Ok(1);
+        }
+        let sum = task_group(async move |group| {
+            let mut children = Vec::new();
+            for _ in 0..5 {
+                let child = groups(depth - 1, eager, root.clone());
+                children.push(if eager { group.create_eager_task(child) } else { group.create_task(child) });
+            }
+            let mut sum = 0;
+            for child in children {
+                sum += child.await.unwrap();
+            }
+            Ok::<u32, ()>(sum)
+        });
+        Ok(sum.await.unwrap())
+    })
+}
+
+#[derive(Default)]
+struct Root {
+    is_being_made: Cell<bool>,
+    inline: Cell<u32>,
+    scheduled: Cell<u32>,
+}
+
 #[test]
-fn eag_10_eag_11_eag_12_eager_trees_never_enter_the_ready_queue() {
+fn eag_10_of_nested_groups_no_task_is_scheduled_eagerly_and_781_lazily() {
+    on_every(async || {
+        for (eager, expected) in [(true, (781, 0)), (false, (0, 781))] {
+            let root = Rc::new(Root::default());
+            let tree = groups(4, eager, root.clone());
+            root.is_being_made.set(true);
+            let task = if eager { create_eager_task(tree) } else { create_task(tree) };
+            root.is_being_made.set(false);
+            assert_eq!((task.done(), metrics().ready), if eager { (true, 0) } else { (false, 1) });
+            assert_eq!(task.await.unwrap(), Ok(625));
+            assert_eq!((root.inline.get(), root.scheduled.get()), expected);
+        }
+    });
+}
+
+#[test]
+fn eag_10_an_eager_child_of_a_group_fails_suspends_and_ends_like_any_other() {
+    on_every(async || {
+        let failed = task_group::<(), &str>(async |group| {
+            let child = group.create_eager_task(async { Err::<(), _>("at once") });
+            assert!(matches!(child.await, Err(TaskError::Failed)));
+            std::future::pending().await
+        });
+        assert_eq!(failed.await.unwrap_err().errors(), ["at once"]);
+        let log = Log::new();
+        let theirs = log.clone();
+        let ended = task_group::<(), ()>(async |group| {
+            let log = theirs.clone();
+            drop(group.create_eager_task(async move {
+                log.push("inline");
+                turns(2).await;
+                log.push("later");
+                Ok(())
+            }));
+            theirs.push("body");
+            Ok(())
+        });
+        ended.await.unwrap();
+        assert_eq!(log.get(), ["inline", "body", "later"]);
+        let refused = task_group::<(), ()>(async |group| {
+            group.cancel();
+            let late = group.create_eager_task::<()>(async { unreachable!("the group is ending") });
+            assert!(matches!(late.await, Err(TaskError::Cancelled)));
+            Ok(())
+        });
+        refused.await.unwrap();
+    });
+}
+
+#[test]
+fn eag_11_eag_12_eager_trees_never_enter_the_ready_queue() {
     fn tree(depth: u32) -> std::pin::Pin<Box<dyn Future<Output = u32>>> {
         Box::pin(async move {
             if depth == 0 {

@@ -100,16 +100,13 @@ impl TaskTable {
     }
 
     /// A task to be polled by `run_one` at once: it is not in the ready queue.
-    pub(crate) fn create_eager<F: Future + 'static>(
+    pub(crate) fn create_eager<K: Ending<F::Output>, F: Future + 'static>(
         &self,
         future: F,
         location: &'static Location<'static>,
-    ) -> (TaskKey, TaskId)
-    where
-        F::Output: 'static,
-    {
+    ) -> (TaskKey, TaskId) {
         let id = self.next_id();
-        (self.insert(Some(Box::pin(Stage::<F, Plain>::Running { future })), id, location), id)
+        (self.insert(Some(Box::pin(Stage::<F, K>::Running { future })), id, location), id)
     }
 
     /// A cleanup, which `cancel_all` can spare.

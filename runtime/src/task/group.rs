@@ -8,6 +8,8 @@
 //! Aborting drops the body where it is suspended and cancels every child, once. If the group's own future is dropped,
 //! as by an outside cancel, the children's futures are dropped at once.
 
+mod eager;
+
 use std::{
     any::Any,
     cell::{Cell, RefCell},

@@ -315,7 +315,7 @@ impl Loop {
     where
         F::Output: 'static,
     {
-        let (key, id) = self.tasks.create_eager(future, location);
+        let (key, id) = self.tasks.create_eager::<Plain, F>(future, location);
         self.step_task(key.slot, &mut no_main);
         Task::new(self.homed(key), id)
     }
