@@ -5,7 +5,7 @@ mod common;
 use std::{cell::Cell, rc::Rc, task::Poll};
 
 use common::{Log, OnDrop, on_every, poll_once, turns};
-use corio_runtime::{create_future, create_task};
+use corio_runtime::{TaskError, create_future, create_task};
 
 #[test]
 fn fut_01_fut_02_fut_14_pending_then_cancelled_for_good() {
@@ -116,7 +116,7 @@ fn task_12_task_13_a_cancelled_future_ends_who_awaits_it() {
         turns(1).await;
         resolver.cancel();
         let both = task.cancel();
-        assert!(both && task.await.is_err());
+        assert!(both && matches!(task.await, Err(TaskError::Cancelled)));
     });
 }
 
@@ -128,7 +128,7 @@ fn task_30_a_cancelled_task_lets_go_of_its_future() {
         let task = create_task(async move { drop(future.await) });
         turns(1).await;
         task.cancel();
-        assert!(task.await.is_err());
+        assert!(matches!(task.await, Err(TaskError::Cancelled)));
         // Nobody waits: the result is dropped with the resolver.
         resolver.set_result(OnDrop(dropped.clone())).unwrap();
         drop(resolver);

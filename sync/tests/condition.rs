@@ -5,7 +5,7 @@ mod common;
 use std::{rc::Rc, time::Duration};
 
 use common::{Log, on_every, turns};
-use corio_runtime::{Task, create_task, time};
+use corio_runtime::{Task, TaskError, create_task, time};
 use corio_sync::{Condition, Event};
 
 fn waiter(condition: &Rc<Condition<u32>>, log: &Log<u32>, name: u32) -> Task<()> {
@@ -51,7 +51,7 @@ fn cond_02_cond_04_a_cancelled_wait_leaves_the_lock_free() {
                 condition.acquire().await.notify(1);
             }
             task.cancel();
-            assert!(task.await.is_err());
+            assert!(matches!(task.await, Err(TaskError::Cancelled)));
             assert_eq!(format!("{condition:?}"), "<Condition [unlocked]>");
         }
         assert!(log.get().is_empty());
@@ -68,7 +68,7 @@ fn cond_03_a_wait_cancelled_while_another_holds_the_lock_leaves_the_queue() {
         guard.notify(1);
         turns(1).await;
         task.cancel();
-        assert!(task.await.is_err());
+        assert!(matches!(task.await, Err(TaskError::Cancelled)));
         drop(guard);
         drop(condition.acquire().await);
         assert!(log.get().is_empty());

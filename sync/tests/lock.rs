@@ -73,7 +73,7 @@ fn lock_03_a_release_and_a_cancel_in_one_turn_leave_no_waiter_behind() {
         holder.await.unwrap();
         last.await.unwrap();
         assert_eq!(log.get(), [0, 2]);
-        assert!(cancelled.await.is_err() && !lock.locked());
+        assert!(matches!(cancelled.await, Err(TaskError::Cancelled)) && !lock.locked());
     });
 }
 
