@@ -113,7 +113,7 @@ fn e3_either_side_can_end_its_half_first() {
 }
 
 #[test]
-fn e3_a_reset_ends_every_kind_of_read_with_its_error() {
+fn e3_str_02_a_reset_ends_every_kind_of_read_with_its_error() {
     run(async {
         for kind in 0..4 {
             let (mut reader, _writer, mut peer) = with_peer().await;

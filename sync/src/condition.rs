@@ -119,6 +119,13 @@ impl<'a, T> ConditionGuard<'a, T> {
     ///
     /// If the future is dropped, the lock is not taken again. (In asyncio a cancelled task holds it while it unwinds;
     /// here no task is left to hold it.) A notification already received goes to the next task.
+    ///
+    /// ```compile_fail,E0599
+    /// // COND-05: who does not hold the lock has nothing to wait with.
+    /// async fn waits(condition: &corio_sync::Condition) {
+    ///     condition.wait().await;
+    /// }
+    /// ```
     pub async fn wait(self) -> ConditionGuard<'a, T> {
         let condition = self.condition;
         self.notified().await;
@@ -146,6 +153,13 @@ impl<'a, T> ConditionGuard<'a, T> {
     }
 
     /// Notifies the `n` tasks that have waited longest. Each continues once it has the lock.
+    ///
+    /// ```compile_fail,E0624
+    /// // COND-10: nor to notify with.
+    /// fn notifies(condition: &corio_sync::Condition) {
+    ///     condition.notify(1);
+    /// }
+    /// ```
     pub fn notify(&self, n: usize) {
         self.condition.notify(n);
     }

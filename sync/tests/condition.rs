@@ -135,7 +135,7 @@ fn cond_09_notify_all_lets_them_go_on_one_after_the_other() {
 /// That `wait` and `notify` need the lock (COND-05, COND-10) is checked by the compiler: they are methods of
 /// its guard.
 #[test]
-fn cond_05_cond_10_cond_17_the_guard_is_the_lock() {
+fn cond_17_the_guard_is_the_lock() {
     on_every(async || {
         let condition = Condition::new(1);
         {

@@ -108,7 +108,7 @@ fn lock_05_a_waiter_cancelled_after_it_was_woken_passes_the_lock_on() {
 }
 
 #[test]
-fn lock_06_lock_07_lock_08_only_the_guard_releases() {
+fn lock_07_lock_08_only_the_guard_releases() {
     on_every(async || {
         let mut lock = Lock::new(vec![1]);
         {

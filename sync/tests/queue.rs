@@ -23,7 +23,7 @@ fn putter(queue: &Rc<Queue<u32>>, item: u32) -> Task<Result<(), PutError<u32>>> 
 }
 
 #[test]
-fn q_01_q_20_empty_and_full_follow_the_contents() {
+fn q_01_empty_and_full_follow_the_contents() {
     on_every(async || {
         let queue = Queue::new(1);
         assert!(queue.empty() && !queue.full() && queue.maxsize() == 1);

@@ -58,6 +58,11 @@ const CLEANUP: Duration = Duration::from_secs(10);
 /// assert_eq!(corio_runtime::run(async { 6 * 7 }), 42);
 /// ```
 ///
+/// ```compile_fail,E0277
+/// // RUN-03: what is no future cannot be run.
+/// corio_runtime::run(1);
+/// ```
+///
 /// # Panics
 /// Inside a running loop ("run() cannot be called from a running event loop"), and if the loop cannot be set up: use
 /// [`Runner::new`] to handle that.
@@ -200,6 +205,19 @@ impl Runner {
     }
 
     /// Cancels the remaining tasks, sends written data, and ends every operation in the kernel.
+    ///
+    /// ```compile_fail,E0382
+    /// // LOOP-26, RUN-15: a closed loop is gone; it can be closed no more, and runs nothing.
+    /// let mut runner = corio_runtime::Runner::new().unwrap();
+    /// runner.close();
+    /// runner.run(async {});
+    /// ```
+    ///
+    /// ```compile_fail,E0505
+    /// // LOOP-28: its run borrows it.
+    /// let mut runner = corio_runtime::Runner::new().unwrap();
+    /// runner.run(async { runner.close() });
+    /// ```
     pub fn close(self) {
         drop(self);
     }
