@@ -183,7 +183,7 @@ fn e4_writing_to_a_closed_peer_never_kills_the_process() {
 }
 
 #[test]
-fn d4_a_small_send_buffer_cuts_sends_and_no_byte_is_lost() {
+fn d4_tr_03_a_small_send_buffer_cuts_sends_and_no_byte_is_lost() {
     run(async {
         let (listener, addr) = std_listener().unwrap();
         let ours = StdStream::connect(addr).unwrap();

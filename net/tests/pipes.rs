@@ -157,7 +157,7 @@ fn sub_35_a_dropped_reader_closes_its_end() {
 }
 
 #[test]
-fn tr_25_write_eof_ends_the_pipe_once_everything_is_written() {
+fn tr_24_25_write_eof_ends_the_pipe_once_everything_is_written() {
     run(async {
         let (mut reader, mut writer) = pipe();
         assert!(writer.can_write_eof());

@@ -95,7 +95,8 @@ pub(crate) fn markdown(rows: &[Row], claims: &Claims) -> String {
     for row in rows {
         if row.area() != area {
             area = row.area();
-            write!(table, "\n## {area}\n\n| row | | behaviour | checked by |\n|---|---|---|---|\n").unwrap();
+            write!(table, "\n## {area}\n\n| row | priority | behaviour | checked by |\n|---|---|---|---|\n")
+                .unwrap();
         }
         let by = claims.get(&row.id).map(|tests| tests.join(", ")).unwrap_or_default();
         let holds = match &row.kind {
