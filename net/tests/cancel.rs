@@ -173,7 +173,7 @@ fn a3_reads_that_time_out_lose_no_byte() {
 }
 
 #[test]
-fn a3_reads_into_owned_buffers_that_time_out_lose_no_byte() {
+fn a3_sock_03_04_reads_into_owned_buffers_that_time_out_lose_no_byte() {
     let (listener, addr) = std_listener().unwrap();
     let peer = thread::spawn(move || write_sequence_until_closed(listener.accept().unwrap().0, 8));
     corio_runtime::run(async {
@@ -258,7 +258,7 @@ fn a4_writes_that_time_out_are_sent_once_and_in_order() {
 }
 
 #[test]
-fn a4_writes_of_a_low_level_stream_that_time_out_are_sent_once_and_in_order() {
+fn a4_sock_05_writes_of_a_low_level_stream_that_time_out_are_sent_once_and_in_order() {
     let (listener, addr) = std_listener().unwrap();
     setsockopt(&listener, sockopt::RcvBuf, &4096).unwrap();
     let peer = thread::spawn(move || read_slowly(listener.accept().unwrap().0));

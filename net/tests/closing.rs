@@ -113,7 +113,7 @@ fn e3_either_side_can_end_its_half_first() {
 }
 
 #[test]
-fn e3_a_reset_ends_every_kind_of_read_with_its_error() {
+fn e3_str_02_a_reset_ends_every_kind_of_read_with_its_error() {
     run(async {
         for kind in 0..4 {
             let (mut reader, _writer, mut peer) = with_peer().await;
@@ -183,7 +183,7 @@ fn e4_writing_to_a_closed_peer_never_kills_the_process() {
 }
 
 #[test]
-fn d4_a_small_send_buffer_cuts_sends_and_no_byte_is_lost() {
+fn d4_tr_03_a_small_send_buffer_cuts_sends_and_no_byte_is_lost() {
     run(async {
         let (listener, addr) = std_listener().unwrap();
         let ours = StdStream::connect(addr).unwrap();

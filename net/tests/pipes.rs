@@ -97,8 +97,8 @@ fn k2_a_pipe_that_nobody_reads_holds_the_writer_back() {
 }
 
 #[test]
-fn e4_a_broken_pipe_is_an_error_and_no_signal() {
-    let name = "e4_a_broken_pipe_is_an_error_and_no_signal";
+fn e4_tr_25_a_broken_pipe_is_an_error_and_no_signal() {
+    let name = "e4_tr_25_a_broken_pipe_is_an_error_and_no_signal";
     if !in_own_process(name) {
         return;
     }
@@ -157,7 +157,7 @@ fn sub_35_a_dropped_reader_closes_its_end() {
 }
 
 #[test]
-fn write_eof_ends_the_pipe_once_everything_is_written() {
+fn tr_24_25_write_eof_ends_the_pipe_once_everything_is_written() {
     run(async {
         let (mut reader, mut writer) = pipe();
         assert!(writer.can_write_eof());

@@ -52,7 +52,7 @@ async fn arrived(count: usize, reader: &StreamReader) {
 }
 
 #[test]
-fn str_04_05_07_08_reads_of_every_size() {
+fn str_04_05_06_07_08_reads_of_every_size() {
     on_every(async || {
         let mut p = fed(65536, &["chunk1\n", "chunk2"]).await?;
         assert!(p.reader.read(0).await?.is_empty());

@@ -28,6 +28,11 @@ use crate::{
 /// });
 /// ```
 ///
+/// ```compile_fail,E0277
+/// // LOOP-24: a future is no function; `create_task` takes it.
+/// corio_runtime::run(async { corio_runtime::call_soon(async {}); });
+/// ```
+///
 /// # Panics
 /// Outside a running loop.
 #[track_caller]
@@ -40,6 +45,11 @@ pub fn call_soon(f: impl FnOnce() + 'static) -> CallHandle {
 }
 
 /// Calls `f` after `delay`, never earlier (asyncio `loop.call_later`).
+///
+/// ```compile_fail,E0308
+/// // LOOP-05: a delay is a duration.
+/// corio_runtime::run(async { corio_runtime::call_later(None, || ()); });
+/// ```
 ///
 /// # Panics
 /// Outside a running loop.

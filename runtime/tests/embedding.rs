@@ -77,7 +77,7 @@ async fn life() -> u32 {
 }
 
 #[test]
-fn a_bare_poll_drives_a_loop_through_all_that_it_does() {
+fn loop_30_a_bare_poll_drives_a_loop_through_all_that_it_does() {
     let mut runner = Runner::new().unwrap();
     let mut life = run_coroutine_threadsafe(&runner.handle(), life);
     let ended = || life.done();

@@ -109,7 +109,7 @@ fn fut_07_a_callback_may_add_callbacks_and_drop_the_future() {
 }
 
 #[test]
-fn task_12_a_cancelled_future_wakes_who_awaits_it() {
+fn a_cancelled_future_wakes_who_awaits_it() {
     on_every(async || {
         let (resolver, future) = create_future::<()>();
         let task = create_task(future);

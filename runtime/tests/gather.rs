@@ -83,7 +83,7 @@ fn gath_09_gath_12_dropping_a_gather_drops_what_runs() {
             });
             turns(2).await;
             task.cancel();
-            assert!(task.await.is_err());
+            assert!(matches!(task.await, Err(TaskError::Cancelled)));
             assert_eq!(dropped.get(), count);
         }
     });
@@ -323,7 +323,7 @@ fn gath_37_gath_39_wf_16_what_is_inside_outlives_who_waits() {
         });
         turns(2).await;
         outer.cancel();
-        assert!(outer.await.is_err());
+        assert!(matches!(outer.await, Err(TaskError::Cancelled)));
         sleep(ms(5)).await;
         assert_eq!(log.get(), [1]);
         assert_eq!(all_tasks().len(), 1);

@@ -294,8 +294,8 @@ fn a_handler_of_ones_own_gets_every_report() {
 }
 
 #[test]
-fn an_error_whose_text_panics_is_reported_all_the_same() {
-    const TEST: &str = "an_error_whose_text_panics_is_reported_all_the_same";
+fn loop_21_an_error_whose_text_panics_is_reported_all_the_same() {
+    const TEST: &str = "loop_21_an_error_whose_text_panics_is_reported_all_the_same";
     if is_child(TEST) {
         #[derive(Debug)]
         struct Rude;

@@ -244,7 +244,7 @@ fn run_14_close_then_drop_closes_once_and_another_loop_is_not_touched() {
 }
 
 #[test]
-fn run_17_a_runner_does_not_run_inside_a_running_loop() {
+fn run_17_run_32_a_runner_does_not_run_inside_a_running_loop() {
     let mut inner = Runner::new().unwrap();
     let mut outer = Runner::new().unwrap();
     outer.run(async {
@@ -640,7 +640,7 @@ fn h1_a_sleep_wakes_the_task_that_polled_it_last() {
 }
 
 #[test]
-fn loop_26_a_closed_loop_leaves_its_handles_harmless() {
+fn a_closed_loop_leaves_its_handles_harmless() {
     let (task, sleeper, op, soon) = run(async {
         let (fd, _peer) = pair();
         let mut sleeper = sleep(LONG);

@@ -864,7 +864,7 @@ fn loop_02_a_callback_of_a_callback_waits_for_the_next_turn() {
 }
 
 #[test]
-fn loop_03_call_later_and_loop_06_call_at_are_never_early() {
+fn loop_03_loop_06_call_later_and_call_at_are_never_early() {
     run(async {
         let fired = log();
         let start = Instant::now();

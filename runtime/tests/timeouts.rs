@@ -301,7 +301,7 @@ fn a_scope_that_is_dropped_drops_its_body_and_timer() {
         turns(2).await;
         let timers = corio_runtime::metrics().timers;
         task.cancel();
-        assert!(task.await.is_err());
+        assert!(matches!(task.await, Err(TaskError::Cancelled)));
         assert_eq!((dropped.get(), corio_runtime::metrics().timers), (1, timers - 1));
     });
 }

@@ -144,7 +144,7 @@ fn thr_07_a_call_that_has_begun_runs_to_its_end_though_nobody_awaits_it() {
             sleep(ms(1)).await;
         }
         running.cancel();
-        assert!(running.await.is_err());
+        assert!(matches!(running.await, Err(TaskError::Cancelled)));
         assert_eq!(ended.load(Ordering::SeqCst), 0);
         send.send(()).unwrap();
         while ended.load(Ordering::SeqCst) == 0 {
@@ -277,7 +277,7 @@ fn thr_09_a_destructor_that_panics_again_and_again_costs_the_pool_no_thread() {
                 yield_now().await;
             }
             call.cancel();
-            assert!(call.await.is_err());
+            assert!(matches!(call.await, Err(TaskError::Cancelled)));
             go.send(()).unwrap();
         }
         timeout(Duration::from_secs(20), to_thread(|| ())).await.expect("there are threads left");

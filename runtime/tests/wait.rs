@@ -6,7 +6,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 
 use common::{Log, OnDrop, ms, on_every, on_sim, turns};
 use corio_runtime::{
-    ReturnWhen, Task, TaskState, create_task, shield,
+    ReturnWhen, Task, TaskError, TaskState, create_task, shield,
     time::{self, sleep, wait_for},
     wait, wait_try,
 };
@@ -120,7 +120,7 @@ fn task_28_a_cancelled_wait_leaves_the_tasks_running() {
         let outer = create_task(wait(vec![inner], ReturnWhen::AllCompleted, None));
         turns(2).await;
         outer.cancel();
-        assert!(outer.await.is_err());
+        assert!(matches!(outer.await, Err(TaskError::Cancelled)));
         sleep(ms(5)).await;
         assert_eq!(log.get(), [1]);
     });
@@ -194,7 +194,7 @@ fn wf_14_wf_15_a_cancelled_wait_for_drops_what_is_inside() {
         ));
         turns(2).await;
         outer.cancel();
-        assert!(outer.await.is_err());
+        assert!(matches!(outer.await, Err(TaskError::Cancelled)));
         assert_eq!(dropped.get(), 1);
         let inner = create_task(async { "done" });
         let after = Rc::new(Cell::new(0));
@@ -207,7 +207,7 @@ fn wf_14_wf_15_a_cancelled_wait_for_drops_what_is_inside() {
         });
         turns(1).await;
         outer.cancel();
-        assert!(outer.await.is_err());
+        assert!(matches!(outer.await, Err(TaskError::Cancelled)));
         assert_eq!(after.get(), 0, "the cancel is not lost");
     });
 }

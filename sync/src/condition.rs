@@ -16,8 +16,9 @@ use crate::{
 
 /// A [`Lock`] whose holder can wait until another task notifies it of a change (asyncio `Condition`).
 ///
-/// Only the lock's holder can wait and notify, so both are methods of its guard. A notification to a task that is then
-/// cancelled goes to the next one. Several conditions can share a lock: see [`Condition::on`].
+/// Only the lock's holder can wait and notify: both are methods of its guard, and [`Condition::notify`] panics if the
+/// lock is free. A notification to a task that is then cancelled goes to the next one. Several conditions can share a
+/// lock: see [`Condition::on`].
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -210,6 +211,13 @@ impl<'a, T> ConditionGuard<'a, T> {
     ///
     /// If the future is dropped, the lock is not taken again. (In asyncio a cancelled task holds it while it unwinds;
     /// here no task is left to hold it.) A notification already received goes to the next task.
+    ///
+    /// ```compile_fail,E0599
+    /// // COND-05: who does not hold the lock has nothing to wait with.
+    /// async fn waits(condition: &corio_sync::Condition) {
+    ///     condition.wait().await;
+    /// }
+    /// ```
     pub async fn wait(self) -> ConditionGuard<'a, T> {
         let condition = self.condition;
         self.notified().await;

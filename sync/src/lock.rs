@@ -43,6 +43,13 @@ impl<T> Lock<T> {
     /// waits. The guard releases it.
     ///
     /// Dropping the future leaves the queue.
+    ///
+    /// ```compile_fail,E0624
+    /// // LOCK-06: only the guard releases, so that what is not held cannot be released.
+    /// fn releases(lock: &corio_sync::Lock) {
+    ///     lock.release();
+    /// }
+    /// ```
     #[doc(alias = "lock")]
     pub async fn acquire(&self) -> LockGuard<'_, T> {
         self.wait().await;

@@ -258,6 +258,11 @@ macro_rules! queue {
             /// assert!(queue.empty() && queue.maxsize() == 2);
             /// queue.put_nowait(1).unwrap();
             /// ```
+            ///
+            /// ```compile_fail,E0308
+            /// // Q-20: a size is a whole number.
+            /// let queue = corio_sync::Queue::<i32>::new(1.3);
+            /// ```
             pub const fn new(maxsize: usize) -> $name<T> {
                 $name { core: Core::new($empty, maxsize) }
             }

@@ -29,6 +29,11 @@ pub struct Semaphore {
 
 impl Semaphore {
     /// A semaphore with `permits` permits.
+    ///
+    /// ```compile_fail,E0600
+    /// // SEM-02: a number of permits is never negative.
+    /// let semaphore = corio_sync::Semaphore::new(-1);
+    /// ```
     pub const fn new(permits: usize) -> Semaphore {
         Semaphore::bounded(permits, usize::MAX)
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use common::{Log, on_every, turns};
-use corio_runtime::{Task, create_task, time};
+use corio_runtime::{Task, TaskError, create_task, time};
 use corio_sync::{Condition, Event, Lock};
 
 fn waiter(condition: &Rc<Condition<u32>>, log: &Log<u32>, name: u32) -> Task<()> {
@@ -61,7 +61,7 @@ fn cond_02_cond_04_a_cancelled_wait_leaves_the_lock_free() {
                 condition.acquire().await.notify(1);
             }
             task.cancel();
-            assert!(task.await.is_err());
+            assert!(matches!(task.await, Err(TaskError::Cancelled)));
             assert_eq!(format!("{condition:?}"), "<Condition [unlocked]>");
         }
         assert!(log.get().is_empty());
@@ -78,7 +78,7 @@ fn cond_03_a_wait_cancelled_while_another_holds_the_lock_leaves_the_queue() {
         guard.notify(1);
         turns(1).await;
         task.cancel();
-        assert!(task.await.is_err());
+        assert!(matches!(task.await, Err(TaskError::Cancelled)));
         drop(guard);
         drop(condition.acquire().await);
         assert!(log.get().is_empty());
@@ -247,7 +247,6 @@ fn cond_11_a_queue_of_not_empty_and_not_full() {
     });
 }
 
-/// That `wait` needs the lock (COND-05) is checked by the compiler: it is a method of its guard.
 #[test]
 fn cond_17_the_guard_is_the_lock() {
     on_every(async || {

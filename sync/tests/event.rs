@@ -5,7 +5,7 @@ mod common;
 use std::{cell::Cell, rc::Rc};
 
 use common::{Log, on_every, turns};
-use corio_runtime::{Task, create_task};
+use corio_runtime::{Task, TaskError, create_task};
 use corio_sync::Event;
 
 fn waiter(event: &Rc<Event>, log: &Log<u32>, name: u32) -> Task<()> {
@@ -53,7 +53,7 @@ fn evt_03_a_cancelled_waiter_leaves_no_entry() {
         let task = waiter(&event, &log, 1);
         turns(1).await;
         task.cancel();
-        assert!(task.await.is_err());
+        assert!(matches!(task.await, Err(TaskError::Cancelled)));
         assert_eq!(format!("{event:?}"), "<Event [unset]>");
         event.set();
         turns(1).await;

@@ -73,7 +73,7 @@ fn lock_03_a_release_and_a_cancel_in_one_turn_leave_no_waiter_behind() {
         holder.await.unwrap();
         last.await.unwrap();
         assert_eq!(log.get(), [0, 2]);
-        assert!(cancelled.await.is_err() && !lock.locked());
+        assert!(matches!(cancelled.await, Err(TaskError::Cancelled)) && !lock.locked());
     });
 }
 
@@ -108,7 +108,7 @@ fn lock_05_a_waiter_cancelled_after_it_was_woken_passes_the_lock_on() {
 }
 
 #[test]
-fn lock_06_lock_07_lock_08_only_the_guard_releases() {
+fn lock_07_lock_08_only_the_guard_releases() {
     on_every(async || {
         let mut lock = Lock::new(vec![1]);
         {

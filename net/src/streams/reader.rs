@@ -20,6 +20,15 @@ use crate::ops::RecvInto;
 /// Bytes that have arrived belong to the stream, not to the call that waits for them: dropping any of these futures, at
 /// any point, loses nothing, and the next call finds every byte. On another loop, the methods fail with an error that
 /// says "different loop". Dropping the reader stops receiving; the writer continues.
+///
+/// ```compile_fail,E0499
+/// // STR-33: one task at a time reads a stream.
+/// async fn two_at_once(reader: &mut corio_net::StreamReader) {
+///     let (first, second) = (reader.read(1), reader.read(1));
+///     first.await.unwrap();
+///     second.await.unwrap();
+/// }
+/// ```
 pub struct StreamReader {
     pub(super) key: StreamKey,
     /// Data lent by `poll_fill_buf`. It returns to the stream before any other read.

@@ -30,6 +30,11 @@ use crate::{
 /// assert_eq!(corio_runtime::run(async { 6 * 7 }), 42);
 /// ```
 ///
+/// ```compile_fail,E0277
+/// // RUN-03: what is no future cannot be run.
+/// corio_runtime::run(1);
+/// ```
+///
 /// # Panics
 /// Inside a running loop ("run() cannot be called from a running event loop"), if the loop cannot be set up (use
 /// [`Runner::new`] to handle that), and if [`stop`](crate::stop) ends it before `main` is done.

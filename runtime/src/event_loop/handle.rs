@@ -37,6 +37,12 @@ impl Handle {
     /// # Errors
     /// [`LoopClosed`] if the loop has ended: `f` was not called. After `Ok`, `f` is called, or dropped if the loop ends
     /// before.
+    ///
+    /// ```compile_fail,E0599
+    /// // LOOP-16: `call_soon` finds the loop of its own thread; for another one there is no such call.
+    /// let handle = corio_runtime::Runner::new().unwrap().handle();
+    /// std::thread::spawn(move || handle.call_soon(|| ()));
+    /// ```
     #[track_caller]
     pub fn call_soon_threadsafe(&self, f: impl FnOnce() + Send + 'static) -> Result<(), LoopClosed> {
         let place = Some(Location::caller());

@@ -93,6 +93,19 @@ impl Runner {
     }
 
     /// Cancels the remaining tasks, sends written data, and ends every operation in the kernel.
+    ///
+    /// ```compile_fail,E0382
+    /// // LOOP-26, RUN-15: a closed loop is gone; it can be closed no more, and runs nothing.
+    /// let mut runner = corio_runtime::Runner::new().unwrap();
+    /// runner.close();
+    /// runner.run(async {});
+    /// ```
+    ///
+    /// ```compile_fail,E0505
+    /// // LOOP-28: its run borrows it.
+    /// let mut runner = corio_runtime::Runner::new().unwrap();
+    /// runner.run(async { runner.close() });
+    /// ```
     pub fn close(self) {
         drop(self);
     }

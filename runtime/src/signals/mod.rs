@@ -97,6 +97,12 @@ pub async fn ctrl_c() -> io::Result<()> {
 ///
 /// # Errors
 /// As [`signal`].
+///
+/// ```compile_fail,E0277
+/// // SIG-05: a handler is a function, not a future.
+/// use corio_runtime::signals::{SignalKind, add_signal_handler};
+/// corio_runtime::run(async { add_signal_handler(SignalKind::HANGUP, async {}).unwrap() });
+/// ```
 pub fn add_signal_handler(kind: SignalKind, f: impl FnMut() + 'static) -> io::Result<()> {
     let old = current::with(|lp| {
         let callback: Callback = Rc::new(RefCell::new(f));

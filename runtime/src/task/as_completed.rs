@@ -30,6 +30,17 @@ use super::many::Many;
 ///     assert_eq!(order, [1, 5, 9]);
 /// });
 /// ```
+///
+/// ```compile_fail,E0277
+/// // GATH-33: it takes several futures, not one alone.
+/// corio_runtime::as_completed(async {});
+/// ```
+///
+/// ```compile_fail,E0382
+/// // GATH-32: a future has one owner, so that it cannot be given twice.
+/// let once = async {};
+/// corio_runtime::as_completed([once, once]);
+/// ```
 #[doc(alias = "FuturesUnordered")]
 pub fn as_completed<I>(futures: I) -> AsCompleted<I::Item>
 where

@@ -28,6 +28,14 @@ use crate::{kernel::error, scheduler::task_error::TaskError};
 ///     assert_eq!(gather([twice(1), twice(2), twice(3)]).await, [2, 4, 6]);
 /// });
 /// ```
+///
+/// ```compile_fail,E0382
+/// // GATH-08: a future has one owner, so that it cannot be given twice.
+/// corio_runtime::run(async {
+///     let once = async { 1 };
+///     corio_runtime::gather([once, once]).await;
+/// });
+/// ```
 #[doc(alias = "join_all")]
 pub fn gather<I>(futures: I) -> Gather<I::Item>
 where

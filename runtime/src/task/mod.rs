@@ -144,6 +144,13 @@ where
 ///
 /// It is plain data and `Send`. On another loop, it can cancel the task; awaiting it there gives
 /// [`TaskError::WrongLoop`].
+///
+/// ```compile_fail,E0599
+/// // TASK-35: only the task's own future gives its result.
+/// corio_runtime::run(async {
+///     corio_runtime::create_task(async { 1 }).set_result(2);
+/// });
+/// ```
 pub struct Task<T> {
     key: Homed<TaskKey>,
     id: TaskId,

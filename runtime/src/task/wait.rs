@@ -41,6 +41,24 @@ pub enum ReturnWhen {
 ///     assert!(done[0].done() && !pending[0].done());
 /// });
 /// ```
+///
+/// ```compile_fail,E0308
+/// // GATH-17: it takes tasks, not one alone and not plain futures.
+/// use corio_runtime::{ReturnWhen, create_task, wait};
+/// corio_runtime::run(async {
+///     wait(create_task(async {}), ReturnWhen::AllCompleted, None).await;
+///     wait(vec![async {}], ReturnWhen::AllCompleted, None).await;
+/// });
+/// ```
+///
+/// ```compile_fail,E0382
+/// // GATH-15: a task has one handle, so that it cannot be given twice.
+/// use corio_runtime::{ReturnWhen, create_task, wait};
+/// corio_runtime::run(async {
+///     let task = create_task(async {});
+///     wait(vec![task, task], ReturnWhen::AllCompleted, None).await;
+/// });
+/// ```
 pub async fn wait<T: 'static>(
     tasks: Vec<Task<T>>,
     when: ReturnWhen,

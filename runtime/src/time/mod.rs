@@ -46,6 +46,11 @@ pub fn now() -> Instant {
 ///     assert!(before.elapsed() >= Duration::from_millis(5));
 /// });
 /// ```
+///
+/// ```compile_fail,E0308
+/// // TASK-33: a duration is never NaN, and what may be is no duration.
+/// corio_runtime::run(corio_runtime::time::sleep(f64::NAN));
+/// ```
 pub fn sleep(duration: Duration) -> Sleep {
     match now().checked_add(duration) {
         Some(at) => sleep_until(at),

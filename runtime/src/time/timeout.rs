@@ -25,6 +25,15 @@ use crate::budget;
 ///     assert!(timeout(Duration::from_millis(1), std::future::pending::<()>()).await.is_err());
 /// });
 /// ```
+///
+/// ```compile_fail,E0382
+/// // TO-22: a timeout is used once.
+/// corio_runtime::run(async {
+///     let once = corio_runtime::time::timeout(std::time::Duration::ZERO, async {});
+///     once.await.unwrap();
+///     once.await.unwrap();
+/// });
+/// ```
 pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
     let deadline = if duration.is_zero() { Deadline::Passed } else { Deadline::In(duration, now()) };
     Timeout { future, deadline }
