@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     event_loop::{
-        current::{self, Entered, no_main},
+        current::{self, Entered, Loop, no_main},
         run::{CLEANUP, Runner},
         signals::interrupt::{Interrupt, end_by_sigint},
     },
@@ -177,8 +177,8 @@ impl Runner {
             if let Err(payload) = self.turn_caught(&mut no_main, u64::MAX) {
                 break End::Done(Err(payload));
             }
-            if let Some(end) = self.ended_from_outside(None) {
-                break end;
+            if self.is_ended_from_outside() {
+                break self.ended_from_outside(None);
             }
         };
         self.lp.stopping.set(false);
@@ -217,7 +217,7 @@ impl Runner {
         can_cancel: bool,
         location: &'static Location<'static>,
     ) -> End<F::Output> {
-        let lp = &self.lp;
+        let lp: &Loop = &self.lp;
         let key = lp.tasks.create_main(can_cancel, location);
         let cancellable = can_cancel.then_some(key);
         lp.slow_watch.start();
@@ -225,10 +225,8 @@ impl Runner {
         let end = loop {
             let mut end = None;
             let mut poll_main = |cx: &mut Context<'_>| {
-                let step = || self.step(main.as_mut(), cancellable, cx);
-                let stepped = panic::catch_unwind(AssertUnwindSafe(step));
-                end = stepped.unwrap_or_else(|payload| Some(End::Done(Err(payload))));
-                if end.is_some() {
+                if let Poll::Ready(ended) = self.step(main.as_mut(), cancellable, cx) {
+                    end = Some(ended);
                     lp.stopping.set(true);
                 }
             };
@@ -236,8 +234,11 @@ impl Runner {
             if let Err(payload) = self.turn_caught(&mut poll_main, u64::MAX) {
                 lost = end.replace(End::Done(Err(payload)));
             }
-            if let Some(end) = end.or_else(|| self.ended_from_outside(cancellable)) {
+            if let Some(end) = end {
                 break end;
+            }
+            if self.is_ended_from_outside() {
+                break self.ended_from_outside(cancellable);
             }
         };
         lp.stopping.set(false);
@@ -255,26 +256,32 @@ impl Runner {
         }
     }
 
-    /// One step of `main`: drops it if it was cancelled.
+    /// One step of `main`; the last one if it was cancelled.
+    #[inline(always)]
     fn step<F: Future>(
         &self,
-        mut main: Pin<&mut Option<F>>,
+        main: Pin<&mut Option<F>>,
         cancellable: Option<TaskKey>,
         cx: &mut Context<'_>,
-    ) -> Option<End<F::Output>> {
+    ) -> Poll<End<F::Output>> {
         if self.is_cancelled(cancellable) {
-            main.set(None);
-            return Some(End::Early(RunError::Cancelled));
+            return Poll::Ready(drop_cancelled(main));
         }
-        let Poll::Ready(value) = main.as_pin_mut()?.poll(cx) else { return None };
-        // A cancel that is not delivered yet wins over the value.
-        let cancelled = self.is_cancelled(cancellable);
-        Some(if cancelled { End::Early(RunError::Cancelled) } else { End::Done(Ok(value)) })
+        let Some(future) = main.as_pin_mut() else { return Poll::Pending };
+        let polled = panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx)));
+        Poll::Ready(match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            // A cancel that is not delivered yet wins over the value.
+            Ok(Poll::Ready(_)) if self.is_cancelled(cancellable) => End::Early(RunError::Cancelled),
+            Ok(Poll::Ready(value)) => End::Done(Ok(value)),
+            Err(payload) => End::Done(Err(payload)),
+        })
     }
 
+    #[inline(always)]
     fn is_cancelled(&self, cancellable: Option<TaskKey>) -> bool {
-        let info = cancellable.and_then(|key| self.lp.tasks.info(key));
-        info.is_some_and(|main| main.state() == TaskState::Cancelling)
+        let state = |key| self.lp.tasks.info(key).map(|main| main.state());
+        cancellable.is_some_and(|key| state(key) == Some(TaskState::Cancelling))
     }
 
     /// One turn, which sleeps until `deadline` at most. `Err`: its panic, or the kernel's failure.
@@ -286,15 +293,18 @@ impl Runner {
         }))
     }
 
-    /// The end of a run whose main future is not done.
-    fn ended_from_outside<T>(&self, cancellable: Option<TaskKey>) -> Option<End<T>> {
-        let lp = &self.lp;
-        if lp.interrupted.get() {
-            // As in asyncio, a cancel that came first is not turned into an interrupt.
-            let cancelled = self.is_cancelled(cancellable);
-            return Some(if cancelled { End::Early(RunError::Cancelled) } else { End::Interrupted });
+    /// The end of a run that was stopped or interrupted before its main future is done.
+    #[cold]
+    fn ended_from_outside<T>(&self, cancellable: Option<TaskKey>) -> End<T> {
+        if !self.lp.interrupted.get() {
+            return End::Early(RunError::Stopped);
         }
-        lp.stopping.get().then_some(End::Early(RunError::Stopped))
+        // As in asyncio, a cancel that came first is not turned into an interrupt.
+        if self.is_cancelled(cancellable) { End::Early(RunError::Cancelled) } else { End::Interrupted }
+    }
+
+    fn is_ended_from_outside(&self) -> bool {
+        self.lp.stopping.get() | self.lp.interrupted.get()
     }
 
     /// The end of a run whose main future was cancelled: waits for cleanups and for tasks that are being cancelled,
@@ -303,13 +313,11 @@ impl Runner {
         let lp = &self.lp;
         lp.interrupted.set(false);
         let deadline = lp.clock.after(CLEANUP);
-        let mut end = None;
-        while end.is_none() && self.is_cleaning_up() && lp.clock.now_ns() < deadline {
+        while !self.is_ended_from_outside() && self.is_cleaning_up() && lp.clock.now_ns() < deadline {
             let wait = if lp.tasks.ready.is_empty() { deadline } else { 0 };
             if let Err(payload) = self.turn_caught(&mut no_main, wait) {
                 return End::Done(Err(payload));
             }
-            end = self.ended_from_outside::<T>(None);
         }
         lp.stopping.set(false);
         End::Early(RunError::Cancelled)
@@ -318,5 +326,13 @@ impl Runner {
     fn is_cleaning_up(&self) -> bool {
         let tasks = &self.lp.tasks;
         tasks.cleanups() > 0 || tasks.infos().iter().any(|task| task.state() == TaskState::Cancelling)
+    }
+}
+
+#[cold]
+fn drop_cancelled<F: Future>(mut main: Pin<&mut Option<F>>) -> End<F::Output> {
+    match panic::catch_unwind(AssertUnwindSafe(|| main.set(None))) {
+        Ok(()) => End::Early(RunError::Cancelled),
+        Err(payload) => End::Done(Err(payload)),
     }
 }
