@@ -26,9 +26,10 @@ pub use time::{sleep, sleep_until, timeout, timeout_at, wait_for};
 /// Tasks (asyncio "Coroutines and Tasks").
 pub mod task {
     pub use corio_runtime::{
-        AsCompleted, CancelHandle, ConcurrentError, ConcurrentFuture, Gather, OwnedTask, PanicPayload,
-        ReturnWhen, Scope, ScopedTask, Shield, Task, TaskError, TaskGroup, TaskGroupError, TaskId, TaskInfo,
-        TaskLocal, TaskState, TryGather, TryGatherError, WithCleanup, YieldNow, all_tasks, as_completed,
+        AsCompleted, AsCompletedTasks, CancelHandle, CatchCancel, ConcurrentError, ConcurrentFuture, Gather,
+        OwnedTask, PanicPayload, ReturnWhen, Scope, ScopedTask, Shield, Task, TaskCancelled as Cancelled,
+        TaskError, TaskGroup, TaskGroupError, TaskId, TaskInfo, TaskLocal, TaskState, TryGather,
+        TryGatherError, WithCleanup, YieldNow, all_tasks, as_completed, as_completed_tasks, catch_cancel,
         create_eager_task, create_task, create_task_at, create_task_named, current_task, gather,
         run_coroutine_threadsafe, scope, shield, shield_future, task_group, to_thread, try_gather,
         try_gather_tasks, wait, wait_try, with_cleanup, yield_now,

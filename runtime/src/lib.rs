@@ -53,8 +53,9 @@ pub use scheduler::{
     task_info::{TaskId, TaskInfo, TaskState},
 };
 pub use task::{
-    AsCompleted, CancelHandle, Gather, OwnedTask, ReturnWhen, Scope, ScopedTask, Shield, Task, TaskGroup,
-    TaskGroupError, TaskLocal, TryGather, TryGatherError, WithCleanup, YieldNow, all_tasks, as_completed,
+    AsCompleted, AsCompletedTasks, CancelHandle, Cancelled as TaskCancelled, CatchCancel, Gather, OwnedTask,
+    ReturnWhen, Scope, ScopedTask, Shield, Task, TaskGroup, TaskGroupError, TaskLocal, TryGather,
+    TryGatherError, WithCleanup, YieldNow, all_tasks, as_completed, as_completed_tasks, catch_cancel,
     create_eager_task, create_task, create_task_at, create_task_named, current_task, gather, scope, shield,
     shield_future, task_group, try_gather, try_gather_tasks, wait, wait_try, with_cleanup, yield_now,
 };

@@ -430,6 +430,7 @@ impl Builder {
         let debug = self.is_debug();
         let slow_callback = self.slow_callback.or(debug.then_some(Duration::from_millis(100)));
         let lp = Loop::new(ring, wakes, backend, clock, slow_callback)?;
+        lp.debug.set(debug);
         if debug {
             lp.exceptions.note(format!("the loop runs on {backend}"));
         }

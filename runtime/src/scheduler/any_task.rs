@@ -59,6 +59,8 @@ pub(crate) trait AnyTask {
     /// The result in place, an `Option<Result<Output, TaskError>>`; `None` before the end.
     fn peek(&self) -> Option<&dyn Any>;
     fn panic_message(&self) -> Option<String>;
+    /// Whether the result is a value.
+    fn has_value(&self) -> bool;
 }
 
 impl<F: Future, K: Ending<F::Output>> AnyTask for Stage<F, K> {
@@ -94,6 +96,10 @@ impl<F: Future, K: Ending<F::Output>> AnyTask for Stage<F, K> {
             Stage::Finished { result: Some(Err(TaskError::Panicked(panic))) } => Some(panic.message()),
             _ => None,
         }
+    }
+
+    fn has_value(&self) -> bool {
+        matches!(self, Stage::Finished { result: Some(Ok(_)) })
     }
 }
 

@@ -2,7 +2,10 @@
 
 pub(crate) mod any_task;
 pub(crate) mod calls;
+pub(crate) mod cancelling;
+pub(crate) mod catch_scopes;
 pub(crate) mod clock;
+pub(crate) mod ends;
 pub(crate) mod homed;
 pub(crate) mod inbox;
 pub(crate) mod locals;

@@ -4,6 +4,8 @@ use std::{panic::Location, task::Waker};
 
 use super::{
     any_task::BoxTask,
+    catch_scopes::ScopeKey,
+    ends::EndsKey,
     homed::Homed,
     locals::Locals,
     loop_id::LoopId,
@@ -13,15 +15,30 @@ use super::{
     wake_key::WakeKey,
 };
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
+#[repr(u8)]
 pub(super) enum State {
     Idle,
+    /// Idle; its last step ended in awaiting tasks.
+    Joining,
     Queued,
     Running,
+    /// Running, and has polled tasks that are not done.
+    RunningJoin,
     /// Running, and woken since it began.
     Woken,
     Done,
     Free,
+}
+
+/// Whether a task is to end.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub(super) enum Cancel {
+    No,
+    /// A scope of `catch_cancel` may take it.
+    Asked,
+    /// No scope takes it.
+    Sure,
 }
 
 pub(super) struct Slot {
@@ -31,12 +48,16 @@ pub(super) struct Slot {
     pub(super) next_free: u32,
     pub(super) state: State,
     pub(super) outcome: Outcome,
-    pub(super) cancel: bool,
+    pub(super) cancel: Cancel,
     pub(super) detached: bool,
     /// The main future of `run`, which lives on the caller's stack and not in the table.
     pub(super) external: bool,
     /// A cleanup of `with_cleanup`: the end of `run` waits for it.
     pub(super) cleanup: bool,
+    /// Cancels that were requested and not taken back.
+    pub(super) requests: u16,
+    /// While joining, the slot of the only task that it awaits; `NONE` if there are several.
+    pub(super) awaits: u32,
     pub(super) joiner: Option<Waker>,
     pub(super) task: Option<BoxTask>,
     pub(super) id: TaskId,
@@ -52,6 +73,12 @@ pub(super) struct Slot {
 pub(super) struct Extra {
     pub(super) name: Option<String>,
     pub(super) callbacks: Vec<DoneCallback>,
+    /// The scopes of `catch_cancel` that it is in.
+    pub(super) scopes: Vec<ScopeKey>,
+    /// Its future was dropped; it ends once this is over.
+    pub(super) ends: Option<EndsKey>,
+    /// The task to which its cancel was passed on.
+    pub(super) passed_to: Option<TaskKey>,
 }
 
 /// Called when a task is done.
@@ -90,10 +117,12 @@ impl Slot {
             next_free: NONE,
             state: State::Free,
             outcome: Outcome::Finished,
-            cancel: false,
+            cancel: Cancel::No,
             detached: false,
             external: false,
             cleanup: false,
+            requests: 0,
+            awaits: NONE,
             joiner: None,
             task: None,
             id: TaskId(0),
@@ -125,13 +154,61 @@ impl Slot {
     /// Wakes the task; whether to push it to the ready queue.
     #[inline(always)]
     pub(super) fn wake(&mut self) -> bool {
-        let idle = self.state == State::Idle;
+        let idle = self.state <= State::Joining;
         if idle {
             self.state = State::Queued;
-        } else if self.state == State::Running {
+        } else if self.is_running() {
             self.state = State::Woken;
         }
         idle
+    }
+
+    /// Running, and not woken since it began.
+    #[inline(always)]
+    fn is_running(&self) -> bool {
+        matches!(self.state, State::Running | State::RunningJoin)
+    }
+
+    /// After a step that was pending; whether it was woken meanwhile, and is to be pushed to the ready queue.
+    #[inline(always)]
+    pub(super) fn suspend(&mut self) -> bool {
+        // A cancel is a wake, too.
+        let again = self.state == State::Woken;
+        self.state = match self.state {
+            State::Woken => State::Queued,
+            State::RunningJoin => State::Joining,
+            _ => State::Idle,
+        };
+        again
+    }
+
+    /// The running task polls the task in `slot`, which is not done.
+    #[inline(always)]
+    pub(super) fn joins(&mut self, slot: u32) {
+        if self.state == State::Running {
+            (self.state, self.awaits) = (State::RunningJoin, slot);
+        } else if self.awaits != slot {
+            self.awaits = NONE;
+        }
+    }
+
+    /// Whether it has a future that can be dropped or polled now.
+    pub(super) fn is_suspended(&self) -> bool {
+        self.state <= State::Queued
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.state < State::Done
+    }
+
+    /// The scopes of `catch_cancel` that it is in.
+    pub(super) fn scopes(&self) -> &[ScopeKey] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.scopes)
+    }
+
+    /// Requests a cancel.
+    pub(super) fn request_cancel(&mut self) {
+        self.requests = self.requests.saturating_add(1);
     }
 
     pub(super) fn info(&self, home: LoopId, index: u32) -> TaskInfo {
@@ -150,9 +227,9 @@ impl Slot {
             (State::Done | State::Free, Outcome::Finished) => TaskState::Finished,
             (State::Done | State::Free, Outcome::Cancelled) => TaskState::Cancelled,
             (State::Done | State::Free, Outcome::Panicked) => TaskState::Panicked,
-            _ if self.cancel => TaskState::Cancelling,
-            (State::Running | State::Woken, _) => TaskState::Running,
-            (State::Idle | State::Queued, _) => TaskState::Pending,
+            _ if self.cancel != Cancel::No || self.requests > 0 => TaskState::Cancelling,
+            (State::Running | State::RunningJoin | State::Woken, _) => TaskState::Running,
+            (State::Idle | State::Joining | State::Queued, _) => TaskState::Pending,
         }
     }
 }

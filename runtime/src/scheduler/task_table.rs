@@ -23,6 +23,8 @@ use std::{
 
 use crate::scheduler::{
     any_task::{BoxTask, Ending, Plain, Stage},
+    catch_scopes::CatchScopes,
+    ends::Ends,
     locals::Locals,
     loop_id::LoopId,
     ready::{Ready, ReadyQueue},
@@ -30,7 +32,7 @@ use crate::scheduler::{
     task_error::{PanicPayload, TaskError},
     task_info::{TaskId, TaskInfo},
     task_key::{Outcome, TaskKey},
-    task_slot::{DoneCallback, Leftover, Slot, State},
+    task_slot::{Cancel, DoneCallback, Leftover, Slot, State},
     wake_key::{MAX_TASKS, WakeKey},
 };
 
@@ -43,20 +45,26 @@ static NEXT_ID_BLOCK: AtomicU64 = AtomicU64::new(0);
 
 /// See the head of the file.
 pub(crate) struct TaskTable {
-    home: LoopId,
-    wakers: &'static RawWakerVTable,
-    slots: RefCell<Slab<Slot>>,
+    pub(super) home: LoopId,
+    pub(super) wakers: &'static RawWakerVTable,
+    pub(super) slots: RefCell<Slab<Slot>>,
     live: Cell<usize>,
     /// Live tasks that are cleanups.
-    cleanups: Cell<usize>,
+    pub(super) cleanups: Cell<usize>,
     /// Task-locals outside any task; each main future passes its own on to the next.
     locals: RefCell<Option<Locals>>,
     pub(crate) ready: ReadyQueue,
-    current: Cell<u32>,
-    /// Whether the main future can be cancelled.
-    cancels_main: Cell<bool>,
+    pub(super) current: Cell<u32>,
+    /// Whether the main future can be cancelled outside a scope of `catch_cancel`.
+    pub(super) cancels_main: Cell<bool>,
     /// The next task id, and the end of this loop's block.
     ids: Cell<(u64, u64)>,
+    pub(crate) ends: Ends,
+    pub(crate) scopes: CatchScopes,
+    /// The loop is ending: a task that ends late counts as a cleanup.
+    pub(super) ending: Cell<bool>,
+    /// Calls a waker that may be foreign code.
+    pub(super) wake_foreign: fn(Waker),
 }
 
 /// A task that has just ended, and what its end sets off.
@@ -71,9 +79,14 @@ pub(crate) struct Ended {
 }
 
 impl TaskTable {
-    /// The table of the loop `home`. `wakers` is the vtable of its tasks' wakers; `far_too_large` is called when the
-    /// table is.
-    pub(crate) fn new(home: LoopId, wakers: &'static RawWakerVTable, far_too_large: fn()) -> TaskTable {
+    /// The table of the loop `home`. `wakers` is the vtable of its tasks' wakers; `wake` calls any other waker;
+    /// `far_too_large` is called when the table is.
+    pub(crate) fn new(
+        home: LoopId,
+        wakers: &'static RawWakerVTable,
+        wake: fn(Waker),
+        far_too_large: fn(),
+    ) -> TaskTable {
         TaskTable {
             home,
             wakers,
@@ -85,6 +98,10 @@ impl TaskTable {
             current: Cell::new(NONE),
             cancels_main: Cell::new(false),
             ids: Cell::new((0, 0)),
+            ends: Ends::new(wake, far_too_large),
+            scopes: CatchScopes::new(far_too_large),
+            ending: Cell::new(false),
+            wake_foreign: wake,
         }
     }
 
@@ -156,10 +173,11 @@ impl TaskTable {
         // Field by field: a whole slot would be written twice.
         slot.state = State::Queued;
         slot.outcome = Outcome::Finished;
-        slot.cancel = false;
+        slot.cancel = Cancel::No;
         slot.detached = false;
         slot.external = external;
         slot.cleanup = false;
+        slot.requests = 0;
         slot.task = task;
         slot.id = id;
         slot.parent = parent;
@@ -169,7 +187,7 @@ impl TaskTable {
         TaskKey { slot: index, generation: slot.generation }
     }
 
-    fn with<R>(&self, key: TaskKey, f: impl FnOnce(&mut Slot) -> R) -> Option<R> {
+    pub(super) fn with<R>(&self, key: TaskKey, f: impl FnOnce(&mut Slot) -> R) -> Option<R> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.get_mut(key.slot as usize)?;
         (slot.generation == key.generation && slot.state != State::Free).then(|| f(slot))
@@ -190,54 +208,15 @@ impl TaskTable {
         Waking { slots: self.slots.borrow_mut(), ready: self.ready.pushing(), wakers: self.wakers }
     }
 
-    fn wake_slot(&self, slot: &mut Slot, index: u32) {
+    pub(super) fn wake_slot(&self, slot: &mut Slot, index: u32) {
         if slot.wake() {
             self.ready.push(Ready::Task(index));
         }
     }
 
-    /// Cancels a task; `false` if it is done.
-    pub(crate) fn cancel(&self, key: TaskKey) -> bool {
-        self.with(key, |slot| {
-            // `run` alone ends its main future; `try_run` also if it is cancelled.
-            if slot.state == State::Done || (slot.external && !self.cancels_main.get()) {
-                return false;
-            }
-            slot.cancel = true;
-            self.wake_slot(slot, key.slot);
-            true
-        })
-        .unwrap_or(false)
-    }
-
-    /// Drops a task's future at once; the task ends in the next turn.
-    ///
-    /// A running task is only cancelled.
-    pub(crate) fn drop_future(&self, key: TaskKey) {
-        let idle =
-            |slot: &mut Slot| matches!(slot.state, State::Idle | State::Queued).then(|| slot.task.take());
-        let Some(Some(mut task)) = self.with(key, idle).flatten() else {
-            self.cancel(key);
-            return;
-        };
-        fail(&mut task, TaskError::Cancelled, Outcome::Cancelled);
-        self.with(key, |slot| slot.task = Some(task));
-        self.cancel(key);
-    }
-
     /// Number of live cleanups, which the end of `run` awaits and does not cancel.
     pub(crate) fn cleanups(&self) -> usize {
         self.cleanups.get()
-    }
-
-    pub(crate) fn cancel_all(&self, cleanups_too: bool) {
-        let mut slots = self.slots.borrow_mut();
-        for (index, slot) in slots.iter_mut() {
-            if !matches!(slot.state, State::Done | State::Free) && (cleanups_too || !slot.cleanup) {
-                slot.cancel = true;
-                self.wake_slot(slot, index);
-            }
-        }
     }
 
     /// The outcome; `None` while the task is not done.
@@ -312,10 +291,17 @@ impl TaskTable {
         if slot.state != State::Done {
             let known = slot.joiner.as_ref().is_some_and(|joiner| joiner.will_wake(waker));
             let old = if known { None } else { slot.joiner.replace(waker.clone()) };
+            self.note_join(&mut slots, key.slot, waker);
             drop(slots);
             drop(old);
             return None;
         }
+        if slot.outcome == Outcome::Cancelled && self.comes_back(&mut slots, key) {
+            drop(slots);
+            self.resume();
+            return None;
+        }
+        let slot = &mut slots[key.slot as usize];
         let (outcome, left) = (slot.outcome, slot.leave());
         self.free_slot(&mut slots, key.slot);
         drop(slots);
@@ -345,7 +331,10 @@ impl TaskTable {
 
     /// Calls `f` with the result of a done task, an `Option<Result<Output, TaskError>>`.
     pub(crate) fn peek<R>(&self, key: TaskKey, f: impl FnOnce(&dyn Any) -> R) -> Option<R> {
-        self.with(key, |slot| slot.task.as_ref()?.peek().map(f)).flatten()
+        self.with(key, |slot| {
+            (slot.state == State::Done).then(|| slot.task.as_ref()?.peek().map(f)).flatten()
+        })
+        .flatten()
     }
 
     /// The handle was dropped: the task continues, and its end frees the slot. If it has ended, returns what must be
@@ -397,7 +386,8 @@ impl TaskTable {
         let waker = ManuallyDrop::new(waker);
         let outer = self.current.replace(index);
         let outcome = match &mut task {
-            Some(task) => step(&waker, task, cancel),
+            _ if cancel != Cancel::No => self.step_cancelled(&waker, &mut task, main),
+            Some(task) => step(&waker, task),
             None => {
                 step_main(&waker, main);
                 None
@@ -420,12 +410,14 @@ impl TaskTable {
         // The old value is `None`; `forget` spares the compiler's drop check.
         mem::forget(mem::replace(&mut slot.task, task));
         if let Some(outcome) = outcome {
-            return Some((TaskKey { slot: index, generation: slot.generation }, outcome));
+            let key = TaskKey { slot: index, generation: slot.generation };
+            if slot.cancel != Cancel::No && outcome == Outcome::Finished {
+                drop(slots);
+                return Some((key, self.overrule(key)));
+            }
+            return Some((key, outcome));
         }
-        // A cancel is a wake, too.
-        let again = slot.state == State::Woken;
-        slot.state = if again { State::Queued } else { State::Idle };
-        if again {
+        if slot.suspend() {
             self.ready.push(Ready::Task(index));
         }
         None
@@ -488,11 +480,13 @@ impl TaskTable {
     pub(crate) fn tidy(&self) {
         self.slots.borrow_mut().shrink();
         self.ready.tidy();
+        self.ends.tidy();
+        self.scopes.tidy();
     }
 
     /// Memory of the slots, and of the ready queue.
     pub(crate) fn bytes(&self) -> (usize, usize) {
-        (self.slots.borrow().bytes(), self.ready.bytes())
+        (self.slots.borrow().bytes() + self.ends.bytes() + self.scopes.bytes(), self.ready.bytes())
     }
 
     /// Removes everything. The closing loop drops it.
@@ -502,7 +496,8 @@ impl TaskTable {
         self.ready.clear();
         let left = |slot: Slot| Box::new((slot.task, slot.joiner, slot.extra, slot.locals)) as Box<dyn Any>;
         let locals = Box::new(self.locals.take()) as Box<dyn Any>;
-        slots.into_places().map(left).chain([locals]).collect()
+        let wakers = Box::new((self.ends.clear(), self.scopes.clear())) as Box<dyn Any>;
+        slots.into_places().map(left).chain([locals, wakers]).collect()
     }
 }
 
@@ -550,15 +545,12 @@ impl Ended {
 }
 
 #[inline(never)]
-fn step_main(waker: &Waker, main: PollMain<'_>) {
+pub(super) fn step_main(waker: &Waker, main: PollMain<'_>) {
     main(&mut Context::from_waker(waker));
 }
 
 #[inline(always)]
-fn step(waker: &Waker, task: &mut BoxTask, cancel: bool) -> Option<Outcome> {
-    if cancel {
-        return Some(cancelled(task));
-    }
+pub(super) fn step(waker: &Waker, task: &mut BoxTask) -> Option<Outcome> {
     let polled =
         panic::catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(&mut Context::from_waker(waker))));
     match polled {
@@ -570,18 +562,12 @@ fn step(waker: &Waker, task: &mut BoxTask, cancel: bool) -> Option<Outcome> {
 
 #[cold]
 #[inline(never)]
-fn cancelled(task: &mut BoxTask) -> Outcome {
-    fail(task, TaskError::Cancelled, Outcome::Cancelled)
-}
-
-#[cold]
-#[inline(never)]
 fn panicked(task: &mut BoxTask, payload: Box<dyn Any + Send>) -> Outcome {
     fail(task, TaskError::Panicked(PanicPayload::new(payload)), Outcome::Panicked)
 }
 
 /// Ends a task early. If a destructor panics, that is the task's result.
-fn fail(task: &mut BoxTask, error: TaskError, outcome: Outcome) -> Outcome {
+pub(super) fn fail(task: &mut BoxTask, error: TaskError, outcome: Outcome) -> Outcome {
     match panic::catch_unwind(AssertUnwindSafe(|| task.as_mut().fail(error))) {
         Ok(()) => outcome,
         Err(payload) => {

@@ -2,11 +2,9 @@
 
 use std::{
     fmt,
-    future::Future,
-    mem,
+    future::{Future, poll_fn},
     panic::{self, AssertUnwindSafe, Location},
     pin::Pin,
-    rc::Rc,
     task::{Context, Poll},
 };
 
@@ -14,8 +12,8 @@ use pin_project_lite::pin_project;
 
 use crate::{
     event_loop::{
-        cleanup_scope::CleanupScope,
         current::{self, Loop},
+        ends::{Hold, Leftovers},
         exception::call_exception_handler,
         exceptions::ExceptionContext,
     },
@@ -25,8 +23,9 @@ use crate::{
 /// Runs `future`. If this is dropped before the end (the task is cancelled, a timeout passes, the group fails), the
 /// loop runs the future that `cleanup` returns.
 ///
-/// The task's group waits for that future; without a group, the end of `run` does, for up to 10 seconds of the loop's
-/// clock. If `future` was never polled, `cleanup` is not called.
+/// Whoever ended this waits for that future (asyncio's `finally` with awaits): the timeout, the group,
+/// [`catch_cancel`](crate::catch_cancel), who awaits the cancelled task; and the end of `run`, for up to 10 seconds of the
+/// loop's clock. Of nested cleanups the inner one runs first. If `future` was never polled, `cleanup` is not called.
 ///
 /// ```
 /// use corio_runtime::{create_task, with_cleanup, yield_now};
@@ -79,10 +78,13 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             let cleanup = this.cleanup.take();
-            // The future's destructors run first, as `finally` runs after the inner blocks.
-            let dropped = panic::catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
+            // The future's destructors run first, and its own cleanups, as `finally` runs after the inner blocks.
+            let mut dropped = Ok(());
+            let inner = Leftovers::of_dropped(|| {
+                dropped = panic::catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
+            });
             if let Some(home) = *this.started && let Some(cleanup) = cleanup {
-                start(home, cleanup, this.location);
+                start(home, cleanup, inner, this.location);
             }
             if let Err(payload) = dropped {
                 panic::resume_unwind(payload);
@@ -123,8 +125,12 @@ where
 }
 
 /// Runs the cleanup on its future's loop, even if another loop of this thread is running.
-fn start<C, Fut>(home: Option<LoopId>, cleanup: C, location: &'static Location<'static>)
-where
+fn start<C, Fut>(
+    home: Option<LoopId>,
+    cleanup: C,
+    inner: Option<Leftovers>,
+    location: &'static Location<'static>,
+) where
     C: FnOnce() -> Fut,
     Fut: Future<Output = ()> + 'static,
 {
@@ -140,14 +146,16 @@ where
         if lp.closing.get() {
             return false;
         }
-        let scope = lp.scope.borrow().clone();
-        match scope {
-            Some(scope) => scope.adopt(Box::pin(cleanup), location),
-            None => {
-                let (key, _) = lp.tasks.create_cleanup(cleanup, location);
-                lp.detach(key);
+        let hold = Hold::current(lp);
+        let cleanup = async move {
+            if let Some(inner) = &inner {
+                poll_fn(|cx| inner.poll(cx)).await;
             }
-        }
+            cleanup.await;
+            drop(hold);
+        };
+        let (key, _) = lp.tasks.create_cleanup(cleanup, location);
+        lp.detach(key, false);
         true
     };
     let started = match home {
@@ -157,28 +165,5 @@ where
     if started != Some(true) {
         let context = ExceptionContext::new("a cleanup was dropped: its loop is closing or closed");
         call_exception_handler(&context);
-    }
-}
-
-/// Makes `scope` adopt new cleanups until the guard is dropped.
-pub(crate) fn enter_scope(scope: Rc<dyn CleanupScope>) -> EnteredScope {
-    EnteredScope(current::peek(|lp| (lp.id(), lp.scope.replace(Some(scope)))))
-}
-
-/// See [`enter_scope`].
-pub(crate) struct EnteredScope(Option<(LoopId, Option<Rc<dyn CleanupScope>>)>);
-
-impl Drop for EnteredScope {
-    fn drop(&mut self) {
-        if let Some((home, scope)) = &mut self.0 {
-            // The old scope is dropped last: its destructor is foreign code.
-            let swap = |lp: &Loop| mem::swap(scope, &mut lp.scope.borrow_mut());
-            // The usual case: that loop is running.
-            if current::peek(Loop::id) == Some(*home) {
-                current::peek(swap);
-            } else {
-                current::at_home(*home, swap);
-            }
-        }
     }
 }

@@ -1,12 +1,14 @@
 //! Several futures, and all their outputs (asyncio `gather`).
 
 use std::{
+    cell::Cell,
     convert::Infallible,
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     io,
     ops::ControlFlow,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll},
 };
 
@@ -16,7 +18,8 @@ use crate::{kernel::error, scheduler::task_error::TaskError};
 /// Runs `futures` concurrently in the calling task, and returns their outputs in the order of the arguments (asyncio
 /// `gather`). Tasks work, too: their outputs are their results.
 ///
-/// If one panics, the others are dropped and the caller panics. Dropping this drops all of them.
+/// If one panics, the others are dropped and the caller panics. Dropping this drops all of them: tasks are cancelled, as
+/// by asyncio.
 ///
 /// ```
 /// use corio_runtime::{gather, time::{Duration, sleep}};
@@ -214,8 +217,8 @@ impl<F: Future, T> Values<F, T> {
     }
 }
 
-/// Returns the values of `tasks`, in order, or the first failure at once. The other tasks continue, as in asyncio's
-/// `gather`.
+/// Returns the values of `tasks`, in order, or the first failure at once. The other tasks continue then, as in asyncio's
+/// `gather`; dropping this cancels all of them.
 ///
 /// ```
 /// use corio_runtime::{TryGatherError, create_task, try_gather_tasks, yield_now};
@@ -236,14 +239,41 @@ where
     T: 'static,
     E: 'static,
 {
-    let outcome = |task: &'a mut Task<Result<T, E>>| async move {
-        match task.await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(e)) => Err(TryGatherError::Failed(e)),
-            Err(e) => Err(TryGatherError::Task(e)),
+    let failed = Rc::new(Cell::new(false));
+    let outcome = |task: &'a mut Task<Result<T, E>>| {
+        let mut watched = Watched { task, failed: Rc::clone(&failed) };
+        async move {
+            let outcome = match poll_fn(|cx| watched.poll(cx)).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(e)) => TryGatherError::Failed(e),
+                Err(e) => TryGatherError::Task(e),
+            };
+            watched.failed.set(true);
+            Err(outcome)
         }
     };
     try_gather(tasks.into_iter().map(outcome)).await
+}
+
+/// A task of a gather: its end is awaited without a poll of its handle. Cancelled if the gather is dropped, but not if
+/// a task has failed.
+struct Watched<'a, T> {
+    task: &'a mut Task<T>,
+    failed: Rc<Cell<bool>>,
+}
+
+impl<T: 'static> Watched<'_, T> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, TaskError>> {
+        if self.task.watch(cx) { Pin::new(&mut *self.task).poll(cx) } else { Poll::Pending }
+    }
+}
+
+impl<T> Drop for Watched<'_, T> {
+    fn drop(&mut self) {
+        if !self.failed.get() && self.task.taken.is_none() {
+            self.task.key.here(|lp, key| lp.cancel_awaited(key));
+        }
+    }
 }
 
 /// Why [`try_gather_tasks`] failed.

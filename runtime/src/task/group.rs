@@ -5,8 +5,9 @@
 //!     │ └── cancel() ──▶ cancelled ──▶ all children gone: returns the body's result
 //!     └── body and children are done ──▶ closed: returns the body's result
 //! ```
-//! Aborting drops the body where it is suspended and cancels every child, once. If the group's own future is dropped,
-//! as by an outside cancel, the children's futures are dropped at once.
+//! Aborting ends the body where it is suspended and cancels every child, once. A child's failure aborts in the next turn,
+//! so that siblings that fail in the same turn are heard. If the group's own future is dropped, as by an outside cancel,
+//! the children's futures are dropped at once.
 
 mod eager;
 
@@ -24,17 +25,18 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::{Task, enter_scope};
+use super::{Task, endable::Endable};
 use crate::{
     event_loop::{
-        cleanup_scope::CleanupScope,
         current::{self, Loop},
+        ends::{EnteredEnds, Leftovers},
         exception,
         exception::call_exception_handler,
         exceptions::ExceptionContext,
     },
     scheduler::{
-        any_task::{Fallible, Plain},
+        any_task::Fallible,
+        ends::EndsKey,
         homed::Homed,
         loop_id::LoopId,
         slab::{Held, Slab},
@@ -45,9 +47,11 @@ use crate::{
 
 /// Runs `body` with a group, and waits for every task created in it (asyncio `TaskGroup`).
 ///
-/// The first failure (a child's error or panic, or the body's error) cancels all children and the body, once; all
-/// errors are collected. A cancelled child is no failure. Dropping this future drops the children's futures at once. If
-/// the body panics, the panic continues in the caller after all children have ended.
+/// The first failure (a child's error or panic, or the body's error) cancels all children and the body, once, in the
+/// next turn; all errors are collected, so also those of children that fail in the same turn. The group waits for all
+/// children, and for the cleanups of what it ended. A cancelled child is no failure. The body and children may catch the
+/// cancel by [`catch_cancel`](crate::catch_cancel). Dropping this future drops the children's futures at once; those that
+/// catch it are cancelled. If the body panics, the panic continues in the caller after all children have ended.
 ///
 /// ```
 /// use corio_runtime::task_group;
@@ -111,6 +115,7 @@ impl<E: 'static> TaskGroup<E> {
     fn new() -> TaskGroup<E> {
         let inner = Inner {
             home: current::try_with(Loop::id),
+            ends: current::try_with(|lp| lp.homed(lp.tasks.ends.open())),
             phase: Cell::new(Phase::Open),
             children: RefCell::new(Slab::new(|| ())),
             errors: RefCell::new(Vec::new()),
@@ -156,18 +161,18 @@ impl<E: 'static> TaskGroup<E> {
         }
     }
 
-    /// Polls the body to its end. If a child fails first, returns `None`, and the body is dropped.
+    /// Polls the body to its end. If a child fails first, the body is ended; `None` if it was dropped then.
     async fn run_body<R>(
         &self,
         body: impl Future<Output = Result<R, E>>,
     ) -> Option<Result<Result<R, E>, Payload>> {
-        let mut scoped = pin!(Scoped { future: Some(body), group: Rc::clone(&self.inner) });
+        let mut body = pin!(Endable::new(Scoped { future: Some(body), group: Rc::clone(&self.inner) }));
         poll_fn(|cx| {
-            if self.inner.phase.get() == Phase::Aborting {
-                return Poll::Ready(None);
-            }
             self.inner.wait(cx);
-            scoped.as_mut().poll(cx).map(Some)
+            if self.inner.phase.get() == Phase::Aborting && !body.is_ended() {
+                return body.as_mut().end(cx);
+            }
+            body.as_mut().poll(cx)
         })
         .await
     }
@@ -195,7 +200,9 @@ struct Inner<E> {
     /// The loop of the group and its tasks; `None` if it was made outside any.
     home: Option<LoopId>,
     phase: Cell<Phase>,
-    /// Unfinished children. `None` is a cleanup, which is awaited but not cancelled.
+    /// What its children and its body leave behind, for which it waits.
+    ends: Option<Homed<EndsKey>>,
+    /// Unfinished children. `None` is one that is being created.
     children: RefCell<Slab<Held<Option<Homed<TaskKey>>>>>,
     errors: RefCell<Vec<E>>,
     panics: RefCell<Vec<PanicPayload>>,
@@ -237,14 +244,35 @@ impl<E> Inner<E> {
         }
     }
 
-    fn fail(&self, e: E) {
+    fn fail(self: &Rc<Self>, e: E)
+    where
+        E: 'static,
+    {
         self.errors.borrow_mut().push(e);
-        self.abort();
+        self.abort_soon();
     }
 
-    fn panicked(&self, payload: Payload) {
+    fn panicked(self: &Rc<Self>, payload: Payload)
+    where
+        E: 'static,
+    {
         self.panics.borrow_mut().push(PanicPayload::new(payload));
-        self.abort();
+        self.abort_soon();
+    }
+
+    /// Aborts in the next turn: what is ready in this one runs first, and may fail, too.
+    fn abort_soon(self: &Rc<Self>)
+    where
+        E: 'static,
+    {
+        if self.phase.get() >= Phase::Aborting {
+            return;
+        }
+        let group = Rc::clone(self);
+        let queue = |lp: &Loop| lp.call_now(Box::new(move || group.abort()));
+        if self.home.and_then(|home| current::at_home(home, queue)).is_none() {
+            self.abort();
+        }
     }
 
     fn abort(&self) {
@@ -281,7 +309,7 @@ impl<E> Inner<E> {
     async fn children_gone(&self) {
         poll_fn(|cx| {
             if self.live() == 0 {
-                return Poll::Ready(());
+                return self.poll_ends(cx);
             }
             self.wait(cx);
             Poll::Pending
@@ -289,28 +317,22 @@ impl<E> Inner<E> {
         .await
     }
 
+    /// Whether what the children and the body left behind has ended.
+    fn poll_ends(&self, cx: &Context<'_>) -> Poll<()> {
+        let over = self.ends.and_then(|ends| ends.here(|lp, key| lp.tasks.ends.poll_over(key, cx)));
+        if over.unwrap_or(true) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     fn take_error(&self) -> TaskGroupError<E> {
         TaskGroupError { errors: self.errors.take(), panics: self.panics.take() }
     }
 }
 
-impl<E: 'static> CleanupScope for Inner<E> {
-    fn adopt(
-        self: Rc<Self>,
-        cleanup: Pin<Box<dyn Future<Output = ()>>>,
-        location: &'static Location<'static>,
-    ) {
-        let place = self.children.borrow_mut().insert(None).slot;
-        let group = Rc::clone(&self);
-        let member = Member { group: self, place };
-        let cleanup = async move {
-            let _member = member;
-            cleanup.await;
-        };
-        group.on_loop(|lp| {
-            let (key, _) = lp.tasks.create::<Plain, _>(cleanup, location);
-            lp.detach(key);
-        });
+impl<E> Drop for Inner<E> {
+    fn drop(&mut self) {
+        if let Some(ends) = self.ends {
+            ends.on_loop(|lp, key| lp.tasks.ends.disown(key));
+        }
     }
 }
 
@@ -334,9 +356,17 @@ impl<E> Drop for DropChildren<'_, E> {
         self.0.phase.set(Phase::Closed);
         let keys = self.0.tasks();
         for key in keys {
-            key.at_home(|lp, key| lp.tasks.drop_future(key));
+            key.at_home(|lp, key| {
+                if !lp.tasks.drop_future(key) {
+                    lp.cancel_awaited(key);
+                }
+            });
         }
         if self.1.get() {
+            // Who drops the group waits for what is left of it.
+            self.0
+                .ends
+                .and_then(|ends| ends.here(|lp, key| lp.tasks.ends.also(key, lp.tasks.ends.current())));
             self.0.take_error().report("it was cancelled");
         }
     }
@@ -426,7 +456,7 @@ fn poll_in_scope<F: Future, E: 'static>(
     group: &Rc<Inner<E>>,
     cx: &mut Context<'_>,
 ) -> Result<Poll<F::Output>, Payload> {
-    let _scope = enter_scope(Rc::clone(group) as _);
+    let _ends = EnteredEnds::new(group.ends);
     panic::catch_unwind(AssertUnwindSafe(|| {
         let polled = future.as_mut().as_pin_mut().expect("the future is there until it is ready").poll(cx);
         if polled.is_ready() {
@@ -441,9 +471,13 @@ fn drop_in_scope<F, E: 'static>(mut future: Pin<&mut Option<F>>, group: &Rc<Inne
     if future.is_none() {
         return;
     }
-    let _scope = enter_scope(Rc::clone(group) as _);
-    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| future.set(None))) {
-        group.panicked(payload);
+    let left = Leftovers::of_ended(|| {
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| future.set(None))) {
+            group.panicked(payload);
+        }
+    });
+    if let (Some(left), Some(ends)) = (left, group.ends) {
+        left.also(ends);
     }
 }
 

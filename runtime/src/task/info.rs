@@ -17,6 +17,43 @@ impl TaskInfo {
     pub fn cancel(&self) -> bool {
         self.task.is_some_and(|key| CancelHandle::new(key).cancel())
     }
+
+    /// As [`Task::cancelling`](crate::Task::cancelling): by this a task learns of requests to itself.
+    ///
+    /// ```
+    /// use corio_runtime::{catch_cancel, current_task, create_task, yield_now};
+    /// corio_runtime::run(async {
+    ///     let task = create_task(async {
+    ///         let caught = catch_cancel(std::future::pending::<()>()).await.is_err();
+    ///         (caught, current_task().unwrap().cancelling())
+    ///     });
+    ///     yield_now().await;
+    ///     task.cancel();
+    ///     assert_eq!(task.await.unwrap(), (true, 1));
+    /// });
+    /// ```
+    pub fn cancelling(&self) -> usize {
+        self.task.and_then(|task| task.here(|lp, key| lp.tasks.cancelling(key))).unwrap_or(0)
+    }
+
+    /// As [`Task::uncancel`](crate::Task::uncancel).
+    ///
+    /// ```
+    /// use corio_runtime::{create_task, current_task, yield_now};
+    /// corio_runtime::run(async {
+    ///     let task = create_task(async {
+    ///         let me = current_task().unwrap();
+    ///         assert!(me.cancel());
+    ///         assert_eq!(me.uncancel(), 0, "it was not delivered, and is not now");
+    ///         yield_now().await;
+    ///         7
+    ///     });
+    ///     assert_eq!(task.await.unwrap(), 7);
+    /// });
+    /// ```
+    pub fn uncancel(&self) -> usize {
+        self.task.and_then(|task| task.here(|lp, key| lp.tasks.uncancel(key))).unwrap_or(0)
+    }
 }
 
 /// The running task (asyncio `current_task`); `None` outside a task.

@@ -3,7 +3,9 @@
 mod as_completed;
 pub(crate) mod cancel;
 pub(crate) mod carried;
+pub(crate) mod catch;
 mod cleanup;
+pub(crate) mod endable;
 mod gather;
 mod group;
 mod info;
@@ -39,9 +41,9 @@ use crate::{
     },
 };
 
-pub use as_completed::{AsCompleted, as_completed};
+pub use as_completed::{AsCompleted, AsCompletedTasks, as_completed, as_completed_tasks};
 pub use cancel::CancelHandle;
-pub(crate) use cleanup::enter_scope;
+pub use catch::{Cancelled, CatchCancel, catch_cancel};
 pub use cleanup::{WithCleanup, with_cleanup};
 pub use gather::{Gather, TryGather, TryGatherError, gather, try_gather, try_gather_tasks};
 pub use group::{TaskGroup, TaskGroupError, task_group};
@@ -55,7 +57,8 @@ pub use wait::{ReturnWhen, wait, wait_try};
 /// Starts `future` as a task of this loop (asyncio `create_task`).
 ///
 /// Its first step runs after the caller's next suspension, in order of creation. Awaiting the [`Task`] returns its
-/// result, even if that is a panic. Dropping the `Task` detaches the task, which continues.
+/// result, even if that is a panic. Dropping the `Task` detaches the task, which continues, unless somebody had begun to
+/// await it.
 ///
 /// ```
 /// corio_runtime::run(async {
@@ -139,8 +142,15 @@ where
     current::with(|lp| lp.create_eager_task(future, location))
 }
 
-/// The handle of a task: await it for the result. Dropping it detaches the task. (Functions that create tasks warn if
-/// the handle is unused; a group's `create_task` does not, as the group awaits its children.)
+/// The handle of a task: await it for the result. (Functions that create tasks warn if the handle is unused; a group's
+/// `create_task` does not, as the group awaits its children.)
+///
+/// Dropping a handle that was never polled detaches the task, which continues. Once a poll of it was pending, somebody
+/// awaits the task, and dropping the handle cancels it, as asyncio cancels a task whose awaiter is cancelled, or timed
+/// out: so a cancel passes through `task.await`, `gather` and `timeout`. Polls by `&mut` count, too: after
+/// `timeout(limit, &mut task)` keep the handle, or call [`detach`](Task::detach). [`shield`](crate::shield) and
+/// [`wait`](crate::wait) do not poll it. In debug mode a task that was cancelled by a drop which nothing else caused is
+/// reported.
 ///
 /// It is plain data and `Send`. On another loop, it can cancel the task; awaiting it there gives
 /// [`TaskError::WrongLoop`].
@@ -156,16 +166,21 @@ pub struct Task<T> {
     id: TaskId,
     /// Set once the result was returned.
     taken: Option<Outcome>,
+    /// A poll of it was pending: its drop cancels the task.
+    awaited: bool,
     _result: PhantomData<fn() -> T>,
 }
 
 impl<T> Task<T> {
     pub(crate) fn new(key: Homed<TaskKey>, id: TaskId) -> Task<T> {
-        Task { key, id, taken: None, _result: PhantomData }
+        Task { key, id, taken: None, awaited: false, _result: PhantomData }
     }
 
     /// Cancels the task: in the loop's next turn its future is dropped where it is suspended, and its result is
-    /// [`TaskError::Cancelled`]. A task that finishes first keeps its result. Returns `false` if the task is done.
+    /// [`TaskError::Cancelled`], once the cleanups of what was dropped have ended. A cancel wins over a value that the
+    /// task returns in that turn. [`catch_cancel`](crate::catch_cancel) in the task catches it. If the task awaits
+    /// another one, and nothing else, that is cancelled first, and the cancel comes back with its end: if the other one
+    /// catches it and returns a value, this task goes on. Returns `false` if the task is done.
     ///
     /// ```
     /// corio_runtime::run(async {
@@ -181,6 +196,64 @@ impl<T> Task<T> {
             return false;
         }
         self.cancel_handle().cancel()
+    }
+
+    /// Cancels that were requested and not taken back by [`uncancel`](Task::uncancel), up to 65,535; 0 away from its
+    /// loop (asyncio `cancelling`).
+    ///
+    /// ```
+    /// corio_runtime::run(async {
+    ///     let task = corio_runtime::create_task(std::future::pending::<()>());
+    ///     assert_eq!(task.cancelling(), 0);
+    ///     task.cancel();
+    ///     task.cancel();
+    ///     assert_eq!(task.cancelling(), 2);
+    /// });
+    /// ```
+    pub fn cancelling(&self) -> usize {
+        self.key.here(|lp, key| lp.tasks.cancelling(key)).unwrap_or(0)
+    }
+
+    /// Takes back one request to cancel; returns how many are left (asyncio `uncancel`). A cancel that was not delivered
+    /// yet is not delivered if none is left. No effect away from its loop.
+    ///
+    /// ```
+    /// corio_runtime::run(async {
+    ///     let task = corio_runtime::create_task(async { 7 });
+    ///     assert!(task.cancel());
+    ///     assert_eq!(task.uncancel(), 0);
+    ///     assert_eq!(task.await.unwrap(), 7);
+    /// });
+    /// ```
+    pub fn uncancel(&self) -> usize {
+        self.key.here(|lp, key| lp.tasks.uncancel(key)).unwrap_or(0)
+    }
+
+    /// Lets the task continue without this handle, even if somebody had begun to await it.
+    ///
+    /// ```
+    /// use corio_runtime::{create_task, time::{Duration, sleep, timeout}};
+    /// use std::{cell::Cell, rc::Rc};
+    /// corio_runtime::run(async {
+    ///     let done = Rc::new(Cell::new(false));
+    ///     let flag = done.clone();
+    ///     let mut task = create_task(async move {
+    ///         sleep(Duration::from_millis(5)).await;
+    ///         flag.set(true);
+    ///     });
+    ///     assert!(timeout(Duration::from_millis(1), &mut task).await.is_err());
+    ///     task.detach();
+    ///     sleep(Duration::from_millis(9)).await;
+    ///     assert!(done.get());
+    /// });
+    /// ```
+    pub fn detach(self) {
+        drop(self.unawaited());
+    }
+
+    fn unawaited(mut self) -> Task<T> {
+        self.awaited = false;
+        self
     }
 
     /// A handle that cancels the task from any thread.
@@ -252,6 +325,7 @@ impl<T: 'static> Future for Task<T> {
         if self.taken.is_some() && result.is_pending() {
             return Poll::Ready(Err(TaskError::Cancelled));
         }
+        self.awaited = result.is_pending();
         result
     }
 }
@@ -259,7 +333,8 @@ impl<T: 'static> Future for Task<T> {
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         if self.taken.is_none() {
-            self.key.on_loop(|lp, key| lp.detach(key));
+            let awaited = self.awaited;
+            self.key.on_loop(move |lp, key| lp.detach(key, awaited));
         }
     }
 }
@@ -323,7 +398,7 @@ impl Loop {
         F::Output: 'static,
     {
         let (key, id) = self.tasks.create_eager::<Plain, F>(future, location);
-        self.step_task(key.slot, &mut no_main);
+        self.tasks.apart(|| self.step_task(key.slot, &mut no_main));
         Task::new(self.homed(key), id)
     }
 }

@@ -57,7 +57,11 @@ impl<T: 'static> Future for OwnedTask<T> {
 
 impl<T> Drop for OwnedTask<T> {
     fn drop(&mut self) {
-        self.task.cancel();
+        if self.task.taken.is_none() {
+            self.task.key.on_loop(|lp, key| {
+                lp.cancel_awaited(key);
+            });
+        }
     }
 }
 

@@ -103,6 +103,8 @@ async fn wait_until<T: 'static>(
     timeout: Option<Duration>,
     failed: impl Fn(&Task<T>) -> bool,
 ) -> (Vec<Task<T>>, Vec<Task<T>>) {
+    // Nor does a drop of this cancel a task that was awaited before.
+    let tasks: Vec<_> = tasks.into_iter().map(Task::unawaited).collect();
     let failed = &failed;
     let ends = tasks.iter().map(|task| {
         poll_fn(move |cx| if task.watch(cx) { Poll::Ready(failed(task)) } else { Poll::Pending })
@@ -138,7 +140,7 @@ async fn wait_for_ends(
 
 impl<T> Task<T> {
     /// Whether the task is done; if not, its end wakes `cx`. A task of another loop counts as done.
-    fn watch(&self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn watch(&self, cx: &mut Context<'_>) -> bool {
         self.taken.is_some() || self.key.here(|lp, key| lp.tasks.watch(key, cx.waker())).unwrap_or(true)
     }
 }

@@ -11,12 +11,14 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::{Duration, Instant, Sleep, now, sleep_until};
-use crate::budget;
+use crate::{budget, task::endable::Endable};
 
 /// Runs `future` for up to `duration` (asyncio `timeout`).
 ///
-/// At the deadline `future` is polled a last time: if it is ready, its value wins. Else it is dropped, and the result
-/// is [`TimeoutError`]. With a zero duration, `future` is polled exactly once.
+/// At the deadline `future` is polled a last time: if it is ready, its value wins. Else it is dropped, what that leaves
+/// behind (cleanups, tasks that it awaited) is awaited, and the result is [`TimeoutError`]. A
+/// [`catch_cancel`](crate::catch_cancel) inside catches the end as a cancel: the value that follows is the result. With a
+/// zero duration, `future` is polled exactly once.
 ///
 /// ```
 /// use corio_runtime::time::{Duration, timeout};
@@ -36,13 +38,13 @@ use crate::budget;
 /// ```
 pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
     let deadline = if duration.is_zero() { Deadline::Passed } else { Deadline::In(duration, now()) };
-    Timeout { future, deadline }
+    Timeout { future: Endable::new(future), deadline }
 }
 
 /// Runs `future` until `at` at the latest (asyncio `timeout_at`). If that has passed, `future` is polled exactly once.
 pub fn timeout_at<F: Future>(at: Instant, future: F) -> Timeout<F> {
     let deadline = if at <= now() { Deadline::Passed } else { Deadline::At(sleep_until(at)) };
-    Timeout { future, deadline }
+    Timeout { future: Endable::new(future), deadline }
 }
 
 /// [`timeout`], with the arguments in asyncio's older order (asyncio `wait_for`).
@@ -52,11 +54,10 @@ pub fn wait_for<F: Future>(future: F, duration: Duration) -> Timeout<F> {
 
 pin_project! {
     /// The future of [`timeout`], [`timeout_at`] and [`wait_for`].
-    #[derive(Debug)]
     #[must_use = "futures do nothing unless awaited"]
     pub struct Timeout<F> {
         #[pin]
-        future: F,
+        future: Endable<F>,
         deadline: Deadline,
     }
 }
@@ -76,9 +77,12 @@ impl<F: Future> Future for Timeout<F> {
     type Output = Result<F::Output, TimeoutError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        if let Poll::Ready(value) = this.future.poll(cx) {
-            return Poll::Ready(Ok(value));
+        let mut this = self.project();
+        if let Poll::Ready(output) = this.future.as_mut().poll(cx) {
+            return Poll::Ready(output.ok_or(TimeoutError(())));
+        }
+        if this.future.is_ended() {
+            return Poll::Pending;
         }
         if let Deadline::In(duration, from) = *this.deadline {
             *this.deadline =
@@ -98,7 +102,13 @@ impl<F: Future> Future for Timeout<F> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        Poll::Ready(Err(TimeoutError(())))
+        this.future.end(cx).map(|output| output.ok_or(TimeoutError(())))
+    }
+}
+
+impl<F> fmt::Debug for Timeout<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeout").field("deadline", &self.deadline).finish_non_exhaustive()
     }
 }
 

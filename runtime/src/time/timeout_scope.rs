@@ -8,12 +8,11 @@ use std::{
 };
 
 use super::{Duration, Instant, Sleep, TimeoutError, now, sleep_until};
-use crate::budget;
+use crate::{budget, task::endable::Endable};
 
 /// Runs `body` with a deadline that it can read and move (asyncio `timeout` with `reschedule`).
 ///
-/// At the deadline the body is polled a last time: if it is ready, its value wins. Else it is dropped where it is
-/// suspended. Nested scopes each end only their own body.
+/// At the deadline the body ends as that of [`timeout`](super::timeout) does. Nested scopes each end only their own body.
 ///
 /// ```
 /// use corio_runtime::time::{Duration, now, sleep, timeout_scope};
@@ -34,12 +33,15 @@ pub async fn timeout_scope<T>(
     body: impl AsyncFnOnce(&Deadline) -> T,
 ) -> Result<T, TimeoutError> {
     let deadline = Deadline { at: Cell::new(now().checked_add(duration)), expired: Cell::new(false) };
-    let mut body = pin!(body(&deadline));
+    let mut body = pin!(Endable::new(body(&deadline)));
     let mut timer: Option<(Instant, Sleep)> = None;
     let mut last_look = false;
     poll_fn(|cx| {
-        if let Poll::Ready(value) = body.as_mut().poll(cx) {
-            return Poll::Ready(Ok(value));
+        if let Poll::Ready(output) = body.as_mut().poll(cx) {
+            return Poll::Ready(output.ok_or(TimeoutError(())));
+        }
+        if body.is_ended() {
+            return Poll::Pending;
         }
         let Some(at) = deadline.at.get() else {
             timer = None;
@@ -63,7 +65,7 @@ pub async fn timeout_scope<T>(
             return Poll::Pending;
         }
         deadline.expired.set(true);
-        Poll::Ready(Err(TimeoutError(())))
+        body.as_mut().end(cx).map(|output| output.ok_or(TimeoutError(())))
     })
     .await
 }

@@ -1,0 +1,91 @@
+//! Guards of the entries in `scheduler/ends.rs`.
+
+use std::task::{Context, Poll};
+
+use crate::{
+    event_loop::current::{self, Loop},
+    scheduler::{ends::EndsKey, homed::Homed},
+};
+
+/// Keeps an entry from being over until dropped.
+pub(crate) struct Hold(Homed<EndsKey>);
+
+impl Hold {
+    /// A hold of the entry that is current on the loop.
+    pub(crate) fn current(lp: &Loop) -> Option<Hold> {
+        let key = lp.tasks.ends.current()?;
+        lp.tasks.ends.hold(key);
+        Some(Hold(lp.homed(key)))
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.at_home(|lp, key| lp.tasks.ends.release(key));
+    }
+}
+
+/// What a dropped future left behind. If this is dropped, who drops it waits instead.
+pub(crate) struct Leftovers(Homed<EndsKey>);
+
+impl Leftovers {
+    /// Calls `f`, which drops a future that is ended; `None` if nothing is left.
+    pub(crate) fn of_ended(f: impl FnOnce()) -> Option<Leftovers> {
+        Leftovers::collect(true, f)
+    }
+
+    /// Calls `f`, which drops a future for whatever reason.
+    pub(crate) fn of_dropped(f: impl FnOnce()) -> Option<Leftovers> {
+        Leftovers::collect(false, f)
+    }
+
+    fn collect(ended: bool, f: impl FnOnce()) -> Option<Leftovers> {
+        let mut f = Some(f);
+        let collect = |lp: &Loop| {
+            let key = lp.tasks.ends.collect(ended, f.take()?)?;
+            Some(Leftovers(lp.homed(key)))
+        };
+        let left = current::try_with(collect).flatten();
+        if let Some(f) = f {
+            f();
+        }
+        left
+    }
+
+    /// Ready once all of it has ended.
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        let over = self.0.here(|lp, key| lp.tasks.ends.poll_over(key, cx));
+        if over.unwrap_or(true) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Another entry waits for it, too.
+    pub(crate) fn also(&self, outer: Homed<EndsKey>) {
+        self.0.at_home(|lp, key| lp.tasks.ends.also(key, outer.on(lp.id())));
+    }
+}
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        self.0.on_loop(|lp, key| lp.tasks.ends.abandon(key));
+    }
+}
+
+/// Makes an entry the current one until dropped, if its loop is running.
+pub(crate) struct EnteredEnds(Option<(Homed<EndsKey>, Option<EndsKey>)>);
+
+impl EnteredEnds {
+    #[inline(always)]
+    pub(crate) fn new(key: Option<Homed<EndsKey>>) -> EnteredEnds {
+        let enter = |key: Homed<EndsKey>| key.peek(|lp, own| (key, lp.tasks.ends.enter(Some(own))));
+        EnteredEnds(key.and_then(enter))
+    }
+}
+
+impl Drop for EnteredEnds {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some((key, outer)) = self.0 {
+            key.at_home(|lp, _| lp.tasks.ends.enter(outer));
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Cancels of tasks: requesting, passing on, delivering.
+//!
+//! ```text
+//!   requested ── the task awaits another ──▶ passed to that one ── it ends cancelled ──▶ resumed here
+//!       └────── else ──▶ delivered in the task's next step
+//!                           ├── a scope of `catch_cancel` takes it: the task goes on
+//!                           └── else the future is dropped; the task ends once what that left behind has ended
+//! ```
+
+use std::task::{Context, Waker};
+
+use crate::scheduler::{
+    any_task::BoxTask,
+    catch_scopes::ScopeKey,
+    slab::Slab,
+    task_error::TaskError,
+    task_key::{Outcome, TaskKey},
+    task_slot::{Cancel, Slot, State},
+    task_table::{PollMain, TaskTable, fail, step, step_main},
+    wake_key::WakeKey,
+};
+
+impl TaskTable {
+    /// Cancels a task; `false` if it is done. The cancel of a task that awaits another is passed to that one.
+    pub(crate) fn cancel(&self, key: TaskKey) -> bool {
+        let (mut asked, mut wakers) = (false, Vec::new());
+        {
+            let mut slots = self.slots.borrow_mut();
+            let mut next = Some(key);
+            while let Some(at) = next.take() {
+                // A circle of tasks that await each other ends where it began.
+                let awaited = self.awaited(&slots, at).filter(|awaited| *awaited != key);
+                let Some(slot) = live(&mut slots, at) else { break };
+                // Only `run` ends the main future.
+                if slot.external && slot.scopes().is_empty() {
+                    break;
+                }
+                asked = true;
+                slot.request_cancel();
+                if awaited.is_some() {
+                    slot.extra.get_or_insert_default().passed_to = awaited;
+                    next = awaited;
+                    continue;
+                }
+                slot.cancel = if slot.cancel == Cancel::Sure { Cancel::Sure } else { Cancel::Asked };
+                wakers = self.scopes.wakers(slot.scopes());
+                self.wake_slot(slot, at.slot);
+            }
+        }
+        wakers.into_iter().for_each(self.wake_foreign);
+        asked
+    }
+
+    /// The only task that this one awaits.
+    fn awaited(&self, slots: &Slab<Slot>, key: TaskKey) -> Option<TaskKey> {
+        let slot = slots.get(key.slot as usize).filter(|slot| slot.generation == key.generation)?;
+        if slot.state != State::Joining {
+            return None;
+        }
+        let inner = slots.get(slot.awaits as usize)?;
+        let joiner = WakeKey::of(inner.joiner.as_ref()?, self.wakers)?;
+        let awaited = inner.is_live() && !inner.detached && joiner == slot.key;
+        awaited.then_some(TaskKey { slot: slot.awaits, generation: inner.generation })
+    }
+
+    /// The running task polls the task in `slot`, which is not done, with its own waker.
+    #[inline(always)]
+    pub(super) fn note_join(&self, slots: &mut Slab<Slot>, slot: u32, waker: &Waker) {
+        if let Some(current) = slots.get_mut(self.current.get() as usize)
+            && WakeKey::of(waker, self.wakers) == Some(current.key)
+        {
+            current.joins(slot);
+        }
+    }
+
+    /// Whether the cancel of the running task was passed to this one, which has ended.
+    #[cold]
+    pub(super) fn comes_back(&self, slots: &mut Slab<Slot>, key: TaskKey) -> bool {
+        let current = slots.get_mut(self.current.get() as usize);
+        current.and_then(|slot| slot.extra.as_mut()?.passed_to.take_if(|passed| *passed == key)).is_some()
+    }
+
+    /// A task that was awaited is dropped. If the running task's cancel was passed to it, that cannot come back, and goes
+    /// on now.
+    pub(crate) fn give_up_await(&self, key: TaskKey) {
+        let comes_back = self.comes_back(&mut self.slots.borrow_mut(), key);
+        if comes_back {
+            self.resume();
+        }
+    }
+
+    /// The cancels of a task that were requested and not taken back.
+    pub(crate) fn cancelling(&self, key: TaskKey) -> usize {
+        self.with(key, |slot| slot.requests.into()).unwrap_or(0)
+    }
+
+    /// Takes a request back, and returns how many are left. The last one takes back a cancel that was not delivered.
+    pub(crate) fn uncancel(&self, key: TaskKey) -> usize {
+        self.with(key, |slot| {
+            slot.requests = slot.requests.saturating_sub(1);
+            if slot.requests == 0 && slot.cancel == Cancel::Asked {
+                slot.cancel = Cancel::No;
+            }
+            slot.requests.into()
+        })
+        .unwrap_or(0)
+    }
+
+    /// The running task goes on with a cancel that it has caught: the innermost scope takes it, else the task ends.
+    pub(crate) fn resume(&self) {
+        let Some(key) = self.current() else { return };
+        if !self.scopes.resume(key) {
+            self.with(key, |slot| {
+                slot.cancel = Cancel::Sure;
+                self.wake_slot(slot, key.slot);
+            });
+        }
+    }
+
+    /// Drops a task's future at once; the task ends in the next turn. `false` if the task can only be cancelled: it is
+    /// running, in a scope of `catch_cancel`, or ending already.
+    pub(crate) fn drop_future(&self, key: TaskKey) -> bool {
+        let idle = |slot: &mut Slot| {
+            let bound =
+                slot.extra.as_ref().is_some_and(|extra| !extra.scopes.is_empty() || extra.ends.is_some());
+            (slot.is_suspended() && !bound).then(|| slot.task.take())
+        };
+        let Some(Some(mut task)) = self.with(key, idle).flatten() else { return false };
+        fail(&mut task, TaskError::Cancelled, Outcome::Cancelled);
+        self.with(key, |slot| {
+            slot.task = Some(task);
+            slot.request_cancel();
+            slot.cancel = Cancel::Sure;
+            self.wake_slot(slot, key.slot);
+        });
+        true
+    }
+
+    /// Cancels all tasks but cleanups; with `late` these too, and no scope takes it.
+    pub(crate) fn cancel_all(&self, late: bool) {
+        self.ending.set(true);
+        let mut wakers = Vec::new();
+        {
+            let mut slots = self.slots.borrow_mut();
+            for (index, slot) in slots.iter_mut() {
+                if slot.is_live() && (late || !slot.cleanup) {
+                    let sure = late || slot.cancel == Cancel::Sure;
+                    slot.cancel = if sure { Cancel::Sure } else { Cancel::Asked };
+                    wakers.extend(self.scopes.wakers(slot.scopes()));
+                    self.wake_slot(slot, index);
+                }
+            }
+        }
+        wakers.into_iter().for_each(self.wake_foreign);
+    }
+
+    /// A step of a task that was cancelled.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn step_cancelled(
+        &self,
+        waker: &Waker,
+        task: &mut Option<BoxTask>,
+        main: PollMain<'_>,
+    ) -> Option<Outcome> {
+        let key = self.current()?;
+        if self.with(key, |slot| slot.extra.as_ref()?.ends).flatten().is_some() {
+            return self.await_ends(key, waker);
+        }
+        if self.with(key, begin_delivery).unwrap_or(false) {
+            let (outcome, taken) = self.scopes.deliver(key, || match task {
+                Some(task) => step(waker, task),
+                None => {
+                    step_main(waker, main);
+                    None
+                }
+            });
+            if taken {
+                self.note_late(key);
+                return outcome;
+            }
+            // Another cancel than the one that ends the task now is of no use; that one wins over a value.
+            self.with(key, |slot| slot.cancel = if slot.external { Cancel::Asked } else { Cancel::Sure });
+            if outcome.is_some() {
+                return outcome;
+            }
+        }
+        let task = task.as_mut()?;
+        let mut outcome = Outcome::Cancelled;
+        let ends = self.ends.collect(true, || outcome = fail(task, TaskError::Cancelled, Outcome::Cancelled));
+        if ends.is_none() {
+            return Some(outcome);
+        }
+        self.with(key, |slot| {
+            (slot.cancel, slot.outcome) = (Cancel::Sure, outcome);
+            slot.extra.get_or_insert_default().ends = ends;
+        });
+        self.await_ends(key, waker)
+    }
+
+    /// The future was dropped: the task ends once what that left behind has ended.
+    fn await_ends(&self, key: TaskKey, waker: &Waker) -> Option<Outcome> {
+        let (ends, outcome) =
+            self.with(key, |slot| Some((slot.extra.as_ref()?.ends?, slot.outcome))).flatten()?;
+        if self.ends.poll_over(ends, &Context::from_waker(waker)) {
+            self.ends.close(ends);
+            return Some(outcome);
+        }
+        self.note_late(key);
+        None
+    }
+
+    /// The end of the loop waits for a task that does not end at once as for a cleanup.
+    fn note_late(&self, key: TaskKey) {
+        if self.ending.get()
+            && self.with(key, |slot| !std::mem::replace(&mut slot.cleanup, true)) == Some(true)
+        {
+            self.cleanups.set(self.cleanups.get() + 1);
+        }
+    }
+
+    /// The last step of a task was cancelled, or cancelled it: this wins over its value.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn overrule(&self, key: TaskKey) -> Outcome {
+        let Some(Some(mut task)) = self.with(key, |slot| slot.task.take()) else { return Outcome::Finished };
+        let outcome = if task.has_value() {
+            fail(&mut task, TaskError::Cancelled, Outcome::Cancelled)
+        } else {
+            Outcome::Finished
+        };
+        self.with(key, |slot| slot.task = Some(task));
+        outcome
+    }
+
+    /// Calls `f`, which steps another task, apart from what the running one does.
+    pub(crate) fn apart<R>(&self, f: impl FnOnce() -> R) -> R {
+        let ends = self.ends.enter(None);
+        let result = self.scopes.apart(f);
+        self.ends.enter(ends);
+        result
+    }
+
+    /// The running task enters a scope of `catch_cancel`; `None` outside a task.
+    pub(crate) fn enter_catch(&self) -> Option<ScopeKey> {
+        let task = self.current()?;
+        let scope = self.scopes.enter(task);
+        self.with(task, |slot| slot.extra.get_or_insert_default().scopes.push(scope));
+        Some(scope)
+    }
+
+    /// The scope is over, or dropped.
+    pub(crate) fn leave_catch(&self, scope: ScopeKey) {
+        if let Some(task) = self.scopes.leave(scope) {
+            self.with(task, |slot| forget_scope(slot, scope));
+        }
+    }
+
+    /// The scope takes a cancel: it is over, and so is every wait for a task to which the cancel was passed.
+    pub(crate) fn take_cancel(&self, scope: ScopeKey) {
+        self.scopes.took();
+        if let Some(task) = self.scopes.leave(scope) {
+            self.with(task, |slot| {
+                forget_scope(slot, scope);
+                if let Some(extra) = &mut slot.extra {
+                    extra.passed_to = None;
+                }
+            });
+        }
+    }
+
+    /// The scope is polled in the running task now, perhaps for the first time.
+    pub(crate) fn move_catch(&self, scope: ScopeKey) {
+        let Some(task) = self.current() else { return };
+        if let Some(former) = self.scopes.give(scope, task) {
+            self.with(former, |slot| forget_scope(slot, scope));
+            self.with(task, |slot| slot.extra.get_or_insert_default().scopes.push(scope));
+        }
+    }
+
+    /// Lets the scopes that `poll` reaches take a cancel of the running task; the scope `around` is the innermost one for
+    /// what they resume. Returns what `poll` gave, whether a scope took the cancel, and whether it was resumed.
+    pub(crate) fn deliver_inside<R>(
+        &self,
+        around: ScopeKey,
+        poll: impl FnOnce() -> R,
+    ) -> Option<(R, bool, bool)> {
+        let task = self.current()?;
+        let wakers = self.with(task, |slot| self.scopes.wakers(slot.scopes()))?;
+        wakers.into_iter().for_each(self.wake_foreign);
+        let (result, taken) = self.scopes.deliver(task, || self.scopes.poll_within(around, poll));
+        Some((result, taken, self.scopes.take_resumed(around)))
+    }
+
+    /// Whether the running task is in a scope of `catch_cancel`.
+    pub(crate) fn may_catch(&self) -> bool {
+        self.current().and_then(|key| self.with(key, |slot| !slot.scopes().is_empty())).unwrap_or(false)
+    }
+}
+
+fn live(slots: &mut Slab<Slot>, key: TaskKey) -> Option<&mut Slot> {
+    let slot = slots.get_mut(key.slot as usize)?;
+    (slot.generation == key.generation && slot.is_live()).then_some(slot)
+}
+
+/// Whether scopes may take the cancel; a request of the step itself is then another one.
+fn begin_delivery(slot: &mut Slot) -> bool {
+    let catches = slot.cancel == Cancel::Asked && !slot.scopes().is_empty();
+    if catches {
+        slot.cancel = Cancel::No;
+    }
+    catches
+}
+
+fn forget_scope(slot: &mut Slot, scope: ScopeKey) {
+    if let Some(extra) = &mut slot.extra {
+        extra.scopes.retain(|known| *known != scope);
+    }
+}
