@@ -13,8 +13,8 @@ use std::{
 
 use common::{OnDrop, ms, on_every, on_sim, turns};
 use corio_runtime::{
-    ReturnWhen, TaskGroupError, all_tasks, as_completed, create_task, current_task, gather, metrics, scope,
-    set_exception_handler, shield, shield_future, task_group,
+    ReturnWhen, TaskGroupError, TryGatherError, all_tasks, as_completed, as_completed_tasks, create_task,
+    current_task, gather, metrics, scope, set_exception_handler, shield, shield_future, task_group,
     time::{self, timeout, timeout_scope},
     try_gather, try_gather_tasks, wait, with_cleanup,
 };
@@ -152,13 +152,13 @@ fn gath_09_gath_12_gathered_futures_end_with_who_waits_at_every_step() {
 }
 
 #[test]
-fn gath_02_gathered_tasks_run_on_without_who_waits_at_every_step() {
+fn gath_09_gathered_tasks_are_cancelled_with_who_waits_at_every_step() {
     on_every(async || {
-        at_every_step(Fate::GoOn, async |children| {
+        at_every_step(Fate::Cancelled, async |children| {
             assert_eq!(gather(children.three().map(create_task)).await.len(), 3);
         })
         .await;
-        at_every_step(Fate::GoOn, async |children| {
+        at_every_step(Fate::Cancelled, async |children| {
             let mut tasks =
                 children.three().map(|child| create_task(async move { Ok::<_, ()>(child.await) }));
             assert_eq!(try_gather_tasks(&mut tasks).await.unwrap().len(), 3);
@@ -169,6 +169,20 @@ fn gath_02_gathered_tasks_run_on_without_who_waits_at_every_step() {
             assert_eq!(gather(owned).await.len(), 3);
         })
         .await;
+    });
+}
+
+#[test]
+fn gath_02_a_failure_leaves_the_siblings_running_also_if_their_handles_are_dropped_then() {
+    on_every(async || {
+        let children = Children::default();
+        let mut tasks = children.three().map(|child| create_task(async move { Ok(child.await) }));
+        let mut bad = create_task(async { Err("bad") });
+        let failed = try_gather_tasks(tasks.iter_mut().chain([&mut bad])).await;
+        assert!(matches!(failed, Err(TryGatherError::Failed("bad"))));
+        drop(tasks);
+        turns(20).await;
+        assert_eq!(children.ended.get(), 3);
     });
 }
 
@@ -194,9 +208,16 @@ fn gath_26_gath_28_outputs_as_they_come_with_who_waits_ended_at_every_step() {
             while outputs.next().await.is_some() {}
         })
         .await;
-        at_every_step(Fate::GoOn, async |children| {
+        at_every_step(Fate::Cancelled, async |children| {
             let mut outputs = as_completed(children.three().map(create_task));
             while outputs.next().await.is_some() {}
+        })
+        .await;
+        at_every_step(Fate::GoOn, async |children| {
+            let mut ended = as_completed_tasks(children.three().map(create_task).into());
+            while let Some(task) = ended.next().await {
+                drop(task.await.unwrap());
+            }
         })
         .await;
     });
@@ -301,7 +322,7 @@ fn wf_14_a_timed_body_ends_with_who_waits_at_every_step() {
             drop(body.await.unwrap());
         })
         .await;
-        at_every_step(Fate::GoOn, async |children| {
+        at_every_step(Fate::Cancelled, async |children| {
             let mut task = create_task(children.child(3));
             drop(timeout(ms(60_000), &mut task).await.unwrap());
         })

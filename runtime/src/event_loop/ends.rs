@@ -4,7 +4,10 @@ use std::task::{Context, Poll};
 
 use crate::{
     event_loop::current::{self, Loop},
-    scheduler::{ends::EndsKey, homed::Homed},
+    scheduler::{
+        ends::{Current, EndsKey},
+        homed::Homed,
+    },
 };
 
 /// Keeps an entry from being over until dropped.
@@ -26,6 +29,7 @@ impl Drop for Hold {
 }
 
 /// What a dropped future left behind. If this is dropped, who drops it waits instead.
+#[derive(Debug)]
 pub(crate) struct Leftovers(Homed<EndsKey>);
 
 impl Leftovers {
@@ -39,6 +43,7 @@ impl Leftovers {
         Leftovers::collect(false, f)
     }
 
+    #[inline]
     fn collect(ended: bool, f: impl FnOnce()) -> Option<Leftovers> {
         let mut f = Some(f);
         let collect = |lp: &Loop| {
@@ -71,12 +76,12 @@ impl Drop for Leftovers {
 }
 
 /// Makes an entry the current one until dropped, if its loop is running.
-pub(crate) struct EnteredEnds(Option<(Homed<EndsKey>, Option<EndsKey>)>);
+pub(crate) struct EnteredEnds(Option<(Homed<EndsKey>, Current)>);
 
 impl EnteredEnds {
     #[inline(always)]
     pub(crate) fn new(key: Option<Homed<EndsKey>>) -> EnteredEnds {
-        let enter = |key: Homed<EndsKey>| key.peek(|lp, own| (key, lp.tasks.ends.enter(Some(own))));
+        let enter = |key: Homed<EndsKey>| key.peek(|lp, own| (key, lp.tasks.ends.enter(own)));
         EnteredEnds(key.and_then(enter))
     }
 }
@@ -85,7 +90,10 @@ impl Drop for EnteredEnds {
     #[inline(always)]
     fn drop(&mut self) {
         if let Some((key, outer)) = self.0 {
-            key.at_home(|lp, _| lp.tasks.ends.enter(outer));
+            // The usual case: its loop is running.
+            if key.peek(|lp, _| lp.tasks.ends.back(outer)).is_none() {
+                key.at_home(|lp, _| lp.tasks.ends.back(outer));
+            }
         }
     }
 }

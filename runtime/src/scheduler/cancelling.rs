@@ -12,7 +12,7 @@ use std::task::{Context, Waker};
 use crate::scheduler::{
     any_task::BoxTask,
     catch_scopes::ScopeKey,
-    slab::Slab,
+    slab::{NONE, Slab},
     task_error::TaskError,
     task_key::{Outcome, TaskKey},
     task_slot::{Cancel, Slot, State},
@@ -54,23 +54,13 @@ impl TaskTable {
     /// The only task that this one awaits.
     fn awaited(&self, slots: &Slab<Slot>, key: TaskKey) -> Option<TaskKey> {
         let slot = slots.get(key.slot as usize).filter(|slot| slot.generation == key.generation)?;
-        if slot.state != State::Joining {
+        if slot.state != State::Idle {
             return None;
         }
         let inner = slots.get(slot.awaits as usize)?;
         let joiner = WakeKey::of(inner.joiner.as_ref()?, self.wakers)?;
         let awaited = inner.is_live() && !inner.detached && joiner == slot.key;
         awaited.then_some(TaskKey { slot: slot.awaits, generation: inner.generation })
-    }
-
-    /// The running task polls the task in `slot`, which is not done, with its own waker.
-    #[inline(always)]
-    pub(super) fn note_join(&self, slots: &mut Slab<Slot>, slot: u32, waker: &Waker) {
-        if let Some(current) = slots.get_mut(self.current.get() as usize)
-            && WakeKey::of(waker, self.wakers) == Some(current.key)
-        {
-            current.joins(slot);
-        }
     }
 
     /// Whether the cancel of the running task was passed to this one, which has ended.
@@ -235,9 +225,10 @@ impl TaskTable {
 
     /// Calls `f`, which steps another task, apart from what the running one does.
     pub(crate) fn apart<R>(&self, f: impl FnOnce() -> R) -> R {
-        let ends = self.ends.enter(None);
+        let (ends, joined) = (self.ends.leave(), self.joined.replace(NONE));
         let result = self.scopes.apart(f);
-        self.ends.enter(ends);
+        self.joined.set(joined);
+        self.ends.back(ends);
         result
     }
 
@@ -294,7 +285,11 @@ impl TaskTable {
 
     /// Whether the running task is in a scope of `catch_cancel`.
     pub(crate) fn may_catch(&self) -> bool {
-        self.current().and_then(|key| self.with(key, |slot| !slot.scopes().is_empty())).unwrap_or(false)
+        !self.scopes.is_empty()
+            && self
+                .current()
+                .and_then(|key| self.with(key, |slot| !slot.scopes().is_empty()))
+                .unwrap_or(false)
     }
 }
 

@@ -56,6 +56,11 @@ impl CatchScopes {
         }
     }
 
+    /// Whether no task is in a scope.
+    pub(super) fn is_empty(&self) -> bool {
+        self.scopes.borrow().used() == 0
+    }
+
     /// Adds a scope of `task`, inside the one that is being polled.
     pub(super) fn enter(&self, task: TaskKey) -> ScopeKey {
         let mut scopes = self.scopes.borrow_mut();

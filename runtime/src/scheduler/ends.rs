@@ -22,11 +22,19 @@ pub(crate) type EndsKey = HeldKey;
 /// See the head of the file.
 pub(crate) struct Ends {
     entries: RefCell<Slab<Held<Entry>>>,
-    /// The entry that is held by what ends now.
-    current: Cell<Option<EndsKey>>,
+    current: Cell<Current>,
     /// A future is being dropped because it was ended, and not by its owner's own choice.
     ending: Cell<bool>,
     wake: fn(Waker),
+}
+
+/// Which entry is held by what ends now.
+#[derive(Clone, Copy)]
+pub(crate) enum Current {
+    None,
+    /// One that is opened when it is held first: most futures leave nothing behind.
+    New,
+    Entry(EndsKey),
 }
 
 struct Entry {
@@ -42,7 +50,7 @@ impl Ends {
     /// `wake` calls a waker that may be foreign code.
     pub(crate) fn new(wake: fn(Waker), far_too_large: fn()) -> Ends {
         let entries = RefCell::new(Slab::new(far_too_large));
-        Ends { entries, current: Cell::new(None), ending: Cell::new(false), wake }
+        Ends { entries, current: Cell::new(Current::None), ending: Cell::new(false), wake }
     }
 
     /// An entry that nothing holds. Its owner must `close` or `abandon` it.
@@ -51,13 +59,34 @@ impl Ends {
         self.entries.borrow_mut().insert(entry)
     }
 
+    /// The current entry.
     pub(crate) fn current(&self) -> Option<EndsKey> {
-        self.current.get()
+        match self.current.get() {
+            Current::None => None,
+            Current::Entry(key) => Some(key),
+            Current::New => {
+                let key = self.open();
+                self.current.set(Current::Entry(key));
+                Some(key)
+            }
+        }
     }
 
     /// Makes an entry the current one. Returns the former, to be put back.
-    pub(crate) fn enter(&self, key: Option<EndsKey>) -> Option<EndsKey> {
-        self.current.replace(key)
+    #[inline(always)]
+    pub(crate) fn enter(&self, key: EndsKey) -> Current {
+        self.current.replace(Current::Entry(key))
+    }
+
+    /// Puts back what `enter` returned.
+    #[inline(always)]
+    pub(crate) fn back(&self, outer: Current) {
+        self.current.set(outer);
+    }
+
+    /// Nothing is current until `back`.
+    pub(crate) fn leave(&self) -> Current {
+        self.current.replace(Current::None)
     }
 
     /// Whether a future is being dropped by who ended it.
@@ -68,13 +97,12 @@ impl Ends {
     /// Calls `f`, which drops a future; `ended` if it did not come to its end. Returns the entry of what must end before
     /// its owner goes on; `None` if there is nothing.
     pub(crate) fn collect(&self, ended: bool, f: impl FnOnce()) -> Option<EndsKey> {
-        let key = self.open();
-        let (outer, ending) =
-            (self.current.replace(Some(key)), self.ending.replace(ended || self.ending.get()));
-        let mut collecting = Collecting { ends: self, key, outer, ending, unwinds: true };
+        let outer = self.current.replace(Current::New);
+        let ending = self.ending.replace(ended || self.ending.get());
+        let mut collecting = Collecting { ends: self, outer, ending, unwinds: true };
         f();
         collecting.unwinds = false;
-        drop(collecting);
+        let Current::Entry(key) = self.current.get() else { return None };
         if self.is_over(key) {
             self.close(key);
             return None;
@@ -146,7 +174,9 @@ impl Ends {
 
     /// Its waiter is dropped: the current entry waits instead.
     pub(crate) fn abandon(&self, key: EndsKey) {
-        self.also(key, self.current.get());
+        if !self.is_over(key) {
+            self.also(key, self.current());
+        }
         self.disown(key);
     }
 
@@ -181,11 +211,10 @@ impl Ends {
     }
 }
 
-/// Puts back what was current before; after a panic nobody waits for the entry.
+/// Puts back what was current before; after a panic nobody waits for the new entry.
 struct Collecting<'a> {
     ends: &'a Ends,
-    key: EndsKey,
-    outer: Option<EndsKey>,
+    outer: Current,
     ending: bool,
     unwinds: bool,
 }
@@ -193,9 +222,8 @@ struct Collecting<'a> {
 impl Drop for Collecting<'_> {
     fn drop(&mut self) {
         self.ends.ending.set(self.ending);
-        self.ends.current.set(self.outer);
-        if self.unwinds {
-            self.ends.abandon(self.key);
+        if let (Current::Entry(key), true) = (self.ends.current.replace(self.outer), self.unwinds) {
+            self.ends.abandon(key);
         }
     }
 }

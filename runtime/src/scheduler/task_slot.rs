@@ -16,15 +16,10 @@ use super::{
 };
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
-#[repr(u8)]
 pub(super) enum State {
     Idle,
-    /// Idle; its last step ended in awaiting tasks.
-    Joining,
     Queued,
     Running,
-    /// Running, and has polled tasks that are not done.
-    RunningJoin,
     /// Running, and woken since it began.
     Woken,
     Done,
@@ -56,7 +51,7 @@ pub(super) struct Slot {
     pub(super) cleanup: bool,
     /// Cancels that were requested and not taken back.
     pub(super) requests: u16,
-    /// While joining, the slot of the only task that it awaits; `NONE` if there are several.
+    /// The slot of the task that its last step has polled, if that was the only one; else `NONE`.
     pub(super) awaits: u32,
     pub(super) joiner: Option<Waker>,
     pub(super) task: Option<BoxTask>,
@@ -154,42 +149,13 @@ impl Slot {
     /// Wakes the task; whether to push it to the ready queue.
     #[inline(always)]
     pub(super) fn wake(&mut self) -> bool {
-        let idle = self.state <= State::Joining;
+        let idle = self.state == State::Idle;
         if idle {
             self.state = State::Queued;
-        } else if self.is_running() {
+        } else if self.state == State::Running {
             self.state = State::Woken;
         }
         idle
-    }
-
-    /// Running, and not woken since it began.
-    #[inline(always)]
-    fn is_running(&self) -> bool {
-        matches!(self.state, State::Running | State::RunningJoin)
-    }
-
-    /// After a step that was pending; whether it was woken meanwhile, and is to be pushed to the ready queue.
-    #[inline(always)]
-    pub(super) fn suspend(&mut self) -> bool {
-        // A cancel is a wake, too.
-        let again = self.state == State::Woken;
-        self.state = match self.state {
-            State::Woken => State::Queued,
-            State::RunningJoin => State::Joining,
-            _ => State::Idle,
-        };
-        again
-    }
-
-    /// The running task polls the task in `slot`, which is not done.
-    #[inline(always)]
-    pub(super) fn joins(&mut self, slot: u32) {
-        if self.state == State::Running {
-            (self.state, self.awaits) = (State::RunningJoin, slot);
-        } else if self.awaits != slot {
-            self.awaits = NONE;
-        }
     }
 
     /// Whether it has a future that can be dropped or polled now.
@@ -228,8 +194,8 @@ impl Slot {
             (State::Done | State::Free, Outcome::Cancelled) => TaskState::Cancelled,
             (State::Done | State::Free, Outcome::Panicked) => TaskState::Panicked,
             _ if self.cancel != Cancel::No || self.requests > 0 => TaskState::Cancelling,
-            (State::Running | State::RunningJoin | State::Woken, _) => TaskState::Running,
-            (State::Idle | State::Joining | State::Queued, _) => TaskState::Pending,
+            (State::Running | State::Woken, _) => TaskState::Running,
+            (State::Idle | State::Queued, _) => TaskState::Pending,
         }
     }
 }

@@ -39,6 +39,8 @@ use crate::scheduler::{
 /// Polls the main future, which belongs to the caller of `run`.
 pub(crate) type PollMain<'a> = &'a mut dyn FnMut(&mut Context<'_>);
 
+/// No slot has this number.
+const MANY: u32 = NONE - 1;
 /// Loops take task ids in blocks, so that creating a task costs no atomic operation.
 const ID_BLOCK: u64 = 1 << 16;
 static NEXT_ID_BLOCK: AtomicU64 = AtomicU64::new(0);
@@ -57,6 +59,8 @@ pub(crate) struct TaskTable {
     pub(super) current: Cell<u32>,
     /// Whether the main future can be cancelled outside a scope of `catch_cancel`.
     pub(super) cancels_main: Cell<bool>,
+    /// The slot of the task that the running step has polled, which is not done: `NONE` for none, `MANY` for several.
+    pub(super) joined: Cell<u32>,
     /// The next task id, and the end of this loop's block.
     ids: Cell<(u64, u64)>,
     pub(crate) ends: Ends,
@@ -97,6 +101,7 @@ impl TaskTable {
             ready: ReadyQueue::default(),
             current: Cell::new(NONE),
             cancels_main: Cell::new(false),
+            joined: Cell::new(NONE),
             ids: Cell::new((0, 0)),
             ends: Ends::new(wake, far_too_large),
             scopes: CatchScopes::new(far_too_large),
@@ -291,17 +296,41 @@ impl TaskTable {
         if slot.state != State::Done {
             let known = slot.joiner.as_ref().is_some_and(|joiner| joiner.will_wake(waker));
             let old = if known { None } else { slot.joiner.replace(waker.clone()) };
-            self.note_join(&mut slots, key.slot, waker);
+            self.joined.set(if self.joined.get() == NONE { key.slot } else { MANY });
             drop(slots);
             drop(old);
             return None;
         }
-        if slot.outcome == Outcome::Cancelled && self.comes_back(&mut slots, key) {
+        if slot.outcome == Outcome::Cancelled {
+            return self.join_cancelled(slots, key, place);
+        }
+        self.take_result(slots, key, place)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn join_cancelled(
+        &self,
+        mut slots: RefMut<'_, Slab<Slot>>,
+        key: TaskKey,
+        place: &mut dyn Any,
+    ) -> Option<Outcome> {
+        if self.comes_back(&mut slots, key) {
             drop(slots);
             self.resume();
             return None;
         }
-        let slot = &mut slots[key.slot as usize];
+        self.take_result(slots, key, place)
+    }
+
+    #[inline(always)]
+    fn take_result(
+        &self,
+        mut slots: RefMut<'_, Slab<Slot>>,
+        key: TaskKey,
+        place: &mut dyn Any,
+    ) -> Option<Outcome> {
+        let slot = slots.get_mut(key.slot as usize)?;
         let (outcome, left) = (slot.outcome, slot.leave());
         self.free_slot(&mut slots, key.slot);
         drop(slots);
@@ -417,7 +446,11 @@ impl TaskTable {
             }
             return Some((key, outcome));
         }
-        if slot.suspend() {
+        slot.awaits = self.joined.replace(NONE);
+        // A cancel is a wake, too.
+        let again = slot.state == State::Woken;
+        slot.state = if again { State::Queued } else { State::Idle };
+        if again {
             self.ready.push(Ready::Task(index));
         }
         None

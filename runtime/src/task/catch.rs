@@ -167,6 +167,7 @@ impl From<Cancelled> for io::Error {
 }
 
 /// A scope that its task is in, until dropped.
+#[derive(Debug)]
 pub(crate) struct EnteredCatch(Homed<ScopeKey>);
 
 impl EnteredCatch {
@@ -176,7 +177,7 @@ impl EnteredCatch {
 
     /// A scope for what is to be ended, if the task is in another one, which may be inside.
     pub(crate) fn around_others() -> Option<EnteredCatch> {
-        let may_catch = current::try_with(|lp| lp.tasks.may_catch()).unwrap_or(false);
+        let may_catch = current::peek(|lp| lp.tasks.may_catch()).unwrap_or(false);
         if may_catch { EnteredCatch::enter() } else { None }
     }
 

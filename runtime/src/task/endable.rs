@@ -1,4 +1,4 @@
-//! `Endable`: a future that can be ended from outside, by a deadline or by its group.
+//! Ending a future from outside, by a deadline or by its group.
 
 use std::{
     future::Future,
@@ -10,90 +10,112 @@ use pin_project_lite::pin_project;
 
 use crate::{event_loop::ends::Leftovers, task::catch::EnteredCatch};
 
-pin_project! {
-    /// See the head of the file.
-    pub(crate) struct Endable<F> {
-        #[pin]
-        future: Option<F>,
-        state: State,
+/// What came of ending a future.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// A scope of `catch_cancel` inside took that as a cancel: the future runs on, and its output counts. This scope is
+    /// around it, and gets the cancel if that is resumed.
+    Caught(EnteredCatch),
+    /// The future was dropped.
+    Dropped(Leftovers),
+}
+
+/// The output of a future that was ended: `None` if it was dropped and what it left behind has ended.
+pub(crate) type Ended<T> = Result<Option<T>, Ending>;
+
+impl Ending {
+    /// Ends `future`: a scope inside may take that as a cancel, else it is dropped. An error if that takes longer.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn begin<F: Future>(
+        mut future: Pin<&mut Option<F>>,
+        cx: &mut Context<'_>,
+    ) -> Ended<F::Output> {
+        if let (Some(scope), Some(inside)) = (EnteredCatch::around_others(), future.as_mut().as_pin_mut())
+            && let Some((polled, taken, resumed)) = scope.deliver(|| inside.poll(cx))
+            && !resumed
+        {
+            match polled {
+                Poll::Ready(output) => return Ok(Some(output)),
+                Poll::Pending if taken => return Err(Ending::Caught(scope)),
+                Poll::Pending => {}
+            }
+        }
+        Ending::drop(future, cx)
+    }
+
+    /// Polls on.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn poll<F: Future>(
+        &mut self,
+        mut future: Pin<&mut Option<F>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<F::Output>> {
+        match (&*self, future.as_mut().as_pin_mut()) {
+            (Ending::Caught(scope), Some(inside)) => {
+                let (polled, resumed) = scope.poll(|| inside.poll(cx));
+                if !resumed {
+                    return polled.map(Some);
+                }
+            }
+            (Ending::Dropped(left), _) => return left.poll(cx).map(|()| None),
+            (Ending::Caught(_), None) => panic!("polled after it was ready"),
+        }
+        match Ending::drop(future, cx) {
+            Ok(output) => Poll::Ready(output),
+            Err(dropped) => {
+                *self = dropped;
+                Poll::Pending
+            }
+        }
+    }
+
+    fn drop<F: Future>(mut future: Pin<&mut Option<F>>, cx: &Context<'_>) -> Ended<F::Output> {
+        match Leftovers::of_ended(|| future.set(None)) {
+            Some(left) if left.poll(cx).is_pending() => Err(Ending::Dropped(left)),
+            Some(_) | None => Ok(None),
+        }
     }
 }
 
-enum State {
-    Open,
-    /// It is ended, but a scope of `catch_cancel` inside took the cancel: the future runs on, and its output counts. This
-    /// scope is around it, and gets the cancel if that is resumed.
-    Caught(EnteredCatch),
-    /// It is ended, and the future was dropped.
-    Dropped(Leftovers),
+pin_project! {
+    /// A future that can be ended.
+    pub(crate) struct Endable<F> {
+        #[pin]
+        future: Option<F>,
+        ending: Option<Ending>,
+    }
 }
 
 impl<F: Future> Endable<F> {
     pub(crate) fn new(future: F) -> Endable<F> {
-        Endable { future: Some(future), state: State::Open }
+        Endable { future: Some(future), ending: None }
     }
 
-    /// Whether [`end`](Endable::end) was called.
-    #[inline(always)]
-    pub(crate) fn is_ended(&self) -> bool {
-        !matches!(self.state, State::Open)
+    /// Whether [`end`](Endable::end) was called and is not over.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.is_some()
     }
 
-    /// Its output; `None` once it was ended and what it left behind has ended.
-    #[inline(always)]
-    pub(crate) fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
-        let this = self.as_mut().project();
-        if let (State::Open, Some(future)) = (&*this.state, this.future.as_pin_mut()) {
-            return future.poll(cx).map(Some);
+    /// Its output; `None` once it was dropped and what it left behind has ended.
+    pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
+        let this = self.project();
+        match this.ending {
+            Some(ending) => ending.poll(this.future, cx),
+            None => this.future.as_pin_mut().expect("it is not ended").poll(cx).map(Some),
         }
-        self.poll_ended(cx)
     }
 
-    #[cold]
-    #[inline(never)]
-    fn poll_ended(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
-        let this = self.as_mut().project();
-        match (&*this.state, this.future.as_pin_mut()) {
-            (State::Dropped(left), _) => return left.poll(cx).map(|()| None),
-            (State::Caught(scope), Some(future)) => {
-                let (polled, resumed) = scope.poll(|| future.poll(cx));
-                if !resumed {
-                    if polled.is_ready() {
-                        *this.state = State::Open;
-                    }
-                    return polled.map(Some);
-                }
+    /// Ends it. Returns what `poll` returns from now on.
+    pub(crate) fn end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
+        let this = self.project();
+        match Ending::begin(this.future, cx) {
+            Ok(output) => Poll::Ready(output),
+            Err(ending) => {
+                *this.ending = Some(ending);
+                Poll::Pending
             }
-            (State::Open | State::Caught(_), _) => panic!("polled after it was ready"),
         }
-        self.drop_future(cx)
-    }
-
-    /// Ends it: a scope of `catch_cancel` inside may take that as a cancel; else the future is dropped. Returns what
-    /// `poll` returns from now on.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn end(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
-        let this = self.as_mut().project();
-        if let (Some(scope), Some(future)) = (EnteredCatch::around_others(), this.future.as_pin_mut())
-            && let Some((polled, taken, resumed)) = scope.deliver(|| future.poll(cx))
-            && (taken || polled.is_ready())
-            && !resumed
-        {
-            if polled.is_pending() {
-                *this.state = State::Caught(scope);
-            }
-            return polled.map(Some);
-        }
-        self.drop_future(cx)
-    }
-
-    fn drop_future(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
-        let mut this = self.project();
-        *this.state = State::Open;
-        let Some(left) = Leftovers::of_ended(|| this.future.set(None)) else { return Poll::Ready(None) };
-        let polled = left.poll(cx).map(|()| None);
-        *this.state = State::Dropped(left);
-        polled
     }
 }

@@ -167,9 +167,11 @@ impl<E: 'static> TaskGroup<E> {
         body: impl Future<Output = Result<R, E>>,
     ) -> Option<Result<Result<R, E>, Payload>> {
         let mut body = pin!(Endable::new(Scoped { future: Some(body), group: Rc::clone(&self.inner) }));
+        let mut ended = false;
         poll_fn(|cx| {
             self.inner.wait(cx);
-            if self.inner.phase.get() == Phase::Aborting && !body.is_ended() {
+            if self.inner.phase.get() == Phase::Aborting && !ended {
+                ended = true;
                 return body.as_mut().end(cx);
             }
             body.as_mut().poll(cx)

@@ -319,14 +319,16 @@ impl<T: 'static> Future for Task<T> {
             lp.tasks.join(key, cx.waker(), &mut result)
         });
         match joined {
-            None => return Poll::Ready(Err(TaskError::WrongLoop)),
-            Some(outcome) => self.taken = outcome,
+            None => Poll::Ready(Err(TaskError::WrongLoop)),
+            Some(None) => {
+                self.awaited = true;
+                Poll::Pending
+            }
+            Some(outcome) => {
+                self.taken = outcome;
+                if result.is_pending() { Poll::Ready(Err(TaskError::Cancelled)) } else { result }
+            }
         }
-        if self.taken.is_some() && result.is_pending() {
-            return Poll::Ready(Err(TaskError::Cancelled));
-        }
-        self.awaited = result.is_pending();
-        result
     }
 }
 

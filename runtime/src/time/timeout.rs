@@ -11,7 +11,7 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::{Duration, Instant, Sleep, now, sleep_until};
-use crate::{budget, task::endable::Endable};
+use crate::{budget, task::endable::Ending};
 
 /// Runs `future` for up to `duration` (asyncio `timeout`).
 ///
@@ -38,13 +38,13 @@ use crate::{budget, task::endable::Endable};
 /// ```
 pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
     let deadline = if duration.is_zero() { Deadline::Passed } else { Deadline::In(duration, now()) };
-    Timeout { future: Endable::new(future), deadline }
+    Timeout { future: Some(future), deadline }
 }
 
 /// Runs `future` until `at` at the latest (asyncio `timeout_at`). If that has passed, `future` is polled exactly once.
 pub fn timeout_at<F: Future>(at: Instant, future: F) -> Timeout<F> {
     let deadline = if at <= now() { Deadline::Passed } else { Deadline::At(sleep_until(at)) };
-    Timeout { future: Endable::new(future), deadline }
+    Timeout { future: Some(future), deadline }
 }
 
 /// [`timeout`], with the arguments in asyncio's older order (asyncio `wait_for`).
@@ -57,7 +57,7 @@ pin_project! {
     #[must_use = "futures do nothing unless awaited"]
     pub struct Timeout<F> {
         #[pin]
-        future: Endable<F>,
+        future: Option<F>,
         deadline: Deadline,
     }
 }
@@ -71,6 +71,8 @@ enum Deadline {
     /// The deadline has passed; the future gets a last poll, as the task's budget was used up before.
     LastLook,
     Never,
+    /// It has passed, and the future is not over yet.
+    Ended(Ending),
 }
 
 impl<F: Future> Future for Timeout<F> {
@@ -78,11 +80,12 @@ impl<F: Future> Future for Timeout<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let Poll::Ready(output) = this.future.as_mut().poll(cx) {
-            return Poll::Ready(output.ok_or(TimeoutError(())));
+        if let Deadline::Ended(ending) = this.deadline {
+            return ending.poll(this.future, cx).map(|output| output.ok_or(TimeoutError(())));
         }
-        if this.future.is_ended() {
-            return Poll::Pending;
+        let future = this.future.as_mut().as_pin_mut().expect("it is dropped only at the deadline");
+        if let Poll::Ready(value) = future.poll(cx) {
+            return Poll::Ready(Ok(value));
         }
         if let Deadline::In(duration, from) = *this.deadline {
             *this.deadline =
@@ -91,7 +94,7 @@ impl<F: Future> Future for Timeout<F> {
         let passed = match this.deadline {
             Deadline::Passed | Deadline::LastLook => true,
             Deadline::At(sleep) => Pin::new(sleep).poll(cx).is_ready(),
-            Deadline::In(..) | Deadline::Never => false,
+            Deadline::In(..) | Deadline::Never | Deadline::Ended(_) => false,
         };
         if !passed {
             return Poll::Pending;
@@ -102,7 +105,13 @@ impl<F: Future> Future for Timeout<F> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        this.future.end(cx).map(|output| output.ok_or(TimeoutError(())))
+        match Ending::begin(this.future, cx) {
+            Ok(output) => Poll::Ready(output.ok_or(TimeoutError(()))),
+            Err(ending) => {
+                *this.deadline = Deadline::Ended(ending);
+                Poll::Pending
+            }
+        }
     }
 }
 

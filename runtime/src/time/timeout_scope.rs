@@ -40,7 +40,7 @@ pub async fn timeout_scope<T>(
         if let Poll::Ready(output) = body.as_mut().poll(cx) {
             return Poll::Ready(output.ok_or(TimeoutError(())));
         }
-        if body.is_ended() {
+        if body.is_ending() {
             return Poll::Pending;
         }
         let Some(at) = deadline.at.get() else {
