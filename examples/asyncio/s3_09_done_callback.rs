@@ -29,7 +29,7 @@ fn main() -> io::Result<()> {
     });
     let _task = runner.create_task(slow_operation(resolver));
     future.add_done_callback(got_result);
-    runner.run_forever();
+    runner.run_forever()?;
     runner.close();
     Ok(())
 }

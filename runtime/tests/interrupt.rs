@@ -112,8 +112,8 @@ fn run_18_a_busy_main_is_cancelled_too() {
     assert_eq!((status.signal(), said.as_str()), (Some(SIGINT), "main dropped\ncleaned up\n"));
 }
 
-fn run_18_run_forever_ends_as_a_run_does() {
-    const TEST: &str = "run_18_run_forever_ends_as_a_run_does";
+fn run_18_run_forever_gives_an_error_and_leaves_the_loop_to_its_owner() {
+    const TEST: &str = "run_18_run_forever_gives_an_error_and_leaves_the_loop_to_its_owner";
     if is_child(TEST) {
         let mut runner = Runner::new().unwrap();
         drop(runner.create_task(async {
@@ -121,14 +121,16 @@ fn run_18_run_forever_ends_as_a_run_does() {
             ready();
             std::future::pending::<()>().await;
         }));
-        runner.run_forever();
-        println!("never said");
+        assert_eq!(runner.run_forever(), Err(RunError::Cancelled));
+        assert_eq!(runner.run(async { 7 }), 7);
+        println!("still there");
+        runner.close();
         return;
     }
     let (child, lines) = started(TEST);
     signal(&child, Signal::SIGINT);
     let (status, said) = end(child, lines);
-    assert_eq!((status.signal(), said.as_str()), (Some(SIGINT), "task dropped\n"));
+    assert!(status.success() && said.starts_with("still there\ntask dropped\n"), "{status}: {said}");
 }
 
 fn run_20_a_cancel_that_came_before_the_sigint_is_not_turned_into_one() {
@@ -336,7 +338,7 @@ const TESTS: [(&str, fn()); 11] = [
         run_18_run_19_run_21_the_first_sigint_cancels_main_and_ends_in_order,
     ),
     ("run_18_a_busy_main_is_cancelled_too", run_18_a_busy_main_is_cancelled_too),
-    ("run_18_run_forever_ends_as_a_run_does", run_18_run_forever_ends_as_a_run_does),
+    ("run_18_run_forever_gives_an_error_and_leaves_the_loop_to_its_owner", run_18_run_forever_gives_an_error_and_leaves_the_loop_to_its_owner),
     (
         "run_20_a_cancel_that_came_before_the_sigint_is_not_turned_into_one",
         run_20_a_cancel_that_came_before_the_sigint_is_not_turned_into_one,

@@ -18,7 +18,7 @@ use crate::{
         run::{CLEANUP, Runner},
         signals::interrupt::{Interrupt, end_by_sigint},
     },
-    scheduler::{task_info::TaskState, task_key::TaskKey, task_table::PollMain},
+    scheduler::{task_key::TaskKey, task_table::PollMain},
 };
 
 /// Runs `main` on a new loop to its end (asyncio `run`).
@@ -67,7 +67,7 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            RunError::Stopped => "the event loop was stopped before the main future was done",
+            RunError::Stopped => "event loop stopped before main completed",
             RunError::Cancelled => "the main future was cancelled",
         })
     }
@@ -149,8 +149,8 @@ impl Runner {
         self.entered(|runner| runner.drive(pin!(Some(main)), true, location))
     }
 
-    /// Runs the loop's tasks and callbacks until [`stop`](crate::stop) is called (asyncio `run_forever`). Ctrl-C acts
-    /// as in [`run`](Runner::run). Remaining tasks continue in the next run.
+    /// Runs the loop's tasks and callbacks until [`stop`](crate::stop) is called (asyncio `run_forever`). Remaining tasks
+    /// continue in the next run; closing the runner cancels them.
     ///
     /// ```
     /// use corio_runtime::{Runner, create_future, stop};
@@ -158,31 +158,35 @@ impl Runner {
     /// let (resolver, future) = runner.enter(create_future);
     /// future.add_done_callback(stop);
     /// let _task = runner.create_task(async move { resolver.set_result("done") });
-    /// runner.run_forever();
+    /// runner.run_forever()?;
     /// assert_eq!(runner.run(future).unwrap(), "done");
     /// # std::io::Result::Ok(())
     /// ```
     ///
+    /// # Errors
+    /// [`RunError::Cancelled`] after Ctrl-C, where [`run`](Runner::run) would end the process (asyncio
+    /// `KeyboardInterrupt`). From then on Ctrl-C does what it did before.
+    ///
     /// # Panics
     /// Inside a running loop, and if the kernel fails the loop.
     #[track_caller]
-    pub fn run_forever(&mut self) {
-        // It ends by `stop` alone.
-        let _ = self.entered(Runner::turn_until_stopped);
+    pub fn run_forever(&mut self) -> Result<(), RunError> {
+        self.entered(Runner::turn_until_stopped)
     }
 
     fn turn_until_stopped(&self) -> End<()> {
-        self.lp.slow_watch.start();
-        let end = loop {
+        let lp: &Loop = &self.lp;
+        lp.slow_watch.start();
+        loop {
             if let Err(payload) = self.turn_caught(&mut no_main, u64::MAX) {
-                break End::Done(Err(payload));
+                lp.stopping.set(false);
+                return End::Done(Err(payload));
             }
             if self.is_ended_from_outside() {
-                break self.ended_from_outside(None);
+                let stopped = lp.stopping.replace(false);
+                return if stopped { End::Done(Ok(())) } else { End::Early(RunError::Cancelled) };
             }
-        };
-        self.lp.stopping.set(false);
-        end
+        }
     }
 
     /// Calls `drive` inside the loop, and ends the process if SIGINT ended the run.
@@ -219,13 +223,12 @@ impl Runner {
     ) -> End<F::Output> {
         let lp: &Loop = &self.lp;
         let key = lp.tasks.create_main(can_cancel, location);
-        let cancellable = can_cancel.then_some(key);
         lp.slow_watch.start();
         let mut lost = None;
         let end = loop {
             let mut end = None;
             let mut poll_main = |cx: &mut Context<'_>| {
-                if let Poll::Ready(ended) = self.step(main.as_mut(), cancellable, cx) {
+                if let Poll::Ready(ended) = self.step(main.as_mut(), key, cx) {
                     end = Some(ended);
                     lp.stopping.set(true);
                 }
@@ -238,7 +241,7 @@ impl Runner {
                 break end;
             }
             if self.is_ended_from_outside() {
-                break self.ended_from_outside(cancellable);
+                break self.ended_from_outside(key);
             }
         };
         lp.stopping.set(false);
@@ -261,10 +264,10 @@ impl Runner {
     fn step<F: Future>(
         &self,
         main: Pin<&mut Option<F>>,
-        cancellable: Option<TaskKey>,
+        key: TaskKey,
         cx: &mut Context<'_>,
     ) -> Poll<End<F::Output>> {
-        if self.is_cancelled(cancellable) {
+        if self.lp.tasks.ends_main() {
             return Poll::Ready(drop_cancelled(main));
         }
         let Some(future) = main.as_pin_mut() else { return Poll::Pending };
@@ -272,16 +275,10 @@ impl Runner {
         Poll::Ready(match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             // A cancel that is not delivered yet wins over the value.
-            Ok(Poll::Ready(_)) if self.is_cancelled(cancellable) => End::Early(RunError::Cancelled),
+            Ok(Poll::Ready(_)) if self.lp.tasks.is_cancelled(key) => End::Early(RunError::Cancelled),
             Ok(Poll::Ready(value)) => End::Done(Ok(value)),
             Err(payload) => End::Done(Err(payload)),
         })
-    }
-
-    #[inline(always)]
-    fn is_cancelled(&self, cancellable: Option<TaskKey>) -> bool {
-        let state = |key| self.lp.tasks.info(key).map(|main| main.state());
-        cancellable.is_some_and(|key| state(key) == Some(TaskState::Cancelling))
     }
 
     /// One turn, which sleeps until `deadline` at most. `Err`: its panic, or the kernel's failure.
@@ -295,12 +292,12 @@ impl Runner {
 
     /// The end of a run that was stopped or interrupted before its main future is done.
     #[cold]
-    fn ended_from_outside<T>(&self, cancellable: Option<TaskKey>) -> End<T> {
+    fn ended_from_outside<T>(&self, main: TaskKey) -> End<T> {
         if !self.lp.interrupted.get() {
             return End::Early(RunError::Stopped);
         }
         // As in asyncio, a cancel that came first is not turned into an interrupt.
-        if self.is_cancelled(cancellable) { End::Early(RunError::Cancelled) } else { End::Interrupted }
+        if self.lp.tasks.is_cancelled(main) { End::Early(RunError::Cancelled) } else { End::Interrupted }
     }
 
     fn is_ended_from_outside(&self) -> bool {
@@ -313,7 +310,7 @@ impl Runner {
         let lp = &self.lp;
         lp.interrupted.set(false);
         let deadline = lp.clock.after(CLEANUP);
-        while !self.is_ended_from_outside() && self.is_cleaning_up() && lp.clock.now_ns() < deadline {
+        while !self.is_ended_from_outside() && lp.tasks.is_cleaning_up() && lp.clock.now_ns() < deadline {
             let wait = if lp.tasks.ready.is_empty() { deadline } else { 0 };
             if let Err(payload) = self.turn_caught(&mut no_main, wait) {
                 return End::Done(Err(payload));
@@ -321,11 +318,6 @@ impl Runner {
         }
         lp.stopping.set(false);
         End::Early(RunError::Cancelled)
-    }
-
-    fn is_cleaning_up(&self) -> bool {
-        let tasks = &self.lp.tasks;
-        tasks.cleanups() > 0 || tasks.infos().iter().any(|task| task.state() == TaskState::Cancelling)
     }
 }
 

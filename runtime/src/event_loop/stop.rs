@@ -22,7 +22,7 @@ use crate::event_loop::{
 ///     stop();
 ///     7
 /// });
-/// runner.run_forever();
+/// runner.run_forever()?;
 /// assert!(runner.enter(|| task.done()));
 /// assert_eq!(runner.run(task).unwrap(), 7);
 /// # std::io::Result::Ok(())
@@ -43,7 +43,7 @@ impl Handle {
     /// let mut runner = corio_runtime::Runner::new()?;
     /// let handle = runner.handle();
     /// let thread = std::thread::spawn(move || handle.stop());
-    /// runner.run_forever();
+    /// runner.run_forever()?;
     /// assert!(thread.join().unwrap().is_ok());
     /// runner.close();
     /// assert!(handle.stop().is_err());

@@ -31,8 +31,8 @@ impl TaskTable {
                 // A circle of tasks that await each other ends where it began.
                 let awaited = self.awaited(&slots, at).filter(|awaited| *awaited != key);
                 let Some(slot) = live(&mut slots, at) else { break };
-                // Only `run` ends the main future.
-                if slot.external && slot.scopes().is_empty() {
+                // `run` alone ends its main future; `try_run` also if it is cancelled.
+                if slot.external && !self.cancels_main.get() && slot.scopes().is_empty() {
                     break;
                 }
                 asked = true;
@@ -82,6 +82,23 @@ impl TaskTable {
     /// The cancels of a task that were requested and not taken back.
     pub(crate) fn cancelling(&self, key: TaskKey) -> usize {
         self.with(key, |slot| slot.requests.into()).unwrap_or(0)
+    }
+
+    /// Whether the main future is stepped to be dropped, as it was cancelled.
+    #[inline(always)]
+    pub(crate) fn ends_main(&self) -> bool {
+        self.ends_main.get()
+    }
+
+    /// Whether a cancel of the task is not delivered yet.
+    pub(crate) fn is_cancelled(&self, key: TaskKey) -> bool {
+        self.with(key, |slot| slot.cancel != Cancel::No).unwrap_or(false)
+    }
+
+    /// Whether a task is about to end, or a cleanup is running.
+    pub(crate) fn is_cleaning_up(&self) -> bool {
+        let ends = |slot: &Slot| slot.is_live() && slot.cancel != Cancel::No;
+        self.cleanups() > 0 || self.slots.borrow().iter().any(|(_, slot)| ends(slot))
     }
 
     /// Takes a request back, and returns how many are left. The last one takes back a cancel that was not delivered.
@@ -161,7 +178,7 @@ impl TaskTable {
             let (outcome, taken) = self.scopes.deliver(key, || match task {
                 Some(task) => step(waker, task),
                 None => {
-                    step_main(waker, main);
+                    step_main(waker, &mut *main);
                     None
                 }
             });
@@ -169,13 +186,18 @@ impl TaskTable {
                 self.note_late(key);
                 return outcome;
             }
-            // Another cancel than the one that ends the task now is of no use; that one wins over a value.
-            self.with(key, |slot| slot.cancel = if slot.external { Cancel::Asked } else { Cancel::Sure });
+            // It ends the task now, and wins over a value.
+            self.with(key, |slot| slot.cancel = Cancel::Sure);
             if outcome.is_some() {
                 return outcome;
             }
         }
-        let task = task.as_mut()?;
+        let Some(task) = task else {
+            self.ends_main.set(true);
+            step_main(waker, main);
+            self.ends_main.set(false);
+            return None;
+        };
         let mut outcome = Outcome::Cancelled;
         let ends = self.ends.collect(true, || outcome = fail(task, TaskError::Cancelled, Outcome::Cancelled));
         if ends.is_none() {

@@ -59,6 +59,8 @@ pub(crate) struct TaskTable {
     pub(super) current: Cell<u32>,
     /// Whether the main future can be cancelled outside a scope of `catch_cancel`.
     pub(super) cancels_main: Cell<bool>,
+    /// This step is to drop the main future.
+    pub(super) ends_main: Cell<bool>,
     /// The slot of the task that the running step has polled, which is not done: `NONE` for none, `MANY` for several.
     pub(super) joined: Cell<u32>,
     /// The next task id, and the end of this loop's block.
@@ -101,6 +103,7 @@ impl TaskTable {
             ready: ReadyQueue::default(),
             current: Cell::new(NONE),
             cancels_main: Cell::new(false),
+            ends_main: Cell::new(false),
             joined: Cell::new(NONE),
             ids: Cell::new((0, 0)),
             ends: Ends::new(wake, far_too_large),

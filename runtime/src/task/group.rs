@@ -271,7 +271,7 @@ impl<E> Inner<E> {
             return;
         }
         let group = Rc::clone(self);
-        let queue = |lp: &Loop| lp.call_now(Box::new(move || group.abort()));
+        let queue = |lp: &Loop| lp.call_now(Box::new(move || group.abort()), None);
         if self.home.and_then(|home| current::at_home(home, queue)).is_none() {
             self.abort();
         }

@@ -38,7 +38,7 @@ impl<E: 'static> TaskGroup<E> {
             let (key, id) = lp.tasks.create_eager::<Fallible, _>(child, location);
             let task = Task::new(lp.homed(key), id);
             self.inner.children.borrow_mut()[place as usize].set(Some(lp.homed(key)));
-            lp.step_task(key.slot, &mut no_main);
+            lp.tasks.apart(|| lp.step_task(key.slot, &mut no_main));
             task
         })
     }
