@@ -14,8 +14,8 @@ use std::{
 
 use common::{Nop, child, is_child, ms, poll_once, turns};
 use corio_runtime::{
-    Cores, Runner, create_future, create_task, current_task, op::submit, run, run_coroutine_threadsafe,
-    run_per_core, time::sleep, with_cleanup, yield_now,
+    Cores, RunError, Runner, create_future, create_task, current_task, op::submit, run,
+    run_coroutine_threadsafe, run_per_core, time::sleep, with_cleanup, yield_now,
 };
 use nix::{
     libc::{SIGINT, SIGTERM},
@@ -338,7 +338,10 @@ const TESTS: [(&str, fn()); 11] = [
         run_18_run_19_run_21_the_first_sigint_cancels_main_and_ends_in_order,
     ),
     ("run_18_a_busy_main_is_cancelled_too", run_18_a_busy_main_is_cancelled_too),
-    ("run_18_run_forever_gives_an_error_and_leaves_the_loop_to_its_owner", run_18_run_forever_gives_an_error_and_leaves_the_loop_to_its_owner),
+    (
+        "run_18_run_forever_gives_an_error_and_leaves_the_loop_to_its_owner",
+        run_18_run_forever_gives_an_error_and_leaves_the_loop_to_its_owner,
+    ),
     (
         "run_20_a_cancel_that_came_before_the_sigint_is_not_turned_into_one",
         run_20_a_cancel_that_came_before_the_sigint_is_not_turned_into_one,

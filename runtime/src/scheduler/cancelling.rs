@@ -51,7 +51,7 @@ impl TaskTable {
         asked
     }
 
-    /// The only task that this one awaits.
+    /// The only task that this one awaits, if it is not cancelled itself.
     fn awaited(&self, slots: &Slab<Slot>, key: TaskKey) -> Option<TaskKey> {
         let slot = slots.get(key.slot as usize).filter(|slot| slot.generation == key.generation)?;
         if slot.state != State::Idle {
@@ -59,7 +59,8 @@ impl TaskTable {
         }
         let inner = slots.get(slot.awaits as usize)?;
         let joiner = WakeKey::of(inner.joiner.as_ref()?, self.wakers)?;
-        let awaited = inner.is_live() && !inner.detached && joiner == slot.key;
+        let free = inner.is_live() && inner.cancel == Cancel::No && !inner.detached;
+        let awaited = free && joiner == slot.key;
         awaited.then_some(TaskKey { slot: slot.awaits, generation: inner.generation })
     }
 
