@@ -128,7 +128,7 @@ async fn at_every_step<F: Future<Output = ()> + 'static>(fate: Fate, scenario: i
 }
 
 #[test]
-fn gath_09_gath_12_gathered_futures_end_with_who_waits_at_every_step() {
+fn gath_12_gathered_futures_end_with_who_waits_at_every_step() {
     on_every(async || {
         at_every_step(Fate::End, async |children| assert_eq!(gather(children.three()).await.len(), 3)).await;
         at_every_step(Fate::End, async |children| {

@@ -117,8 +117,12 @@ fn task_25_a_cancel_that_is_taken_back_in_time_is_not_delivered() {
     on_every(async || {
         for scoped in [false, true] {
             let task = create_task(async move {
-                let wait = turns(3);
-                if scoped { catch_cancel(wait).await.map_or(0, |()| 42) } else { wait.await.into_42() }
+                if scoped {
+                    assert!(catch_cancel(turns(3)).await.is_ok());
+                } else {
+                    turns(3).await;
+                }
+                42
             });
             turns(1).await;
             assert!(task.cancel());
@@ -126,16 +130,6 @@ fn task_25_a_cancel_that_is_taken_back_in_time_is_not_delivered() {
             assert_eq!(task.await.unwrap(), 42);
         }
     });
-}
-
-trait Into42 {
-    fn into_42(self) -> u32;
-}
-
-impl Into42 for () {
-    fn into_42(self) -> u32 {
-        42
-    }
 }
 
 #[test]
@@ -165,7 +159,7 @@ fn task_17_a_cancel_in_the_last_step_wins_over_the_value() {
 }
 
 #[test]
-fn task_22_cancelling_counts_and_shows() {
+fn cancelling_counts_and_shows() {
     on_every(async || {
         let task = create_task(async { catch_cancel(pending::<()>()).await.is_err() });
         turns(1).await;

@@ -524,7 +524,7 @@ fn wf_08_a_value_set_in_the_next_turn_is_in_time() {
 }
 
 #[test]
-fn wf_15_a_value_that_is_ready_at_the_deadline_beats_it() {
+fn a_value_that_is_ready_at_the_deadline_beats_it() {
     run(async {
         // The deadline passes while the task computes its value.
         let task = create_task(async {

@@ -177,7 +177,7 @@ fn task_16_a_task_that_cancels_itself_ends_at_its_next_await() {
 }
 
 #[test]
-fn task_18_cancel_travels_down_the_await_chain() {
+fn cancel_travels_down_the_await_chain() {
     run(async {
         let drops = DropCount::default();
         let probe = drops.probe();

@@ -195,7 +195,7 @@ fn to_09_a_deadline_in_the_past_beats_sleep_zero() {
 }
 
 #[test]
-fn to_18_to_19_to_20_a_cleanup_has_timeouts_of_its_own() {
+fn to_18_a_cleanup_has_timeouts_of_its_own() {
     on_every(async || {
         let log = Log::new();
         let theirs = log.clone();

@@ -139,7 +139,7 @@ fn wf_03_wf_07_wf_08_a_value_that_is_ready_beats_the_deadline() {
 }
 
 #[test]
-fn wf_04_wf_05_wf_06_time_that_is_up_drops_what_ran() {
+fn time_that_is_up_drops_what_ran() {
     on_every(async || {
         let dropped = Rc::new(Cell::new(0));
         for limit in [Duration::ZERO, ms(1)] {
@@ -161,7 +161,7 @@ fn wf_04_wf_05_wf_06_time_that_is_up_drops_what_ran() {
 }
 
 #[test]
-fn wf_13_a_panic_of_a_destructor_wins_over_the_timeout() {
+fn a_panic_of_a_destructor_wins_over_the_timeout() {
     on_every(async || {
         struct Bad;
         impl Drop for Bad {
@@ -181,7 +181,7 @@ fn wf_13_a_panic_of_a_destructor_wins_over_the_timeout() {
 }
 
 #[test]
-fn wf_14_wf_15_a_cancelled_wait_for_drops_what_is_inside() {
+fn a_cancelled_wait_for_drops_what_is_inside() {
     on_every(async || {
         let dropped = Rc::new(Cell::new(0));
         let guard = OnDrop(dropped.clone());

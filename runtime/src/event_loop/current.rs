@@ -15,7 +15,6 @@ use crate::{
     event_loop::{
         backend::BackendInfo,
         blocking_pool::Pool,
-        ends::Hold,
         exceptions::{ExceptionContext, ExceptionHandler},
         registry,
         registry::{LoopClosed, LoopInbox, Registration},
@@ -32,8 +31,7 @@ use crate::{
         loop_id::LoopId,
         ready::Ready,
         task_error::{PanicPayload, discard},
-        task_info::{TaskInfo, TaskState},
-        task_key::TaskKey,
+        task_info::TaskInfo,
         task_table::{Ended, TaskTable},
         timers::{Due, TimerKey, Timers},
     },
@@ -268,39 +266,6 @@ impl Loop {
         let (jobs, busy) = pool.close();
         self.discard(jobs);
         busy
-    }
-
-    /// The handle of a task is dropped. If somebody had begun to await it, the task is cancelled.
-    #[inline(always)]
-    pub(crate) fn detach(&self, key: TaskKey, awaited: bool) {
-        if awaited {
-            self.drop_awaited(key);
-        }
-        if let Some(ended) = self.tasks.detach(key) {
-            self.announce(ended);
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn drop_awaited(&self, key: TaskKey) {
-        let info = if self.debug.get() && !self.tasks.ends.is_ending() { self.tasks.info(key) } else { None };
-        let cancelled = self.cancel_awaited(key);
-        self.tasks.give_up_await(key);
-        if let Some(info) = info.filter(|info| cancelled && info.state() != TaskState::Cancelling) {
-            let text = "a task was cancelled, as its handle was dropped after it was awaited: `detach` lets it go on";
-            self.exceptions.report(&ExceptionContext::new(text).with_task(Some(info)));
-        }
-    }
-
-    /// Cancels a task; who ends what awaited it waits for its end. `false` if it is done.
-    pub(crate) fn cancel_awaited(&self, key: TaskKey) -> bool {
-        let cancelled = self.tasks.cancel(key);
-        if cancelled && let Some(hold) = Hold::current(self) {
-            // Not kept if the task has ended meanwhile.
-            let _done = self.tasks.add_done_callback(key, Box::new(move |_| drop(hold)));
-        }
-        cancelled
     }
 
     /// Queues `callback` for the next turn.

@@ -1,12 +1,17 @@
-//! Guards of the entries in `scheduler/ends.rs`.
+//! Waiting for what endings leave behind: guards of the entries in `scheduler/ends.rs`, and dropped handles of tasks.
 
 use std::task::{Context, Poll};
 
 use crate::{
-    event_loop::current::{self, Loop},
+    event_loop::{
+        current::{self, Loop},
+        exceptions::ExceptionContext,
+    },
     scheduler::{
         ends::{Current, EndsKey},
         homed::Homed,
+        task_info::TaskState,
+        task_key::TaskKey,
     },
 };
 
@@ -95,5 +100,40 @@ impl Drop for EnteredEnds {
                 key.at_home(|lp, _| lp.tasks.ends.back(outer));
             }
         }
+    }
+}
+
+impl Loop {
+    /// The handle of a task is dropped. If somebody had begun to await it, the task is cancelled.
+    #[inline(always)]
+    pub(crate) fn detach(&self, key: TaskKey, awaited: bool) {
+        if awaited {
+            self.drop_awaited(key);
+        }
+        if let Some(ended) = self.tasks.detach(key) {
+            self.announce(ended);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn drop_awaited(&self, key: TaskKey) {
+        let info = if self.debug.get() && !self.tasks.ends.is_ending() { self.tasks.info(key) } else { None };
+        let cancelled = self.cancel_awaited(key);
+        self.tasks.give_up_await(key);
+        if let Some(info) = info.filter(|info| cancelled && info.state() != TaskState::Cancelling) {
+            let text = "a task was cancelled, as its handle was dropped after it was awaited: `detach` lets it go on";
+            self.exceptions.report(&ExceptionContext::new(text).with_task(Some(info)));
+        }
+    }
+
+    /// Cancels a task; who ends what awaited it waits for its end. `false` if it is done.
+    pub(crate) fn cancel_awaited(&self, key: TaskKey) -> bool {
+        let cancelled = self.tasks.cancel(key);
+        if cancelled && let Some(hold) = Hold::current(self) {
+            // Not kept if the task has ended meanwhile.
+            let _done = self.tasks.add_done_callback(key, Box::new(move |_| drop(hold)));
+        }
+        cancelled
     }
 }
