@@ -105,16 +105,31 @@ fn str_12_16_17_18_lines() {
 }
 
 #[test]
-fn str_13_14_a_line_over_the_limit_is_dropped() {
+fn str_13_str_14_a_line_over_the_limit_is_dropped_and_nothing_behind_it() {
+    let overrun = |read| matches!(read, Err(ReadError::LimitOverrun { .. }));
     on_every(async || {
-        let mut p = fed(3, &["li", "ne1\nline2\n"]).await?;
-        arrived(12, &p.reader).await;
-        assert!(matches!(p.reader.readline().await, Err(ReadError::LimitOverrun { .. })));
-        assert_eq!(p.reader.read(100).await?, b"line2\n");
+        let table = [
+            // No end of a line: all that there is.
+            (7, "chunk1chunk2chunk3", ""),
+            // A first line that is too long.
+            (7, "chunk1chunk2\nchunk3\n", "chunk3\n"),
+            (3, "line1\nline2\n", "line2\n"),
+            (7, "12345678\n", ""),
+        ];
+        for (limit, sent, left) in table {
+            let mut p = pair(limit).await?;
+            p.writer.write(sent)?;
+            p.writer.write_eof()?;
+            arrived(sent.len(), &p.reader).await;
+            assert!(overrun(p.reader.readline().await), "{sent:?} with {limit}");
+            assert_eq!(number(&p.reader, "buffered"), left.len(), "{sent:?} with {limit}");
+            assert_eq!(p.reader.read_to_end().await?, left.as_bytes(), "{sent:?} with {limit}");
+        }
+        // The limit does not count the end of the line.
         let mut p = fed(7, &["1234567\n", "12345678\n"]).await?;
-        arrived(17, &p.reader).await;
         assert_eq!(p.reader.readline().await?, b"1234567\n");
-        assert!(matches!(p.reader.readline().await, Err(ReadError::LimitOverrun { .. })));
+        arrived(9, &p.reader).await;
+        assert!(overrun(p.reader.readline().await));
         assert!(p.reader.read(100).await?.is_empty());
         Ok(())
     });
@@ -183,7 +198,7 @@ fn str_27_28_30_exact_counts() {
 }
 
 #[test]
-fn str_34_39_40_a_reader_that_does_not_read_stops_the_writer() {
+fn str_34_a_reader_that_does_not_read_stops_the_writer() {
     on_every(async || {
         let mut p = pair(4096).await?;
         let mut accepted = 0;
@@ -206,24 +221,42 @@ fn str_34_39_40_a_reader_that_does_not_read_stops_the_writer() {
 }
 
 #[test]
-fn str_38_drain_wakes_at_the_low_water_mark() {
+fn str_31_a_waiting_reader_wakes_with_the_connections_error() {
+    /// One call of each kind.
+    async fn waits(call: usize, reader: &mut StreamReader) -> Result<(), ReadError> {
+        match call {
+            0 => reader.readline().await.map(drop),
+            1 => reader.readuntil(b"end").await.map(drop),
+            2 => reader.readexactly(100).await.map(drop),
+            3 => reader.read_to_end().await.map(drop).map_err(ReadError::from),
+            4 => reader.lines().next().await.unwrap().map(drop),
+            _ => reader.read(100).await.map(drop).map_err(ReadError::from),
+        }
+    }
     on_every(async || {
-        let mut p = pair(65536).await?;
-        assert!(p.writer.set_write_buffer_limits(10, 20).is_err());
-        p.writer.set_write_buffer_limits(1000, 10)?;
-        p.writer.write(vec![1; 1000])?;
-        timeout(Duration::ZERO, p.writer.drain()).await??;
-        p.writer.write(vec![2; 30 << 20])?;
-        let reader =
-            create_task(async move { p.reader.readexactly(1000 + (30 << 20)).await.map(|all| all.len()) });
-        p.writer.drain().await?;
-        assert_eq!(reader.await??, 1000 + (30 << 20));
+        for call in 0..6 {
+            let Pair { mut reader, mut writer, _unread, _unwritten } = pair(65536).await?;
+            writer.write("part")?;
+            arrived(4, &reader).await;
+            if call == 5 {
+                // `read` takes what has arrived, and then waits.
+                assert_eq!(reader.read(100).await?, b"part");
+            }
+            let waiting = create_task(async move { waits(call, &mut reader).await });
+            sleep(Duration::from_millis(5)).await;
+            assert!(!waiting.done(), "call {call} does not wait");
+            writer.abort();
+            match timeout(Duration::from_secs(10), waiting).await.expect("it sleeps on")? {
+                Err(ReadError::Io(e)) => assert_eq!(e.kind(), io::ErrorKind::ConnectionReset, "call {call}"),
+                other => panic!("call {call}: {other:?}"),
+            }
+        }
         Ok(())
     });
 }
 
 #[test]
-fn str_41_42_43_44_close() {
+fn str_41_str_42_str_43_str_44_close() {
     on_every(async || {
         let mut p = pair(65536).await?;
         p._unwritten.write("unread")?;
@@ -242,7 +275,7 @@ fn str_41_42_43_44_close() {
 }
 
 #[test]
-fn str_35_52_cancelled_reads_leave_every_byte() {
+fn str_52_cancelled_reads_leave_every_byte() {
     on_every(async || {
         let server = start_server("127.0.0.1:0", |mut reader, mut writer| async move {
             let line = reader.readline().await?;

@@ -400,16 +400,19 @@ impl Slot {
             }
             return Some(Found(Ok(self.take(at + separator))));
         }
-        if receive.at_end() {
-            if let Some(e) = receive.error() {
-                return Some(Found(Err(e.into())));
-            }
-            let partial = Vec::from(self.take(usize::MAX));
-            return Some(Found(Err(ReadError::IncompleteRead { partial, expected: None })));
-        }
         *searched = (receive.buf.len() + 1).saturating_sub(separator);
-        let overrun = *searched > receive.limit;
-        overrun.then(|| Found(Err(ReadError::LimitOverrun { consumed: *searched })))
+        // Asked before the end, as in asyncio: whether that has come together with the data is chance.
+        if *searched > receive.limit {
+            return Some(Found(Err(ReadError::LimitOverrun { consumed: *searched })));
+        }
+        if !receive.at_end() {
+            return None;
+        }
+        if let Some(e) = receive.error() {
+            return Some(Found(Err(e.into())));
+        }
+        let partial = Vec::from(self.take(usize::MAX));
+        Some(Found(Err(ReadError::IncompleteRead { partial, expected: None })))
     }
 }
 
