@@ -20,7 +20,7 @@
 //! | `hyper` | hyper's tasks and timers, behind the feature `hyper` |
 //! | `connect` | `open_connection`: the order of addresses, their race, their errors |
 //! | `listener/` | accepting, with a bounded queue |
-//! | `server` | `start_server`; its options in `server/builder` |
+//! | `server` | `start_server`; in `server/` its options, and the running handlers |
 //! | `balance` | servers of several cores on one address |
 //! | `pipe` | readers and writers of pipes |
 //! | `tcp` | `TcpListener` and `TcpStream`, the low level |

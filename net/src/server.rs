@@ -1,17 +1,15 @@
 //! Servers (asyncio `start_server`, `Server`).
 
 mod builder;
+mod handling;
 
 use std::{
-    any::Any,
     fmt,
     future::Future,
-    io, mem,
+    io,
     net::SocketAddr,
     panic::{self, AssertUnwindSafe, Location},
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     thread,
     time::Duration,
 };
@@ -22,12 +20,12 @@ use corio_runtime::{
     ExceptionContext, TaskId, TaskInfo, all_tasks, call_exception_handler, call_soon, create_task_at,
     current_task, is_closing, run_coroutine_threadsafe, time::timeout,
 };
-use pin_project_lite::pin_project;
+use handling::{Handling, Session, panic_text};
 
 use crate::{
     addr::ToSocketAddrs,
     listener::{Accepted, Facts, ListenerKey, Progress},
-    streams::{Addrs, LocalStream, Origin, StreamReader, StreamWriter, TABLE},
+    streams::{Origin, StreamReader, StreamWriter, TABLE},
 };
 
 /// Listens on `addr` and runs `handler` for each connection, in a task of its own (asyncio `start_server`).
@@ -71,6 +69,46 @@ where
     Fut: Future<Output = io::Result<()>> + 'static,
 {
     Server::builder().start(addr, handler)
+}
+
+impl ServerBuilder {
+    /// As [`start_server`](crate::start_server), with these options.
+    #[track_caller]
+    pub fn start<H, Fut>(
+        self,
+        addr: impl ToSocketAddrs,
+        handler: H,
+    ) -> impl Future<Output = io::Result<Server>>
+    where
+        H: Fn(StreamReader, StreamWriter) -> Fut + 'static,
+        Fut: Future<Output = io::Result<()>> + 'static,
+    {
+        let place = Location::caller();
+        self.start_at(place, addr, handler)
+    }
+
+    async fn start_at<H, Fut>(
+        self,
+        place: &'static Location<'static>,
+        addr: impl ToSocketAddrs,
+        handler: H,
+    ) -> io::Result<Server>
+    where
+        H: Fn(StreamReader, StreamWriter) -> Fut + 'static,
+        Fut: Future<Output = io::Result<()>> + 'static,
+    {
+        self.check()?;
+        let addrs = addr.target().addresses().await?;
+        let (listener, facts) = self.listener(addrs)?;
+        let ServerBuilder { limit, linger, .. } = self;
+        let service = Service { handler, limit, linger, listener, facts: Arc::clone(&facts), place };
+        let serving = Serving::new(listener, Arc::clone(&facts));
+        let task = create_task_at(place, serve(service, serving)).id();
+        if self.start_serving {
+            listener.begin()?;
+        }
+        Ok(Server { listener, facts, task, place })
+    }
 }
 
 /// State of a server's task.
@@ -164,81 +202,6 @@ where
                 call_soon(move || drop(payload));
                 call_exception_handler(&ExceptionContext::new(text));
             }
-        }
-    }
-}
-
-fn panic_text(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    text.map(|text| format!(": {text}")).unwrap_or_default()
-}
-
-/// A connection and its handler. Dropping it marks the end of the handler.
-struct Session {
-    stream: LocalStream,
-    addrs: Addrs,
-}
-
-impl Session {
-    /// The connection in words.
-    fn connection(&self) -> String {
-        let of =
-            |addr: Option<SocketAddr>| addr.map_or("an unknown address".to_owned(), |addr| addr.to_string());
-        format!("connection from {} to {}", of(self.addrs.peer()), of(self.addrs.local()))
-    }
-
-    fn what(&self) -> String {
-        format!("Unhandled exception in client_connected_cb ({})", self.connection())
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.stream.handler_ended();
-    }
-}
-
-pin_project! {
-    /// A running handler. Its error is reported.
-    struct Handling<F> {
-        #[pin]
-        handler: F,
-        session: Session,
-    }
-}
-
-impl<F: Future<Output = io::Result<()>>> Future for Handling<F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        let panicking = NameOnPanic(this.session);
-        let polled = this.handler.poll(cx);
-        mem::forget(panicking);
-        let Poll::Ready(ended) = polled else { return Poll::Pending };
-        if let Err(e) = ended {
-            report_error(this.session, e);
-        }
-        Poll::Ready(())
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn report_error(session: &Session, e: io::Error) {
-    let context = ExceptionContext::new(session.what());
-    call_exception_handler(&context.with_error(e).with_task(current_task()));
-}
-
-/// Names the task of a panicking handler after its connection, for the report.
-struct NameOnPanic<'a>(&'a Session);
-
-impl Drop for NameOnPanic<'_> {
-    fn drop(&mut self) {
-        if let Some(task) = current_task() {
-            task.set_name(format!("handler of the {}", self.0.connection()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Connecting to several addresses, on every kernel: which are tried, in which order, when, and what their failure says.
+//! Connecting to several addresses, on every kernel: which are tried, in which order, when, and what failure says.
 
 mod common;
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use common::{echo, kernels, on, real_kernels, reports, reset, until};
+use common::{echo, kernels, on, on_real, reports, reset, until};
 use corio_net::{Balance, Server, StreamReader, StreamWriter, open_connection, start_server};
 use corio_runtime::{
     Backend, Faults, TaskInfo, all_tasks, create_task, current_task, metrics,
@@ -23,10 +23,6 @@ const BLINK: Duration = Duration::from_millis(20);
 
 fn on_every(program: impl AsyncFn() -> io::Result<()>) {
     common::on_every_seed(2, Faults::default(), program);
-}
-
-fn on_real(test: impl AsyncFn()) {
-    real_kernels().into_iter().for_each(|backend| on(backend).run(test()));
 }
 
 /// A line goes to the server and back.

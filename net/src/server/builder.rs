@@ -1,20 +1,17 @@
-//! The options of a server, and its start.
+//! The options of a server, and its listener.
 
-use std::{future::Future, io, net::SocketAddr, panic::Location, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use corio_runtime::{
-    create_task_at,
     fd::{Fd, require_kernel},
     socket::{self, ListenOptions},
 };
 
-use super::{Server, Service, Serving, serve};
 use crate::{
-    addr::ToSocketAddrs,
     balance::{self, Balance},
     connect::check_limit,
     listener::{Facts, ListenerKey},
-    streams::{DEFAULT_LIMIT, StreamReader, StreamWriter},
+    streams::DEFAULT_LIMIT,
 };
 
 /// The default of the kernel's accept queue: a burst of clients should not have to retry.
@@ -24,16 +21,16 @@ const BACKLOG: u32 = 1024;
 #[derive(Clone, Debug)]
 #[must_use = "options do nothing until `start`"]
 pub struct ServerBuilder {
-    limit: usize,
+    pub(super) limit: usize,
     backlog: u32,
     reuse_addr: bool,
     reuse_port: bool,
     nodelay: bool,
     keepalive: Option<Duration>,
-    start_serving: bool,
+    pub(super) start_serving: bool,
     max_connections: usize,
     balance: Option<Balance>,
-    linger: Option<(Duration, Duration)>,
+    pub(super) linger: Option<(Duration, Duration)>,
 }
 
 impl ServerBuilder {
@@ -59,7 +56,8 @@ impl ServerBuilder {
     }
 
     /// The kernel's accept queue: connections it keeps before they are accepted; at most 4096 and `net.core.somaxconn`,
-    /// to which larger values are lowered. Further clients wait and retry by themselves. Default: 1024 (asyncio: 100).
+    /// to which larger values are lowered. Further clients wait and retry by themselves. Default: 1024; asyncio's
+    /// is 100.
     pub fn backlog(mut self, connections: u32) -> Self {
         self.backlog = connections;
         self
@@ -83,8 +81,8 @@ impl ServerBuilder {
         self
     }
 
-    /// `SO_KEEPALIVE` (asyncio `keep_alive`): a peer from which nothing has come for `idle` is asked whether it is still
-    /// there, then every third of `idle`; after the third question without an answer reads and writes fail with
+    /// `SO_KEEPALIVE` (asyncio `keep_alive`): a peer from which nothing has come for `idle` is asked whether it is
+    /// still there, then every third of `idle`; after the third question without an answer reads and writes fail with
     /// `TimedOut`. In whole seconds, from 1 s to 32767 s: shorter times are raised, longer ones lowered. Default: off.
     pub fn keepalive(mut self, idle: Duration) -> Self {
         self.keepalive = Some(idle);
@@ -92,8 +90,11 @@ impl ServerBuilder {
     }
 
     /// Whether it accepts connections from its start on. If not, its address is taken, and connections are refused,
-    /// until [`Server::start_serving`] or [`Server::serve_forever`]. Default: yes. Not with
+    /// until [`start_serving`] or [`serve_forever`] of the server. Default: yes. Not with
     /// [`balance`](ServerBuilder::balance).
+    ///
+    /// [`start_serving`]: crate::Server::start_serving
+    /// [`serve_forever`]: crate::Server::serve_forever
     pub fn start_serving(mut self, on: bool) -> Self {
         self.start_serving = on;
         self
@@ -107,8 +108,8 @@ impl ServerBuilder {
         self
     }
 
-    /// How long a connection may take to close, in all and without a byte moving: see [`StreamWriter::linger`].
-    /// Default: 30 s and 5 s.
+    /// How long a connection may take to close, in all and without a byte moving: see
+    /// [`StreamWriter::linger`](crate::StreamWriter::linger). Default: 30 s and 5 s.
     pub fn linger(mut self, total: Duration, idle: Duration) -> Self {
         self.linger = Some((total, idle));
         self
@@ -141,45 +142,9 @@ impl ServerBuilder {
         self
     }
 
-    /// As [`start_server`](crate::start_server), with these options.
-    #[track_caller]
-    pub fn start<H, Fut>(
-        self,
-        addr: impl ToSocketAddrs,
-        handler: H,
-    ) -> impl Future<Output = io::Result<Server>>
-    where
-        H: Fn(StreamReader, StreamWriter) -> Fut + 'static,
-        Fut: Future<Output = io::Result<()>> + 'static,
-    {
-        let place = Location::caller();
-        self.start_at(place, addr, handler)
-    }
-
-    async fn start_at<H, Fut>(
-        self,
-        place: &'static Location<'static>,
-        addr: impl ToSocketAddrs,
-        handler: H,
-    ) -> io::Result<Server>
-    where
-        H: Fn(StreamReader, StreamWriter) -> Fut + 'static,
-        Fut: Future<Output = io::Result<()>> + 'static,
-    {
-        self.check()?;
-        let addrs = addr.target().addresses().await?;
-        let (listener, facts) = self.listener(addrs)?;
-        let ServerBuilder { limit, linger, .. } = self;
-        let service = Service { handler, limit, linger, listener, facts: Arc::clone(&facts), place };
-        let serving = Serving::new(listener, Arc::clone(&facts));
-        let task = create_task_at(place, serve(service, serving)).id();
-        if self.start_serving {
-            listener.begin()?;
-        }
-        Ok(Server { listener, facts, task, place })
-    }
-
-    fn check(&self) -> io::Result<()> {
+    /// # Errors
+    /// Of kind `InvalidInput`, if options are out of range or do not go together.
+    pub(super) fn check(&self) -> io::Result<()> {
         check_limit(self.limit)?;
         let wrong = match (self.max_connections, self.balance) {
             (0, _) => "max_connections 0: must be at least 1",
@@ -192,7 +157,7 @@ impl ServerBuilder {
     }
 
     /// A listener on the first address that can be bound.
-    fn listener(&self, addrs: Vec<SocketAddr>) -> io::Result<(ListenerKey, Arc<Facts>)> {
+    pub(super) fn listener(&self, addrs: Vec<SocketAddr>) -> io::Result<(ListenerKey, Arc<Facts>)> {
         let options = ListenOptions {
             backlog: self.backlog,
             reuse_addr: self.reuse_addr,

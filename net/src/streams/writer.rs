@@ -304,9 +304,9 @@ impl StreamWriter {
         self.addrs.local().ok_or_else(no_address)
     }
 
-    /// Sets the water marks of [`drain`](StreamWriter::drain), in bytes. Default: 65536 and 16384. Without a `low` it is
-    /// a quarter of `high`, without a `high` four times `low`. If more than the new `high` is queued, the next `drain`
-    /// waits.
+    /// Sets the water marks of [`drain`](StreamWriter::drain), in bytes. Default: 65536 and 16384. Without a `low` it
+    /// is a quarter of `high`, without a `high` four times `low`. If more than the new `high` is queued, the next
+    /// `drain` waits.
     ///
     /// ```
     /// # corio_net::doc_pair(async |_reader, mut writer| {
