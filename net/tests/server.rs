@@ -99,7 +99,9 @@ fn srv_05_close_clients_sends_what_was_written() {
 #[test]
 fn srv_06_abort_clients_drops_what_was_not_sent() {
     on_real(async || {
-        let server = start_server(HOST, |_reader, mut writer| async move {
+        // A close would wait for ten minutes.
+        let patient = Server::builder().linger(Duration::from_secs(600), Duration::from_secs(600));
+        let server = patient.start(HOST, |_reader, mut writer| async move {
             writer.write(vec![9; 64 << 20])?;
             std::future::pending().await
         });

@@ -61,6 +61,16 @@ fn str_04_str_07_str_08_reads_of_nothing_and_of_everything() {
         assert_eq!(number(&p.reader, "buffered"), 13, "nothing is taken");
         assert_eq!(p.reader.read_to_end().await?, b"chunk1\nchunk2");
         assert!(p.reader.read(1024).await?.is_empty());
+        let Pair { mut reader, mut writer, _unread, _unwritten } = pair(65536).await?;
+        let reading = create_task(async move { reader.read_to_end().await });
+        for piece in ["chunk1\n", "chunk2"] {
+            sleep(Duration::from_millis(5)).await;
+            assert!(!reading.done(), "the stream has not ended");
+            writer.write(piece)?;
+        }
+        sleep(Duration::from_millis(5)).await;
+        writer.write_eof()?;
+        assert_eq!(reading.await??, b"chunk1\nchunk2");
         assert_eq!(p.reader.read_into(&mut [0; 4]).await?, 0);
         Ok(())
     });
@@ -205,8 +215,13 @@ fn str_23_readuntil_over_the_limit_keeps_the_data() {
         arrived(11, &p.reader).await;
         let overrun = |result| matches!(result, Err(ReadError::LimitOverrun { consumed: 9 }));
         assert!(overrun(p.reader.readuntil(b"AAA").await));
-        p.writer.write("A")?;
+        assert_eq!(number(&p.reader, "buffered"), 11, "the data stays");
+        assert_eq!(p.reader.readexactly(11).await?, b"some dataAA");
+        // The separator is there, behind too many bytes.
+        p.writer.write("some dataAAA")?;
+        arrived(12, &p.reader).await;
         assert!(overrun(p.reader.readuntil(b"AAA").await));
+        assert_eq!(number(&p.reader, "buffered"), 12, "the data stays");
         assert_eq!(p.reader.readexactly(12).await?, b"some dataAAA");
         Ok(())
     });
@@ -261,6 +276,27 @@ fn str_34_a_reader_that_does_not_read_stops_the_writer() {
 }
 
 #[test]
+fn str_34_small_pieces_too_are_received_up_to_twice_the_limit_only() {
+    on_every(async || {
+        let mut p = pair(4096).await?;
+        for _ in 0..400 {
+            p.writer.write(vec![7; 1000])?;
+            // Most of them arrive alone.
+            yield_now().await;
+            yield_now().await;
+        }
+        sleep(Duration::from_millis(20)).await;
+        let buffered = number(&p.reader, "buffered");
+        assert!((4097..=2 * 4096 + 65536).contains(&buffered), "{buffered} bytes are buffered");
+        for _ in 0..400 {
+            let piece = timeout(Duration::from_secs(10), p.reader.readexactly(1000)).await;
+            assert_eq!(piece.expect("it receives no more")?.len(), 1000);
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn str_31_a_waiting_reader_wakes_with_the_connections_error() {
     /// One call of each kind.
     async fn waits(call: usize, reader: &mut StreamReader) -> Result<(), ReadError> {
@@ -291,6 +327,18 @@ fn str_31_a_waiting_reader_wakes_with_the_connections_error() {
                 other => panic!("call {call}: {other:?}"),
             }
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn str_44_a_closed_writer_ends_its_reader() {
+    on_every(async || {
+        let mut p = pair(65536).await?;
+        assert!(!p._unread.at_eof());
+        p.writer.close();
+        assert!(p._unread.at_eof(), "at once, although the peer goes on");
+        assert_eq!(p._unread.read(100).await?, b"");
         Ok(())
     });
 }
