@@ -251,6 +251,7 @@ fn str_39_whoever_writes_and_drains_learns_that_the_peer_has_closed() {
         };
         let error = timeout(Duration::from_secs(20), endless).await.expect("it writes for ever");
         assert!(is_loss(&error), "{error}");
+        assert!(is_loss(&writer.drain().await.unwrap_err()), "drain alone tells it as well");
         Ok(())
     });
 }
