@@ -13,8 +13,8 @@ use std::{
 };
 
 use common::{
-    assert_passed, child, echo, in_own_process, is_child, join, on_real, open_fds, read_all, real_kernels,
-    reports, run, until,
+    assert_passed, child, echo, in_own_process, is_child, join, on_every, on_real, open_fds, read_all,
+    real_kernels, reports, run, until,
 };
 use corio_net::{Server, StreamReader, StreamWriter, TcpListener, open_connection, start_server};
 use corio_runtime::{
@@ -33,7 +33,7 @@ async fn assert_echo(reader: &mut StreamReader, writer: &mut StreamWriter) {
 
 #[test]
 fn srv_01_a_dropped_serve_forever_closes_the_server() {
-    on_real(async || {
+    on_every(async || {
         let server = start_server(HOST, echo).await.unwrap();
         assert!(server.is_serving());
         assert_eq!(server.sockets(), [server.local_addr().unwrap()]);
@@ -47,7 +47,7 @@ fn srv_01_a_dropped_serve_forever_closes_the_server() {
 
 #[test]
 fn srv_01_close_ends_serve_forever() {
-    on_real(async || {
+    on_every(async || {
         let server = Rc::new(start_server(HOST, echo).await.unwrap());
         let serving = create_task({
             let server = server.clone();
@@ -61,7 +61,7 @@ fn srv_01_close_ends_serve_forever() {
 
 #[test]
 fn srv_03_wait_closed_waits_for_the_connections() {
-    on_real(async || {
+    on_every(async || {
         let server = start_server(HOST, echo).await.unwrap();
         let (mut reader, mut writer) = open_connection(server.local_addr().unwrap()).await.unwrap();
         assert_echo(&mut reader, &mut writer).await;
@@ -119,7 +119,7 @@ fn srv_06_abort_clients_drops_what_was_not_sent() {
 
 #[test]
 fn srv_12_all_interfaces() {
-    on_real(async || {
+    on_every(async || {
         let server = start_server("0.0.0.0:0", |reader, writer| async move {
             assert!(writer.peer_addr()?.ip().is_loopback());
             echo(reader, writer).await
@@ -150,7 +150,7 @@ fn srv_13_15_an_address_is_used_twice_only_with_reuse_port() {
 
 #[test]
 fn srv_15_a_closed_servers_address_is_free() {
-    on_real(async || {
+    on_every(async || {
         let server = start_server(HOST, echo).await.unwrap();
         let addr = server.local_addr().unwrap();
         let (mut reader, mut writer) = open_connection(addr).await.unwrap();
@@ -202,7 +202,7 @@ fn srv_20_21_addresses_that_cannot_be_listened_on() {
 
 #[test]
 fn str_48_a_panic_of_a_handler_leaves_the_server_alive() {
-    on_real(async || {
+    on_every(async || {
         let heard = reports();
         let first = Rc::new(Cell::new(true));
         let server = start_server(HOST, move |reader, writer| {
@@ -232,7 +232,7 @@ impl Drop for Again {
 
 #[test]
 fn str_48_a_panic_before_the_handlers_future_leaves_the_server_alive() {
-    on_real(async || {
+    on_every(async || {
         let heard = reports();
         let panics = Cell::new(2);
         let server = start_server(HOST, move |reader, writer| {
@@ -256,7 +256,7 @@ fn str_48_a_panic_before_the_handlers_future_leaves_the_server_alive() {
 
 #[test]
 fn max_connections_are_handled_at_once() {
-    on_real(async || {
+    on_every(async || {
         let (alive, most) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
         let counts = (alive.clone(), most.clone());
         let server = Server::builder().max_connections(3).start(HOST, move |reader, writer| {
@@ -289,7 +289,7 @@ fn max_connections_are_handled_at_once() {
 
 #[test]
 fn shutdown_resets_what_does_not_end() {
-    on_real(async || {
+    on_every(async || {
         let server = start_server(HOST, echo).await.unwrap();
         let addr = server.local_addr().unwrap();
         let (mut r1, mut w1) = open_connection(addr).await.unwrap();

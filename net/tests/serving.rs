@@ -158,10 +158,9 @@ fn srv_24_a_burst_of_clients_with_broken_ones_among_them_is_accepted_in_few_turn
             clients.into_iter().enumerate().partition(|(n, _)| n % 10 == 0);
         broken.into_iter().for_each(|(_, client)| reset(client));
         let before = metrics().turns;
-        while served.get() < CLIENTS {
-            yield_now().await;
-            assert!(metrics().turns - before < CLIENTS as u64 / 2, "{} were accepted", served.get());
-        }
+        until(|| served.get() == CLIENTS).await;
+        let turns = metrics().turns - before;
+        assert!(turns < CLIENTS as u64 / 2, "one after the other: {turns} turns");
         for (_, mut client) in whole {
             let answer = std::thread::spawn(move || {
                 client.write_all(b"x")?;
