@@ -1,35 +1,29 @@
 //! Connecting (asyncio `open_connection`).
 
-use std::{
-    future::{Future, poll_fn},
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+mod errors;
+mod order;
+mod race;
 
-use corio_runtime::{
-    error,
-    fd::Fd,
-    op::{self, Op},
-    socket,
-    time::{Sleep, sleep},
-};
+use std::{io, net::SocketAddr, time::Duration};
+
+use corio_runtime::fd::Fd;
+pub use errors::ConnectErrors;
+use order::interleaved;
+use race::race;
 
 use crate::{
     addr::ToSocketAddrs,
-    ops::Connect,
     streams::{Addrs, DEFAULT_LIMIT, Origin, StreamReader, StreamWriter, TABLE},
 };
 
-/// How long an address is tried before the next one is tried in parallel (RFC 8305).
+/// How long an address is tried before the next one is tried beside it, by default (RFC 8305).
 const HAPPY_EYEBALLS_DELAY: Duration = Duration::from_millis(250);
 
 /// Connects to `addr`; returns the connection as a reader and a writer (asyncio `open_connection`).
 ///
 /// If a name has several addresses, they are tried in order, families alternating, each with a head start of 250 ms
-/// (happy eyeballs). Dropping the future closes every socket that it opened.
+/// before the next one, which starts at once if an attempt fails (happy eyeballs; in asyncio off by default, see
+/// [`ConnectionBuilder::happy_eyeballs`]). Dropping the future closes every socket that it opened.
 ///
 /// ```
 /// corio_runtime::run(async {
@@ -45,8 +39,8 @@ const HAPPY_EYEBALLS_DELAY: Duration = Duration::from_millis(250);
 /// ```
 ///
 /// # Errors
-/// With the address in the text and the kernel's error as its source. If several addresses failed for different
-/// reasons: "Multiple exceptions: …", with the first error as the source.
+/// With the address in the text and the kernel's error as its source. If several addresses failed: "Multiple
+/// exceptions: …", with each of them and its error, which [`ConnectErrors`] gives one by one.
 pub async fn open_connection(addr: impl ToSocketAddrs) -> io::Result<(StreamReader, StreamWriter)> {
     Connection::builder().connect(addr).await
 }
@@ -58,7 +52,14 @@ pub struct Connection(());
 impl Connection {
     /// Options, for [`ConnectionBuilder::connect`].
     pub fn builder() -> ConnectionBuilder {
-        ConnectionBuilder { limit: DEFAULT_LIMIT, local: None, nodelay: true, linger: None }
+        ConnectionBuilder {
+            limit: DEFAULT_LIMIT,
+            local: None,
+            nodelay: true,
+            linger: None,
+            delay: Some(HAPPY_EYEBALLS_DELAY),
+            interleave: None,
+        }
     }
 }
 
@@ -70,6 +71,8 @@ pub struct ConnectionBuilder {
     local: Option<SocketAddr>,
     nodelay: bool,
     linger: Option<(Duration, Duration)>,
+    delay: Option<Duration>,
+    interleave: Option<usize>,
 }
 
 impl ConnectionBuilder {
@@ -99,6 +102,36 @@ impl ConnectionBuilder {
         self
     }
 
+    /// How long an address is tried before the next one is tried beside it (asyncio `happy_eyeballs_delay`); the first
+    /// to connect wins, and the others are given up. With `None` they are tried one after the other, as asyncio does by
+    /// default: a silent one then costs as much as the kernel allows, about two minutes. Default: 250 ms.
+    ///
+    /// ```
+    /// use corio_net::{Connection, TcpListener};
+    /// use std::net::SocketAddr;
+    /// corio_runtime::run(async {
+    ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+    ///     let nobody: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    ///     let one_by_one = Connection::builder().happy_eyeballs(None);
+    ///     let (_reader, writer) = one_by_one.connect([nobody, listener.local_addr()?]).await?;
+    ///     assert_eq!(writer.peer_addr()?, listener.local_addr()?);
+    ///     std::io::Result::Ok(())
+    /// }).unwrap();
+    /// ```
+    pub fn happy_eyeballs(mut self, delay: impl Into<Option<Duration>>) -> Self {
+        self.delay = delay.into();
+        self
+    }
+
+    /// How many addresses of the first one's family come before one of the other family; from there on they alternate
+    /// (asyncio `interleave`). 0 leaves the order as it is. Default: 1, or 0 if [`happy_eyeballs`] is off.
+    ///
+    /// [`happy_eyeballs`]: ConnectionBuilder::happy_eyeballs
+    pub fn interleave(mut self, first: usize) -> Self {
+        self.interleave = Some(first);
+        self
+    }
+
     /// As [`open_connection`], with these options.
     pub async fn connect(self, addr: impl ToSocketAddrs) -> io::Result<(StreamReader, StreamWriter)> {
         check_limit(self.limit)?;
@@ -120,7 +153,8 @@ impl ConnectionBuilder {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
             }
         }
-        let (peer, fd) = race(interleave(addrs), self.local).await?;
+        let first = self.interleave.unwrap_or(usize::from(self.delay.is_some()));
+        let (peer, fd) = race(interleaved(addrs, first), self.local, self.delay).await?;
         fd.set_nodelay(self.nodelay)?;
         let addrs = addresses(peer, &fd);
         Ok((fd, addrs))
@@ -140,84 +174,4 @@ pub(crate) fn check_limit(limit: usize) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "limit 0: must be at least 1 byte"));
     }
     Ok(())
-}
-
-/// Alternates between the families, beginning with that of the first address.
-fn interleave(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let first_is_v4 = addrs.first().is_some_and(SocketAddr::is_ipv4);
-    let (first, second): (Vec<_>, Vec<_>) = addrs.into_iter().partition(|addr| addr.is_ipv4() == first_is_v4);
-    let longest = first.len().max(second.len());
-    (0..longest).flat_map(|i| first.get(i).into_iter().chain(second.get(i))).copied().collect()
-}
-
-/// Returns the first connection. After a failure the next address is tried at once, otherwise after the delay.
-async fn race(addrs: Vec<SocketAddr>, local: Option<SocketAddr>) -> io::Result<(SocketAddr, Fd)> {
-    let (attempts, errors, stagger) = (Vec::new(), Vec::new(), sleep(HAPPY_EYEBALLS_DELAY));
-    let mut race = Race { addrs: addrs.into_iter(), local, attempts, errors, stagger };
-    poll_fn(|cx| race.poll(cx)).await
-}
-
-struct Race {
-    addrs: std::vec::IntoIter<SocketAddr>,
-    local: Option<SocketAddr>,
-    attempts: Vec<(SocketAddr, Op<Connect>)>,
-    errors: Vec<io::Error>,
-    stagger: Sleep,
-}
-
-impl Race {
-    /// Starts with the next address. If that has no socket, it counts as failed.
-    fn start_next(&mut self) -> bool {
-        let Some(addr) = self.addrs.next() else { return false };
-        self.stagger = sleep(HAPPY_EYEBALLS_DELAY);
-        match socket::connector(addr, self.local) {
-            Ok(fd) => self.attempts.push((addr, op::submit(Connect { fd, addr: addr.into() }))),
-            Err(e) => self.errors.push(e),
-        }
-        true
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(SocketAddr, Fd)>> {
-        loop {
-            let before = self.attempts.len();
-            if let Some(connected) = self.poll_attempts(cx) {
-                return Poll::Ready(Ok(connected));
-            }
-            let failed = self.attempts.len() < before || self.attempts.is_empty();
-            let late = self.addrs.len() > 0 && Pin::new(&mut self.stagger).poll(cx).is_ready();
-            if (failed || late) && self.start_next() {
-                continue;
-            }
-            if self.attempts.is_empty() {
-                return Poll::Ready(Err(summary(&mut self.errors)));
-            }
-            return Poll::Pending;
-        }
-    }
-
-    fn poll_attempts(&mut self, cx: &mut Context<'_>) -> Option<(SocketAddr, Fd)> {
-        let mut index = 0;
-        while let Some((addr, attempt)) = self.attempts.get_mut(index) {
-            match Pin::new(attempt).poll(cx) {
-                Poll::Ready(Ok(fd)) => return Some((*addr, fd)),
-                Poll::Ready(Err(e)) => {
-                    let text = format!("cannot connect to {addr}: {e}");
-                    self.errors.push(error::explain(e, text));
-                    drop(self.attempts.remove(index));
-                }
-                Poll::Pending => index += 1,
-            }
-        }
-        None
-    }
-}
-
-/// Combines several errors into one, as asyncio does.
-fn summary(errors: &mut Vec<io::Error>) -> io::Error {
-    let first = errors.remove(0);
-    if errors.iter().all(|e| e.to_string() == first.to_string()) {
-        return first;
-    }
-    let texts: Vec<String> = std::iter::once(&first).chain(errors.iter()).map(ToString::to_string).collect();
-    error::explain(first, format!("Multiple exceptions: {}", texts.join(", ")))
 }

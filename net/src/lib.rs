@@ -14,12 +14,13 @@
 //! | `streams/watch`, `streams/news` | tasks that wait for the end; a counter of events for `drain` |
 //! | `streams/completions`, `streams/turn`, `streams/service` | how the kernel and the loop reach the streams |
 //! | `streams/reader`, `streams/writer`, `streams/key`, `streams/open` | the handles that users hold; new streams |
+//! | `streams/lines`, `streams/write_buf` | iteration by lines; data to write |
 //! | `streams/stream` | both handles in one |
 //! | `streams/io/` | the traits of futures-io, tokio and hyper, each behind a feature |
 //! | `hyper` | hyper's tasks and timers, behind the feature `hyper` |
-//! | `connect` | `open_connection` |
+//! | `connect` | `open_connection`: the order of addresses, their race, their errors |
 //! | `listener/` | accepting, with a bounded queue |
-//! | `server` | `start_server` |
+//! | `server` | `start_server`; in `server/` its options, and the running handlers |
 //! | `balance` | servers of several cores on one address |
 //! | `pipe` | readers and writers of pipes |
 //! | `tcp` | `TcpListener` and `TcpStream`, the low level |
@@ -41,10 +42,10 @@ mod tcp;
 
 pub use addr::{ToSocketAddrs, resolve};
 pub use balance::Balance;
-pub use connect::{Connection, ConnectionBuilder, open_connection};
+pub use connect::{ConnectErrors, Connection, ConnectionBuilder, open_connection};
 pub use pipe::{connect_read_pipe, connect_read_pipe_with_limit, connect_write_pipe};
 pub use server::{Server, ServerBuilder, ShutdownReport, start_server};
-pub use streams::{Chunk, ReadError, Stream, StreamReader, StreamWriter, WriteBuf};
+pub use streams::{Chunk, Lines, ReadError, Stream, StreamReader, StreamWriter, WriteBuf};
 pub use tcp::{TcpListener, TcpStream};
 
 /// For documentation examples: calls `f` with the two ends of a loopback connection.

@@ -1,35 +1,31 @@
 //! Servers (asyncio `start_server`, `Server`).
 
+mod builder;
+mod handling;
+
 use std::{
-    any::Any,
     fmt,
     future::Future,
-    io, mem,
+    io,
     net::SocketAddr,
     panic::{self, AssertUnwindSafe, Location},
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     thread,
     time::Duration,
 };
 
+pub use builder::ServerBuilder;
+pub(crate) use builder::listen_first;
 use corio_runtime::{
     ExceptionContext, TaskId, TaskInfo, all_tasks, call_exception_handler, call_soon, create_task_at,
-    current_task,
-    fd::{Fd, require_kernel},
-    is_closing, run_coroutine_threadsafe,
-    socket::{self, ListenOptions},
-    time::timeout,
+    current_task, is_closing, run_coroutine_threadsafe, time::timeout,
 };
-use pin_project_lite::pin_project;
+use handling::{Handling, Session, panic_text};
 
 use crate::{
     addr::ToSocketAddrs,
-    balance::{self, Balance},
-    connect::check_limit,
     listener::{Accepted, Facts, ListenerKey, Progress},
-    streams::{Addrs, DEFAULT_LIMIT, LocalStream, Origin, StreamReader, StreamWriter, TABLE},
+    streams::{Origin, StreamReader, StreamWriter, TABLE},
 };
 
 /// Listens on `addr` and runs `handler` for each connection, in a task of its own (asyncio `start_server`).
@@ -75,88 +71,8 @@ where
     Server::builder().start(addr, handler)
 }
 
-/// Options of a server.
-#[derive(Clone, Debug)]
-#[must_use = "options do nothing until `start`"]
-pub struct ServerBuilder {
-    limit: usize,
-    backlog: u32,
-    reuse_port: bool,
-    nodelay: bool,
-    max_connections: usize,
-    balance: Option<Balance>,
-    linger: Option<(Duration, Duration)>,
-}
-
 impl ServerBuilder {
-    /// The limit of each reader in bytes, at least 1. Default: 65536.
-    pub fn limit(mut self, bytes: usize) -> Self {
-        self.limit = bytes;
-        self
-    }
-
-    /// The kernel's accept queue: connections it keeps before they are accepted; at most 4096 and `net.core.somaxconn`,
-    /// to which larger values are lowered. Further clients wait and retry by themselves. Default: 1024.
-    pub fn backlog(mut self, connections: u32) -> Self {
-        self.backlog = connections;
-        self
-    }
-
-    /// `SO_REUSEPORT`: several listeners share the address. Default: off.
-    pub fn reuse_port(mut self, on: bool) -> Self {
-        self.reuse_port = on;
-        self
-    }
-
-    /// `TCP_NODELAY` of the connections. Default: on.
-    pub fn nodelay(mut self, on: bool) -> Self {
-        self.nodelay = on;
-        self
-    }
-
-    /// Most connections handled at once, at least 1. A connection counts until it is closed and its handler has ended.
-    /// Connections over the limit are not accepted: they wait in the kernel's accept queue, up to
-    /// [`backlog`](ServerBuilder::backlog), and are reset when the server closes. Default: no limit.
-    pub fn max_connections(mut self, connections: usize) -> Self {
-        self.max_connections = connections;
-        self
-    }
-
-    /// How long a connection may take to close, in all and without a byte moving: see [`StreamWriter::linger`].
-    /// Default: 30 s and 5 s.
-    pub fn linger(mut self, total: Duration, idle: Duration) -> Self {
-        self.linger = Some((total, idle));
-        self
-    }
-
-    /// Shares the address with the servers of other cores: each core of a [`run_per_core`](corio_runtime::run_per_core)
-    /// starts one with the same address and balance. Port 0 gives all of them the same port. With
-    /// [`Balance::LeastConnections`] they share one socket, with the `backlog` and `nodelay` of the first server.
-    /// Default: no sharing.
-    ///
-    /// ```
-    /// use corio_net::{Balance, Server, open_connection};
-    /// use corio_runtime::{Cores, run_per_core};
-    /// let ended = run_per_core(Cores::Count(2), |core| async move {
-    ///     let index = core.index();
-    ///     let server = Server::builder()
-    ///         .balance(Balance::LeastConnections)
-    ///         .start("127.0.0.1:0", move |_, mut writer| async move {
-    ///             writer.write_all(format!("core {index}")).await
-    ///         })
-    ///         .await?;
-    ///     let (mut reader, _writer) = open_connection(server.local_addr()?).await?;
-    ///     assert!(reader.read_to_end().await?.starts_with(b"core "));
-    ///     std::io::Result::Ok(())
-    /// });
-    /// assert!(ended.iter().all(Result::is_ok));
-    /// ```
-    pub fn balance(mut self, balance: Balance) -> Self {
-        self.balance = Some(balance);
-        self
-    }
-
-    /// As [`start_server`], with these options.
+    /// As [`start_server`](crate::start_server), with these options.
     #[track_caller]
     pub fn start<H, Fut>(
         self,
@@ -181,60 +97,18 @@ impl ServerBuilder {
         H: Fn(StreamReader, StreamWriter) -> Fut + 'static,
         Fut: Future<Output = io::Result<()>> + 'static,
     {
-        check_limit(self.limit)?;
-        if self.max_connections == 0 {
-            let text = "max_connections 0: must be at least 1";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        let target = addr.target();
-        let options = ListenOptions {
-            backlog: self.backlog,
-            reuse_addr: true,
-            reuse_port: self.reuse_port || self.balance == Some(Balance::Hash),
-            nodelay: self.nodelay,
-            v6_only: false,
-        };
-        let addrs = target.addresses().await?;
-        let max = self.max_connections;
-        let (listener, facts) = match self.balance {
-            None => ListenerKey::new(listen_first(addrs, options)?, max, true)?,
-            Some(balance) => listen_shared(addrs, options, balance, max)?,
-        };
-        let linger = self.linger;
-        let service =
-            Service { handler, limit: self.limit, linger, listener, facts: Arc::clone(&facts), place };
+        self.check()?;
+        let addrs = addr.target().addresses().await?;
+        let (listener, facts) = self.listener(addrs)?;
+        let ServerBuilder { limit, linger, .. } = self;
+        let service = Service { handler, limit, linger, listener, facts: Arc::clone(&facts), place };
         let serving = Serving::new(listener, Arc::clone(&facts));
         let task = create_task_at(place, serve(service, serving)).id();
-        listener.begin();
+        if self.start_serving {
+            listener.begin()?;
+        }
         Ok(Server { listener, facts, task, place })
     }
-}
-
-/// Listens on the first address that can be bound.
-pub(crate) fn listen_first(addrs: Vec<SocketAddr>, options: ListenOptions) -> io::Result<Fd> {
-    first_of(addrs, |addr| socket::listen(addr, options))
-}
-
-fn first_of<T>(addrs: Vec<SocketAddr>, listen: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
-    let mut last = None;
-    for addr in addrs {
-        match listen(addr) {
-            Ok(listening) => return Ok(listening),
-            Err(e) => last = Some(e),
-        }
-    }
-    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on")))
-}
-
-/// Listens beside the servers of other cores, on the first address that can be bound.
-fn listen_shared(
-    addrs: Vec<SocketAddr>,
-    options: ListenOptions,
-    balance: Balance,
-    max: usize,
-) -> io::Result<(ListenerKey, Arc<Facts>)> {
-    require_kernel("sockets that several loops share")?;
-    first_of(addrs, |addr| balance::join(addr, balance, max, |addr| socket::listen(addr, options)))
 }
 
 /// State of a server's task.
@@ -332,81 +206,6 @@ where
     }
 }
 
-fn panic_text(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    text.map(|text| format!(": {text}")).unwrap_or_default()
-}
-
-/// A connection and its handler. Dropping it marks the end of the handler.
-struct Session {
-    stream: LocalStream,
-    addrs: Addrs,
-}
-
-impl Session {
-    /// The connection in words.
-    fn connection(&self) -> String {
-        let of =
-            |addr: Option<SocketAddr>| addr.map_or("an unknown address".to_owned(), |addr| addr.to_string());
-        format!("connection from {} to {}", of(self.addrs.peer()), of(self.addrs.local()))
-    }
-
-    fn what(&self) -> String {
-        format!("Unhandled exception in client_connected_cb ({})", self.connection())
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.stream.handler_ended();
-    }
-}
-
-pin_project! {
-    /// A running handler. Its error is reported.
-    struct Handling<F> {
-        #[pin]
-        handler: F,
-        session: Session,
-    }
-}
-
-impl<F: Future<Output = io::Result<()>>> Future for Handling<F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        let panicking = NameOnPanic(this.session);
-        let polled = this.handler.poll(cx);
-        mem::forget(panicking);
-        let Poll::Ready(ended) = polled else { return Poll::Pending };
-        if let Err(e) = ended {
-            report_error(this.session, e);
-        }
-        Poll::Ready(())
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn report_error(session: &Session, e: io::Error) {
-    let context = ExceptionContext::new(session.what());
-    call_exception_handler(&context.with_error(e).with_task(current_task()));
-}
-
-/// Names the task of a panicking handler after its connection, for the report.
-struct NameOnPanic<'a>(&'a Session);
-
-impl Drop for NameOnPanic<'_> {
-    fn drop(&mut self) {
-        if let Some(task) = current_task() {
-            task.set_name(format!("handler of the {}", self.0.connection()));
-        }
-    }
-}
-
 /// A listening server. Dropping it stops listening at once; its connections continue.
 ///
 /// ```compile_fail
@@ -431,15 +230,7 @@ pub struct Server {
 impl Server {
     /// Options, then [`ServerBuilder::start`].
     pub fn builder() -> ServerBuilder {
-        ServerBuilder {
-            limit: DEFAULT_LIMIT,
-            backlog: 1024,
-            reuse_port: false,
-            nodelay: true,
-            max_connections: usize::MAX,
-            balance: None,
-            linger: None,
-        }
+        ServerBuilder::new()
     }
 
     /// The address it listens on, with the port that was chosen for port 0. Works on any thread, also outside a run.
@@ -455,9 +246,36 @@ impl Server {
         self.local_addr().into_iter().collect()
     }
 
-    /// Whether it accepts connections.
+    /// Whether it accepts connections: not before [`start_serving`](Server::start_serving), if it was started without,
+    /// and not once it is closed.
     pub fn is_serving(&self) -> bool {
-        self.facts.is_open()
+        self.facts.is_serving()
+    }
+
+    /// Accepts connections from now on, if the server was started without
+    /// ([`ServerBuilder::start_serving`]; asyncio `Server.start_serving`). If it does already, nothing changes. Works
+    /// on any loop.
+    ///
+    /// ```
+    /// use corio_net::{Server, open_connection};
+    /// corio_runtime::run(async {
+    ///     let builder = Server::builder().start_serving(false);
+    ///     let server = builder.start("127.0.0.1:0", async |_, mut writer| writer.write_all("hi").await).await?;
+    ///     let addr = server.local_addr()?;
+    ///     assert!(!server.is_serving() && open_connection(addr).await.is_err());
+    ///     server.start_serving().await?;
+    ///     let (mut reader, _writer) = open_connection(addr).await?;
+    ///     assert_eq!(reader.read_to_end().await?, b"hi");
+    ///     std::io::Result::Ok(())
+    /// }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// If the server is closed, or if another socket has begun to listen on the address meanwhile.
+    pub async fn start_serving(&self) -> io::Result<()> {
+        let listener = self.listener;
+        let begun = self.at_home(move || async move { listener.begin() }).await;
+        begun.unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::NotConnected, "server is closed")))
     }
 
     /// Number of open connections.
@@ -465,17 +283,20 @@ impl Server {
         self.facts.connections()
     }
 
-    /// Waits until the server is closed. Dropping the future closes it, as cancelling does in asyncio.
+    /// Starts to serve, if it does not yet, and waits until the server is closed (asyncio `serve_forever`). Dropping
+    /// the future closes it, as cancelling does in asyncio, but waits for no connection: that is
+    /// [`wait_closed`](Server::wait_closed).
     ///
     /// # Errors
-    /// If the server is closed already; if called on another loop.
+    /// If the server is closed already; if called on another loop; those of [`start_serving`](Server::start_serving).
     pub async fn serve_forever(&self) -> io::Result<()> {
-        if !self.is_serving() {
+        if !self.facts.is_open() {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "server is closed"));
         }
         if !self.listener.home().is_current() {
             return Err(io::Error::other("the server is attached to a different loop"));
         }
+        self.listener.begin()?;
         let _closed = CloseOnDrop(self.listener);
         self.listener.wait_until(|now| !now.open).await;
         Ok(())

@@ -37,7 +37,7 @@ impl TcpListener {
         };
         let fd = listen_first(target.addresses().await?, options)?;
         let (key, facts) = ListenerKey::new(fd, usize::MAX, true)?;
-        key.begin();
+        key.begin()?;
         Ok(TcpListener { key, facts })
     }
 

@@ -66,7 +66,7 @@ fn an_error_of_the_listening_socket_closes_the_server_with_a_report() {
 }
 
 #[test]
-fn one_error_of_a_connection_costs_no_pause_and_no_report() {
+fn srv_24_one_error_of_a_connection_costs_no_pause_and_no_report() {
     for errno in [libc::ECONNABORTED, libc::EPROTO, libc::ENETUNREACH, libc::EINTR] {
         let faults = Faults::default().fail_nth(1, errno).fail_nth(2, errno);
         let mut runner = Runner::builder().backend(Backend::Sim { seed: 3 }).faults(faults).build().unwrap();

@@ -10,7 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{blocking_echo, child, echo, in_own_process, is_child, open_fds, reports, until};
+use common::{
+    blocking_echo, child, echo, in_own_process, is_child, on_every, on_real, open_fds, reports, until,
+};
 use corio_net::{Server, TcpListener, open_connection, start_server};
 use corio_runtime::{
     Runner, run, set_exception_handler,
@@ -73,7 +75,7 @@ fn a1_cancelled_accepts_lose_no_client() {
     if !in_own_process("a1_cancelled_accepts_lose_no_client") {
         return;
     }
-    run(async {
+    on_real(async || {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let before = open_fds();
@@ -96,7 +98,7 @@ fn a1_cancelled_accepts_lose_no_client() {
 
 #[test]
 fn a1_a_client_that_comes_after_the_cancel_and_before_the_ring_is_entered_is_kept() {
-    run(async {
+    on_real(async || {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         for n in 0..20 {
@@ -114,7 +116,7 @@ fn a1_a_client_that_comes_after_the_cancel_and_before_the_ring_is_entered_is_kep
 
 #[test]
 fn srv_15_an_address_in_use_is_named() {
-    run(async {
+    on_every(async || {
         let server = start_server("127.0.0.1:0", echo).await.unwrap();
         let addr = server.local_addr().unwrap();
         let error = start_server(addr, echo).await.unwrap_err();
@@ -129,7 +131,7 @@ fn srv_15_an_address_in_use_is_named() {
 
 #[test]
 fn srv_13_reuse_port_lets_two_servers_share() {
-    run(async {
+    on_real(async || {
         let one = Server::builder().reuse_port(true).start("127.0.0.1:0", echo).await.unwrap();
         let addr = one.local_addr().unwrap();
         let _two = Server::builder().reuse_port(true).start(addr, echo).await.unwrap();
@@ -139,7 +141,7 @@ fn srv_13_reuse_port_lets_two_servers_share() {
 
 #[test]
 fn str_48_a_handler_that_fails_or_panics_is_reported_and_the_server_goes_on() {
-    run(async {
+    on_every(async || {
         let reports = reports();
         let server = start_server("127.0.0.1:0", |mut reader, mut writer| async move {
             match &reader.readexactly(1).await?[..] {
@@ -166,7 +168,7 @@ fn str_48_a_handler_that_fails_or_panics_is_reported_and_the_server_goes_on() {
 
 #[test]
 fn srv_03_wait_closed_waits_for_the_last_connection() {
-    run(async {
+    on_every(async || {
         let server = start_server("127.0.0.1:0", echo).await.unwrap();
         let (mut reader, mut writer) = open_connection(server.local_addr().unwrap()).await.unwrap();
         writer.write_all(b"x").await.unwrap();
@@ -182,7 +184,7 @@ fn srv_03_wait_closed_waits_for_the_last_connection() {
 
 #[test]
 fn srv_05_06_clients_are_closed_gently_or_at_once() {
-    run(async {
+    on_every(async || {
         for gently in [true, false] {
             let server = start_server("127.0.0.1:0", |mut reader, mut writer| async move {
                 writer.write(vec![1; 100_000])?;
@@ -208,7 +210,7 @@ fn srv_05_06_clients_are_closed_gently_or_at_once() {
 
 #[test]
 fn srv_01_a_dropped_serve_forever_closes_the_server() {
-    run(async {
+    on_every(async || {
         let server = start_server("127.0.0.1:0", echo).await.unwrap();
         assert!(server.is_serving());
         assert!(timeout(Duration::from_millis(2), server.serve_forever()).await.is_err());
@@ -219,7 +221,7 @@ fn srv_01_a_dropped_serve_forever_closes_the_server() {
 
 #[test]
 fn a_dropped_server_stops_accepting_and_its_connections_go_on() {
-    run(async {
+    on_every(async || {
         let server = start_server("127.0.0.1:0", echo).await.unwrap();
         let addr = server.local_addr().unwrap();
         let (mut reader, mut writer) = open_connection(addr).await.unwrap();
@@ -234,7 +236,7 @@ fn a_dropped_server_stops_accepting_and_its_connections_go_on() {
 
 #[test]
 fn a_server_is_closed_from_another_thread() {
-    run(async {
+    on_real(async || {
         let server = start_server("127.0.0.1:0", echo).await.unwrap();
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -249,7 +251,7 @@ fn a_server_is_closed_from_another_thread() {
 
 #[test]
 fn max_connections_makes_the_next_one_wait() {
-    run(async {
+    on_every(async || {
         let server = Server::builder().max_connections(2).start("127.0.0.1:0", echo).await.unwrap();
         let addr = server.local_addr().unwrap();
         let mut open = Vec::new();
@@ -269,7 +271,7 @@ fn max_connections_makes_the_next_one_wait() {
 
 #[test]
 fn con_05_06_addresses_are_tried_in_turn() {
-    run(async {
+    on_real(async || {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let good = listener.local_addr().unwrap();
         let bad = |port| SocketAddr::from(([127, 0, 0, 1], port));
@@ -290,7 +292,7 @@ fn con_05_06_addresses_are_tried_in_turn() {
 
 #[test]
 fn str_48_a_report_of_a_handler_names_peer_server_place_and_error() {
-    run(async {
+    on_real(async || {
         let reports = reports();
         let line = line!() + 1;
         let server = start_server("127.0.0.1:0", |mut reader, writer| {
@@ -330,7 +332,7 @@ thread_local!(static SYNC: std::cell::Cell<bool> = const { std::cell::Cell::new(
 
 #[test]
 fn a_builders_start_is_the_place_of_its_handlers_and_of_the_task_that_accepts() {
-    run(async {
+    on_real(async || {
         let line = line!() + 1;
         let server = Server::builder().start("127.0.0.1:0", echo).await.unwrap();
         let _client = open_connection(server.local_addr().unwrap()).await.unwrap();

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use common::{FewDescriptors, echo, in_own_process, open_fds, run, until};
+use common::{FewDescriptors, echo, in_own_process, on_real, open_fds, until};
 use corio_net::{Connection, TcpListener, TcpStream, ToSocketAddrs, open_connection, resolve, start_server};
 use corio_runtime::time::timeout;
 
@@ -25,7 +25,7 @@ async fn connects(addr: impl ToSocketAddrs) {
 
 #[test]
 fn con_01_every_form_of_an_address() {
-    run(async {
+    on_real(async || {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let SocketAddr::V4(v4) = addr else { panic!("{addr}") };
@@ -52,7 +52,7 @@ fn con_01_a_numeric_address_needs_no_lookup() {
     if !in_own_process("con_01_a_numeric_address_needs_no_lookup") {
         return;
     }
-    run(async {
+    on_real(async || {
         assert_eq!(resolve("1.2.3.4", 1).await.unwrap(), ["1.2.3.4:1".parse().unwrap()]);
         assert_eq!(resolve("::3", 0).await.unwrap(), [SocketAddr::from((Ipv6Addr::from(3u128), 0))]);
         let _ = timeout(Duration::from_millis(1), open_connection(refusing())).await;
@@ -65,7 +65,7 @@ fn con_01_a_numeric_address_needs_no_lookup() {
 
 #[test]
 fn con_05_all_addresses_fail() {
-    run(async {
+    on_real(async || {
         let (first, second) = (refusing(), refusing());
         let error = open_connection([first, second]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
@@ -81,7 +81,7 @@ fn con_05_all_addresses_fail() {
 
 #[test]
 fn con_06_the_next_address_is_tried() {
-    run(async {
+    on_real(async || {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (_reader, writer) = open_connection([refusing(), addr]).await.unwrap();
@@ -98,7 +98,7 @@ fn con_06_no_descriptor_is_left_behind() {
     if !in_own_process("con_06_no_descriptor_is_left_behind") {
         return;
     }
-    run(async {
+    on_real(async || {
         let _ = open_connection(refusing()).await;
         let before = open_fds();
         for _ in 0..20 {
@@ -113,7 +113,7 @@ fn con_06_no_descriptor_is_left_behind() {
 
 #[test]
 fn con_09_10_local_addr() {
-    run(async {
+    on_real(async || {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let local = refusing();
@@ -132,7 +132,7 @@ fn con_09_10_local_addr() {
 
 #[test]
 fn con_11_a_local_address_that_cannot_be_had() {
-    run(async {
+    on_real(async || {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let builder = Connection::builder().local_addr("192.0.2.1:0".parse().unwrap());
@@ -144,7 +144,7 @@ fn con_11_a_local_address_that_cannot_be_had() {
 
 #[test]
 fn con_19_localhost_is_looked_up() {
-    run(async {
+    on_real(async || {
         let found = resolve("localhost", 80).await.unwrap();
         assert!(!found.is_empty() && found.iter().all(|a| a.ip().is_loopback() && a.port() == 80));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -158,7 +158,7 @@ fn con_19_localhost_is_looked_up() {
 
 #[test]
 fn con_19_an_abandoned_lookup_harms_nobody() {
-    run(async {
+    on_real(async || {
         for _ in 0..50 {
             let _ = timeout(Duration::ZERO, resolve("localhost", 1)).await;
         }
@@ -168,7 +168,7 @@ fn con_19_an_abandoned_lookup_harms_nobody() {
 
 #[test]
 fn con_04_invalid_addresses() {
-    run(async {
+    on_real(async || {
         let wrong = [
             ("", "the port is missing"),
             ("nonsense", "the port is missing"),
@@ -222,7 +222,7 @@ fn os_error(error: &io::Error) -> Option<i32> {
 
 #[test]
 fn an_error_with_a_text_has_the_kernels_as_its_source() {
-    run(async {
+    on_real(async || {
         let free = refusing();
         let refused = open_connection(free).await.unwrap_err();
         assert!(refused.to_string().starts_with(&format!("cannot connect to {free}: ")), "{refused}");
@@ -265,7 +265,7 @@ fn a_connect_without_descriptors_names_the_address() {
     if !in_own_process("a_connect_without_descriptors_names_the_address") {
         return;
     }
-    run(async {
+    on_real(async || {
         let free = refusing();
         let _few = FewDescriptors::at_most(3);
         let error = open_connection(free).await.unwrap_err();
@@ -276,7 +276,7 @@ fn a_connect_without_descriptors_names_the_address() {
 
 #[test]
 fn con_06_a_silent_address_has_a_head_start_only() {
-    run(async {
+    on_real(async || {
         // A full backlog does not answer.
         let full = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         nix::sys::socket::listen(&full, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();

@@ -76,6 +76,6 @@ pub mod socket {
             connection::{Delivery, ListenOptions, Unread},
             socket::hung_up,
         },
-        network::{connector, listen},
+        network::{bind, connector, listen},
     };
 }

@@ -39,11 +39,25 @@ pub fn require_kernel(what: &str) -> io::Result<()> {
 /// # Panics
 /// Outside a running loop.
 pub fn listen(addr: SocketAddr, options: ListenOptions) -> io::Result<Fd> {
-    let listening = match current::with(|lp| lp.driver.with_sim(|sim| sim.listen(addr, options))) {
+    let fd = bind(addr, options)?;
+    fd.listen(options.backlog)?;
+    Ok(fd)
+}
+
+/// A socket that is bound to `addr` on the running loop's network. Connections are refused until its [`Fd::listen`],
+/// which the `backlog` of `options` does not concern.
+///
+/// # Errors
+/// The kernel's error, with the address in the text.
+///
+/// # Panics
+/// Outside a running loop.
+pub fn bind(addr: SocketAddr, options: ListenOptions) -> io::Result<Fd> {
+    let bound = match current::with(|lp| lp.driver.with_sim(|sim| sim.bind(addr))) {
         Some(simulated) => simulated,
-        None => socket::listen(addr, options).map(Fd::from),
+        None => socket::bind(addr, options).map(Fd::from),
     };
-    listening.map_err(|e| with_address(e, "listen on", addr))
+    bound.map_err(|e| with_address(e, "listen on", addr))
 }
 
 /// A stream socket for connecting to `remote`, bound to `local` if given.

@@ -16,7 +16,7 @@ use corio::{
 };
 use corio_runtime::{
     slab::{NONE, Place, Slab, smaller},
-    socket::{ListenOptions, listen},
+    socket::{ListenOptions, bind, listen},
 };
 
 use super::shared::kernels;
@@ -319,7 +319,15 @@ fn operations() -> Vec<Row> {
                 listen(addr, ListenOptions { backlog, reuse_addr, reuse_port, nodelay, v6_only }).map(drop)
             })
         }),
+        row("socket::bind", |backlog: u32| runs_with(|| bound(backlog).map(drop))),
+        row("Fd::listen", |backlog: u32| runs_with(|| bound(1)?.listen(backlog))),
+        row("Fd::set_keepalive", |idle: Duration| runs_with(|| bound(1)?.set_keepalive(idle))),
     ]
+}
+
+fn bound(backlog: u32) -> io::Result<Fd> {
+    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    bind(addr, ListenOptions { backlog, reuse_addr: true, reuse_port: false, nodelay: true, v6_only: false })
 }
 
 fn runs_with(f: impl FnOnce() -> io::Result<()>) -> io::Result<()> {

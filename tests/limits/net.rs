@@ -1,6 +1,10 @@
 //! Streams, servers, names.
 
-use std::{io, net::Ipv4Addr, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use corio::{
     net::resolve,
@@ -53,6 +57,19 @@ fn serves(builder: ServerBuilder) -> io::Result<()> {
             io::Result::Ok(())
         });
         corio::try_gather(clients).await?;
+        Ok(())
+    })
+}
+
+/// Of several addresses, of which only the last one listens, that one is connected to.
+fn connects(builder: ConnectionBuilder) -> io::Result<()> {
+    corio::run(async {
+        let server = start_server(ANY, echo).await?;
+        let nobody = ["[::1]:1", "127.0.0.1:1", "[::1]:2"].map(|addr| addr.parse().unwrap());
+        let addrs: Vec<SocketAddr> = nobody.into_iter().chain([server.local_addr()?]).collect();
+        let (mut reader, mut writer) = builder.connect(addrs).await?;
+        writer.write("x")?;
+        assert_eq!(reader.readexactly(1).await?, b"x");
         Ok(())
     })
 }
@@ -119,6 +136,7 @@ fn builders() -> Vec<Row> {
     vec![
         row("ServerBuilder::limit", |n: usize| serves(Server::builder().limit(n))),
         row("ServerBuilder::backlog", |n: u32| serves(Server::builder().backlog(n))),
+        row("ServerBuilder::keepalive", |idle: Duration| serves(Server::builder().keepalive(idle))),
         row("ServerBuilder::max_connections", |n: usize| serves(Server::builder().max_connections(n))),
         row("ConnectionBuilder::limit", |limit: usize| {
             corio::run(async move {
@@ -132,6 +150,12 @@ fn builders() -> Vec<Row> {
                 }
                 Ok(())
             })
+        }),
+        row("ConnectionBuilder::happy_eyeballs", |delay: Option<Duration>| {
+            connects(Connection::builder().happy_eyeballs(delay))
+        }),
+        row("ConnectionBuilder::interleave", |first: usize| {
+            connects(Connection::builder().interleave(first))
         }),
         row2("ServerBuilder::linger", |total: Duration, idle: Duration| {
             closes(Server::builder().linger(total, idle), Connection::builder(), |_| ())

@@ -16,6 +16,8 @@ pub(crate) struct Facts {
     /// Most connections handled at once.
     pub(crate) max: usize,
     open: AtomicBool,
+    /// The socket is bound and does not listen yet.
+    idle: AtomicBool,
     /// Open connections. Only the listener's loop writes it.
     connections: AtomicUsize,
     /// If one core accepts for all: connections that this server has, or is about to get.
@@ -28,6 +30,7 @@ impl Facts {
             addr,
             max,
             open: AtomicBool::new(true),
+            idle: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             load: AtomicUsize::new(0),
         }
@@ -46,6 +49,15 @@ impl Facts {
 
     pub(crate) fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// Whether connections are accepted.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.is_open() && !self.idle.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::Release);
     }
 
     pub(super) fn close(&self) {

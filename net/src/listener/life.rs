@@ -21,9 +21,17 @@ impl ListenerKey {
         let _ = self.with(|listener| listener.shared = Some(shared));
     }
 
-    /// Starts to accept.
-    pub(crate) fn begin(self) {
-        let _ = self.with(|listener| listener.arm(self, None));
+    /// Starts to accept. A second call changes nothing.
+    pub(crate) fn begin(self) -> io::Result<()> {
+        self.with(|listener| listener.begin(self))?
+    }
+
+    /// The socket is bound only: `begin` is to listen on it, with this backlog.
+    pub(crate) fn listen_later(self, backlog: u32) {
+        let _ = self.with(|listener| {
+            listener.idle = Some(backlog);
+            listener.facts.set_idle(true);
+        });
     }
 
     /// Refuses new connections from now on. A server still handles those in the queue; without a server they are reset.

@@ -70,6 +70,8 @@ struct Listener {
     shared: Option<Membership>,
     /// Whether it accepts; otherwise it only gets connections that another core accepts.
     accepts: bool,
+    /// The socket is bound and does not listen yet: the backlog that it will listen with.
+    idle: Option<u32>,
     /// Whether a server's task takes the connections, also after the close.
     served: bool,
     /// The handle was dropped.
@@ -150,6 +152,7 @@ impl Listener {
             end_waiters: Waiters::default(),
             shared: None,
             accepts,
+            idle: None,
             served: false,
             dropped: false,
         }
@@ -162,13 +165,26 @@ impl Listener {
 
     /// Arms as many accepts as there is room for. The first one reuses `spare`.
     fn arm(&mut self, key: ListenerKey, mut spare: Option<Box<Accept>>) {
-        while self.accepts && self.failed.is_none() && self.accepting.may_arm() && self.has_room() {
+        let begun = self.accepts && self.idle.is_none();
+        while begun && self.failed.is_none() && self.accepting.may_arm() && self.has_room() {
             let Some(fd) = &self.fd else { return };
             self.accepting.arm(fd, key, spare.take());
             if let Some(group) = self.group() {
                 group.accept_armed();
             }
         }
+    }
+
+    /// Listens, if the socket does not yet, and accepts.
+    fn begin(&mut self, key: ListenerKey) -> io::Result<()> {
+        let fd = self.fd.as_ref().ok_or_else(facts::closed)?;
+        if let Some(backlog) = self.idle {
+            fd.listen(backlog)?;
+            self.idle = None;
+            self.facts.set_idle(false);
+        }
+        self.arm(key, None);
+        Ok(())
     }
 
     /// Whether there is room for one more connection, after those that the armed accepts may bring.

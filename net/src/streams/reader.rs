@@ -86,16 +86,21 @@ impl StreamReader {
         match self.readuntil(b"\n").await {
             Err(ReadError::IncompleteRead { partial, .. }) => Ok(Chunk::from(&partial[..])),
             Err(ReadError::LimitOverrun { consumed }) => {
-                self.key.with(|common, slot| {
-                    let buf = &mut slot.receive.buf;
-                    let line = if buf.get(consumed) == Some(&b'\n') { consumed + 1 } else { buf.len() };
-                    buf.advance(line);
-                    slot.arm_receive(common);
-                })?;
+                self.drop_line(consumed)?;
                 Err(ReadError::LimitOverrun { consumed })
             }
             other => other,
         }
+    }
+
+    /// Drops what has arrived of a line that is too long, of which `consumed` bytes were searched.
+    pub(super) fn drop_line(&self, consumed: usize) -> io::Result<()> {
+        self.key.with(|common, slot| {
+            let buf = &mut slot.receive.buf;
+            let line = if buf.get(consumed) == Some(&b'\n') { consumed + 1 } else { buf.len() };
+            buf.advance(line);
+            slot.arm_receive(common);
+        })
     }
 
     /// Exactly `n` bytes (asyncio `readexactly`), also more than the stream's limit.
@@ -236,7 +241,6 @@ impl StreamReader {
     }
 
     /// As `wait`, as a poll: if it is not repeated, no demand stays behind.
-    #[cfg(any(feature = "futures-io", feature = "hyper", feature = "tokio-io"))]
     #[inline(always)]
     pub(super) fn poll_wait<T: Default>(
         &mut self,
@@ -387,7 +391,7 @@ impl Slot {
     }
 
     /// Looks for a separator: the bytes with it, an error, or `None` to wait for more.
-    fn find(&mut self, finder: &memmem::Finder<'_>, searched: &mut usize) -> Option<Found> {
+    pub(super) fn find(&mut self, finder: &memmem::Finder<'_>, searched: &mut usize) -> Option<Found> {
         let separator = finder.needle().len();
         let receive = &self.receive;
         if let Some(at) = finder.find(&receive.buf[*searched..]).map(|at| at + *searched) {
@@ -396,21 +400,24 @@ impl Slot {
             }
             return Some(Found(Ok(self.take(at + separator))));
         }
-        if receive.at_end() {
-            if let Some(e) = receive.error() {
-                return Some(Found(Err(e.into())));
-            }
-            let partial = Vec::from(self.take(usize::MAX));
-            return Some(Found(Err(ReadError::IncompleteRead { partial, expected: None })));
-        }
         *searched = (receive.buf.len() + 1).saturating_sub(separator);
-        let overrun = *searched > receive.limit;
-        overrun.then(|| Found(Err(ReadError::LimitOverrun { consumed: *searched })))
+        // Asked before the end, as in asyncio: whether that has come together with the data is chance.
+        if *searched > receive.limit {
+            return Some(Found(Err(ReadError::LimitOverrun { consumed: *searched })));
+        }
+        if !receive.at_end() {
+            return None;
+        }
+        if let Some(e) = receive.error() {
+            return Some(Found(Err(e.into())));
+        }
+        let partial = Vec::from(self.take(usize::MAX));
+        Some(Found(Err(ReadError::IncompleteRead { partial, expected: None })))
     }
 }
 
 /// Result of a search. Its default is never used: `find` handles the end of the stream itself.
-struct Found(Result<Chunk, ReadError>);
+pub(super) struct Found(pub(super) Result<Chunk, ReadError>);
 
 impl Default for Found {
     fn default() -> Found {

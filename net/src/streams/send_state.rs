@@ -8,8 +8,8 @@ use super::news::News;
 use crate::ops::Load;
 
 /// asyncio's water marks: if more than the high one is queued, `drain` waits for the low one.
-const HIGH_WATER: usize = 64 << 10;
-const LOW_WATER: usize = 16 << 10;
+pub(super) const HIGH_WATER: usize = 64 << 10;
+pub(super) const LOW_WATER: usize = 16 << 10;
 
 /// See the head of the file.
 #[derive(Debug)]

@@ -9,11 +9,16 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use corio_runtime::call_soon;
 
 use super::{
-    addrs::Addrs, chunk::Chunk, common::Common, news::News, send_state::Phase, slot::Slot, table::StreamKey,
+    addrs::Addrs,
+    common::Common,
+    news::News,
+    send_state::{HIGH_WATER, LOW_WATER, Phase},
+    slot::Slot,
+    table::StreamKey,
+    write_buf::WriteBuf,
 };
 use crate::ops::Segment;
 
@@ -28,80 +33,6 @@ pub struct StreamWriter {
     /// `News::latest` as of the last write, if `drain` had nothing to wait for: until that changes, it still has not.
     pub(super) calm: News,
     addrs: Addrs,
-}
-
-/// Data to write. Borrowed data is copied; owned data is sent without a copy.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum WriteBuf<'a> {
-    /// Copied.
-    Borrowed(&'a [u8]),
-    /// Sent without a copy.
-    Vec(Vec<u8>),
-    /// Received data, sent on without a copy.
-    Chunk(Chunk),
-    /// Sent without a copy.
-    Bytes(Bytes),
-}
-
-impl<'a> From<&'a [u8]> for WriteBuf<'a> {
-    fn from(data: &'a [u8]) -> Self {
-        WriteBuf::Borrowed(data)
-    }
-}
-
-impl<'a, const N: usize> From<&'a [u8; N]> for WriteBuf<'a> {
-    fn from(data: &'a [u8; N]) -> Self {
-        WriteBuf::Borrowed(data)
-    }
-}
-
-impl<'a> From<&'a Vec<u8>> for WriteBuf<'a> {
-    fn from(data: &'a Vec<u8>) -> Self {
-        WriteBuf::Borrowed(data)
-    }
-}
-
-impl<'a> From<&'a str> for WriteBuf<'a> {
-    fn from(data: &'a str) -> Self {
-        WriteBuf::Borrowed(data.as_bytes())
-    }
-}
-
-impl<'a> From<&'a String> for WriteBuf<'a> {
-    fn from(data: &'a String) -> Self {
-        WriteBuf::Borrowed(data.as_bytes())
-    }
-}
-
-impl<'a> From<&'a Chunk> for WriteBuf<'a> {
-    fn from(data: &'a Chunk) -> Self {
-        WriteBuf::Borrowed(data)
-    }
-}
-
-impl From<Vec<u8>> for WriteBuf<'_> {
-    fn from(data: Vec<u8>) -> Self {
-        WriteBuf::Vec(data)
-    }
-}
-
-impl From<String> for WriteBuf<'_> {
-    fn from(data: String) -> Self {
-        WriteBuf::Vec(data.into_bytes())
-    }
-}
-
-impl From<Chunk> for WriteBuf<'_> {
-    fn from(data: Chunk) -> Self {
-        WriteBuf::Chunk(data)
-    }
-}
-
-impl From<Bytes> for WriteBuf<'_> {
-    fn from(data: Bytes) -> Self {
-        WriteBuf::Bytes(data)
-    }
 }
 
 impl StreamWriter {
@@ -373,17 +304,58 @@ impl StreamWriter {
         self.addrs.local().ok_or_else(no_address)
     }
 
-    /// Sets the water marks of [`drain`](StreamWriter::drain), in bytes. Default: 65536 and 16384.
+    /// Sets the water marks of [`drain`](StreamWriter::drain), in bytes. Default: 65536 and 16384. Without a `low` it
+    /// is a quarter of `high`, without a `high` four times `low`. If more than the new `high` is queued, the next
+    /// `drain` waits.
+    ///
+    /// ```
+    /// # corio_net::doc_pair(async |_reader, mut writer| {
+    /// assert_eq!(writer.get_write_buffer_limits()?, (16384, 65536));
+    /// writer.set_write_buffer_limits(1000, None)?;
+    /// assert_eq!(writer.get_write_buffer_limits()?, (250, 1000));
+    /// assert!(writer.set_write_buffer_limits(10, 20).is_err());
+    /// # Ok(()) });
+    /// ```
     ///
     /// # Errors
     /// If `low` is above `high`.
-    pub fn set_write_buffer_limits(&mut self, high: usize, low: usize) -> io::Result<()> {
+    pub fn set_write_buffer_limits(
+        &mut self,
+        high: impl Into<Option<usize>>,
+        low: impl Into<Option<usize>>,
+    ) -> io::Result<()> {
+        let (high, low) = match (high.into(), low.into()) {
+            (Some(high), Some(low)) => (high, low),
+            (Some(high), None) => (high, high / 4),
+            (None, Some(low)) => (low.saturating_mul(4), low),
+            (None, None) => (HIGH_WATER, LOW_WATER),
+        };
         if low > high {
             let text = format!("high ({high}) must be at least low ({low})");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         self.calm = News::NONE;
         self.key.with(|_, slot| (slot.send.high, slot.send.low) = (high, low))
+    }
+
+    /// The water marks of [`drain`](StreamWriter::drain) in bytes, as asyncio gives them: the low one, then the high
+    /// one.
+    pub fn get_write_buffer_limits(&self) -> io::Result<(usize, usize)> {
+        self.key.with(|_, slot| (slot.send.low, slot.send.high))
+    }
+
+    /// Bytes that were written and that the kernel has not taken yet (asyncio `get_write_buffer_size`).
+    ///
+    /// ```
+    /// # corio_net::doc_pair(async |_reader, mut writer| {
+    /// writer.write("12345")?;
+    /// assert_eq!(writer.get_write_buffer_size()?, 5);
+    /// writer.flush().await?;
+    /// assert_eq!(writer.get_write_buffer_size()?, 0);
+    /// # Ok(()) });
+    /// ```
+    pub fn get_write_buffer_size(&self) -> io::Result<usize> {
+        self.key.with(|_, slot| slot.send.queued)
     }
 }
 

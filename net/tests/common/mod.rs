@@ -26,6 +26,14 @@ pub(crate) fn run<F: Future>(main: F) -> F::Output {
     corio_runtime::run(async { timeout(HANGS, main).await.expect("the test hangs") })
 }
 
+/// Runs a test on both real kernels, and fails if it hangs.
+pub(crate) fn on_real(test: impl AsyncFn()) {
+    for backend in real_kernels() {
+        on(backend)
+            .run(async { timeout(HANGS, test()).await.unwrap_or_else(|_| panic!("hangs on {backend:?}")) });
+    }
+}
+
 /// A small random number generator (xorshift64*).
 #[derive(Clone)]
 pub(crate) struct Rng(u64);

@@ -4,6 +4,7 @@ use std::{
     io,
     net::{Shutdown, SocketAddr},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    time::Duration,
 };
 
 use nix::{
@@ -23,8 +24,8 @@ use crate::kernel::{
     sqe::SockAddr,
 };
 
-/// A socket that listens on `addr`.
-pub(crate) fn listen(addr: SocketAddr, options: ListenOptions) -> io::Result<OwnedFd> {
+/// A socket that is bound to `addr`, and listens from its [`Fd::listen`] on.
+pub(crate) fn bind(addr: SocketAddr, options: ListenOptions) -> io::Result<OwnedFd> {
     let fd = stream_socket(addr)?;
     sys::setsockopt(&fd, ReuseAddr, &options.reuse_addr)?;
     sys::setsockopt(&fd, ReusePort, &options.reuse_port)?;
@@ -34,9 +35,6 @@ pub(crate) fn listen(addr: SocketAddr, options: ListenOptions) -> io::Result<Own
         sys::setsockopt(&fd, sockopt::Ipv6V6Only, &options.v6_only)?;
     }
     sys::bind(fd.as_raw_fd(), &SockaddrStorage::from(addr))?;
-    // The kernel reduces it to net.core.somaxconn anyway.
-    let backlog = options.backlog.min(libc::SOMAXCONN.cast_unsigned());
-    sys::listen(&fd, Backlog::new(backlog.cast_signed())?)?;
     Ok(fd)
 }
 
@@ -89,6 +87,12 @@ pub(crate) fn connector(remote: SocketAddr, local: Option<SocketAddr>) -> io::Re
     Ok(Fd::from(fd))
 }
 
+fn listen(fd: &impl AsFd, backlog: u32) -> io::Result<()> {
+    // The kernel reduces it to net.core.somaxconn anyway.
+    let backlog = backlog.min(libc::SOMAXCONN.cast_unsigned());
+    Ok(sys::listen(fd, Backlog::new(backlog.cast_signed())?)?)
+}
+
 fn stream_socket(addr: SocketAddr) -> io::Result<OwnedFd> {
     let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     Ok(sys::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
@@ -100,7 +104,63 @@ pub(crate) fn with_address(e: io::Error, what: &str, addr: SocketAddr) -> io::Er
     error::explain(e, text)
 }
 
+/// The kernel's longest idle time and interval of `SO_KEEPALIVE`, in seconds.
+const KEEPALIVE_MAX: u64 = 32767;
+/// Probes without an answer that end a connection.
+const KEEPALIVE_PROBES: u32 = 3;
+
 impl Fd {
+    /// Listens on a socket that [`bind`](crate::socket::bind) made, for at most `backlog` connections that wait to be
+    /// accepted: lowered to 4096 and to `net.core.somaxconn`.
+    ///
+    /// ```
+    /// use corio_runtime::socket::{ListenOptions, bind};
+    /// use std::net::TcpStream;
+    /// corio_runtime::run(async {
+    ///     let options =
+    ///         ListenOptions { backlog: 8, reuse_addr: true, reuse_port: false, nodelay: true, v6_only: false };
+    ///     let fd = bind("127.0.0.1:0".parse().unwrap(), options)?;
+    ///     let addr = fd.local_addr()?;
+    ///     assert!(TcpStream::connect(addr).is_err());
+    ///     fd.listen(8)?;
+    ///     assert!(TcpStream::connect(addr).is_ok());
+    ///     std::io::Result::Ok(())
+    /// }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// The kernel's error, with the address in the text.
+    pub fn listen(&self, backlog: u32) -> io::Result<()> {
+        let listening = match self.inner() {
+            Inner::Os(fd) => listen(fd, backlog),
+            Inner::Sim(socket) => socket.listen(backlog),
+        };
+        listening.map_err(|e| match self.local_addr() {
+            Ok(addr) => with_address(e, "listen on", addr),
+            Err(_) => e,
+        })
+    }
+
+    /// `SO_KEEPALIVE`: after `idle` without a byte from the peer its kernel is asked, then every third of `idle`; the
+    /// third question without an answer ends the connection with `ETIMEDOUT`. Times are in whole seconds, from 1 s to
+    /// 32767 s: shorter ones are raised, longer ones lowered. The connections that a listener accepts inherit it.
+    ///
+    /// ```
+    /// use std::{os::fd::OwnedFd, net::TcpListener, time::Duration};
+    /// let fd = corio_runtime::fd::Fd::from(OwnedFd::from(TcpListener::bind("127.0.0.1:0")?));
+    /// fd.set_keepalive(Duration::from_secs(60))?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn set_keepalive(&self, idle: Duration) -> io::Result<()> {
+        let Inner::Os(fd) = self.inner() else { return Ok(()) };
+        let seconds = |time: Duration| time.as_secs().clamp(1, KEEPALIVE_MAX) as u32;
+        sys::setsockopt(fd, sockopt::KeepAlive, &true)?;
+        sys::setsockopt(fd, sockopt::TcpKeepIdle, &seconds(idle))?;
+        sys::setsockopt(fd, sockopt::TcpKeepInterval, &seconds(idle / 3))?;
+        sys::setsockopt(fd, sockopt::TcpKeepCount, &KEEPALIVE_PROBES)?;
+        Ok(())
+    }
+
     /// `getsockname`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self.inner() {

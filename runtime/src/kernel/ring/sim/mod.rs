@@ -23,7 +23,6 @@ use rng::Rng;
 
 use crate::{
     kernel::{
-        connection::ListenOptions,
         fd::{Fd, Inner},
         inflight::{InFlight, ReceiverId, Table},
         key::Key,
@@ -333,8 +332,8 @@ impl Sim {
         &self.pool
     }
 
-    pub(crate) fn listen(&mut self, addr: SocketAddr, options: ListenOptions) -> io::Result<Fd> {
-        let id = self.net.borrow_mut().listen(addr, options)?;
+    pub(crate) fn bind(&mut self, addr: SocketAddr) -> io::Result<Fd> {
+        let id = self.net.borrow_mut().bind(addr)?;
         Ok(Fd::simulated(Socket::open(id, &self.net, &self.clock)))
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     kernel::{
-        connection::{Delivery, ListenOptions, Unread},
+        connection::{Delivery, Unread},
         ring::outcome::Outcome,
     },
     scheduler::clock::Clock,
@@ -96,17 +96,30 @@ impl Net {
         })
     }
 
-    pub(super) fn listen(&mut self, addr: SocketAddr, options: ListenOptions) -> io::Result<usize> {
+    pub(super) fn bind(&mut self, addr: SocketAddr) -> io::Result<usize> {
+        self.nobody_listens_on(addr)?;
+        let port = if addr.port() == 0 { self.port() } else { addr.port() };
+        Ok(self.insert(Sock { local: Some(SocketAddr::new(addr.ip(), port)), ..Sock::default() }))
+    }
+
+    fn listen(&mut self, id: usize, backlog: u32) -> io::Result<()> {
+        if let Some(Sock { local: Some(addr), backlog: None, .. }) = self.get(id) {
+            let addr = *addr;
+            self.nobody_listens_on(addr)?;
+        }
+        if let Some(sock) = self.get(id) {
+            sock.backlog.get_or_insert_default();
+            sock.backlog_max = backlog as usize;
+        }
+        Ok(())
+    }
+
+    /// As on Linux with `SO_REUSEADDR`: sockets that do not listen may share an address.
+    fn nobody_listens_on(&self, addr: SocketAddr) -> io::Result<()> {
         if addr.port() != 0 && self.listener_at(addr).is_some() {
             return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
         }
-        let port = if addr.port() == 0 { self.port() } else { addr.port() };
-        Ok(self.insert(Sock {
-            local: Some(SocketAddr::new(addr.ip(), port)),
-            backlog: Some(VecDeque::new()),
-            backlog_max: options.backlog as usize,
-            ..Sock::default()
-        }))
+        Ok(())
     }
 
     pub(super) fn connector(&mut self, local: Option<SocketAddr>) -> usize {
@@ -367,6 +380,10 @@ impl Socket {
 
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.address(|sock| sock.remote)
+    }
+
+    pub(crate) fn listen(&self, backlog: u32) -> io::Result<()> {
+        self.net.borrow_mut().listen(self.id, backlog)
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) {
