@@ -50,7 +50,12 @@ struct Finding {
 const KEYS: [&str; 4] = ["TaskKey", "TimerKey", "CallKey", "Key"];
 
 /// Where such keys are made and looked up.
-const KEY_TABLES: [&str; 2] = ["runtime/src/kernel/inflight.rs", "runtime/src/kernel/silent.rs"];
+const KEY_TABLES: [&str; 4] = [
+    "runtime/src/kernel/inflight.rs",
+    "runtime/src/kernel/silent.rs",
+    "runtime/src/scheduler/catch_scopes.rs",
+    "runtime/src/scheduler/task_slot.rs",
+];
 
 fn finding(line: usize, text: impl Into<String>) -> Finding {
     Finding { line, text: text.into() }

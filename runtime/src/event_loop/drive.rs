@@ -149,8 +149,8 @@ impl Runner {
         self.entered(|runner| runner.drive(pin!(Some(main)), true, location))
     }
 
-    /// Runs the loop's tasks and callbacks until [`stop`](crate::stop) is called (asyncio `run_forever`). Remaining tasks
-    /// continue in the next run; closing the runner cancels them.
+    /// Runs the loop's tasks and callbacks until [`stop`](crate::stop) is called (asyncio `run_forever`). Remaining
+    /// tasks continue in the next run; closing the runner cancels them.
     ///
     /// ```
     /// use corio_runtime::{Runner, create_future, stop};

@@ -71,8 +71,8 @@ impl TaskTable {
         current.and_then(|slot| slot.extra.as_mut()?.passed_to.take_if(|passed| *passed == key)).is_some()
     }
 
-    /// A task that was awaited is dropped. If the running task's cancel was passed to it, that cannot come back, and goes
-    /// on now.
+    /// A task that was awaited is dropped. If the running task's cancel was passed to it, that cannot come back, and
+    /// goes on now.
     pub(crate) fn give_up_await(&self, key: TaskKey) {
         let comes_back = self.comes_back(&mut self.slots.borrow_mut(), key);
         if comes_back {
@@ -292,8 +292,8 @@ impl TaskTable {
         }
     }
 
-    /// Lets the scopes that `poll` reaches take a cancel of the running task; the scope `around` is the innermost one for
-    /// what they resume. Returns what `poll` gave, whether a scope took the cancel, and whether it was resumed.
+    /// Lets the scopes that `poll` reaches take a cancel of the running task; the scope `around` is the innermost one
+    /// for what they resume. Returns what `poll` gave, whether a scope took the cancel, and whether it was resumed.
     pub(crate) fn deliver_inside<R>(
         &self,
         around: ScopeKey,

@@ -94,8 +94,8 @@ impl Ends {
         self.ending.get()
     }
 
-    /// Calls `f`, which drops a future; `ended` if it did not come to its end. Returns the entry of what must end before
-    /// its owner goes on; `None` if there is nothing.
+    /// Calls `f`, which drops a future; `ended` if it did not come to its end. Returns the entry of what must end
+    /// before its owner goes on; `None` if there is nothing.
     pub(crate) fn collect(&self, ended: bool, f: impl FnOnce()) -> Option<EndsKey> {
         let outer = self.current.replace(Current::New);
         let ending = self.ending.replace(ended || self.ending.get());

@@ -24,8 +24,9 @@ use crate::{
 /// loop runs the future that `cleanup` returns.
 ///
 /// Whoever ended this waits for that future (asyncio's `finally` with awaits): the timeout, the group,
-/// [`catch_cancel`](crate::catch_cancel), who awaits the cancelled task; and the end of `run`, for up to 10 seconds of the
-/// loop's clock. Of nested cleanups the inner one runs first. If `future` was never polled, `cleanup` is not called.
+/// [`catch_cancel`](crate::catch_cancel), who awaits the cancelled task; and the end of `run`, for up to 10 seconds of
+/// the loop's clock. Of nested cleanups the inner one runs first. If `future` was never polled, `cleanup` is not
+/// called.
 ///
 /// ```
 /// use corio_runtime::{create_task, with_cleanup, yield_now};

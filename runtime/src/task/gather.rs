@@ -18,8 +18,8 @@ use crate::{kernel::error, scheduler::task_error::TaskError};
 /// Runs `futures` concurrently in the calling task, and returns their outputs in the order of the arguments (asyncio
 /// `gather`). Tasks work, too: their outputs are their results.
 ///
-/// If one panics, the others are dropped and the caller panics. Dropping this drops all of them: tasks are cancelled, as
-/// by asyncio.
+/// If one panics, the others are dropped and the caller panics. Dropping this drops all of them: tasks are cancelled,
+/// as by asyncio.
 ///
 /// ```
 /// use corio_runtime::{gather, time::{Duration, sleep}};
@@ -217,7 +217,8 @@ impl<F: Future, T> Values<F, T> {
     }
 }
 
-/// Returns the values of `tasks`, in order, or the first failure at once. The other tasks continue then, as in asyncio's
+/// Returns the values of `tasks`, in order, or the first failure at once. The other tasks continue then, as in
+/// asyncio's
 /// `gather`; dropping this cancels all of them.
 ///
 /// ```

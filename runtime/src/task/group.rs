@@ -5,9 +5,9 @@
 //!     │ └── cancel() ──▶ cancelled ──▶ all children gone: returns the body's result
 //!     └── body and children are done ──▶ closed: returns the body's result
 //! ```
-//! Aborting ends the body where it is suspended and cancels every child, once. A child's failure aborts in the next turn,
-//! so that siblings that fail in the same turn are heard. If the group's own future is dropped, as by an outside cancel,
-//! the children's futures are dropped at once.
+//! Aborting ends the body where it is suspended and cancels every child, once. A child's failure aborts in the next
+//! turn, so that siblings that fail in the same turn are heard. If the group's own future is dropped, as by an outside
+//! cancel, the children's futures are dropped at once.
 
 mod eager;
 
@@ -49,9 +49,10 @@ use crate::{
 ///
 /// The first failure (a child's error or panic, or the body's error) cancels all children and the body, once, in the
 /// next turn; all errors are collected, so also those of children that fail in the same turn. The group waits for all
-/// children, and for the cleanups of what it ended. A cancelled child is no failure. The body and children may catch the
-/// cancel by [`catch_cancel`](crate::catch_cancel). Dropping this future drops the children's futures at once; those that
-/// catch it are cancelled. If the body panics, the panic continues in the caller after all children have ended.
+/// children, and for the cleanups of what it ended. A cancelled child is no failure. The body and children may catch
+/// the cancel by [`catch_cancel`](crate::catch_cancel). Dropping this future drops the children's futures at once;
+/// those that catch it are cancelled. If the body panics, the panic continues in the caller after all children have
+/// ended.
 ///
 /// ```
 /// use corio_runtime::task_group;

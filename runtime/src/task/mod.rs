@@ -57,8 +57,8 @@ pub use wait::{ReturnWhen, wait, wait_try};
 /// Starts `future` as a task of this loop (asyncio `create_task`).
 ///
 /// Its first step runs after the caller's next suspension, in order of creation. Awaiting the [`Task`] returns its
-/// result, even if that is a panic. Dropping the `Task` detaches the task, which continues, unless somebody had begun to
-/// await it.
+/// result, even if that is a panic. Dropping the `Task` detaches the task, which continues, unless somebody had begun
+/// to await it.
 ///
 /// ```
 /// corio_runtime::run(async {
@@ -214,8 +214,8 @@ impl<T> Task<T> {
         self.key.here(|lp, key| lp.tasks.cancelling(key)).unwrap_or(0)
     }
 
-    /// Takes back one request to cancel; returns how many are left (asyncio `uncancel`). A cancel that was not delivered
-    /// yet is not delivered if none is left. No effect away from its loop.
+    /// Takes back one request to cancel; returns how many are left (asyncio `uncancel`). A cancel that was not
+    /// delivered yet is not delivered if none is left. No effect away from its loop.
     ///
     /// ```
     /// corio_runtime::run(async {

@@ -13,8 +13,8 @@ use std::{
 use super::Task;
 use crate::{event_loop::current, scheduler::task_error::TaskError};
 
-/// Waits for `task`, given as a `Task` or a `&mut Task` (asyncio `shield`). If this is dropped, because the waiting task
-/// is cancelled or a timeout passes, `task` continues, where a plain `await` would cancel it.
+/// Waits for `task`, given as a `Task` or a `&mut Task` (asyncio `shield`). If this is dropped, because the waiting
+/// task is cancelled or a timeout passes, `task` continues, where a plain `await` would cancel it.
 ///
 /// ```
 /// use corio_runtime::{create_task, shield, time::{Duration, sleep, timeout}};

@@ -17,8 +17,8 @@ use crate::{budget, task::endable::Ending};
 ///
 /// At the deadline `future` is polled a last time: if it is ready, its value wins. Else it is dropped, what that leaves
 /// behind (cleanups, tasks that it awaited) is awaited, and the result is [`TimeoutError`]. A
-/// [`catch_cancel`](crate::catch_cancel) inside catches the end as a cancel: the value that follows is the result. With a
-/// zero duration, `future` is polled exactly once.
+/// [`catch_cancel`](crate::catch_cancel) inside catches the end as a cancel: the value that follows is the result. With
+/// a zero duration, `future` is polled exactly once.
 ///
 /// ```
 /// use corio_runtime::time::{Duration, timeout};

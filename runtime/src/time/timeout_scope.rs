@@ -12,7 +12,8 @@ use crate::{budget, task::endable::Endable};
 
 /// Runs `body` with a deadline that it can read and move (asyncio `timeout` with `reschedule`).
 ///
-/// At the deadline the body ends as that of [`timeout`](super::timeout) does. Nested scopes each end only their own body.
+/// At the deadline the body ends as that of [`timeout`](super::timeout) does. Nested scopes each end only their own
+/// body.
 ///
 /// ```
 /// use corio_runtime::time::{Duration, now, sleep, timeout_scope};
