@@ -220,6 +220,16 @@ impl EnteredCatch {
         self.0.here(|lp, key| lp.tasks.deliver_inside(key, poll)).flatten()
     }
 
+    /// What is ended in this scope counts as cancelled, as long as it is in the scope.
+    pub(crate) fn count(&self) {
+        self.0.here(|lp, key| lp.tasks.count_ending(key));
+    }
+
+    /// Leaves the scope before it is dropped.
+    pub(crate) fn leave(&self) {
+        self.0.here(|lp, key| lp.tasks.leave_catch(key));
+    }
+
     fn take(&self) {
         self.0.here(|lp, key| lp.tasks.take_cancel(key));
     }

@@ -10,8 +10,8 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::{Duration, Instant, Sleep, now, sleep_until};
-use crate::{budget, task::endable::Ending};
+use super::{Duration, Instant, Sleep, sleep_until};
+use crate::{budget, event_loop::current, task::endable::Ending};
 
 /// Runs `future` for up to `duration` (asyncio `timeout`).
 ///
@@ -37,14 +37,21 @@ use crate::{budget, task::endable::Ending};
 /// });
 /// ```
 pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
-    let deadline = if duration.is_zero() { Deadline::Passed } else { Deadline::In(duration, now()) };
-    Timeout { future: Some(future), deadline }
+    let (now, entered) = enter();
+    let deadline = if duration.is_zero() { Deadline::Passed } else { Deadline::In(duration, now) };
+    Timeout { future: Some(future), deadline, entered }
 }
 
 /// Runs `future` until `at` at the latest (asyncio `timeout_at`). If that has passed, `future` is polled exactly once.
 pub fn timeout_at<F: Future>(at: Instant, future: F) -> Timeout<F> {
-    let deadline = if at <= now() { Deadline::Passed } else { Deadline::At(sleep_until(at)) };
-    Timeout { future: Some(future), deadline }
+    let (now, entered) = enter();
+    let deadline = if at <= now { Deadline::Passed } else { Deadline::At(sleep_until(at)) };
+    Timeout { future: Some(future), deadline, entered }
+}
+
+/// The loop's time, and its latest request to cancel a task: newer ones count for what is entered now.
+pub(super) fn enter() -> (Instant, u32) {
+    current::peek(|lp| (lp.clock.now(), lp.tasks.latest_request())).unwrap_or_else(|| (Instant::now(), 0))
 }
 
 /// [`timeout`], with the arguments in asyncio's older order (asyncio `wait_for`).
@@ -59,6 +66,7 @@ pin_project! {
         #[pin]
         future: Option<F>,
         deadline: Deadline,
+        entered: u32,
     }
 }
 
@@ -81,7 +89,9 @@ impl<F: Future> Future for Timeout<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Deadline::Ended(ending) = this.deadline {
-            return ending.poll(this.future, cx).map(|output| output.ok_or(TimeoutError(())));
+            return ending
+                .poll(this.future, Some(*this.entered), cx)
+                .map(|output| output.ok_or(TimeoutError(())));
         }
         let future = this.future.as_mut().as_pin_mut().expect("it is dropped only at the deadline");
         if let Poll::Ready(value) = future.poll(cx) {
@@ -105,7 +115,7 @@ impl<F: Future> Future for Timeout<F> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        match Ending::begin(this.future, cx) {
+        match Ending::begin(this.future, Some(*this.entered), cx) {
             Ok(output) => Poll::Ready(output.ok_or(TimeoutError(()))),
             Err(ending) => {
                 *this.deadline = Deadline::Ended(ending);
