@@ -65,7 +65,9 @@ impl TaskTable {
 
     /// Whether the running task has requests to cancel that are newer than that number.
     pub(crate) fn is_cancelled_since(&self, number: u32) -> bool {
-        self.current().and_then(|key| self.with(key, |slot| slot.is_requested_since(number))).unwrap_or(false)
+        let is_requested = |slot: &mut Slot| slot.is_requested_since(number);
+        number != self.requests.get()
+            && self.current().and_then(|key| self.with(key, is_requested)).unwrap_or(false)
     }
 
     /// What a deadline or a group ends counts as cancelled, as long as it handles that in this scope.

@@ -38,7 +38,11 @@ use crate::{budget, event_loop::current, task::endable::Ending};
 /// ```
 pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
     let (now, entered) = enter();
-    let deadline = if duration.is_zero() { Deadline::Passed } else { Deadline::In(duration, now) };
+    let deadline = match now.checked_add(duration) {
+        _ if duration.is_zero() => Deadline::Passed,
+        Some(at) => Deadline::Unarmed(at),
+        None => Deadline::Never,
+    };
     Timeout { future: Some(future), deadline, entered }
 }
 
@@ -73,14 +77,14 @@ pin_project! {
 #[derive(Debug)]
 enum Deadline {
     Passed,
-    /// Not armed yet: most futures are ready at their first poll.
-    In(Duration, Instant),
+    /// Most futures are ready at their first poll.
+    Unarmed(Instant),
     At(Sleep),
     /// The deadline has passed; the future gets a last poll, as the task's budget was used up before.
     LastLook,
     Never,
-    /// It has passed, and the future is not over yet.
-    Ended(Ending),
+    /// It has passed, and the future is not over yet. Boxed, so that a timeout stays small.
+    Ended(Box<Ending>),
 }
 
 impl<F: Future> Future for Timeout<F> {
@@ -97,14 +101,13 @@ impl<F: Future> Future for Timeout<F> {
         if let Poll::Ready(value) = future.poll(cx) {
             return Poll::Ready(Ok(value));
         }
-        if let Deadline::In(duration, from) = *this.deadline {
-            *this.deadline =
-                from.checked_add(duration).map_or(Deadline::Never, |at| Deadline::At(sleep_until(at)));
+        if let Deadline::Unarmed(at) = *this.deadline {
+            *this.deadline = Deadline::At(sleep_until(at));
         }
         let passed = match this.deadline {
             Deadline::Passed | Deadline::LastLook => true,
             Deadline::At(sleep) => Pin::new(sleep).poll(cx).is_ready(),
-            Deadline::In(..) | Deadline::Never | Deadline::Ended(_) => false,
+            Deadline::Unarmed(_) | Deadline::Never | Deadline::Ended(_) => false,
         };
         if !passed {
             return Poll::Pending;
@@ -118,7 +121,7 @@ impl<F: Future> Future for Timeout<F> {
         match Ending::begin(this.future, Some(*this.entered), cx) {
             Ok(output) => Poll::Ready(output.ok_or(TimeoutError(()))),
             Err(ending) => {
-                *this.deadline = Deadline::Ended(ending);
+                *this.deadline = Deadline::Ended(Box::new(ending));
                 Poll::Pending
             }
         }
