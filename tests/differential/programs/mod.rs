@@ -1,0 +1,50 @@
+//! Programs made at random, run by CPython and here: the same program must give the same trace.
+//!
+//! A program is a tree ([`node`]), made from a seed ([`generate`]). CPython's half (`programs.py`) and ours
+//! ([`interpret`]) run it on a clock that stands while anything is ready. A program whose traces differ is made smaller
+//! ([`shrink`]) before it is shown.
+
+mod cpython;
+mod generate;
+mod interpret;
+mod node;
+mod shrink;
+
+use cpython::Cpython;
+use node::{Body, show};
+
+/// What both made of it, if it is not the same.
+struct Difference {
+    theirs: String,
+    ours: String,
+}
+
+fn difference(cpython: &mut Cpython, program: &Body) -> Option<Difference> {
+    let (theirs, ours) = (cpython.trace(program), interpret::trace(program));
+    (theirs != ours).then_some(Difference { theirs, ours })
+}
+
+#[test]
+fn random_programs_give_the_traces_of_cpython() {
+    let Some(mut cpython) = Cpython::start() else { return };
+    let seeds = std::env::var("CORIO_SEEDS").map_or(100, |n| n.parse().expect("CORIO_SEEDS is a number"));
+    let first = std::env::var("CORIO_FIRST_SEED").map_or(0, |n| n.parse().expect("a number"));
+    let mut differ = Vec::new();
+    for seed in first..first + seeds {
+        let program = generate::program(seed);
+        if difference(&mut cpython, &program).is_some() {
+            differ.push(seed);
+        }
+    }
+    let Some(&seed) = differ.first() else { return };
+    let small =
+        shrink::smallest(generate::program(seed), |program| difference(&mut cpython, program).is_some());
+    let Difference { theirs, ours } = difference(&mut cpython, &small).expect("it was seen to differ");
+    panic!(
+        "{} of {seeds} programs differ from CPython {}: seeds {differ:?}\n\n\
+         seed {seed}, made smaller:\n{}\nCPython:\n{theirs}\n\ncorio:\n{ours}\n",
+        differ.len(),
+        cpython.version,
+        show(&small),
+    );
+}
