@@ -14,7 +14,7 @@ pub(super) fn program(seed: u64) -> Body {
         left: steps,
         names: 0,
         timeouts: 0,
-        together: seed % 2 == 0,
+        kind: Kind::of(seed),
         consumers: [None; 3],
         producers: [None; 3],
     };
@@ -23,6 +23,35 @@ pub(super) fn program(seed: u64) -> Body {
         body.extend(maker.body(&mut Around::task(0, 0)));
     }
     body
+}
+
+/// How the steps of tasks meet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Each sleep ends at an instant of its own.
+    Apart,
+    /// Many end at one instant, and no task is cancelled by another.
+    Together,
+    /// The same, with cancels, and without groups.
+    Crowded,
+}
+
+impl Kind {
+    fn of(seed: u64) -> Kind {
+        match seed % 4 {
+            0 => Kind::Together,
+            2 => Kind::Crowded,
+            _ => Kind::Apart,
+        }
+    }
+
+    fn has(self, op: Op) -> bool {
+        match self {
+            Kind::Apart => true,
+            Kind::Together => op != Op::Cancel,
+            Kind::Crowded => op != Op::Group,
+        }
+    }
 }
 
 /// SplitMix64.
@@ -68,13 +97,14 @@ struct Maker {
     left: u64,
     names: u64,
     timeouts: u32,
-    together: bool,
+    kind: Kind,
     /// asyncio's queues let a newcomer overtake, ours do not: each has one task that gets, and one that puts.
     consumers: [Option<u64>; 3],
     producers: [Option<u64>; 3],
 }
 
 impl Maker {
+    /// Some steps, one after the other.
     fn body(&mut self, around: &mut Around) -> Body {
         let steps = 1 + self.random.below(4);
         let mut body = Body::new();
@@ -83,13 +113,29 @@ impl Maker {
                 break;
             }
             self.left -= 1;
-            body.extend(self.step(around));
+            if let Some(step) = self.step(around) {
+                body.extend(self.spaced(step));
+            }
         }
         body
     }
 
+    /// A cancelled group drops its children at once, asyncio's cancels them: nothing else may happen at that instant.
+    fn spaced(&mut self, step: Node) -> Body {
+        if self.kind == Kind::Apart && step.op == Op::Cancel {
+            let [before, after] =
+                [(); 2].map(|()| Node { op: Op::Sleep, numbers: vec![self.duration()], bodies: vec![] });
+            vec![before, step, after]
+        } else {
+            vec![step]
+        }
+    }
+
     fn step(&mut self, around: &mut Around) -> Option<Node> {
         let op = self.random.of(OPS);
+        if !self.kind.has(op) {
+            return None;
+        }
         let node = |op, number| Some(Node { op, numbers: vec![number], bodies: vec![] });
         match op {
             Op::Sleep => node(op, self.duration()),
@@ -163,7 +209,11 @@ impl Maker {
     }
 
     fn duration(&mut self) -> u64 {
-        if self.together { (1 + self.random.below(4)) * SLOT } else { 1 + self.random.below(4 * SLOT) }
+        if self.kind != Kind::Apart {
+            (1 + self.random.below(4)) * SLOT
+        } else {
+            1 + self.random.below(4 * SLOT)
+        }
     }
 
     /// Of a timeout: at no instant at which something else is due by itself. A value that is ready at the deadline wins

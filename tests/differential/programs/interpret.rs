@@ -255,7 +255,7 @@ impl Place {
             }
             Op::Gather => {
                 let tasks = self.take_all(numbers);
-                let waits = !tasks.is_empty();
+                let waits = !tasks.iter().all(Task::done);
                 let ended = gather(tasks).await;
                 self.heard_by_callback(waits).await;
                 self.say(format!("gathered {}", list(ended.into_iter().map(outcome))));
@@ -309,9 +309,15 @@ impl Place {
             ReturnWhen::FirstCompleted => tasks.iter().any(Task::done),
             _ => tasks.iter().all(Task::done),
         };
-        let (done, pending) = wait(tasks, when, None).await;
-        self.heard_by_callback(!enough).await;
-        self.say(format!("waited: {} done, {} pending", done.len(), pending.len()));
+        let (mut tasks, pending) = wait(tasks, when, None).await;
+        self.heard_by_callback(true).await;
+        if enough {
+            // It looks at no task: those that are done tell it by a callback, too.
+            yield_now().await;
+        }
+        tasks.extend(pending);
+        let done = tasks.iter().filter(|task| task.done()).count();
+        self.say(format!("waited: {done} done, {} pending", tasks.len() - done));
     }
 
     fn cancel(&self, name: u64) {
@@ -371,7 +377,8 @@ impl Drop for Counted {
 fn outcome(ended: Result<Ended, TaskError>) -> String {
     match ended {
         Ok(Ok(())) => "value".to_owned(),
-        Ok(Err(e)) => format!("failed {e}"),
+        // The error of a group's child is the group's.
+        Ok(Err(_)) | Err(TaskError::Failed) => "failed".to_owned(),
         Err(TaskError::Cancelled) => "cancelled".to_owned(),
         Err(e) => format!("{e:?}"),
     }

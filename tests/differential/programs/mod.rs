@@ -29,22 +29,20 @@ fn random_programs_give_the_traces_of_cpython() {
     let Some(mut cpython) = Cpython::start() else { return };
     let seeds = std::env::var("CORIO_SEEDS").map_or(100, |n| n.parse().expect("CORIO_SEEDS is a number"));
     let first = std::env::var("CORIO_FIRST_SEED").map_or(0, |n| n.parse().expect("a number"));
-    let mut differ = Vec::new();
-    for seed in first..first + seeds {
-        let program = generate::program(seed);
-        if difference(&mut cpython, &program).is_some() {
-            differ.push(seed);
-        }
-    }
-    let Some(&seed) = differ.first() else { return };
-    let small =
-        shrink::smallest(generate::program(seed), |program| difference(&mut cpython, program).is_some());
-    let Difference { theirs, ours } = difference(&mut cpython, &small).expect("it was seen to differ");
-    panic!(
-        "{} of {seeds} programs differ from CPython {}: seeds {differ:?}\n\n\
-         seed {seed}, made smaller:\n{}\nCPython:\n{theirs}\n\ncorio:\n{ours}\n",
-        differ.len(),
-        cpython.version,
-        show(&small),
+    let seeds = first..first + seeds;
+    let differ: Vec<_> =
+        seeds.clone().filter(|seed| difference(&mut cpython, &generate::program(*seed)).is_some()).collect();
+    let shown: String = differ.iter().take(50).map(|seed| report(&mut cpython, *seed)).collect();
+    let (count, version) = (differ.len(), &cpython.version);
+    assert!(
+        differ.is_empty(),
+        "of seeds {seeds:?} {count} differ from CPython {version}: {differ:?}\n{shown}"
     );
+}
+
+/// The program of a seed that differs, made smaller, and both traces.
+fn report(cpython: &mut Cpython, seed: u64) -> String {
+    let small = shrink::smallest(generate::program(seed), |program| difference(cpython, program).is_some());
+    let Difference { theirs, ours } = difference(cpython, &small).expect("it was seen to differ");
+    format!("\nSeed {seed}, made smaller:\n{}CPython:\n{theirs}corio:\n{ours}", show(&small))
 }

@@ -1,7 +1,22 @@
 """CPython's half of the random programs: reads a program a line, and prints its trace and "over"."""
 import asyncio
+import heapq
+import itertools
 import json
 import sys
+
+
+class InOrder(asyncio.TimerHandle):
+    """asyncio leaves open in which order timers of one instant fire; here it is that of their creation."""
+
+    numbers = itertools.count()
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.number = next(self.numbers)
+
+    def __lt__(self, other):
+        return (self._when, self.number) < (other._when, other.number)
 
 
 class Clockless(asyncio.BaseEventLoop):
@@ -16,6 +31,12 @@ class Clockless(asyncio.BaseEventLoop):
 
     def time(self):
         return self.now
+
+    def call_at(self, when, callback, *args, context=None):
+        timer = InOrder(when, callback, args, self, context)
+        heapq.heappush(self._scheduled, timer)
+        timer._scheduled = True
+        return timer
 
     def select(self, timeout):
         if timeout != 0:
@@ -112,8 +133,8 @@ class Steps:
             if asyncio.current_task().cancelling() > asked or not task.cancelled():
                 raise
             return "cancelled"
-        except Fail as e:
-            return f"failed {e}"
+        except Fail:
+            return "failed"
 
     async def Await(self, task):
         if handle := self.program.tasks.get(task):
@@ -127,8 +148,11 @@ class Steps:
         return [self.program.tasks[task] for task in tasks if task in self.program.tasks]
 
     async def Gather(self, *tasks):
-        results = await asyncio.gather(*self.known(tasks), return_exceptions=True)
-        shown = ["value" if e is None else f"failed {e}" if isinstance(e, Fail) else "cancelled" for e in results]
+        handles = self.known(tasks)
+        # Of tasks that are done, CPython 3.11 gathers two turns later, newer ones at once.
+        if not all(handle.done() for handle in handles):
+            await asyncio.gather(*handles, return_exceptions=True)
+        shown = ["cancelled" if e.cancelled() else "failed" if e.exception() else "value" for e in handles]
         self.say(f"gathered {', '.join(shown)}")
 
     async def wait(self, tasks, when):
@@ -157,11 +181,19 @@ class Steps:
             self.say(f"timeout {duration} not needed")
 
     async def Group(self, name, body):
+        me = asyncio.current_task()
+        asked, body_over = me.cancelling(), False
         try:
             async with asyncio.TaskGroup() as group:
                 await Steps(self.program, self.task, group).run(body)
+                body_over = True
             self.say(f"group {name} over")
-        except* Fail as e:
+        except ExceptionGroup as e:
+            if body_over and not GROUP_UNCANCELS:
+                me.uncancel()
+            # A group that is cancelled loses its errors here: they go to the exception handler.
+            if me.cancelling() > asked:
+                raise asyncio.CancelledError
             self.say(f"group {name} failed with {', '.join(map(str, e.exceptions))}")
 
     async def Guard(self, name, body):
@@ -235,6 +267,18 @@ class Steps:
             await self.run(body)
         except Fail as e:
             self.say(f"try {name} caught {e}")
+
+
+async def group_uncancels():
+    """Whether a group whose child fails after its body takes its own cancel of the parent back: since 3.13."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(Steps(None, 0, None).Fail(0))
+    except ExceptionGroup:
+        return asyncio.current_task().cancelling() == 0
+
+
+GROUP_UNCANCELS = asyncio.run(group_uncancels())
 
 
 def trace(body):
