@@ -18,7 +18,7 @@ pub(super) struct Cpython {
 impl Cpython {
     pub(super) fn start() -> Option<Cpython> {
         let version = python()?;
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/differential/programs/programs.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/differential/programs.py");
         let mut process =
             Command::new("python3").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (programs, traces) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());

@@ -8,7 +8,7 @@ const SLOT: u64 = 1 << 16;
 /// The program of this seed.
 pub(super) fn program(seed: u64) -> Body {
     let mut random = Random(seed);
-    let steps = 6 + random.below(24);
+    let steps = 15 + random.below(45);
     let mut maker = Maker {
         random,
         left: steps,
@@ -106,7 +106,7 @@ struct Maker {
 impl Maker {
     /// Some steps, one after the other.
     fn body(&mut self, around: &mut Around) -> Body {
-        let steps = 1 + self.random.below(4);
+        let steps = 1 + self.random.below(5);
         let mut body = Body::new();
         for _ in 0..steps {
             if self.left == 0 {

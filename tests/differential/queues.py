@@ -1,0 +1,90 @@
+import asyncio
+
+from scenario import result, scenario, turns
+
+
+@scenario
+async def a_queue_between_two(t):
+    queue = asyncio.Queue(2)
+    async def producer():
+        for n in range(5):
+            await queue.put(n)
+            t(f"put {n}")
+    async def consumer():
+        for _ in range(5):
+            t(f"got {await queue.get()}")
+    await asyncio.gather(asyncio.create_task(producer()), asyncio.create_task(consumer()))
+    t(queue.qsize())
+
+
+@scenario
+async def getters_are_served_in_order(t):
+    queue = asyncio.Queue()
+    async def job(n):
+        t(f"{n} got {await queue.get()}")
+    tasks = [asyncio.create_task(job(n)) for n in range(3)]
+    await turns(1)
+    for n in range(3):
+        queue.put_nowait(n)
+    for task in tasks:
+        await task
+
+
+@scenario
+async def a_woken_getter_is_cancelled(t):
+    queue = asyncio.Queue()
+    async def job(n):
+        t(f"{n} got {await queue.get()}")
+    tasks = [asyncio.create_task(job(n)) for n in range(2)]
+    await turns(1)
+    queue.put_nowait("x")
+    tasks[0].cancel()
+    for task in tasks:
+        t(await result(task))
+    t(queue.qsize())
+
+
+@scenario
+async def queue_errors(t):
+    queue = asyncio.Queue(1)
+    try:
+        queue.get_nowait()
+    except asyncio.QueueEmpty:
+        t("empty")
+    queue.put_nowait(1)
+    try:
+        queue.put_nowait(2)
+    except asyncio.QueueFull:
+        t("full")
+    queue.task_done()
+    try:
+        queue.task_done()
+    except ValueError:
+        t("too often")
+
+
+@scenario
+async def lifo_and_priority(t):
+    lifo, priority = asyncio.LifoQueue(), asyncio.PriorityQueue()
+    for n in (3, 1, 2):
+        lifo.put_nowait(n)
+        priority.put_nowait(n)
+    t([await lifo.get() for _ in range(3)])
+    t([await priority.get() for _ in range(3)])
+
+
+@scenario
+async def join_waits_for_the_last(t):
+    queue = asyncio.Queue()
+    for n in range(3):
+        queue.put_nowait(n)
+    async def worker():
+        while not queue.empty():
+            n = await queue.get()
+            await turns(1)
+            t(f"done {n}")
+            queue.task_done()
+    task = asyncio.create_task(worker())
+    await queue.join()
+    t("joined")
+    await task
