@@ -41,6 +41,7 @@ const AREAS: [&[Scenario]; 8] = [
 fn traces_equal_those_of_cpython() {
     let Some(version) = python() else { return };
     let text = traces_of_cpython();
+    let mut differ = Vec::new();
     let mut theirs: HashMap<_, _> =
         text.split("== ").skip(1).map(|trace| trace.split_once('\n').expect("a name and a trace")).collect();
     for Scenario { name, run, simulated } in AREAS.into_iter().flatten() {
@@ -54,10 +55,13 @@ fn traces_equal_those_of_cpython() {
             kernels().into_iter().filter(|kernel| !simulated || matches!(kernel, Backend::Sim { .. }));
         for backend in kernels {
             let trace = on(backend).run(Trace::of(*run));
-            assert_eq!(trace, lines.trim_end(), "{name} on {backend:?}, CPython {version}");
+            if trace != lines.trim_end() {
+                differ.push(format!("{name} on {backend:?}\nCPython {version}:\n{lines}corio:\n{trace}\n"));
+            }
         }
     }
     assert!(theirs.is_empty(), "missing here: {:?}", theirs.keys());
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
 }
 
 fn traces_of_cpython() -> String {
