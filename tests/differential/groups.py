@@ -1,5 +1,6 @@
 import asyncio
 
+from exact import Group
 from scenario import result, scenario, turns
 
 
@@ -8,7 +9,7 @@ async def a_group_waits_for_all(t):
     async def job(n):
         await turns(n)
         t(n)
-    async with asyncio.TaskGroup() as group:
+    async with Group() as group:
         for n in (3, 1, 2):
             group.create_task(job(n))
         t("body")
@@ -26,7 +27,7 @@ async def a_group_fails_with_its_first_child(t):
         finally:
             t("sibling dropped")
     try:
-        async with asyncio.TaskGroup() as group:
+        async with Group() as group:
             group.create_task(bad())
             group.create_task(good())
             try:

@@ -3,22 +3,7 @@ import asyncio
 import json
 import sys
 
-from clockless import Clockless
-
-
-class Group(asyncio.TaskGroup):
-    """asyncio keeps a group's tasks in a set, so cancels them in no order; here it is that of their creation."""
-
-    class Tasks(dict):
-        def add(self, task):
-            self[task] = None
-
-        def discard(self, task):
-            self.pop(task, None)
-
-    def __init__(self):
-        super().__init__()
-        self._tasks = self.Tasks()
+from exact import Clockless, Group
 
 
 class Fail(Exception):

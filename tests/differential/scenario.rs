@@ -103,23 +103,30 @@ pub(crate) async fn result<T: Display + 'static>(task: Task<T>) -> String {
     task.await.map_or_else(|_| "cancelled".to_owned(), |value| value.to_string())
 }
 
-/// A task whose value Python would call None.
-pub(crate) fn job(future: impl Future<Output = ()> + 'static) -> Task<&'static str> {
-    create_task(async move {
-        future.await;
-        "None"
-    })
+/// What Python would call the value.
+pub(crate) async fn none(future: impl Future<Output = ()>) -> &'static str {
+    future.await;
+    "None"
 }
 
-/// A task that tells when it is cancelled, and when it ends.
+/// A task without a value.
+pub(crate) fn job(future: impl Future<Output = ()> + 'static) -> Task<&'static str> {
+    create_task(none(future))
+}
+
+/// Tells when it is cancelled, and when it ends: after so many milliseconds.
+pub(crate) async fn sleep_in_guard(t: &Trace, name: impl Display, duration: u64) -> &'static str {
+    let guard = t.guard(&name);
+    sleep(ms(duration)).await;
+    guard.over();
+    t.at(format!("{name} ends"));
+    "None"
+}
+
+/// A task of this.
 pub(crate) fn sleeper(t: &Trace, name: impl Display, duration: u64) -> Task<&'static str> {
     let (t, name) = (t.clone(), name.to_string());
-    job(async move {
-        let guard = t.guard(&name);
-        sleep(ms(duration)).await;
-        guard.over();
-        t.at(format!("{name} ends"));
-    })
+    create_task(async move { sleep_in_guard(&t, name, duration).await })
 }
 
 /// A task that tells when it is cancelled, and does nothing else.

@@ -2,7 +2,7 @@
 import asyncio
 import importlib
 
-from clockless import Clockless
+from exact import Clockless
 from scenario import SCENARIOS, Trace
 
 for area in ("tasks", "cancels", "waits", "timeouts", "groups", "locks", "conditions", "queues"):

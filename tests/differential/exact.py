@@ -1,4 +1,4 @@
-"""A loop for comparing with corio: its time is exact, and passes at once."""
+"""What asyncio leaves open, made exact, to be compared with corio: time, and two orders."""
 import asyncio
 import heapq
 import itertools
@@ -47,3 +47,18 @@ class Clockless(asyncio.BaseEventLoop):
 
     def _write_to_self(self):
         pass
+
+
+class Group(asyncio.TaskGroup):
+    """asyncio keeps a group's tasks in a set, so cancels them in no order; here it is that of their creation."""
+
+    class Tasks(dict):
+        def add(self, task):
+            self[task] = None
+
+        def discard(self, task):
+            self.pop(task, None)
+
+    def __init__(self):
+        super().__init__()
+        self._tasks = self.Tasks()
