@@ -100,3 +100,125 @@ async def a_bounded_semaphore_refuses(t):
         t("released")
     except ValueError:
         t("refused")
+
+
+@scenario
+async def a_newcomer_does_not_overtake(t):
+    lock = asyncio.Lock()
+    async def job(n):
+        async with lock:
+            t(f"{n} has it")
+    await lock.acquire()
+    task = asyncio.create_task(job(0))
+    await turns(1)
+    lock.release()
+    await job(1)
+    await task
+
+
+@scenario
+async def waiters_of_a_lock_leave_one_by_one(t):
+    lock = asyncio.Lock()
+    async def job(n):
+        async with lock:
+            t.at(f"{n} has it")
+            await asyncio.sleep(20)
+    tasks = [asyncio.create_task(job(n)) for n in range(4)]
+    await asyncio.sleep(10)
+    tasks[2].cancel()
+    await asyncio.sleep(20)
+    tasks[1].cancel()
+    for task in tasks:
+        t.at(await result(task))
+
+
+@scenario
+async def a_cancelled_waiter_of_an_event(t):
+    event = asyncio.Event()
+    async def job(n):
+        await event.wait()
+        t(n)
+    tasks = [asyncio.create_task(job(n)) for n in range(3)]
+    await turns(1)
+    tasks[1].cancel()
+    event.set()
+    for task in tasks:
+        t(await result(task))
+
+
+@scenario
+async def an_event_is_cleared_and_set_again(t):
+    event = asyncio.Event()
+    async def job(n):
+        for _ in range(2):
+            await event.wait()
+            t.at(f"{n} woken")
+            await asyncio.sleep(10 * n)
+    tasks = [asyncio.create_task(job(n)) for n in (1, 2)]
+    await asyncio.sleep(5)
+    event.set()
+    event.clear()
+    await asyncio.sleep(12)
+    event.set()
+    t(event.is_set())
+    for task in tasks:
+        await task
+
+
+@scenario
+async def a_set_event_does_not_wait(t):
+    event = asyncio.Event()
+    event.set()
+    async def other():
+        t("other")
+    task = asyncio.create_task(other())
+    await event.wait()
+    t("main")
+    await task
+
+
+@scenario
+async def a_woken_waiter_of_a_semaphore_is_cancelled(t):
+    semaphore = asyncio.Semaphore(1)
+    async def job(n):
+        async with semaphore:
+            t(f"{n} in")
+            await turns(1)
+    await semaphore.acquire()
+    tasks = [asyncio.create_task(job(n)) for n in range(3)]
+    await turns(1)
+    semaphore.release()
+    tasks[0].cancel()
+    for task in tasks:
+        t(await result(task))
+    t(semaphore.locked())
+
+
+@scenario
+async def permits_and_timeouts(t):
+    semaphore = asyncio.Semaphore(2)
+    async def job(n):
+        try:
+            async with asyncio.timeout(13 + n):
+                async with semaphore:
+                    t.at(f"{n} in")
+                    await asyncio.sleep(10)
+        except TimeoutError:
+            t.at(f"{n} late")
+    for task in [asyncio.create_task(job(n)) for n in range(5)]:
+        await task
+    t(semaphore.locked())
+
+
+@scenario
+async def a_lock_in_a_lock(t):
+    outer, inner = asyncio.Lock(), asyncio.Lock()
+    async def job(n):
+        async with outer:
+            async with inner:
+                t(f"{n} has both")
+                await turns(2)
+            t(f"{n} has one")
+        t(f"{n} has none")
+    for task in [asyncio.create_task(job(n)) for n in range(3)]:
+        await task
