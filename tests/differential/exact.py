@@ -49,6 +49,17 @@ class Clockless(asyncio.BaseEventLoop):
         pass
 
 
+class Parent:
+    """A group's parent. CPython 3.13 cancels one that has caught a cancel, without `uncancel`, once more when the group
+    fails; older ones do not, nor does corio."""
+
+    def __init__(self, task):
+        self.cancel, self.uncancel, self.done = task.cancel, task.uncancel, task.done
+
+    def cancelling(self):
+        return 0
+
+
 class Group(asyncio.TaskGroup):
     """asyncio keeps a group's tasks in a set, so cancels them in no order; here it is that of their creation."""
 
@@ -59,6 +70,43 @@ class Group(asyncio.TaskGroup):
         def discard(self, task):
             self.pop(task, None)
 
+    # Whether a group whose child fails after its body takes back that it has cancelled its parent: since 3.13.
+    uncancels = True
+
     def __init__(self):
         super().__init__()
         self._tasks = self.Tasks()
+        # Somebody other than the group has cancelled its body, or its wait for its tasks.
+        self.cancelled_from_outside = False
+
+    async def __aenter__(self):
+        await super().__aenter__()
+        self.me = self._parent_task
+        self.cancels = self.me.cancelling()
+        self._parent_task = Parent(self.me)
+        return self
+
+    async def __aexit__(self, kind, *args):
+        by_itself = self._parent_cancel_requested
+        cancels = max(0, self.me.cancelling() - by_itself)
+        if kind is asyncio.CancelledError:
+            self.cancelled_from_outside = not by_itself or cancels > self.cancels
+        try:
+            return await super().__aexit__(kind, *args)
+        finally:
+            if self._parent_cancel_requested and not by_itself and not self.uncancels:
+                self.me.uncancel()
+            self.cancelled_from_outside |= self.me.cancelling() > cancels
+
+
+async def group_uncancels():
+    async def fail():
+        raise ValueError
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+    except ExceptionGroup:
+        return asyncio.current_task().cancelling() == 0
+
+
+Group.uncancels = asyncio.run(group_uncancels())

@@ -8,6 +8,7 @@
 mod scenario;
 
 mod cancels;
+mod catching;
 mod conditions;
 mod groups;
 mod locks;
@@ -26,9 +27,10 @@ use corio::Backend;
 use scenario::{Scenario, Trace};
 use shared::{kernels, on};
 
-const AREAS: [&[Scenario]; 8] = [
+const AREAS: [&[Scenario]; 9] = [
     tasks::SCENARIOS,
     cancels::SCENARIOS,
+    catching::SCENARIOS,
     waits::SCENARIOS,
     timeouts::SCENARIOS,
     groups::SCENARIOS,

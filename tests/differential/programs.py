@@ -34,13 +34,14 @@ class Program:
     def say(self, task, text):
         self.trace.append(f"{self.loop.time()} {task}: {text}")
 
-    async def task(self, task, body):
+    async def task(self, task, body, quiet=False):
         self.say(task, "starts")
         try:
             await Steps(self, task, None).run(body)
             self.say(task, "ends")
         except asyncio.CancelledError:
-            self.say(task, "is cancelled")
+            if not quiet:
+                self.say(task, "is cancelled")
             raise
         except Fail as e:
             self.say(task, f"fails with {e}")
@@ -77,7 +78,7 @@ class Steps:
 
     async def Child(self, task, body):
         if self.group is not None:
-            self.program.tasks[task] = self.group.create_task(self.program.task(task, body))
+            self.program.tasks[task] = self.group.create_task(self.program.task(task, body, True))
 
     async def outcome(self, awaited, task):
         """Of an await that may end because `task` was cancelled, or because we are."""
@@ -103,7 +104,8 @@ class Steps:
     def known(self, tasks):
         return [self.program.tasks[task] for task in tasks if task in self.program.tasks]
 
-    async def Gather(self, *tasks):
+    async def Gather(self, before, *tasks):
+        await self.pause(before)
         handles = self.known(tasks)
         # Of tasks that are done, CPython 3.11 gathers two turns later, newer ones at once.
         if not all(handle.done() for handle in handles):
@@ -116,16 +118,24 @@ class Steps:
             done, pending = await asyncio.wait(handles, return_when=when)
             self.say(f"waited: {len(done)} done, {len(pending)} pending")
 
-    async def WaitAll(self, *tasks):
+    async def WaitAll(self, before, *tasks):
+        await self.pause(before)
         await self.wait(tasks, asyncio.ALL_COMPLETED)
 
-    async def WaitFirst(self, *tasks):
+    async def WaitFirst(self, before, *tasks):
+        await self.pause(before)
         await self.wait(tasks, asyncio.FIRST_COMPLETED)
 
-    async def Cancel(self, task):
+    async def pause(self, duration):
+        if duration:
+            await asyncio.sleep(duration)
+
+    async def Cancel(self, task, before, after):
+        await self.pause(before)
         handle = self.program.tasks.get(task)
         if handle is not None and handle is not asyncio.current_task():
             self.say(f"cancels {task}: {handle.cancel()}")
+        await self.pause(after)
 
     async def Timeout(self, duration, body):
         try:
@@ -137,18 +147,14 @@ class Steps:
             self.say(f"timeout {duration} not needed")
 
     async def Group(self, name, body):
-        me = asyncio.current_task()
-        asked, body_over = me.cancelling(), False
+        group = Group()
         try:
-            async with Group() as group:
+            async with group:
                 await Steps(self.program, self.task, group).run(body)
-                body_over = True
             self.say(f"group {name} over")
         except ExceptionGroup as e:
-            if body_over and not GROUP_UNCANCELS:
-                me.uncancel()
             # A group that is cancelled loses its errors here: they go to the exception handler.
-            if me.cancelling() > asked:
+            if group.cancelled_from_outside:
                 raise asyncio.CancelledError
             self.say(f"group {name} failed with {', '.join(map(str, e.exceptions))}")
 
@@ -163,12 +169,23 @@ class Steps:
         try:
             await self.run(body)
         except asyncio.CancelledError:
+            await self.clean(name, cleanup)
+            raise
+
+    async def clean(self, name, cleanup):
+        """A cleanup is not cancelled here: not by a second cancel either, which ends it in asyncio."""
+        async def steps():
             try:
                 await self.run(cleanup)
                 self.say(f"cleaned {name}")
             except Fail:
                 self.say(f"cleanup {name} failed")
-            raise
+        task = asyncio.create_task(steps())
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                pass
 
     async def Catch(self, name, body, handler):
         try:
@@ -215,7 +232,8 @@ class Steps:
     async def Get(self, queue):
         self.say(f"got {await self.program.queues[queue].get()} from {queue}")
 
-    async def Fail(self, error):
+    async def Fail(self, error, before):
+        await self.pause(before)
         raise Fail(error)
 
     async def Try(self, name, body):
@@ -223,18 +241,6 @@ class Steps:
             await self.run(body)
         except Fail as e:
             self.say(f"try {name} caught {e}")
-
-
-async def group_uncancels():
-    """Whether a group whose child fails after its body takes its own cancel of the parent back: since 3.13."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(Steps(None, 0, None).Fail(0))
-    except ExceptionGroup:
-        return asyncio.current_task().cancelling() == 0
-
-
-GROUP_UNCANCELS = asyncio.run(group_uncancels())
 
 
 def trace(body):

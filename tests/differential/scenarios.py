@@ -5,7 +5,7 @@ import importlib
 from exact import Clockless
 from scenario import SCENARIOS, Trace
 
-for area in ("tasks", "cancels", "waits", "timeouts", "groups", "locks", "conditions", "queues"):
+for area in ("tasks", "cancels", "catching", "waits", "timeouts", "groups", "locks", "conditions", "queues"):
     importlib.import_module(area)
 for name, f in SCENARIOS.items():
     print("==", name)

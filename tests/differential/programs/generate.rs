@@ -1,26 +1,32 @@
-//! Makes a program from a seed.
+//! Makes a program from a seed. What is left out, because it differs here, is said where it is left out.
+
+use std::collections::BTreeMap;
 
 use super::node::{Body, Node, Op};
 
 /// Sleeps are multiples of this (µs) in programs where many end at one instant.
 const SLOT: u64 = 1 << 16;
+/// Deepest nesting.
+const DEPTH: u32 = 4;
 
 /// The program of this seed.
 pub(super) fn program(seed: u64) -> Body {
     let mut random = Random(seed);
-    let steps = 15 + random.below(45);
+    let left = 15 + random.below(45);
     let mut maker = Maker {
         random,
-        left: steps,
+        kind: Kind::of(seed),
+        left,
         names: 0,
         timeouts: 0,
-        kind: Kind::of(seed),
+        tasks: BTreeMap::new(),
         consumers: [None; 3],
         producers: [None; 3],
     };
+    let mut around = Around::task(0, 0, false);
     let mut body = Body::new();
     while maker.left > 0 {
-        body.extend(maker.body(&mut Around::task(0, 0)));
+        body.extend(maker.body(&mut around));
     }
     body
 }
@@ -30,9 +36,9 @@ pub(super) fn program(seed: u64) -> Body {
 enum Kind {
     /// Each sleep ends at an instant of its own.
     Apart,
-    /// Many end at one instant, and no task is cancelled by another.
+    /// Many end at one instant, no task is cancelled by another, and no group is in another.
     Together,
-    /// The same, with cancels, and without groups.
+    /// Many end at one instant, with cancels, and without groups.
     Crowded,
 }
 
@@ -48,8 +54,12 @@ impl Kind {
     fn has(self, op: Op) -> bool {
         match self {
             Kind::Apart => true,
-            Kind::Together => op != Op::Cancel,
-            Kind::Crowded => op != Op::Group,
+            // What waits for several tasks is woken by the first end of a turn, in asyncio by the last.
+            Kind::Together => !matches!(op, Op::Cancel | Op::Gather | Op::WaitAll | Op::WaitFirst),
+            // These hear of an end, or of a cancel, in another turn than in asyncio.
+            Kind::Crowded => {
+                !matches!(op, Op::Group | Op::Await | Op::Shield | Op::Gather | Op::WaitAll | Op::WaitFirst)
+            }
         }
     }
 }
@@ -73,31 +83,109 @@ impl Random {
     fn of<T: Copy>(&mut self, all: &[T]) -> T {
         all[usize::try_from(self.below(all.len() as u64)).unwrap()]
     }
+
+    fn op(&mut self) -> Op {
+        let all = OPS.iter().map(|(_, times)| times).sum();
+        let mut left = self.below(all);
+        for (op, times) in OPS {
+            if left < *times {
+                return *op;
+            }
+            left -= times;
+        }
+        unreachable!("there are as many as were counted")
+    }
 }
+
+/// How often each step is wanted.
+const OPS: &[(Op, u64)] = &[
+    (Op::Sleep, 4),
+    (Op::Yield, 2),
+    (Op::Spawn, 3),
+    (Op::Child, 4),
+    (Op::Await, 2),
+    (Op::Shield, 1),
+    (Op::Gather, 1),
+    (Op::WaitAll, 1),
+    (Op::WaitFirst, 1),
+    (Op::Cancel, 3),
+    (Op::Timeout, 2),
+    (Op::Group, 2),
+    (Op::Guard, 1),
+    (Op::Cleanup, 1),
+    (Op::Catch, 1),
+    (Op::Resume, 1),
+    (Op::Lock, 1),
+    (Op::Permit, 1),
+    (Op::Set, 1),
+    (Op::Clear, 1),
+    (Op::Wait, 1),
+    (Op::Put, 1),
+    (Op::Get, 1),
+    (Op::Fail, 1),
+    (Op::Try, 1),
+];
+
+/// These are left at once when they are dropped.
+const HOLDING: &[Op] = &[Op::Guard, Op::Lock, Op::Permit];
+const CATCHING: &[Op] = &[Op::Catch, Op::Resume];
+/// These go on for a while after a cancel.
+const LASTING: &[Op] = &[Op::Cleanup, Op::Catch, Op::Resume];
 
 /// What is around the steps that are made.
 #[derive(Clone)]
 struct Around {
     task: u64,
     depth: u32,
+    /// In this task, from the outside in.
+    steps: Vec<Op>,
+    /// A group is somewhere around, be it around the task.
+    grouped: bool,
+    /// A group around has children; one that ends takes none.
+    takes_children: bool,
     /// Tasks made here that nobody has awaited.
     handles: Vec<u64>,
-    in_group: bool,
 }
 
 impl Around {
-    fn task(task: u64, depth: u32) -> Around {
-        Around { task, depth, handles: Vec::new(), in_group: false }
+    fn task(task: u64, depth: u32, grouped: bool) -> Around {
+        Around { task, depth, steps: Vec::new(), grouped, takes_children: false, handles: Vec::new() }
+    }
+
+    fn is_in(&self, ops: &[Op]) -> bool {
+        self.steps.iter().any(|op| ops.contains(op))
+    }
+
+    fn inside(&self, op: Op) -> Around {
+        let mut inner = self.clone();
+        inner.depth += 1;
+        inner.steps.push(op);
+        inner.grouped |= op == Op::Group;
+        inner.takes_children |= op == Op::Group;
+        inner
+    }
+
+    /// Whether this step can be here, with others in it.
+    fn takes(&self, op: Op, kind: Kind) -> bool {
+        // A group that ends drops the children of groups further in at once, asyncio's a turn later.
+        let crowded = kind == Kind::Together && self.grouped && op == Op::Group;
+        // A group that ends drops its body, which catches nothing, and its children before its body has cleaned up.
+        let dropped = self.is_in(&[Op::Group]) && LASTING.contains(&op);
+        // A destructor does not wait for a cleanup inside it.
+        let outlived = self.is_in(HOLDING) && op == Op::Cleanup;
+        self.depth < DEPTH && !crowded && !dropped && !outlived
     }
 }
 
 struct Maker {
     random: Random,
+    kind: Kind,
     /// How many steps are still to be made.
     left: u64,
     names: u64,
     timeouts: u32,
-    kind: Kind,
+    /// The tasks, and what they do.
+    tasks: BTreeMap<u64, Body>,
     /// asyncio's queues let a newcomer overtake, ours do not: each has one task that gets, and one that puts.
     consumers: [Option<u64>; 3],
     producers: [Option<u64>; 3],
@@ -106,101 +194,105 @@ struct Maker {
 impl Maker {
     /// Some steps, one after the other.
     fn body(&mut self, around: &mut Around) -> Body {
-        let steps = 1 + self.random.below(5);
+        let steps = (1 + self.random.below(5)).min(self.left);
         let mut body = Body::new();
         for _ in 0..steps {
-            if self.left == 0 {
-                break;
-            }
-            self.left -= 1;
-            if let Some(step) = self.step(around) {
-                body.extend(self.spaced(step));
-            }
+            // What is inside counts, too.
+            self.left = self.left.saturating_sub(1);
+            body.extend(self.step(around));
         }
         body
     }
 
-    /// A cancelled group drops its children at once, asyncio's cancels them: nothing else may happen at that instant.
-    fn spaced(&mut self, step: Node) -> Body {
-        if self.kind == Kind::Apart && step.op == Op::Cancel {
-            let [before, after] =
-                [(); 2].map(|()| Node { op: Op::Sleep, numbers: vec![self.duration()], bodies: vec![] });
-            vec![before, step, after]
-        } else {
-            vec![step]
-        }
-    }
-
     fn step(&mut self, around: &mut Around) -> Option<Node> {
-        let op = self.random.of(OPS);
+        let op = self.random.op();
         if !self.kind.has(op) {
             return None;
         }
-        let node = |op, number| Some(Node { op, numbers: vec![number], bodies: vec![] });
-        match op {
-            Op::Sleep => node(op, self.duration()),
-            Op::Yield => node(op, 1 + self.random.below(3)),
-            Op::Spawn => Some(self.task(op, around)),
-            Op::Child => around.in_group.then(|| self.task(op, around)),
-            Op::Await | Op::Shield => self.handle(around).and_then(|task| node(op, task)),
-            Op::Gather | Op::WaitAll | Op::WaitFirst => {
-                let numbers: Vec<_> = (0..3).map_while(|_| self.handle(around)).collect();
-                (!numbers.is_empty()).then(|| Node { op, numbers, bodies: vec![] })
-            }
-            Op::Cancel => node(op, self.random.below(self.names + 3)),
-            Op::Timeout => {
-                let duration = self.deadline();
-                self.around(op, duration, around)
-            }
-            Op::Lock | Op::Permit => {
-                let number = self.random.below(2);
-                self.around(op, number, around)
-            }
-            Op::Group | Op::Guard | Op::Cleanup | Op::Catch | Op::Resume | Op::Try => {
-                let name = self.name();
-                self.around(op, name, around)
-            }
-            Op::Set | Op::Clear | Op::Wait => node(op, self.random.below(2)),
-            Op::Put | Op::Get => {
-                let queue = self.queue(op, around.task)?;
-                node(op, queue)
-            }
-            Op::Fail => node(op, self.name()),
-        }
+        let numbers = match op {
+            Op::Sleep => vec![self.duration()],
+            Op::Yield => vec![1 + self.random.below(3)],
+            Op::Child if !around.takes_children => return None,
+            Op::Spawn | Op::Child => return Some(self.task(op, around)),
+            Op::Await | Op::Shield => vec![self.handle(op, around)?],
+            Op::Gather | Op::WaitAll | Op::WaitFirst => self.handles(op, around)?,
+            Op::Cancel => vec![self.random.below(self.names + 3), self.pause(), self.pause()],
+            Op::Fail => vec![self.name(), self.pause()],
+            Op::Timeout => vec![self.deadline()],
+            Op::Lock | Op::Permit | Op::Set | Op::Clear | Op::Wait => vec![self.random.below(2)],
+            Op::Group | Op::Guard | Op::Cleanup | Op::Catch | Op::Resume | Op::Try => vec![self.name()],
+            Op::Put | Op::Get => vec![self.queue(op, around.task)?],
+        };
+        let bodies = if op.has_bodies() { self.bodies(op, around)? } else { vec![] };
+        Some(Node { op, numbers, bodies })
     }
 
-    /// A step with others inside.
-    fn around(&mut self, op: Op, number: u64, around: &mut Around) -> Option<Node> {
-        if around.depth >= 4 {
+    /// The steps inside one.
+    fn bodies(&mut self, op: Op, around: &mut Around) -> Option<Vec<Body>> {
+        if !around.takes(op, self.kind) {
             return None;
         }
-        let mut inner = around.clone();
-        inner.depth += 1;
-        inner.in_group |= op == Op::Group;
+        let mut inner = around.inside(op);
         let mut bodies = vec![self.body(&mut inner)];
-        if matches!(op, Op::Cleanup | Op::Catch | Op::Resume) {
-            // A group that ends takes no children.
-            inner.in_group = false;
-            bodies.push(self.body(&mut inner));
+        if CATCHING.contains(&op) {
+            inner.takes_children = false;
+            let handler = self.body(&mut inner);
+            // A group that ends hears of the end of its children in another turn than in asyncio.
+            let meets = around.grouped && has(&handler, &[Op::Spawn]);
+            bodies.push(if meets { Body::new() } else { handler });
+        } else if op == Op::Cleanup {
+            // One that hangs would do so for good: nothing cancels a cleanup.
+            bodies.push(vec![Node { op: Op::Sleep, numbers: vec![self.duration()], bodies: vec![] }]);
         }
         around.handles = inner.handles;
-        Some(Node { op, numbers: vec![number], bodies })
+        // A destructor does not wait for the children of a group inside it.
+        let outlived = HOLDING.contains(&op) && has(&bodies[0], &[Op::Group]) && has(&bodies[0], LASTING);
+        // A group that ends drops at once which of its children it can, in asyncio's all are cancelled in their order.
+        let mixed = op == Op::Group && has(&bodies[0], HOLDING) && has(&bodies[0], LASTING);
+        (!outlived && !mixed).then_some(bodies)
     }
 
     fn task(&mut self, op: Op, around: &mut Around) -> Node {
         let task = self.name();
-        let body =
-            if around.depth < 4 { self.body(&mut Around::task(task, around.depth + 1)) } else { Body::new() };
+        let body = if around.depth < DEPTH {
+            self.body(&mut Around::task(task, around.depth + 1, around.grouped))
+        } else {
+            Body::new()
+        };
         around.handles.push(task);
+        self.tasks.insert(task, body.clone());
         Node { op, numbers: vec![task], bodies: vec![body] }
     }
 
-    fn handle(&mut self, around: &mut Around) -> Option<u64> {
-        if around.handles.is_empty() {
+    /// A task for this step to wait for.
+    fn handle(&mut self, op: Op, around: &mut Around) -> Option<u64> {
+        let awaits = matches!(op, Op::Await | Op::Gather);
+        // A destructor does not wait for a task inside it.
+        if awaits && around.is_in(HOLDING) {
             return None;
         }
-        let at = self.random.below(around.handles.len() as u64);
-        Some(around.handles.swap_remove(usize::try_from(at).unwrap()))
+        // These do not go on with the value of a task inside that has caught their cancel.
+        let ends = op == Op::Gather || around.grouped || around.is_in(&[Op::Timeout, Op::Catch, Op::Resume]);
+        let fits = |task: &u64| {
+            let does = &self.tasks[task];
+            let catches = awaits && ends && has(does, CATCHING);
+            // One that cancels who gathers it ends after its siblings in asyncio, here in its place.
+            let cancels = op == Op::Gather && has(does, &[Op::Cancel]);
+            !catches && !cancels
+        };
+        let fit: Vec<_> = around.handles.iter().copied().filter(fits).collect();
+        if fit.is_empty() {
+            return None;
+        }
+        let task = self.random.of(&fit);
+        around.handles.retain(|handle| *handle != task);
+        Some(task)
+    }
+
+    fn handles(&mut self, op: Op, around: &mut Around) -> Option<Vec<u64>> {
+        let mut numbers = vec![self.pause()];
+        numbers.extend((0..3).map_while(|_| self.handle(op, around)));
+        (numbers.len() > 1).then_some(numbers)
     }
 
     fn name(&mut self) -> u64 {
@@ -209,11 +301,17 @@ impl Maker {
     }
 
     fn duration(&mut self) -> u64 {
-        if self.kind != Kind::Apart {
-            (1 + self.random.below(4)) * SLOT
-        } else {
-            1 + self.random.below(4 * SLOT)
+        match self.kind {
+            Kind::Apart => 1 + self.random.below(4 * SLOT),
+            Kind::Together | Kind::Crowded => (1 + self.random.below(4)) * SLOT,
         }
+    }
+
+    /// Around a cancel or an error: a group in what ends drops its children at once, asyncio's cancels them, so nothing
+    /// else may happen at that instant. Before a wait for several tasks: the first end of a turn wakes it here, in
+    /// asyncio the last.
+    fn pause(&mut self) -> u64 {
+        if self.kind == Kind::Apart { self.duration() } else { 0 }
     }
 
     /// Of a timeout: at no instant at which something else is due by itself. A value that is ready at the deadline wins
@@ -230,39 +328,6 @@ impl Maker {
     }
 }
 
-/// Each as often as it is wanted.
-const OPS: &[Op] = &[
-    Op::Sleep,
-    Op::Sleep,
-    Op::Sleep,
-    Op::Sleep,
-    Op::Yield,
-    Op::Yield,
-    Op::Spawn,
-    Op::Spawn,
-    Op::Spawn,
-    Op::Child,
-    Op::Child,
-    Op::Child,
-    Op::Child,
-    Op::Shield,
-    Op::WaitAll,
-    Op::WaitFirst,
-    Op::Cancel,
-    Op::Cancel,
-    Op::Cancel,
-    Op::Timeout,
-    Op::Timeout,
-    Op::Group,
-    Op::Group,
-    Op::Guard,
-    Op::Lock,
-    Op::Permit,
-    Op::Set,
-    Op::Clear,
-    Op::Wait,
-    Op::Put,
-    Op::Get,
-    Op::Fail,
-    Op::Try,
-];
+fn has(body: &Body, ops: &[Op]) -> bool {
+    body.iter().any(|node| ops.contains(&node.op) || node.bodies.iter().any(|inner| has(inner, ops)))
+}

@@ -2,11 +2,12 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Display,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use corio::{
     Backend, Event, Lock, Queue, ReturnWhen, Runner, Semaphore, Task, TaskError, TaskGroup, create_task,
     event_loop::call_soon,
     gather, shield, sleep,
-    task::{CancelHandle, with_cleanup},
+    task::{CancelHandle, catch_cancel, with_cleanup},
     task_group,
     time::{Instant, now, timeout},
     wait, yield_now,
@@ -32,6 +33,8 @@ struct Program {
     /// Handles that nobody has taken, to await them.
     tasks: RefCell<BTreeMap<u64, Task<Ended>>>,
     cancels: RefCell<BTreeMap<u64, CancelHandle>>,
+    /// Tasks that have begun and not left their steps.
+    inside: RefCell<BTreeSet<u64>>,
     locks: [Lock; 2],
     permits: [Semaphore; 2],
     events: [Event; 2],
@@ -49,7 +52,39 @@ struct Place {
 #[derive(Clone)]
 struct InGroup {
     group: TaskGroup<u64>,
-    children: Rc<Cell<usize>>,
+    children: Rc<Children>,
+}
+
+/// How many children of a group have not ended, and of how many asyncio's group would not have heard the end.
+#[derive(Default)]
+struct Children {
+    live: Cell<usize>,
+    unheard: Cell<usize>,
+    waker: Cell<Option<Waker>>,
+    /// When the body ended.
+    left: Cell<Left>,
+}
+
+#[derive(Clone, Copy, Default)]
+enum Left {
+    #[default]
+    Nobody,
+    /// All have ended, and asyncio's group has not heard it.
+    Unheard,
+    Living,
+}
+
+/// The body of a group, until it ends.
+struct BodyOf<'a>(&'a Children);
+
+impl Drop for BodyOf<'_> {
+    fn drop(&mut self) {
+        self.0.left.set(match (self.0.live.get(), self.0.unheard.get()) {
+            (_, 0) => Left::Nobody,
+            (0, _) => Left::Unheard,
+            _ => Left::Living,
+        });
+    }
 }
 
 /// The trace of a program.
@@ -62,6 +97,7 @@ pub(super) fn trace(body: &Body) -> String {
             trace: RefCell::default(),
             tasks: RefCell::default(),
             cancels: RefCell::default(),
+            inside: RefCell::default(),
             locks: [const { Lock::new(()) }; 2],
             permits: [Semaphore::new(1), Semaphore::new(2)],
             events: [const { Event::new() }; 2],
@@ -118,9 +154,9 @@ impl Place {
     /// All steps of a task.
     async fn whole(self, body: Body) -> Ended {
         self.say("starts");
-        let cancelled = self.on_cancel("is cancelled");
+        self.program.inside.borrow_mut().insert(self.task);
         let ended = self.run(&body).await;
-        cancelled.disarm();
+        self.program.inside.borrow_mut().remove(&self.task);
         match ended {
             Ok(()) => self.say("ends"),
             Err(e) => self.say(format!("fails with {e}")),
@@ -178,8 +214,11 @@ impl Place {
                 ended
             }
             Op::Cleanup => self.cleanup(numbers[0], &bodies[0], &bodies[1]).await,
-            Op::Catch | Op::Resume => unreachable!("not made yet"),
-            Op::Fail => Err(numbers[0]),
+            Op::Catch | Op::Resume => self.catch(node).await,
+            Op::Fail => {
+                pause(numbers[1]).await;
+                Err(numbers[0])
+            }
             Op::Try => {
                 if let Err(e) = self.run(&bodies[0]).await {
                     self.say(format!("try {} caught {e}", numbers[0]));
@@ -201,19 +240,18 @@ impl Place {
     }
 
     async fn group(&self, name: u64, body: &[Node]) {
-        let children = Rc::new(Cell::new(0));
-        let waits = Cell::new(false);
+        let children = Rc::new(Children::default());
         let ended = task_group(async |group| {
+            let _body = BodyOf(&children);
             let group = InGroup { group: group.clone(), children: children.clone() };
-            let place = Place { group: Some(group), ..self.clone() };
-            let ended = place.run(body).await;
-            waits.set(children.get() > 0);
-            ended
+            Place { group: Some(group), ..self.clone() }.run(body).await
         })
         .await;
         // asyncio's group hears of its children's ends by callbacks, a turn later than who awaits them.
-        if waits.get() {
-            yield_now().await;
+        match children.left.get() {
+            Left::Nobody => {}
+            Left::Unheard => children.all_heard().await,
+            Left::Living => yield_now().await,
         }
         match ended {
             Ok(()) => self.say(format!("group {name} over")),
@@ -230,6 +268,21 @@ impl Place {
             }
         };
         with_cleanup(self.run(body), cleanup).await
+    }
+
+    async fn catch(&self, node: &Node) -> Ended {
+        let name = node.numbers[0];
+        let cancelled = match catch_cancel(self.run(&node.bodies[0])).await {
+            Ok(ended) => return ended,
+            Err(cancelled) => cancelled,
+        };
+        self.say(format!("caught {name}"));
+        self.run(&node.bodies[1]).await?;
+        if node.op == Op::Resume {
+            self.say(format!("resumes {name}"));
+            cancelled.resume().await;
+        }
+        Ok(())
     }
 
     async fn task_step(&self, node: &Node) {
@@ -254,7 +307,8 @@ impl Place {
                 }
             }
             Op::Gather => {
-                let tasks = self.take_all(numbers);
+                pause(numbers[0]).await;
+                let tasks = self.take_all(&numbers[1..]);
                 let waits = !tasks.iter().all(Task::done);
                 let ended = gather(tasks).await;
                 self.heard_by_callback(waits).await;
@@ -262,7 +316,11 @@ impl Place {
             }
             Op::WaitAll => self.wait(numbers, ReturnWhen::AllCompleted).await,
             Op::WaitFirst => self.wait(numbers, ReturnWhen::FirstCompleted).await,
-            _ => self.cancel(numbers[0]),
+            _ => {
+                pause(numbers[1]).await;
+                self.cancel(numbers[0]);
+                pause(numbers[2]).await;
+            }
         }
     }
 
@@ -276,11 +334,14 @@ impl Place {
     fn child(&self, name: u64, body: &Body) {
         let Some(InGroup { group, children }) = &self.group else { return };
         let place = Place { task: name, group: None, ..self.clone() };
-        children.set(children.get() + 1);
-        let counted = Counted(children.clone());
+        let counted = Counted::new(children);
         let body = body.clone();
+        let quiet = self.program.clone();
         let task = group.create_task(async move {
             let _counted = counted;
+            call_soon(move || {
+                quiet.inside.borrow_mut().remove(&name);
+            });
             // Its error goes to the group.
             place.whole(body).await.map(Ok)
         });
@@ -288,6 +349,13 @@ impl Place {
     }
 
     fn keep(&self, name: u64, task: Task<Ended>) {
+        let place = Place { task: name, group: None, ..self.clone() };
+        // In its last step, after what it has to end by awaiting.
+        task.add_done_callback(move |_| {
+            if place.program.inside.borrow_mut().remove(&name) {
+                place.say("is cancelled");
+            }
+        });
         self.program.cancels.borrow_mut().insert(name, task.cancel_handle());
         self.program.tasks.borrow_mut().insert(name, task);
     }
@@ -300,8 +368,9 @@ impl Place {
         names.iter().filter_map(|name| self.take(*name)).collect()
     }
 
-    async fn wait(&self, names: &[u64], when: ReturnWhen) {
-        let tasks = self.take_all(names);
+    async fn wait(&self, numbers: &[u64], when: ReturnWhen) {
+        pause(numbers[0]).await;
+        let tasks = self.take_all(&numbers[1..]);
         if tasks.is_empty() {
             return;
         }
@@ -364,13 +433,45 @@ impl Place {
     }
 }
 
-/// A child that the group has not heard the end of.
-struct Counted(Rc<Cell<usize>>);
+impl Children {
+    async fn all_heard(&self) {
+        poll_fn(|cx| {
+            self.waker.set(Some(cx.waker().clone()));
+            if self.unheard.get() == 0 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    fn heard(&self) {
+        self.unheard.update(|n| n - 1);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A child of a group, until it ends.
+struct Counted(Rc<Children>);
+
+impl Counted {
+    fn new(children: &Rc<Children>) -> Counted {
+        children.live.update(|n| n + 1);
+        children.unheard.update(|n| n + 1);
+        Counted(children.clone())
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
+        self.0.live.update(|n| n - 1);
         let children = self.0.clone();
-        call_soon(move || children.set(children.get() - 1));
+        call_soon(move || children.heard());
+    }
+}
+
+async fn pause(duration: u64) {
+    if duration > 0 {
+        sleep(Duration::from_micros(duration)).await;
     }
 }
 

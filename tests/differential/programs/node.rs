@@ -27,13 +27,13 @@ pub(super) enum Op {
     Await,
     /// task: awaits `shield(task)`
     Shield,
-    /// tasks: awaits a gather of them
+    /// pause before, tasks: awaits a gather of them
     Gather,
-    /// tasks: waits until all of them are done
+    /// pause before, tasks: waits until all of them are done
     WaitAll,
-    /// tasks: waits until one of them is done
+    /// pause before, tasks: waits until one of them is done
     WaitFirst,
-    /// task
+    /// task, pause before, pause after
     Cancel,
     /// duration; body
     Timeout,
@@ -61,10 +61,18 @@ pub(super) enum Op {
     Put,
     /// queue
     Get,
-    /// error
+    /// error, pause before
     Fail,
-    /// body: goes on after an error
+    /// name; body: goes on after an error
     Try,
+}
+
+impl Op {
+    /// Whether there are steps inside it, of the same task.
+    pub(super) fn has_bodies(self) -> bool {
+        use Op::{Catch, Cleanup, Group, Guard, Lock, Permit, Resume, Timeout, Try};
+        matches!(self, Timeout | Group | Guard | Cleanup | Catch | Resume | Lock | Permit | Try)
+    }
 }
 
 /// The program as `programs.py` reads it: arrays of JSON.

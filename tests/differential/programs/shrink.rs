@@ -1,6 +1,6 @@
 //! Makes a program smaller while it still differs.
 
-use super::node::{Body, Node, Op};
+use super::node::{Body, Node};
 
 /// Drops a step, or puts the steps inside it in its place, as long as `differs` holds.
 pub(super) fn smallest(mut program: Body, mut differs: impl FnMut(&Body) -> bool) -> Body {
@@ -46,6 +46,5 @@ fn change(body: &mut Body, left: &mut usize, unwrap: bool) -> bool {
 
 /// The steps inside, unless they belong to another task.
 fn inside(node: Node) -> Body {
-    let task = matches!(node.op, Op::Spawn | Op::Child);
-    if task { Body::new() } else { node.bodies.into_iter().next().unwrap_or_default() }
+    if node.op.has_bodies() { node.bodies.into_iter().next().unwrap_or_default() } else { Body::new() }
 }
