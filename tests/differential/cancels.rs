@@ -8,10 +8,10 @@ use crate::scenario::{Trace, job, ms, result, sleeper, turns, waiter};
 
 scenarios! {
     everywhere: cancel_before_the_first_step, cancel_while_waiting;
-    simulated: two_cancels_are_one, a_cancel_beats_a_wake, a_cancel_after_the_last_step, a_sleeper_is_cancelled,
-        inner_blocks_end_first, cancels_arrive_in_order, siblings_cancel_each_other,
-        a_cancelled_task_gives_its_lock_back, a_cancelled_task_gives_its_permit_on, its_children_go_on,
-        a_cancel_of_a_task_that_makes_a_task;
+    simulated: two_cancels_are_one, a_cancel_beats_a_wake, a_cancel_after_the_last_step,
+        a_sleeper_is_cancelled, inner_blocks_end_first, cancels_arrive_in_order,
+        siblings_cancel_each_other, a_cancelled_task_gives_its_lock_back,
+        a_cancelled_task_gives_its_permit_on, its_children_go_on, a_cancel_of_a_task_that_makes_a_task;
 }
 
 async fn cancel_before_the_first_step(t: Trace) {
@@ -113,7 +113,7 @@ async fn siblings_cancel_each_other(t: Trace) {
         job(async move {
             let guard = t.guard(n);
             turns(1).await;
-            let other = handles.borrow()[1 - n].clone();
+            let other = handles.borrow()[1 - n];
             t.say(other.cancel());
             turns(1).await;
             guard.over();

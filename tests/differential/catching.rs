@@ -30,7 +30,8 @@ scenarios! {
         a_timeout_waits_for_a_cleanup, nested_cleanups_inner_first,
         a_group_waits_for_the_cleanups_of_its_children, who_cancels_waits_for_the_cleanup,
         siblings_fail_in_one_turn, cancels_are_counted, a_cancel_is_taken_once,
-        a_cancel_beats_the_end_of_an_awaited_task, a_resumed_task_ends_at_once, a_cancel_while_a_timeout_is_handled, a_cancel_after_a_caught_timeout,
+        a_cancel_beats_the_end_of_an_awaited_task, a_resumed_task_ends_at_once,
+        a_cancel_while_a_timeout_is_handled, a_cancel_after_a_caught_timeout,
         an_inner_timeout_while_an_outer_is_handled, a_cancelled_group_waits_for_a_cleanup_that_has_begun,
         a_failed_group_is_cancelled_while_a_child_handles, the_children_of_a_cancelled_group_are_done;
 }

@@ -8,8 +8,9 @@ use crate::scenario::{Trace, job, join, ms, result, turns};
 
 scenarios! {
     everywhere: a_condition_lets_them_go_one_by_one, a_condition_with_a_predicate, a_barrier_of_three;
-    simulated: a_cancelled_waiter_of_a_condition, a_notification_of_nobody_is_lost, a_condition_under_a_timeout,
-        a_barrier_twice, a_barrier_is_aborted, a_barrier_is_reset, one_at_a_barrier_is_cancelled;
+    simulated: a_cancelled_waiter_of_a_condition, a_notification_of_nobody_is_lost,
+        a_condition_under_a_timeout, a_barrier_twice, a_barrier_is_aborted, a_barrier_is_reset,
+        one_at_a_barrier_is_cancelled;
 }
 
 async fn a_condition_lets_them_go_one_by_one(t: Trace) {

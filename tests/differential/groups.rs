@@ -9,8 +9,9 @@ use crate::scenario::{Trace, job, ms, result, sleep_in_guard, turns};
 scenarios! {
     everywhere: a_group_waits_for_all, a_group_fails_with_its_first_child;
     simulated: a_failed_child_cancels_its_siblings, a_child_fails_after_the_body,
-        a_body_that_fails_cancels_the_children, a_body_that_fails_at_once, a_cancelled_child_is_no_failure,
-        a_group_in_a_group_fails_alone, a_group_in_a_child_of_a_failed_group, a_group_is_cancelled_from_outside,
+        a_body_that_fails_cancels_the_children, a_body_that_fails_at_once,
+        a_cancelled_child_is_no_failure, a_group_in_a_group_fails_alone,
+        a_group_in_a_child_of_a_failed_group, a_group_is_cancelled_from_outside,
         a_group_is_cancelled_after_its_body, a_child_makes_siblings, a_group_without_children,
         children_that_are_awaited, groups_side_by_side;
 }

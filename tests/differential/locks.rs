@@ -7,10 +7,12 @@ use corio::{BoundedSemaphore, Event, Lock, Semaphore, Task, sleep, time::timeout
 use crate::scenario::{Trace, job, join, ms, result, turns};
 
 scenarios! {
-    everywhere: locks_are_handed_on_in_order, a_cancelled_waiter_of_a_lock, a_woken_waiter_of_a_lock_is_cancelled, an_event_wakes_all_in_order, a_semaphore_of_two, a_released_permit_is_handed_over, a_bounded_semaphore_refuses;
-    simulated: a_newcomer_does_not_overtake, waiters_of_a_lock_leave_one_by_one, a_cancelled_waiter_of_an_event,
-        an_event_is_cleared_and_set_again, a_set_event_does_not_wait, a_woken_waiter_of_a_semaphore_is_cancelled,
-        permits_and_timeouts, a_lock_in_a_lock;
+    everywhere: locks_are_handed_on_in_order, a_cancelled_waiter_of_a_lock,
+        a_woken_waiter_of_a_lock_is_cancelled, an_event_wakes_all_in_order, a_semaphore_of_two,
+        a_released_permit_is_handed_over, a_bounded_semaphore_refuses;
+    simulated: a_newcomer_does_not_overtake, waiters_of_a_lock_leave_one_by_one,
+        a_cancelled_waiter_of_an_event, an_event_is_cleared_and_set_again, a_set_event_does_not_wait,
+        a_woken_waiter_of_a_semaphore_is_cancelled, permits_and_timeouts, a_lock_in_a_lock;
 }
 
 async fn locks_are_handed_on_in_order(t: Trace) {

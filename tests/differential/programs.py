@@ -23,31 +23,38 @@ class Program:
         self.queues = [asyncio.Queue(n) for n in range(3)]
 
     async def main(self, body):
-        self.tasks[0] = asyncio.create_task(self.task(0, body))
+        self.tasks[0] = asyncio.create_task(self.spawned(0, body))
         # What still waits is cancelled, in order; what catches that, again.
         for _ in range(2):
             await asyncio.sleep(1 << 40)
             for task in sorted(self.tasks):
-                self.say(0, f"cancels {task}: {self.tasks[task].cancel()}")
+                if self.tasks[task].cancel():
+                    self.say("main", f"cancels {task}")
                 await asyncio.sleep(1 << 32)
 
     def say(self, task, text):
         self.trace.append(f"{self.loop.time()} {task}: {text}")
 
-    async def task(self, task, body, quiet=False):
+    async def task(self, task, body):
         self.say(task, "starts")
         try:
             await Steps(self, task, None).run(body)
             self.say(task, "ends")
         except asyncio.CancelledError:
-            if not quiet:
-                self.say(task, "is cancelled")
             raise
         except Fail as e:
             self.say(task, f"fails with {e}")
             raise
         except BaseException as e:
             self.say(task, f"is broken: {e!r}")
+            raise
+
+    async def spawned(self, task, body):
+        """A child of a group does not tell that it is cancelled."""
+        try:
+            await self.task(task, body)
+        except asyncio.CancelledError:
+            self.say(task, "is cancelled")
             raise
 
 
@@ -74,11 +81,11 @@ class Steps:
         self.say(f"yielded {turns}")
 
     async def Spawn(self, task, body):
-        self.program.tasks[task] = asyncio.create_task(self.program.task(task, body))
+        self.program.tasks[task] = asyncio.create_task(self.program.spawned(task, body))
 
     async def Child(self, task, body):
         if self.group is not None:
-            self.program.tasks[task] = self.group.create_task(self.program.task(task, body, True))
+            self.program.tasks[task] = self.group.create_task(self.program.task(task, body))
 
     async def outcome(self, awaited, task):
         """Of an await that may end because `task` was cancelled, or because we are."""

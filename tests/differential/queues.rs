@@ -7,7 +7,8 @@ use corio::{LifoQueue, PriorityQueue, Queue, Task, sleep, time::timeout};
 use crate::scenario::{Trace, job, join, ms, result, turns};
 
 scenarios! {
-    everywhere: a_queue_between_two, getters_are_served_in_order, a_woken_getter_is_cancelled, queue_errors, lifo_and_priority, join_waits_for_the_last;
+    everywhere: a_queue_between_two, getters_are_served_in_order, a_woken_getter_is_cancelled,
+        queue_errors, lifo_and_priority, join_waits_for_the_last;
     simulated: putters_are_served_in_order, a_cancelled_putter, a_woken_putter_is_cancelled,
         a_full_queue_and_timeouts, a_join_is_cancelled, workers_of_a_queue, urgent_items_first;
 }

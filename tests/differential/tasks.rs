@@ -12,11 +12,15 @@ use corio::{
 use crate::scenario::{Trace, job, join, ms, result, turns};
 
 scenarios! {
-    everywhere: tasks_start_in_order, a_child_of_a_child_comes_last, callbacks_and_tasks_share_the_queue, a_callback_of_a_callback_waits_a_turn, a_cancelled_callback_does_not_run, a_done_task_cannot_be_cancelled, done_callbacks_come_in_order, a_future_is_set_once, sleeps_end_in_their_order;
+    everywhere: tasks_start_in_order, a_child_of_a_child_comes_last, callbacks_and_tasks_share_the_queue,
+        a_callback_of_a_callback_waits_a_turn, a_cancelled_callback_does_not_run,
+        a_done_task_cannot_be_cancelled, done_callbacks_come_in_order, a_future_is_set_once,
+        sleeps_end_in_their_order;
     simulated: call_later_orders, a_cancelled_timer_does_not_run, a_timer_of_a_timer, tasks_of_a_callback,
-        a_done_callback_of_a_done_task, a_done_callback_of_a_cancelled_task, a_future_wakes_two_turns_of_tasks,
-        a_cancelled_future, callbacks_of_a_future, yields_take_turns, sleeps_of_one_instant, sleeps_that_do_not_sleep,
-        a_failed_task_is_awaited_late, an_eager_task_runs_to_its_first_wait, an_eager_task_that_need_not_wait,
+        a_done_callback_of_a_done_task, a_done_callback_of_a_cancelled_task,
+        a_future_wakes_two_turns_of_tasks, a_cancelled_future, callbacks_of_a_future, yields_take_turns,
+        sleeps_of_one_instant, sleeps_that_do_not_sleep, a_failed_task_is_awaited_late,
+        an_eager_task_runs_to_its_first_wait, an_eager_task_that_need_not_wait,
         an_eager_task_is_cancelled, eager_tasks_of_an_eager_task;
 }
 

@@ -19,8 +19,9 @@ scenarios! {
     simulated: a_timeout_drops_its_body, a_timeout_of_nothing, the_outer_timeout_comes_first,
         three_timeouts_end_one_after_the_other, a_timeout_is_moved, a_timeout_is_taken_away,
         a_timeout_is_moved_into_the_past, an_error_leaves_a_timeout, a_timeout_around_a_group,
-        a_timeout_in_a_child_of_a_group, a_cancel_in_a_timeout_is_a_cancel, timeouts_of_one_task_after_another,
-        a_lock_that_does_not_come_in_time, an_item_that_does_not_come_in_time;
+        a_timeout_in_a_child_of_a_group, a_cancel_in_a_timeout_is_a_cancel,
+        timeouts_of_one_task_after_another, a_lock_that_does_not_come_in_time,
+        an_item_that_does_not_come_in_time;
 }
 
 async fn a_timeout_that_is_not_needed(t: Trace) {

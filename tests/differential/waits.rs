@@ -12,11 +12,12 @@ use corio::{
 use crate::scenario::{Trace, job, ms, result, sleeper, turns, waiter};
 
 scenarios! {
-    everywhere: gather_keeps_the_order_of_the_arguments, gather_of_what_is_ready, shield_outlives_its_waiter, wait_for_the_first, wait_for_all;
+    everywhere: gather_keeps_the_order_of_the_arguments, gather_of_what_is_ready,
+        shield_outlives_its_waiter, wait_for_the_first, wait_for_all;
     simulated: wait_for_the_first_exception, wait_until_a_timeout, a_cancelled_wait_cancels_nothing,
-        as_completed_in_the_order_of_their_ends, gather_of_one_that_fails, siblings_of_one_that_fails_go_on,
-        gathers_in_a_gather, shield_of_a_done_task, the_task_in_a_shield_is_cancelled, shields_under_a_timeout,
-        a_shield_is_left_and_its_task_awaited;
+        as_completed_in_the_order_of_their_ends, gather_of_one_that_fails,
+        siblings_of_one_that_fails_go_on, gathers_in_a_gather, shield_of_a_done_task,
+        the_task_in_a_shield_is_cancelled, shields_under_a_timeout, a_shield_is_left_and_its_task_awaited;
 }
 
 async fn gather_keeps_the_order_of_the_arguments(t: Trace) {

@@ -4,16 +4,14 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
-    future::{Future, poll_fn},
+    future::Future,
     pin::Pin,
     rc::Rc,
-    task::{Poll, Waker},
     time::Duration,
 };
 
 use corio::{
     Backend, Event, Lock, Queue, ReturnWhen, Runner, Semaphore, Task, TaskError, TaskGroup, create_task,
-    event_loop::call_soon,
     gather, shield, sleep,
     task::{CancelHandle, catch_cancel, with_cleanup},
     task_group,
@@ -21,7 +19,10 @@ use corio::{
     wait, yield_now,
 };
 
-use super::node::{Body, Node, Op};
+use super::{
+    children::{BodyOf, Children, Counted},
+    node::{Body, Node, Op},
+};
 
 /// What a step may end with: an error.
 type Ended = Result<(), u64>;
@@ -55,38 +56,6 @@ struct InGroup {
     children: Rc<Children>,
 }
 
-/// How many children of a group have not ended, and of how many asyncio's group would not have heard the end.
-#[derive(Default)]
-struct Children {
-    live: Cell<usize>,
-    unheard: Cell<usize>,
-    waker: Cell<Option<Waker>>,
-    /// When the body ended.
-    left: Cell<Left>,
-}
-
-#[derive(Clone, Copy, Default)]
-enum Left {
-    #[default]
-    Nobody,
-    /// All have ended, and asyncio's group has not heard it.
-    Unheard,
-    Living,
-}
-
-/// The body of a group, until it ends.
-struct BodyOf<'a>(&'a Children);
-
-impl Drop for BodyOf<'_> {
-    fn drop(&mut self) {
-        self.0.left.set(match (self.0.live.get(), self.0.unheard.get()) {
-            (_, 0) => Left::Nobody,
-            (0, _) => Left::Unheard,
-            _ => Left::Living,
-        });
-    }
-}
-
 /// The trace of a program.
 pub(super) fn trace(body: &Body) -> String {
     let mut runner = Runner::builder().backend(Backend::Sim { seed: 1 }).build().unwrap();
@@ -104,7 +73,7 @@ pub(super) fn trace(body: &Body) -> String {
             queues: [Queue::new(0), Queue::new(1), Queue::new(2)],
         };
         let main = Place { program: Rc::new(program), task: 0, group: None };
-        main.keep(0, create_task(main.clone().whole(body)));
+        main.spawn(0, body);
         main.cancel_the_rest().await;
         main.program.trace.take()
     })
@@ -127,11 +96,16 @@ impl OnCancel {
     }
 }
 
+impl Program {
+    fn say(&self, who: impl Display, text: impl Display) {
+        let at = (now() - self.begun).as_micros();
+        self.trace.borrow_mut().push_str(&format!("{at} {who}: {text}\n"));
+    }
+}
+
 impl Place {
     fn say(&self, text: impl Display) {
-        let program = &self.program;
-        let at = (now() - program.begun).as_micros();
-        program.trace.borrow_mut().push_str(&format!("{at} {}: {text}\n", self.task));
+        self.program.say(self.task, text);
     }
 
     fn on_cancel(&self, text: impl Display) -> OnCancel {
@@ -142,10 +116,11 @@ impl Place {
     async fn cancel_the_rest(&self) {
         for _ in 0..2 {
             sleep(Duration::from_micros(1 << 40)).await;
-            let handles: Vec<_> =
-                self.program.cancels.borrow().iter().map(|(t, h)| (*t, h.clone())).collect();
+            let handles: Vec<_> = self.program.cancels.borrow().iter().map(|(t, h)| (*t, *h)).collect();
             for (task, handle) in handles {
-                self.say(format!("cancels {task}: {}", truth(handle.cancel())));
+                if handle.cancel() {
+                    self.program.say("main", format!("cancels {task}"));
+                }
                 sleep(Duration::from_micros(1 << 32)).await;
             }
         }
@@ -247,12 +222,7 @@ impl Place {
             Place { group: Some(group), ..self.clone() }.run(body).await
         })
         .await;
-        // asyncio's group hears of its children's ends by callbacks, a turn later than who awaits them.
-        match children.left.get() {
-            Left::Nobody => {}
-            Left::Unheard => children.all_heard().await,
-            Left::Living => yield_now().await,
-        }
+        children.end_of_asyncio().await;
         match ended {
             Ok(()) => self.say(format!("group {name} over")),
             Err(e) => self.say(format!("group {name} failed with {}", list(e.errors()))),
@@ -288,10 +258,7 @@ impl Place {
     async fn task_step(&self, node: &Node) {
         let numbers = &node.numbers[..];
         match node.op {
-            Op::Spawn => {
-                let place = Place { task: numbers[0], group: None, ..self.clone() };
-                self.keep(numbers[0], create_task(place.whole(node.bodies[0].clone())));
-            }
+            Op::Spawn => self.spawn(numbers[0], node.bodies[0].clone()),
             Op::Child => self.child(numbers[0], &node.bodies[0]),
             Op::Await => {
                 if let Some(task) = self.take(numbers[0]) {
@@ -336,26 +303,28 @@ impl Place {
         let place = Place { task: name, group: None, ..self.clone() };
         let counted = Counted::new(children);
         let body = body.clone();
-        let quiet = self.program.clone();
         let task = group.create_task(async move {
             let _counted = counted;
-            call_soon(move || {
-                quiet.inside.borrow_mut().remove(&name);
-            });
             // Its error goes to the group.
             place.whole(body).await.map(Ok)
         });
         self.keep(name, task);
     }
 
-    fn keep(&self, name: u64, task: Task<Ended>) {
+    fn spawn(&self, name: u64, body: Body) {
         let place = Place { task: name, group: None, ..self.clone() };
-        // In its last step, after what it has to end by awaiting.
+        let task = create_task(place.clone().whole(body));
+        // In its last step, after what it has to end by awaiting. A child of a group does not tell: if its group ends,
+        // it is dropped at once.
         task.add_done_callback(move |_| {
             if place.program.inside.borrow_mut().remove(&name) {
                 place.say("is cancelled");
             }
         });
+        self.keep(name, task);
+    }
+
+    fn keep(&self, name: u64, task: Task<Ended>) {
         self.program.cancels.borrow_mut().insert(name, task.cancel_handle());
         self.program.tasks.borrow_mut().insert(name, task);
     }
@@ -390,7 +359,7 @@ impl Place {
     }
 
     fn cancel(&self, name: u64) {
-        let handle = self.program.cancels.borrow().get(&name).cloned();
+        let handle = self.program.cancels.borrow().get(&name).copied();
         if let Some(handle) = handle.filter(|_| name != self.task) {
             self.say(format!("cancels {name}: {}", truth(handle.cancel())));
         }
@@ -430,42 +399,6 @@ impl Place {
             }
         }
         Ok(())
-    }
-}
-
-impl Children {
-    async fn all_heard(&self) {
-        poll_fn(|cx| {
-            self.waker.set(Some(cx.waker().clone()));
-            if self.unheard.get() == 0 { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await
-    }
-
-    fn heard(&self) {
-        self.unheard.update(|n| n - 1);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-}
-
-/// A child of a group, until it ends.
-struct Counted(Rc<Children>);
-
-impl Counted {
-    fn new(children: &Rc<Children>) -> Counted {
-        children.live.update(|n| n + 1);
-        children.unheard.update(|n| n + 1);
-        Counted(children.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.live.update(|n| n - 1);
-        let children = self.0.clone();
-        call_soon(move || children.heard());
     }
 }
 

@@ -4,6 +4,7 @@
 //! ([`interpret`]) run it on a clock that stands while anything is ready. A program whose traces differ is made smaller
 //! ([`shrink`]) before it is shown.
 
+mod children;
 mod cpython;
 mod generate;
 mod interpret;
