@@ -11,9 +11,12 @@ use std::{
 
 use corio::{
     Task, create_task, sleep,
-    time::{Instant, now},
+    time::{Instant, now, timeout},
     yield_now,
 };
+
+/// Of the loop's clock.
+const HANGS: Duration = Duration::from_secs(60);
 
 type Run = fn(Trace) -> Pin<Box<dyn Future<Output = ()>>>;
 
@@ -48,7 +51,9 @@ impl Trace {
     /// The trace of a scenario.
     pub(crate) async fn of(run: Run) -> String {
         let trace = Trace { begun: now(), lines: Rc::default() };
-        run(trace.clone()).await;
+        if timeout(HANGS, run(trace.clone())).await.is_err() {
+            trace.say("hangs");
+        }
         trace.lines.borrow().join("\n")
     }
 
