@@ -169,8 +169,8 @@ impl Around {
     fn takes(&self, op: Op, kind: Kind) -> bool {
         // A group that ends drops the children of groups further in at once, asyncio's a turn later.
         let crowded = kind == Kind::Together && self.grouped && op == Op::Group;
-        // A group that ends drops its body, which catches nothing, and its children before its body has cleaned up.
-        let dropped = self.is_in(&[Op::Group]) && LASTING.contains(&op);
+        // A group that ends drops its children before its body has cleaned up.
+        let dropped = self.is_in(&[Op::Group]) && op == Op::Cleanup;
         // A destructor does not wait for a cleanup inside it.
         let outlived = self.is_in(HOLDING) && op == Op::Cleanup;
         self.depth < DEPTH && !crowded && !dropped && !outlived
@@ -235,7 +235,9 @@ impl Maker {
         let mut inner = around.inside(op);
         let mut bodies = vec![self.body(&mut inner)];
         if CATCHING.contains(&op) {
+            // A group that may be ending takes none.
             inner.takes_children = false;
+            around.takes_children = false;
             let handler = self.body(&mut inner);
             // A group that ends hears of the end of its children in another turn than in asyncio.
             let meets = around.grouped && has(&handler, &[Op::Spawn]);
