@@ -137,6 +137,11 @@ class Steps:
         if duration:
             await asyncio.sleep(duration)
 
+    async def settle(self):
+        """See `interpret.rs`."""
+        for _ in range(2):
+            await asyncio.sleep(0)
+
     async def Cancel(self, task, before, after):
         await self.pause(before)
         handle = self.program.tasks.get(task)
@@ -150,6 +155,7 @@ class Steps:
                 await self.run(body)
         except TimeoutError:
             self.say(f"timeout {duration} expired")
+            await self.settle()
         else:
             self.say(f"timeout {duration} not needed")
 
@@ -164,6 +170,7 @@ class Steps:
             if group.cancelled_from_outside:
                 raise asyncio.CancelledError
             self.say(f"group {name} failed with {', '.join(map(str, e.exceptions))}")
+            await self.settle()
 
     async def Guard(self, name, body):
         try:

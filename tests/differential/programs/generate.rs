@@ -57,9 +57,7 @@ impl Kind {
             // What waits for several tasks is woken by the first end of a turn, in asyncio by the last.
             Kind::Together => !matches!(op, Op::Cancel | Op::Gather | Op::WaitAll | Op::WaitFirst),
             // These hear of an end, or of a cancel, in another turn than in asyncio.
-            Kind::Crowded => {
-                !matches!(op, Op::Group | Op::Await | Op::Shield | Op::Gather | Op::WaitAll | Op::WaitFirst)
-            }
+            Kind::Crowded => !matches!(op, Op::Group | Op::Shield | Op::Gather | Op::WaitAll | Op::WaitFirst),
         }
     }
 }
@@ -165,6 +163,16 @@ impl Around {
         inner
     }
 
+    /// What differs, and should not: a timeout turns a cancel that comes while its own is being handled into an error;
+    /// a cancel that is resumed ends its task a turn later; the end of a group around a scope does not beat the end of
+    /// an awaited task.
+    fn is_open(&self, op: Op, kind: Kind) -> bool {
+        let timed = self.is_in(&[Op::Timeout]) && CATCHING.contains(&op);
+        let late = kind != Kind::Apart && op == Op::Resume;
+        let awaits = kind == Kind::Together && op == Op::Group && self.is_in(CATCHING);
+        timed || late || awaits
+    }
+
     /// Whether this step can be here, with others in it.
     fn takes(&self, op: Op, kind: Kind) -> bool {
         // A group that ends drops the children of groups further in at once, asyncio's a turn later.
@@ -173,7 +181,7 @@ impl Around {
         let dropped = self.is_in(&[Op::Group]) && op == Op::Cleanup;
         // A destructor does not wait for a cleanup inside it.
         let outlived = self.is_in(HOLDING) && op == Op::Cleanup;
-        self.depth < DEPTH && !crowded && !dropped && !outlived
+        self.depth < DEPTH && !crowded && !dropped && !outlived && !self.is_open(op, kind)
     }
 }
 
@@ -240,7 +248,7 @@ impl Maker {
             around.takes_children = false;
             let handler = self.body(&mut inner);
             // A group that ends hears of the end of its children in another turn than in asyncio.
-            let meets = around.grouped && has(&handler, &[Op::Spawn]);
+            let meets = (around.grouped || op == Op::Resume) && has(&handler, &[Op::Spawn]);
             bodies.push(if meets { Body::new() } else { handler });
         } else if op == Op::Cleanup {
             // One that hangs would do so for good: nothing cancels a cleanup.
@@ -251,7 +259,9 @@ impl Maker {
         let outlived = HOLDING.contains(&op) && has(&bodies[0], &[Op::Group]) && has(&bodies[0], LASTING);
         // A group that ends drops at once which of its children it can, in asyncio's all are cancelled in their order.
         let mixed = op == Op::Group && has(&bodies[0], HOLDING) && has(&bodies[0], LASTING);
-        (!outlived && !mixed).then_some(bodies)
+        // A second cancel of a group that is ending reaches what its children do after the first: that should not be.
+        let again = op == Op::Group && has(&bodies[0], &[Op::Fail]) && has(&bodies[0], CATCHING);
+        (!outlived && !mixed && !again).then_some(bodies)
     }
 
     fn task(&mut self, op: Op, around: &mut Around) -> Node {
@@ -278,8 +288,8 @@ impl Maker {
         let fits = |task: &u64| {
             let does = &self.tasks[task];
             let catches = awaits && ends && has(does, CATCHING);
-            // One that cancels who gathers it ends after its siblings in asyncio, here in its place.
-            let cancels = op == Op::Gather && has(does, &[Op::Cancel]);
+            // One that cancels who awaits it: its error stands in asyncio, and in a gather it ends after its siblings.
+            let cancels = awaits && has(does, &[Op::Cancel]);
             !catches && !cancels
         };
         let fit: Vec<_> = around.handles.iter().copied().filter(fits).collect();

@@ -1,7 +1,7 @@
 //! Our half of the random programs, in the simulator.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
     future::Future,
@@ -209,7 +209,10 @@ impl Place {
                 ended?;
                 self.say(format!("timeout {duration} not needed"));
             }
-            Err(_) => self.say(format!("timeout {duration} expired")),
+            Err(_) => {
+                self.say(format!("timeout {duration} expired"));
+                settle().await;
+            }
         }
         Ok(())
     }
@@ -225,7 +228,10 @@ impl Place {
         children.end_of_asyncio().await;
         match ended {
             Ok(()) => self.say(format!("group {name} over")),
-            Err(e) => self.say(format!("group {name} failed with {}", list(e.errors()))),
+            Err(e) => {
+                self.say(format!("group {name} failed with {}", list(e.errors())));
+                settle().await;
+            }
         }
     }
 
@@ -399,6 +405,13 @@ impl Place {
             }
         }
         Ok(())
+    }
+}
+
+/// A task that has ended something may be woken once more, for nothing, which would move its place in the turn.
+async fn settle() {
+    for _ in 0..2 {
+        yield_now().await;
     }
 }
 

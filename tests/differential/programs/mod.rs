@@ -33,7 +33,7 @@ fn random_programs_give_the_traces_of_cpython() {
     let seeds = first..first + seeds;
     let differ: Vec<_> =
         seeds.clone().filter(|seed| difference(&mut cpython, &generate::program(*seed)).is_some()).collect();
-    let shown: String = differ.iter().take(50).map(|seed| report(&mut cpython, *seed)).collect();
+    let shown: String = differ.iter().take(5).map(|seed| report(&mut cpython, *seed)).collect();
     let (count, version) = (differ.len(), &cpython.version);
     assert!(
         differ.is_empty(),
