@@ -12,7 +12,7 @@ const DEPTH: u32 = 4;
 /// The program of this seed.
 pub(super) fn program(seed: u64) -> Body {
     let mut random = Random(seed);
-    let left = 15 + random.below(45);
+    let left = 40 + random.below(60);
     let mut maker = Maker {
         random,
         kind: Kind::of(seed),
@@ -108,11 +108,11 @@ const OPS: &[(Op, u64)] = &[
     (Op::WaitFirst, 1),
     (Op::Cancel, 3),
     (Op::Timeout, 2),
-    (Op::Group, 2),
+    (Op::Group, 3),
     (Op::Guard, 1),
     (Op::Cleanup, 1),
     (Op::Catch, 1),
-    (Op::Resume, 1),
+    (Op::Resume, 2),
     (Op::Lock, 1),
     (Op::Permit, 1),
     (Op::Set, 1),
@@ -120,7 +120,7 @@ const OPS: &[(Op, u64)] = &[
     (Op::Wait, 1),
     (Op::Put, 1),
     (Op::Get, 1),
-    (Op::Fail, 1),
+    (Op::Fail, 2),
     (Op::Try, 1),
 ];
 
@@ -225,6 +225,8 @@ impl Maker {
             Op::Await | Op::Shield => vec![self.handle(op, around)?],
             Op::Gather | Op::WaitAll | Op::WaitFirst => self.handles(op, around)?,
             Op::Cancel => vec![self.random.below(self.names + 3), self.pause(), self.pause()],
+            // The body's own error wakes the task of its group, for nothing.
+            Op::Fail if self.kind == Kind::Together && around.is_in(&[Op::Group]) => return None,
             Op::Fail => vec![self.name(), self.pause()],
             Op::Timeout => vec![self.deadline()],
             Op::Lock | Op::Permit | Op::Set | Op::Clear | Op::Wait => vec![self.random.below(2)],
