@@ -288,10 +288,35 @@ async def a_cancel_beats_the_end_of_an_awaited_task(t):
 
 
 @scenario
+async def a_resumed_task_ends_at_once(t):
+    async def child():
+        await turns(1)
+        t("child")
+    async def handler():
+        asyncio.create_task(child())
+    await cancelled_at(t, 10, caught(t, "task", forever(), handler(), resumes=True))
+    await turns(1)
+
+
+@scenario
 async def a_cancel_while_a_timeout_is_handled(t):
     async def job():
         await timed(t, 10, caught(t, "body", forever(), asyncio.sleep(50), resumes=True))
     await cancelled_at(t, 20, job())
+
+
+@scenario
+async def an_inner_timeout_while_an_outer_is_handled(t):
+    inner = timed(t, 20, caught(t, "body", forever(), asyncio.sleep(50), resumes=True))
+    await timed(t, 10, inner)
+
+
+@scenario
+async def a_cancel_after_a_caught_timeout(t):
+    async def body():
+        t(await caught(t, "inner", forever()))
+        await forever()
+    await cancelled_at(t, 20, timed(t, 10, caught(t, "outer", body(), resumes=True)))
 
 
 @scenario
@@ -301,3 +326,29 @@ async def a_cancelled_group_waits_for_a_cleanup_that_has_begun(t):
             child = group.create_task(cleaned(t, "child", forever(), 30))
             asyncio.get_running_loop().call_later(10, child.cancel)
     await cancelled_at(t, 20, job())
+
+
+@scenario
+async def a_failed_group_is_cancelled_while_a_child_handles(t):
+    async def bad():
+        await asyncio.sleep(10)
+        raise ValueError("bad")
+    async def job():
+        async with Group() as group:
+            group.create_task(caught(t, "child", forever(), asyncio.sleep(30)))
+            group.create_task(bad())
+    task = asyncio.create_task(job())
+    await asyncio.sleep(20)
+    t.at(task.cancel())
+    await result(task)
+    t.at("over")
+
+
+@scenario
+async def the_children_of_a_cancelled_group_are_done(t):
+    tasks = []
+    async def body():
+        async with Group() as group:
+            tasks.append(group.create_task(forever()))
+    await timed(t, 10, body())
+    t(tasks[0].done())

@@ -1,13 +1,14 @@
 //! Cancels that are caught, and what ends by awaiting.
 
 use std::{
+    cell::RefCell,
     fmt::Display,
     future::{Future, pending},
     pin::Pin,
 };
 
 use corio::{
-    create_task,
+    Task, create_task,
     event_loop::{call_later, create_future},
     gather, shield, sleep,
     task::{catch_cancel, with_cleanup},
@@ -29,8 +30,10 @@ scenarios! {
         a_timeout_waits_for_a_cleanup, nested_cleanups_inner_first,
         a_group_waits_for_the_cleanups_of_its_children, who_cancels_waits_for_the_cleanup,
         siblings_fail_in_one_turn, cancels_are_counted, a_cancel_is_taken_once,
-        a_cancel_beats_the_end_of_an_awaited_task, a_cancel_while_a_timeout_is_handled,
-        a_cancelled_group_waits_for_a_cleanup_that_has_begun;
+        a_cancel_beats_the_end_of_an_awaited_task, a_resumed_task_ends_at_once,
+        a_cancel_while_a_timeout_is_handled, a_cancel_after_a_caught_timeout,
+        an_inner_timeout_while_an_outer_is_handled, a_cancelled_group_waits_for_a_cleanup_that_has_begun,
+        a_failed_group_is_cancelled_while_a_child_handles, the_children_of_a_cancelled_group_are_done;
 }
 
 type Boxed = Pin<Box<dyn Future<Output = String>>>;
@@ -337,8 +340,37 @@ async fn a_cancel_beats_the_end_of_an_awaited_task(t: Trace) {
     t.say(result(task).await);
 }
 
+async fn a_resumed_task_ends_at_once(t: Trace) {
+    let child = t.clone();
+    let handler = Box::pin(async move {
+        drop(job(async move {
+            turns(1).await;
+            child.say("child");
+        }));
+        "None".to_owned()
+    });
+    cancelled_at(&t, 10, caught(&t, "task", forever(), Some(handler), Then::Resumes)).await;
+    turns(1).await;
+}
+
 async fn a_cancel_while_a_timeout_is_handled(t: Trace) {
     let body = caught(&t, "body", forever(), Some(slept(50)), Then::Resumes);
+    let said = t.clone();
+    cancelled_at(&t, 20, async move { timed(&said, 10, body).await }).await;
+}
+
+async fn an_inner_timeout_while_an_outer_is_handled(t: Trace) {
+    let body = caught(&t, "body", forever(), Some(slept(50)), Then::Resumes);
+    timed(&t, 10, timed(&t, 20, body)).await;
+}
+
+async fn a_cancel_after_a_caught_timeout(t: Trace) {
+    let said = t.clone();
+    let body = Box::pin(async move {
+        said.say(caught(&said, "inner", forever(), None, Then::GoesOn).await);
+        pending().await
+    });
+    let body = caught(&t, "outer", body, None, Then::Resumes);
     let said = t.clone();
     cancelled_at(&t, 20, async move { timed(&said, 10, body).await }).await;
 }
@@ -355,4 +387,34 @@ async fn a_cancelled_group_waits_for_a_cleanup_that_has_begun(t: Trace) {
         ended.await.unwrap()
     };
     cancelled_at(&t, 20, job).await;
+}
+
+async fn a_failed_group_is_cancelled_while_a_child_handles(t: Trace) {
+    let said = t.clone();
+    let mut task = job(async move {
+        let failed = task_group::<(), _>(async |group| {
+            let child = caught(&said, "child", forever(), Some(slept(30)), Then::GoesOn);
+            drop(group.create_task(async { Ok(child.await) }));
+            drop(group.create_task(async {
+                sleep(ms(10)).await;
+                Err::<(), _>("bad")
+            }));
+            Ok(())
+        });
+        drop(failed.await);
+    });
+    sleep(ms(20)).await;
+    t.at(task.cancel());
+    drop((&mut task).await);
+    t.at("over");
+}
+
+async fn the_children_of_a_cancelled_group_are_done(t: Trace) {
+    let child = RefCell::new(None);
+    let body = task_group::<&str, ()>(async |group| {
+        child.replace(Some(group.create_task(pending::<Result<(), ()>>())));
+        pending().await
+    });
+    timed(&t, 10, async { body.await.unwrap() }).await;
+    t.say(child.borrow().as_ref().is_some_and(Task::done));
 }

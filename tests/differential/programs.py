@@ -137,11 +137,6 @@ class Steps:
         if duration:
             await asyncio.sleep(duration)
 
-    async def settle(self):
-        """See `interpret.rs`."""
-        for _ in range(2):
-            await asyncio.sleep(0)
-
     async def Cancel(self, task, before, after):
         await self.pause(before)
         handle = self.program.tasks.get(task)
@@ -155,7 +150,6 @@ class Steps:
                 await self.run(body)
         except TimeoutError:
             self.say(f"timeout {duration} expired")
-            await self.settle()
         else:
             self.say(f"timeout {duration} not needed")
 
@@ -170,7 +164,6 @@ class Steps:
             if group.cancelled_from_outside:
                 raise asyncio.CancelledError
             self.say(f"group {name} failed with {', '.join(map(str, e.exceptions))}")
-            await self.settle()
 
     async def Guard(self, name, body):
         try:

@@ -163,16 +163,6 @@ impl Around {
         inner
     }
 
-    /// What differs, and should not: a timeout turns a cancel that comes while its own is being handled into an error;
-    /// a cancel that is resumed ends its task a turn later; the end of a group around a scope does not beat the end of
-    /// an awaited task.
-    fn is_open(&self, op: Op, kind: Kind) -> bool {
-        let timed = self.is_in(&[Op::Timeout]) && CATCHING.contains(&op);
-        let late = kind != Kind::Apart && op == Op::Resume;
-        let awaits = kind == Kind::Together && op == Op::Group && self.is_in(CATCHING);
-        timed || late || awaits
-    }
-
     /// Whether this step can be here, with others in it.
     fn takes(&self, op: Op, kind: Kind) -> bool {
         // A group that ends drops the children of groups further in at once, asyncio's a turn later.
@@ -181,7 +171,7 @@ impl Around {
         let dropped = self.is_in(&[Op::Group]) && op == Op::Cleanup;
         // A destructor does not wait for a cleanup inside it.
         let outlived = self.is_in(HOLDING) && op == Op::Cleanup;
-        self.depth < DEPTH && !crowded && !dropped && !outlived && !self.is_open(op, kind)
+        self.depth < DEPTH && !crowded && !dropped && !outlived
     }
 }
 
@@ -250,7 +240,7 @@ impl Maker {
             around.takes_children = false;
             let handler = self.body(&mut inner);
             // A group that ends hears of the end of its children in another turn than in asyncio.
-            let meets = (around.grouped || op == Op::Resume) && has(&handler, &[Op::Spawn]);
+            let meets = around.grouped && has(&handler, &[Op::Spawn]);
             bodies.push(if meets { Body::new() } else { handler });
         } else if op == Op::Cleanup {
             // One that hangs would do so for good: nothing cancels a cleanup.
@@ -261,9 +251,7 @@ impl Maker {
         let outlived = HOLDING.contains(&op) && has(&bodies[0], &[Op::Group]) && has(&bodies[0], LASTING);
         // A group that ends drops at once which of its children it can, in asyncio's all are cancelled in their order.
         let mixed = op == Op::Group && has(&bodies[0], HOLDING) && has(&bodies[0], LASTING);
-        // A second cancel of a group that is ending reaches what its children do after the first: that should not be.
-        let again = op == Op::Group && has(&bodies[0], &[Op::Fail]) && has(&bodies[0], CATCHING);
-        (!outlived && !mixed && !again).then_some(bodies)
+        (!outlived && !mixed).then_some(bodies)
     }
 
     fn task(&mut self, op: Op, around: &mut Around) -> Node {

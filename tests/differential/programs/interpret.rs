@@ -209,10 +209,7 @@ impl Place {
                 ended?;
                 self.say(format!("timeout {duration} not needed"));
             }
-            Err(_) => {
-                self.say(format!("timeout {duration} expired"));
-                settle().await;
-            }
+            Err(_) => self.say(format!("timeout {duration} expired")),
         }
         Ok(())
     }
@@ -228,10 +225,7 @@ impl Place {
         children.end_of_asyncio().await;
         match ended {
             Ok(()) => self.say(format!("group {name} over")),
-            Err(e) => {
-                self.say(format!("group {name} failed with {}", list(e.errors())));
-                settle().await;
-            }
+            Err(e) => self.say(format!("group {name} failed with {}", list(e.errors()))),
         }
     }
 
@@ -405,13 +399,6 @@ impl Place {
             }
         }
         Ok(())
-    }
-}
-
-/// A task that has ended something may be woken once more, for nothing, which would move its place in the turn.
-async fn settle() {
-    for _ in 0..2 {
-        yield_now().await;
     }
 }
 
