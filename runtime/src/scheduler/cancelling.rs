@@ -70,7 +70,7 @@ impl TaskTable {
             && self.current().and_then(|key| self.with(key, is_requested)).unwrap_or(false)
     }
 
-    /// What a deadline or a group ends counts as cancelled, as long as it handles that in this scope.
+    /// What is ended in this scope counts as cancelled, until the scope is left.
     pub(crate) fn count_ending(&self, scope: ScopeKey) {
         if let Some(task) = self.scopes.count(scope) {
             let number = self.next_request();
@@ -327,17 +327,11 @@ impl TaskTable {
         }
     }
 
-    /// The scope takes a cancel: it is over, and so is every wait for a task to which the cancel was passed.
-    pub(crate) fn take_cancel(&self, scope: ScopeKey) {
+    /// A scope of the running task takes a cancel: every wait for a task to which it was passed is over.
+    pub(crate) fn take_cancel(&self) {
         self.scopes.took();
-        if let Some((task, _)) = self.scopes.leave(scope) {
-            self.with(task, |slot| {
-                forget_scope(slot, scope);
-                if let Some(extra) = &mut slot.extra {
-                    extra.passed_to = None;
-                }
-            });
-        }
+        let forget = |slot: &mut Slot| slot.extra.as_mut().map(|extra| extra.passed_to = None);
+        self.current().and_then(|task| self.with(task, forget));
     }
 
     /// The scope is polled in the running task now, perhaps for the first time.
@@ -363,13 +357,14 @@ impl TaskTable {
         Some((result, taken, self.scopes.take_resumed(around)))
     }
 
-    /// Whether the running task is in a scope of `catch_cancel`.
-    pub(crate) fn may_catch(&self) -> bool {
-        !self.scopes.is_empty()
-            && self
-                .current()
-                .and_then(|key| self.with(key, |slot| !slot.scopes().is_empty()))
-                .unwrap_or(false)
+    /// Whether the running task has scopes of `catch_cancel` other than those that are around what is polled.
+    pub(crate) fn may_catch_inside(&self) -> bool {
+        if self.scopes.is_empty() {
+            return false;
+        }
+        let Some(key) = self.current() else { return false };
+        let count = self.with(key, |slot| slot.scopes().len()).unwrap_or(0);
+        count > self.scopes.around(key)
     }
 }
 

@@ -63,6 +63,17 @@ impl CatchScopes {
         self.scopes.borrow().used() == 0
     }
 
+    /// The number of this task's scopes that are around what is polled.
+    pub(super) fn around(&self, task: TaskKey) -> usize {
+        let mut scopes = self.scopes.borrow_mut();
+        let (mut count, mut next) = (0, self.polled.get());
+        while let Some(scope) = next.and_then(|key| scopes.find(key)) {
+            count += usize::from(scope.task == task);
+            next = scope.parent;
+        }
+        count
+    }
+
     /// Adds a scope of `task`, inside the one that is being polled.
     pub(super) fn enter(&self, task: TaskKey) -> ScopeKey {
         let mut scopes = self.scopes.borrow_mut();

@@ -21,8 +21,8 @@ pub(crate) enum Ending {
     Caught(EnteredCatch),
     /// The future was dropped.
     Dropped(Leftovers),
-    /// The same; and the task was cancelled meanwhile, which goes on further out.
-    Cancelled,
+    /// The same; and the task was cancelled meanwhile, which goes on further out. Who drops this waits for the leftovers.
+    Cancelled(#[expect(dead_code, reason = "kept to be dropped later")] Option<Leftovers>),
 }
 
 /// The output of a future that was ended: `None` if it was dropped and what it left behind has ended.
@@ -44,10 +44,7 @@ impl Ending {
         {
             match polled {
                 Poll::Ready(output) => return Ok(Some(output)),
-                Poll::Pending if taken => {
-                    scope.count();
-                    return Err(Ending::Caught(scope));
-                }
+                Poll::Pending if taken => return Err(Ending::Caught(scope)),
                 Poll::Pending => {}
             }
         }
@@ -75,7 +72,7 @@ impl Ending {
                 scope.leave();
             }
             (Ending::Dropped(left), _) => return left.poll(cx).map(|()| None),
-            (Ending::Cancelled, _) => return Poll::Pending,
+            (Ending::Cancelled(_), _) => return Poll::Pending,
             (Ending::Caught(_), None) => panic!("polled after it was ready"),
         }
         match Ending::drop(future, entered, cx) {
@@ -95,9 +92,8 @@ impl Ending {
         let left = Leftovers::of_ended(|| future.set(None));
         let is_cancelled = |entered| current::peek(|lp| lp.tasks.is_cancelled_since(entered));
         if entered.and_then(is_cancelled) == Some(true) {
-            // Who drops this waits for the leftovers.
             current::try_with(|lp| lp.tasks.resume());
-            return Err(Ending::Cancelled);
+            return Err(Ending::Cancelled(left));
         }
         match left {
             Some(left) if left.poll(cx).is_pending() => Err(Ending::Dropped(left)),
