@@ -21,7 +21,8 @@ pub(crate) enum Ending {
     Caught(EnteredCatch),
     /// The future was dropped.
     Dropped(Leftovers),
-    /// The same; and the task was cancelled meanwhile, which goes on further out. Who drops this waits for the leftovers.
+    /// The same; and the task was cancelled meanwhile, which goes on further out. Who drops this waits for the
+    /// leftovers.
     Cancelled(#[expect(dead_code, reason = "kept to be dropped later")] Option<Leftovers>),
 }
 
@@ -30,7 +31,8 @@ pub(crate) type Ended<T> = Result<Option<T>, Ending>;
 
 impl Ending {
     /// Ends `future`: a scope inside may take that as a cancel, else it is dropped. An error if that takes longer. If
-    /// `entered` is given, and the task was cancelled since that was the loop's latest request, it goes on with the cancel.
+    /// `entered` is given, and the task was cancelled since that was the loop's latest request, it goes on with the
+    /// cancel.
     #[cold]
     #[inline(never)]
     pub(crate) fn begin<F: Future>(

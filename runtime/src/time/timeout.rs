@@ -38,22 +38,17 @@ use crate::{budget, event_loop::current, task::endable::Ending};
 /// ```
 pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
     let (now, entered) = enter();
-    let deadline = match now.checked_add(duration) {
-        _ if duration.is_zero() => Deadline::Passed,
-        Some(at) => Deadline::Unarmed(at),
-        None => Deadline::Never,
-    };
-    Timeout { future: Some(future), deadline, entered }
+    Timeout::new(future, Sleep::ending(now.checked_add(duration)), duration.is_zero(), entered)
 }
 
 /// Runs `future` until `at` at the latest (asyncio `timeout_at`). If that has passed, `future` is polled exactly once.
 pub fn timeout_at<F: Future>(at: Instant, future: F) -> Timeout<F> {
     let (now, entered) = enter();
-    let deadline = if at <= now { Deadline::Passed } else { Deadline::At(sleep_until(at)) };
-    Timeout { future: Some(future), deadline, entered }
+    Timeout::new(future, sleep_until(at), at <= now, entered)
 }
 
 /// The loop's time, and its latest request to cancel a task: newer ones count for what is entered now.
+#[inline(always)]
 pub(super) fn enter() -> (Instant, u32) {
     current::peek(|lp| (lp.clock.now(), lp.tasks.latest_request())).unwrap_or_else(|| (Instant::now(), 0))
 }
@@ -69,22 +64,30 @@ pin_project! {
     pub struct Timeout<F> {
         #[pin]
         future: Option<F>,
-        deadline: Deadline,
+        // Armed if the future is pending: most are ready at their first poll.
+        sleep: Sleep,
+        phase: Phase,
         entered: u32,
+        // The deadline has passed, and the future is not over yet. Boxed, so that a timeout stays small.
+        ending: Option<Box<Ending>>,
     }
 }
 
-#[derive(Debug)]
-enum Deadline {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Waiting,
+    /// The deadline had passed before the first poll.
     Passed,
-    /// Most futures are ready at their first poll.
-    Unarmed(Instant),
-    At(Sleep),
-    /// The deadline has passed; the future gets a last poll, as the task's budget was used up before.
+    /// The future gets a last poll, as the task's budget was used up before.
     LastLook,
-    Never,
-    /// It has passed, and the future is not over yet. Boxed, so that a timeout stays small.
-    Ended(Box<Ending>),
+}
+
+impl<F> Timeout<F> {
+    #[inline(always)]
+    fn new(future: F, sleep: Sleep, passed: bool, entered: u32) -> Timeout<F> {
+        let phase = if passed { Phase::Passed } else { Phase::Waiting };
+        Timeout { future: Some(future), sleep, phase, entered, ending: None }
+    }
 }
 
 impl<F: Future> Future for Timeout<F> {
@@ -92,7 +95,7 @@ impl<F: Future> Future for Timeout<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let Deadline::Ended(ending) = this.deadline {
+        if let Some(ending) = this.ending {
             return ending
                 .poll(this.future, Some(*this.entered), cx)
                 .map(|output| output.ok_or(TimeoutError(())));
@@ -101,36 +104,40 @@ impl<F: Future> Future for Timeout<F> {
         if let Poll::Ready(value) = future.poll(cx) {
             return Poll::Ready(Ok(value));
         }
-        if let Deadline::Unarmed(at) = *this.deadline {
-            *this.deadline = Deadline::At(sleep_until(at));
-        }
-        let passed = match this.deadline {
-            Deadline::Passed | Deadline::LastLook => true,
-            Deadline::At(sleep) => Pin::new(sleep).poll(cx).is_ready(),
-            Deadline::Unarmed(_) | Deadline::Never | Deadline::Ended(_) => false,
-        };
-        if !passed {
+        if *this.phase == Phase::Waiting && Pin::new(this.sleep).poll(cx).is_pending() {
             return Poll::Pending;
         }
         // The future may be pending only because the task's budget is used up.
-        if budget::is_spent() && !matches!(this.deadline, Deadline::LastLook) {
-            *this.deadline = Deadline::LastLook;
+        if budget::is_spent() && *this.phase != Phase::LastLook {
+            *this.phase = Phase::LastLook;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        match Ending::begin(this.future, Some(*this.entered), cx) {
-            Ok(output) => Poll::Ready(output.ok_or(TimeoutError(()))),
-            Err(ending) => {
-                *this.deadline = Deadline::Ended(Box::new(ending));
-                Poll::Pending
-            }
+        expire(this.future, this.ending, *this.entered, cx)
+    }
+}
+
+/// The deadline has passed, and the future is pending.
+#[cold]
+#[inline(never)]
+fn expire<F: Future>(
+    future: Pin<&mut Option<F>>,
+    place: &mut Option<Box<Ending>>,
+    entered: u32,
+    cx: &mut Context<'_>,
+) -> Poll<Result<F::Output, TimeoutError>> {
+    match Ending::begin(future, Some(entered), cx) {
+        Ok(output) => Poll::Ready(output.ok_or(TimeoutError(()))),
+        Err(ending) => {
+            *place = Some(Box::new(ending));
+            Poll::Pending
         }
     }
 }
 
 impl<F> fmt::Debug for Timeout<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timeout").field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("Timeout").field("deadline", &self.sleep.deadline()).finish_non_exhaustive()
     }
 }
 
