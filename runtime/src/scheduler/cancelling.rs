@@ -51,7 +51,8 @@ impl TaskTable {
         asked
     }
 
-    /// The only task that this one awaits, if it is not cancelled itself.
+    /// The only task that this one awaits, if that does not end already. Two cancels in a turn are one, so that it may
+    /// have been asked to.
     fn awaited(&self, slots: &Slab<Slot>, key: TaskKey) -> Option<TaskKey> {
         let slot = slots.get(key.slot as usize).filter(|slot| slot.generation == key.generation)?;
         if slot.state != State::Idle {
@@ -59,7 +60,7 @@ impl TaskTable {
         }
         let inner = slots.get(slot.awaits as usize)?;
         let joiner = WakeKey::of(inner.joiner.as_ref()?, self.wakers)?;
-        let free = inner.is_live() && inner.cancel == Cancel::No && !inner.detached;
+        let free = inner.is_live() && inner.cancel != Cancel::Sure && !inner.detached;
         let awaited = free && joiner == slot.key;
         awaited.then_some(TaskKey { slot: slot.awaits, generation: inner.generation })
     }

@@ -299,7 +299,8 @@ impl TaskTable {
         if slot.state != State::Done {
             let known = slot.joiner.as_ref().is_some_and(|joiner| joiner.will_wake(waker));
             let old = if known { None } else { slot.joiner.replace(waker.clone()) };
-            self.joined.set(if self.joined.get() == NONE { key.slot } else { MANY });
+            let again = [NONE, key.slot].contains(&self.joined.get());
+            self.joined.set(if again { key.slot } else { MANY });
             drop(slots);
             drop(old);
             return None;
@@ -417,6 +418,7 @@ impl TaskTable {
         // The waker's destructor does nothing; this spares the call.
         let waker = ManuallyDrop::new(waker);
         let outer = self.current.replace(index);
+        self.joined.set(NONE);
         let outcome = match &mut task {
             _ if cancel != Cancel::No => self.step_cancelled(&waker, &mut task, main),
             Some(task) => step(&waker, task),
@@ -449,7 +451,7 @@ impl TaskTable {
             }
             return Some((key, outcome));
         }
-        slot.awaits = self.joined.replace(NONE);
+        slot.awaits = self.joined.get();
         // A cancel is a wake, too.
         let again = slot.state == State::Woken;
         slot.state = if again { State::Queued } else { State::Idle };

@@ -1,0 +1,80 @@
+//! Cancels of tasks that are awaited, lent, polled or dropped in unusual ways: none is lost, and none counts twice.
+
+mod common;
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+};
+
+use common::{Log, ms, on_every, turns};
+use corio_runtime::{Task, catch_cancel, create_task, time::sleep};
+
+/// Polls once, in the running task.
+async fn once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
+}
+
+/// Gives `true` once it was cancelled.
+fn catching() -> Task<bool> {
+    create_task(async { catch_cancel(sleep(ms(60_000))).await.is_err() })
+}
+
+#[test]
+fn a_cancel_is_passed_on_whatever_the_step_before_has_polled() {
+    on_every(async || {
+        let (inner, mut other) = (catching(), create_task(sleep(ms(60_000))));
+        turns(1).await;
+        let ends = create_task(async move {
+            assert!(once(&mut other).await.is_pending());
+            other.detach();
+        });
+        let outer = create_task(async move { inner.await.unwrap() });
+        turns(2).await;
+        assert!(ends.done() && outer.cancel());
+        assert!(matches!(outer.await, Ok(true)));
+    });
+}
+
+#[test]
+fn a_cancel_is_passed_on_to_a_task_that_was_polled_twice_in_a_step() {
+    on_every(async || {
+        let mut inner = catching();
+        let outer = create_task(async move {
+            assert!(once(&mut inner).await.is_pending());
+            inner.await.unwrap()
+        });
+        turns(2).await;
+        outer.cancel();
+        assert!(matches!(outer.await, Ok(true)));
+    });
+}
+
+#[test]
+fn two_cancels_in_a_turn_are_one_also_for_the_awaited_task() {
+    on_every(async || {
+        let inner = catching();
+        let outer = create_task(async move { inner.await.unwrap() });
+        turns(2).await;
+        outer.cancel();
+        outer.cancel();
+        assert_eq!(outer.cancelling(), 2);
+        assert!(matches!(outer.await, Ok(true)));
+    });
+}
+
+#[test]
+fn an_awaited_task_that_is_cancelled_on_drop_is_cancelled_once() {
+    on_every(async || {
+        let (log, inner) = (Log::new(), catching());
+        let told = log.clone();
+        let outer = create_task(async move { told.push(inner.await.unwrap()) });
+        let mut outer = outer.cancel_on_drop();
+        turns(2).await;
+        assert!(once(&mut outer).await.is_pending());
+        drop(outer);
+        turns(6).await;
+        assert_eq!(log.get(), [true]);
+    });
+}
