@@ -127,10 +127,13 @@ impl Loop {
         }
     }
 
-    /// Cancels a task; who ends what awaited it waits for its end. `false` if it is done.
+    /// Cancels a task; who ends what awaited it waits for its end, unless it is that task itself. `false` if it is done.
     pub(crate) fn cancel_awaited(&self, key: TaskKey) -> bool {
         let cancelled = self.tasks.cancel(key);
-        if cancelled && let Some(hold) = Hold::current(self) {
+        if cancelled
+            && !self.tasks.is_current(key)
+            && let Some(hold) = Hold::current(self)
+        {
             // Not kept if the task has ended meanwhile.
             let _done = self.tasks.add_done_callback(key, Box::new(move |_| drop(hold)));
         }
