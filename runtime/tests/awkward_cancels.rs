@@ -3,13 +3,19 @@
 mod common;
 
 use std::{
-    future::{Future, poll_fn},
+    cell::RefCell,
+    future::{Future, pending, poll_fn},
     pin::Pin,
+    rc::Rc,
     task::Poll,
 };
 
-use common::{Log, ms, on_every, turns};
-use corio_runtime::{Task, catch_cancel, create_task, time::sleep};
+use common::{Log, ms, on_every, on_sim, turns};
+use corio_runtime::{
+    Task, TaskError, catch_cancel, create_task, metrics,
+    time::{sleep, timeout},
+};
+use futures::future::join;
 
 /// Polls once, in the running task.
 async fn once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
@@ -75,6 +81,63 @@ fn an_awaited_task_that_is_cancelled_on_drop_is_cancelled_once() {
         assert!(once(&mut outer).await.is_pending());
         drop(outer);
         turns(6).await;
+        assert_eq!(log.get(), [true]);
+    });
+}
+
+#[test]
+fn a_task_that_holds_its_own_handle_ends_when_it_is_cancelled() {
+    on_every(async || {
+        for awaited in [false, true] {
+            let place = Rc::new(RefCell::new((None, None)));
+            let theirs = place.clone();
+            let mut task = create_task(async move {
+                let _theirs = theirs;
+                pending::<()>().await
+            });
+            let cancel = task.cancel_handle();
+            if awaited {
+                assert!(once(&mut task).await.is_pending());
+                place.borrow_mut().0 = Some(task);
+            } else {
+                place.borrow_mut().1 = Some(task.cancel_on_drop());
+            }
+            drop(place);
+            turns(2).await;
+            assert!(cancel.cancel());
+            turns(3).await;
+            assert_eq!(metrics().tasks, 1);
+        }
+    });
+}
+
+#[test]
+fn a_cancel_that_comes_back_to_who_handles_a_timeout_is_no_timeout() {
+    on_sim(async || {
+        let inner = create_task(pending::<()>());
+        let outer = create_task(timeout(ms(10), async move {
+            _ = catch_cancel(pending::<()>()).await;
+            _ = inner.await;
+        }));
+        sleep(ms(20)).await;
+        outer.cancel();
+        assert!(matches!(outer.await, Err(TaskError::Cancelled)));
+    });
+}
+
+#[test]
+fn a_scope_beside_an_awaited_task_gets_the_cancel_too() {
+    on_every(async || {
+        let (log, inner) = (Log::new(), create_task(pending::<()>()));
+        let told = log.clone();
+        let outer = create_task(async move {
+            let beside = async { told.push(catch_cancel(pending::<()>()).await.is_err()) };
+            let (inner, ()) = join(inner, beside).await;
+            matches!(inner, Err(TaskError::Cancelled))
+        });
+        turns(2).await;
+        outer.cancel();
+        assert!(matches!(outer.await, Ok(true)));
         assert_eq!(log.get(), [true]);
     });
 }

@@ -77,7 +77,22 @@ impl TaskTable {
     pub(crate) fn give_up_await(&self, key: TaskKey) {
         let comes_back = self.comes_back(&mut self.slots.borrow_mut(), key);
         if comes_back {
-            self.resume();
+            self.come_back();
+        }
+    }
+
+    /// A cancel that was passed on comes back to the running task: the innermost scope takes it; if that is not being
+    /// polled, it is delivered to all.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn come_back(&self) {
+        let Some(key) = self.current() else { return };
+        if !self.scopes.come_back(key) {
+            self.with(key, |slot| {
+                let caught = slot.cancel != Cancel::Sure && self.scopes.any_takes(slot.scopes());
+                slot.cancel = if caught { Cancel::Asked } else { Cancel::Sure };
+                self.wake_slot(slot, key.slot);
+            });
         }
     }
 
@@ -256,10 +271,10 @@ impl TaskTable {
         result
     }
 
-    /// The running task enters a scope of `catch_cancel`; `None` outside a task.
-    pub(crate) fn enter_catch(&self) -> Option<ScopeKey> {
+    /// The running task enters a scope of `catch_cancel`, or one `around` what was ended; `None` outside a task.
+    pub(crate) fn enter_catch(&self, around: bool) -> Option<ScopeKey> {
         let task = self.current()?;
-        let scope = self.scopes.enter(task);
+        let scope = self.scopes.enter(task, around);
         self.with(task, |slot| slot.extra.get_or_insert_default().scopes.push(scope));
         Some(scope)
     }

@@ -40,6 +40,8 @@ struct Scope {
     children: u32,
     /// A cancel that was caught further in goes on from here.
     resumed: bool,
+    /// It is around a future that was ended, and catches only what is resumed inside.
+    around: bool,
     /// The delivery in which it was entered; 0 for none.
     entered: u64,
     waker: Option<Waker>,
@@ -62,7 +64,7 @@ impl CatchScopes {
     }
 
     /// Adds a scope of `task`, inside the one that is being polled.
-    pub(super) fn enter(&self, task: TaskKey) -> ScopeKey {
+    pub(super) fn enter(&self, task: TaskKey, around: bool) -> ScopeKey {
         let mut scopes = self.scopes.borrow_mut();
         let parent = self.polled.get().filter(|parent| {
             let parent = scopes.find(*parent).filter(|parent| parent.task == task);
@@ -72,7 +74,7 @@ impl CatchScopes {
             })
         });
         let entered = self.delivering.get().map_or(0, |(_, delivery)| delivery);
-        scopes.insert(Scope { task, parent, children: 0, resumed: false, entered, waker: None })
+        scopes.insert(Scope { task, parent, children: 0, resumed: false, around, entered, waker: None })
     }
 
     /// Removes a scope; returns its task.
@@ -171,6 +173,27 @@ impl CatchScopes {
             scope.resumed = true;
             true
         })
+    }
+
+    /// A cancel that was passed on comes back to `task`: the innermost scope that is being polled gets it. `false` if
+    /// there is none.
+    pub(super) fn come_back(&self, task: TaskKey) -> bool {
+        let mut scopes = self.scopes.borrow_mut();
+        let mut next = self.polled.get();
+        while let Some(scope) = next.and_then(|key| scopes.find(key)).filter(|scope| scope.task == task) {
+            if !scope.around {
+                scope.resumed = true;
+                return true;
+            }
+            next = scope.parent;
+        }
+        false
+    }
+
+    /// Whether one of these scopes may take a cancel.
+    pub(super) fn any_takes(&self, keys: &[ScopeKey]) -> bool {
+        let mut scopes = self.scopes.borrow_mut();
+        keys.iter().any(|key| scopes.find(*key).is_some_and(|scope| !scope.around))
     }
 
     /// Removes everything, for a closing loop to drop.

@@ -321,7 +321,7 @@ impl TaskTable {
     ) -> Option<Outcome> {
         if self.comes_back(&mut slots, key) {
             drop(slots);
-            self.resume();
+            self.come_back();
             return None;
         }
         self.take_result(slots, key, place)

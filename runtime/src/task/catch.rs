@@ -76,7 +76,7 @@ impl<F: Future> Future for CatchCancel<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let State::Fresh = this.state {
-            *this.state = EnteredCatch::enter().map_or(State::Outside, State::Entered);
+            *this.state = EnteredCatch::enter(false).map_or(State::Outside, State::Entered);
         }
         let scope = match this.state {
             State::Caught(left) => return left.poll(cx).map(|()| Err(Cancelled(()))),
@@ -171,14 +171,14 @@ impl From<Cancelled> for io::Error {
 pub(crate) struct EnteredCatch(Homed<ScopeKey>);
 
 impl EnteredCatch {
-    fn enter() -> Option<EnteredCatch> {
-        current::try_with(|lp| lp.tasks.enter_catch().map(|key| EnteredCatch(lp.homed(key)))).flatten()
+    fn enter(around: bool) -> Option<EnteredCatch> {
+        current::try_with(|lp| lp.tasks.enter_catch(around).map(|key| EnteredCatch(lp.homed(key)))).flatten()
     }
 
     /// A scope for what is to be ended, if the task is in another one, which may be inside.
     pub(crate) fn around_others() -> Option<EnteredCatch> {
         let may_catch = current::peek(|lp| lp.tasks.may_catch()).unwrap_or(false);
-        if may_catch { EnteredCatch::enter() } else { None }
+        if may_catch { EnteredCatch::enter(true) } else { None }
     }
 
     fn takes_first(&self) -> bool {
