@@ -13,7 +13,7 @@ use std::{
 use common::{Log, ms, on_every, on_sim, turns};
 use corio_runtime::{
     Task, TaskError, catch_cancel, create_task, metrics,
-    time::{sleep, timeout},
+    time::{now, sleep, timeout},
 };
 use futures::future::join;
 
@@ -139,5 +139,57 @@ fn a_scope_beside_an_awaited_task_gets_the_cancel_too() {
         outer.cancel();
         assert!(matches!(outer.await, Ok(true)));
         assert_eq!(log.get(), [true]);
+    });
+}
+
+#[test]
+fn a_cancel_that_was_passed_on_is_not_lost_if_the_task_was_only_lent() {
+    for (detaches, ends) in [(false, false), (true, false), (false, true), (true, true)] {
+        on_sim(async || {
+            let mut inner = create_task(async {
+                _ = catch_cancel(pending::<()>()).await;
+                sleep(ms(1000)).await;
+            });
+            let outer = create_task(async move {
+                _ = timeout(ms(10), &mut inner).await;
+                let kept = if detaches {
+                    inner.detach();
+                    None
+                } else {
+                    Some(inner)
+                };
+                if !ends {
+                    sleep(ms(10_000)).await;
+                }
+                kept.map(Task::detach);
+            });
+            let start = now();
+            turns(2).await;
+            assert!(outer.cancel());
+            assert!(matches!(outer.await, Err(TaskError::Cancelled)));
+            // Not at once: nothing tells that the borrow is over.
+            assert_eq!(now() - start, if ends || detaches { ms(10) } else { ms(1000) });
+        });
+    }
+}
+
+#[test]
+fn a_cancel_that_was_passed_on_waits_while_the_task_is_awaited() {
+    on_sim(async || {
+        let mut inner = create_task(async {
+            _ = catch_cancel(pending::<()>()).await;
+            sleep(ms(1000)).await;
+        });
+        let outer = create_task(async move {
+            let mut ticks = 0;
+            while timeout(ms(10), async { (&mut inner).await.unwrap() }).await.is_err() {
+                ticks += 1;
+            }
+            turns(3).await;
+            ticks
+        });
+        turns(2).await;
+        outer.cancel();
+        assert!(matches!(outer.await, Ok(99)), "the inner task gave a value, so the outer one goes on");
     });
 }

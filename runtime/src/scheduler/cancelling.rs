@@ -16,7 +16,7 @@ use crate::scheduler::{
     task_error::TaskError,
     task_key::{Outcome, TaskKey},
     task_slot::{Cancel, Slot, State},
-    task_table::{PollMain, TaskTable, fail, step, step_main},
+    task_table::{MANY, PollMain, TaskTable, fail, step, step_main},
     wake_key::WakeKey,
 };
 
@@ -39,6 +39,7 @@ impl TaskTable {
                 slot.request_cancel();
                 if awaited.is_some() {
                     slot.extra.get_or_insert_default().passed_to = awaited;
+                    slot.cancel = Cancel::Passed;
                     next = awaited;
                     continue;
                 }
@@ -55,7 +56,7 @@ impl TaskTable {
     /// have been asked to.
     fn awaited(&self, slots: &Slab<Slot>, key: TaskKey) -> Option<TaskKey> {
         let slot = slots.get(key.slot as usize).filter(|slot| slot.generation == key.generation)?;
-        if slot.state != State::Idle {
+        if slot.state != State::Idle || slot.cancel == Cancel::Sure {
             return None;
         }
         let inner = slots.get(slot.awaits as usize)?;
@@ -109,12 +110,12 @@ impl TaskTable {
 
     /// Whether a cancel of the task is not delivered yet.
     pub(crate) fn is_cancelled(&self, key: TaskKey) -> bool {
-        self.with(key, |slot| slot.cancel != Cancel::No).unwrap_or(false)
+        self.with(key, |slot| slot.is_cancelled()).unwrap_or(false)
     }
 
     /// Whether a task is about to end, or a cleanup is running.
     pub(crate) fn is_cleaning_up(&self) -> bool {
-        let ends = |slot: &Slot| slot.is_live() && slot.cancel != Cancel::No;
+        let ends = |slot: &Slot| slot.is_live() && slot.is_cancelled();
         self.cleanups() > 0 || self.slots.borrow().iter().any(|(_, slot)| ends(slot))
     }
 
@@ -191,14 +192,20 @@ impl TaskTable {
         if self.with(key, |slot| slot.extra.as_ref()?.ends).flatten().is_some() {
             return self.await_ends(key, waker);
         }
+        let step = |task: &mut Option<BoxTask>, main: PollMain<'_>| match task {
+            Some(task) => step(waker, task),
+            None => {
+                step_main(waker, main);
+                None
+            }
+        };
+        if self.with(key, |slot| slot.cancel.take_passed()).unwrap_or(false) {
+            let outcome = step(task, main);
+            self.look_after_passed(key);
+            return outcome;
+        }
         if self.with(key, begin_delivery).unwrap_or(false) {
-            let (outcome, taken) = self.scopes.deliver(key, || match task {
-                Some(task) => step(waker, task),
-                None => {
-                    step_main(waker, &mut *main);
-                    None
-                }
-            });
+            let (outcome, taken) = self.scopes.deliver(key, || step(task, &mut *main));
             if taken {
                 self.note_late(key);
                 return outcome;
@@ -225,6 +232,30 @@ impl TaskTable {
             slot.extra.get_or_insert_default().ends = ends;
         });
         self.await_ends(key, waker)
+    }
+
+    /// After a step of a task whose cancel was passed on: it comes back if the other task is not awaited any more, unless
+    /// the step took a value from it.
+    fn look_after_passed(&self, key: TaskKey) {
+        let joined = self.joined.get();
+        let gives_up = {
+            let mut slots = self.slots.borrow_mut();
+            let passed = live(&mut slots, key).and_then(|slot| slot.extra.as_ref()?.passed_to);
+            let Some(passed) = passed else { return };
+            let inner = slots.get(passed.slot as usize).filter(|inner| inner.generation == passed.generation);
+            let kept = inner.is_some();
+            let awaited = inner.is_some_and(|inner| !inner.detached) && [passed.slot, MANY].contains(&joined);
+            let Some(slot) = live(&mut slots, key) else { return };
+            if awaited && slot.cancel == Cancel::No {
+                slot.cancel = Cancel::Passed;
+            } else if let Some(extra) = &mut slot.extra {
+                extra.passed_to = None;
+            }
+            kept && !awaited
+        };
+        if gives_up {
+            self.come_back();
+        }
     }
 
     /// The future was dropped: the task ends once what that left behind has ended.

@@ -40,7 +40,7 @@ use crate::scheduler::{
 pub(crate) type PollMain<'a> = &'a mut dyn FnMut(&mut Context<'_>);
 
 /// No slot has this number.
-const MANY: u32 = NONE - 1;
+pub(super) const MANY: u32 = NONE - 1;
 /// Loops take task ids in blocks, so that creating a task costs no atomic operation.
 const ID_BLOCK: u64 = 1 << 16;
 static NEXT_ID_BLOCK: AtomicU64 = AtomicU64::new(0);
