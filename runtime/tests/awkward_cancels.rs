@@ -12,8 +12,9 @@ use std::{
 
 use common::{Log, ms, on_every, on_sim, turns};
 use corio_runtime::{
-    Task, TaskError, catch_cancel, create_task, metrics,
+    Task, TaskError, catch_cancel, create_eager_task, create_task, metrics,
     time::{now, sleep, timeout},
+    yield_now,
 };
 use futures::future::join;
 
@@ -192,4 +193,27 @@ fn a_cancel_that_was_passed_on_waits_while_the_task_is_awaited() {
         outer.cancel();
         assert!(matches!(outer.await, Ok(99)), "the inner task gave a value, so the outer one goes on");
     });
+}
+
+#[test]
+fn a_scope_that_takes_a_timeout_in_the_delivering_step_does_not_take_the_cancel() {
+    for eager in [false, true] {
+        on_every(async || {
+            let task = create_task(async move {
+                let mut aside = Box::pin(catch_cancel(pending::<()>()));
+                assert!(once(&mut aside).await.is_pending());
+                yield_now().await;
+                let times_out = timeout(ms(0), async { _ = catch_cancel(pending::<()>()).await });
+                if eager {
+                    create_eager_task(times_out).detach();
+                } else {
+                    _ = times_out.await;
+                }
+                turns(3).await;
+            });
+            turns(1).await;
+            task.cancel();
+            assert!(matches!(task.await, Err(TaskError::Cancelled)));
+        });
+    }
 }

@@ -29,7 +29,7 @@ pub(crate) struct CatchScopes {
     /// The task whose cancel is being delivered, and the number of this delivery.
     delivering: Cell<Option<(TaskKey, u64)>>,
     deliveries: Cell<u64>,
-    /// Cancels that scopes have taken.
+    /// Cancels that scopes have taken in this delivery.
     taken: Cell<u64>,
 }
 
@@ -151,16 +151,20 @@ impl CatchScopes {
     /// Lets scopes of `task` take a cancel while `f` polls it. Returns whether one did.
     pub(crate) fn deliver<R>(&self, task: TaskKey, f: impl FnOnce() -> R) -> (R, bool) {
         self.deliveries.set(self.deliveries.get() + 1);
-        let taken = self.taken.get();
-        let outer = self.delivering.replace(Some((task, self.deliveries.get())));
-        let delivering = Delivering { scopes: self, outer };
+        let _outer = self.aside(Some((task, self.deliveries.get())));
         let result = f();
-        drop(delivering);
-        (result, self.taken.get() != taken)
+        (result, self.taken.get() > 0)
+    }
+
+    /// Puts the delivery that is going on aside, for another one or for none.
+    fn aside(&self, delivering: Option<(TaskKey, u64)>) -> Delivering<'_> {
+        let (outer, taken) = (self.delivering.replace(delivering), self.taken.replace(0));
+        Delivering { scopes: self, outer, taken }
     }
 
     /// Calls `f` outside every scope: it runs another task.
     pub(super) fn apart<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _outer = self.aside(None);
         let _inside = Inside { scopes: self, outer: self.polled.replace(None) };
         f()
     }
@@ -229,10 +233,12 @@ impl Drop for Inside<'_> {
 struct Delivering<'a> {
     scopes: &'a CatchScopes,
     outer: Option<(TaskKey, u64)>,
+    taken: u64,
 }
 
 impl Drop for Delivering<'_> {
     fn drop(&mut self) {
         self.scopes.delivering.set(self.outer);
+        self.scopes.taken.set(self.taken);
     }
 }
