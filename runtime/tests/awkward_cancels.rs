@@ -217,3 +217,33 @@ fn a_scope_that_takes_a_timeout_in_the_delivering_step_does_not_take_the_cancel(
         });
     }
 }
+
+#[test]
+fn a_scope_catches_where_it_is_polled_last() {
+    on_every(async || {
+        for elsewhere in [false, true] {
+            let mut inner = Box::pin(catch_cancel(pending::<()>()));
+            if elsewhere {
+                assert!(once(&mut inner).await.is_pending());
+            }
+            let task = create_task(async move {
+                // In a scope that it leaves, or in none.
+                let first = async { elsewhere || once(&mut inner).await.is_pending() };
+                assert_eq!(catch_cancel(first).await, Ok(true));
+                catch_cancel(async { (&mut inner).await.is_err() }).await
+            });
+            turns(2).await;
+            task.cancel();
+            assert!(matches!(task.await, Ok(Ok(true))), "the inner one takes it");
+        }
+    });
+}
+
+#[test]
+fn a_timeout_polls_once_more_only_for_a_scope_that_may_be_inside() {
+    on_every(async || {
+        assert!(timeout(ms(0), yield_now()).await.is_err());
+        assert!(catch_cancel(timeout(ms(0), yield_now())).await.unwrap().is_err());
+        assert!(catch_cancel(timeout(ms(0), catch_cancel(pending::<()>()))).await.unwrap().unwrap().is_err());
+    });
+}

@@ -330,10 +330,10 @@ impl TaskTable {
         }
     }
 
-    /// The scope is polled in the running task now, perhaps for the first time.
+    /// The scope is polled in the running task, perhaps in another place than before.
     pub(crate) fn move_catch(&self, scope: ScopeKey) {
         let Some(task) = self.current() else { return };
-        if let Some(former) = self.scopes.give(scope, task) {
+        if let Some(former) = self.scopes.put(scope, task) {
             self.with(former, |slot| forget_scope(slot, scope));
             self.with(task, |slot| slot.extra.get_or_insert_default().scopes.push(scope));
         }
@@ -353,13 +353,10 @@ impl TaskTable {
         Some((result, taken, self.scopes.take_resumed(around)))
     }
 
-    /// Whether the running task is in a scope of `catch_cancel`.
+    /// Whether a scope of `catch_cancel` may be inside what the running task polls.
     pub(crate) fn may_catch(&self) -> bool {
-        !self.scopes.is_empty()
-            && self
-                .current()
-                .and_then(|key| self.with(key, |slot| !slot.scopes().is_empty()))
-                .unwrap_or(false)
+        let inside = |key| self.with(key, |slot| self.scopes.may_be_inside(key, slot.scopes()));
+        !self.scopes.is_empty() && self.current().and_then(inside).unwrap_or(false)
     }
 }
 

@@ -90,11 +90,22 @@ impl CatchScopes {
         Some(scope.task)
     }
 
-    /// Gives the scope to another task; returns the former one, if it is another.
-    pub(super) fn give(&self, key: ScopeKey, task: TaskKey) -> Option<TaskKey> {
+    /// The scope is polled in `task`, inside the one that is being polled. Returns the former task, if it is another.
+    pub(super) fn put(&self, key: ScopeKey, task: TaskKey) -> Option<TaskKey> {
         let mut scopes = self.scopes.borrow_mut();
+        let mut parent = self.polled.get();
+        parent = parent.filter(|parent| scopes.find(*parent).is_some_and(|parent| parent.task == task));
         let scope = scopes.find(key)?;
         let former = std::mem::replace(&mut scope.task, task);
+        let left = std::mem::replace(&mut scope.parent, parent);
+        if left != parent {
+            if let Some(left) = left.and_then(|left| scopes.find(left)) {
+                left.children -= 1;
+            }
+            if let Some(parent) = parent.and_then(|parent| scopes.find(parent)) {
+                parent.children += 1;
+            }
+        }
         (former != task).then_some(former)
     }
 
@@ -192,6 +203,13 @@ impl CatchScopes {
             next = scope.parent;
         }
         false
+    }
+
+    /// Whether one of `keys`, the scopes of `task`, may be inside what is being polled.
+    pub(super) fn may_be_inside(&self, task: TaskKey, keys: &[ScopeKey]) -> bool {
+        let mut scopes = self.scopes.borrow_mut();
+        let polled = self.polled.get().and_then(|key| scopes.find(key)).filter(|scope| scope.task == task);
+        polled.map_or(!keys.is_empty(), |scope| scope.children > 0)
     }
 
     /// Whether one of these scopes may take a cancel.

@@ -175,7 +175,7 @@ impl EnteredCatch {
         current::try_with(|lp| lp.tasks.enter_catch(around).map(|key| EnteredCatch(lp.homed(key)))).flatten()
     }
 
-    /// A scope for what is to be ended, if the task is in another one, which may be inside.
+    /// A scope for what is to be ended, if another one may be inside.
     pub(crate) fn around_others() -> Option<EnteredCatch> {
         let may_catch = current::peek(|lp| lp.tasks.may_catch()).unwrap_or(false);
         if may_catch { EnteredCatch::enter(true) } else { None }
