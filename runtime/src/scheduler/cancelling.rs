@@ -17,7 +17,7 @@ use crate::scheduler::{
     task_error::TaskError,
     task_key::{Outcome, TaskKey},
     task_slot::{Cancel, Slot, State},
-    task_table::{PollMain, TaskTable, fail, step, step_main},
+    task_table::{MANY, PollMain, TaskTable, fail, step, step_main},
     wake_key::WakeKey,
 };
 
@@ -40,6 +40,7 @@ impl TaskTable {
                 slot.request_cancel(self.next_request());
                 if awaited.is_some() {
                     slot.extra.get_or_insert_default().passed_to = awaited;
+                    slot.cancel = Cancel::Passed;
                     next = awaited;
                     continue;
                 }
@@ -78,15 +79,16 @@ impl TaskTable {
         }
     }
 
-    /// The only task that this one awaits, if it is not cancelled itself.
+    /// The only task that this one awaits, if that does not end already. Two cancels in a turn are one, so that it may
+    /// have been asked to.
     fn awaited(&self, slots: &Slab<Slot>, key: TaskKey) -> Option<TaskKey> {
         let slot = slots.get(key.slot as usize).filter(|slot| slot.generation == key.generation)?;
-        if slot.state != State::Idle {
+        if slot.state != State::Idle || slot.cancel == Cancel::Sure {
             return None;
         }
         let inner = slots.get(slot.awaits as usize)?;
         let joiner = WakeKey::of(inner.joiner.as_ref()?, self.wakers)?;
-        let free = inner.is_live() && inner.cancel == Cancel::No && !inner.detached;
+        let free = inner.is_live() && inner.cancel != Cancel::Sure && !inner.detached;
         let awaited = free && joiner == slot.key;
         awaited.then_some(TaskKey { slot: slot.awaits, generation: inner.generation })
     }
@@ -103,7 +105,22 @@ impl TaskTable {
     pub(crate) fn give_up_await(&self, key: TaskKey) {
         let comes_back = self.comes_back(&mut self.slots.borrow_mut(), key);
         if comes_back {
-            self.resume();
+            self.come_back();
+        }
+    }
+
+    /// A cancel that was passed on comes back to the running task: the innermost scope takes it; if that is not being
+    /// polled, it is delivered to all.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn come_back(&self) {
+        let Some(key) = self.current() else { return };
+        if !self.scopes.come_back(key) {
+            self.with(key, |slot| {
+                let caught = slot.cancel != Cancel::Sure && self.scopes.any_takes(slot.scopes());
+                slot.cancel = if caught { Cancel::Asked } else { Cancel::Sure };
+                self.wake_slot(slot, key.slot);
+            });
         }
     }
 
@@ -120,12 +137,12 @@ impl TaskTable {
 
     /// Whether a cancel of the task is not delivered yet.
     pub(crate) fn is_cancelled(&self, key: TaskKey) -> bool {
-        self.with(key, |slot| slot.cancel != Cancel::No).unwrap_or(false)
+        self.with(key, |slot| slot.is_cancelled()).unwrap_or(false)
     }
 
     /// Whether a task is about to end, or a cleanup is running.
     pub(crate) fn is_cleaning_up(&self) -> bool {
-        let ends = |slot: &Slot| slot.is_live() && slot.cancel != Cancel::No;
+        let ends = |slot: &Slot| slot.is_live() && slot.is_cancelled();
         self.cleanups() > 0 || self.slots.borrow().iter().any(|(_, slot)| ends(slot))
     }
 
@@ -202,14 +219,20 @@ impl TaskTable {
         if self.with(key, |slot| slot.is_ending()).unwrap_or(false) {
             return self.await_ends(key, waker);
         }
+        let step = |task: &mut Option<BoxTask>, main: PollMain<'_>| match task {
+            Some(task) => step(waker, task),
+            None => {
+                step_main(waker, main);
+                None
+            }
+        };
+        if self.with(key, |slot| slot.cancel.take_passed()).unwrap_or(false) {
+            let outcome = step(task, main);
+            self.look_after_passed(key);
+            return outcome;
+        }
         if self.with(key, begin_delivery).unwrap_or(false) {
-            let (outcome, taken) = self.scopes.deliver(key, || match task {
-                Some(task) => step(waker, task),
-                None => {
-                    step_main(waker, &mut *main);
-                    None
-                }
-            });
+            let (outcome, taken) = self.scopes.deliver(key, || step(task, &mut *main));
             if taken {
                 self.note_late(key);
                 return outcome;
@@ -263,6 +286,30 @@ impl TaskTable {
         Some((key, outcome?))
     }
 
+    /// After a step of a task whose cancel was passed on: it comes back if the other task is not awaited any more,
+    /// unless the step took a value from it.
+    fn look_after_passed(&self, key: TaskKey) {
+        let joined = self.joined.get();
+        let gives_up = {
+            let mut slots = self.slots.borrow_mut();
+            let passed = live(&mut slots, key).and_then(|slot| slot.extra.as_ref()?.passed_to);
+            let Some(passed) = passed else { return };
+            let inner = slots.get(passed.slot as usize).filter(|inner| inner.generation == passed.generation);
+            let kept = inner.is_some();
+            let awaited = inner.is_some_and(|inner| !inner.detached) && [passed.slot, MANY].contains(&joined);
+            let Some(slot) = live(&mut slots, key) else { return };
+            if awaited && slot.cancel == Cancel::No {
+                slot.cancel = Cancel::Passed;
+            } else if let Some(extra) = &mut slot.extra {
+                extra.passed_to = None;
+            }
+            kept && !awaited
+        };
+        if gives_up {
+            self.come_back();
+        }
+    }
+
     /// The future was dropped: the task ends once what that left behind has ended.
     fn await_ends(&self, key: TaskKey, waker: &Waker) -> Option<Outcome> {
         let (ends, outcome) =
@@ -307,10 +354,10 @@ impl TaskTable {
         result
     }
 
-    /// The running task enters a scope of `catch_cancel`; `None` outside a task.
-    pub(crate) fn enter_catch(&self) -> Option<ScopeKey> {
+    /// The running task enters a scope of `catch_cancel`, or one `around` what was ended; `None` outside a task.
+    pub(crate) fn enter_catch(&self, around: bool) -> Option<ScopeKey> {
         let task = self.current()?;
-        let scope = self.scopes.enter(task);
+        let scope = self.scopes.enter(task, around);
         self.with(task, |slot| slot.extra.get_or_insert_default().scopes.push(scope));
         Some(scope)
     }
@@ -334,10 +381,10 @@ impl TaskTable {
         self.current().and_then(|task| self.with(task, forget));
     }
 
-    /// The scope is polled in the running task now, perhaps for the first time.
+    /// The scope is polled in the running task, perhaps in another place than before.
     pub(crate) fn move_catch(&self, scope: ScopeKey) {
         let Some(task) = self.current() else { return };
-        if let Some(former) = self.scopes.give(scope, task) {
+        if let Some(former) = self.scopes.put(scope, task) {
             self.with(former, |slot| forget_scope(slot, scope));
             self.with(task, |slot| slot.extra.get_or_insert_default().scopes.push(scope));
         }
@@ -357,14 +404,10 @@ impl TaskTable {
         Some((result, taken, self.scopes.take_resumed(around)))
     }
 
-    /// Whether the running task has scopes of `catch_cancel` other than those that are around what is polled.
-    pub(crate) fn may_catch_inside(&self) -> bool {
-        if self.scopes.is_empty() {
-            return false;
-        }
-        let Some(key) = self.current() else { return false };
-        let count = self.with(key, |slot| slot.scopes().len()).unwrap_or(0);
-        count > self.scopes.around(key)
+    /// Whether a scope of `catch_cancel` may be inside what the running task polls.
+    pub(crate) fn may_catch(&self) -> bool {
+        let inside = |key| self.with(key, |slot| self.scopes.may_be_inside(key, slot.scopes()));
+        !self.scopes.is_empty() && self.current().and_then(inside).unwrap_or(false)
     }
 }
 

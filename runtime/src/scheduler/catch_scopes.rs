@@ -29,7 +29,7 @@ pub(crate) struct CatchScopes {
     /// The task whose cancel is being delivered, and the number of this delivery.
     delivering: Cell<Option<(TaskKey, u64)>>,
     deliveries: Cell<u64>,
-    /// Cancels that scopes have taken.
+    /// Cancels that scopes have taken in this delivery.
     taken: Cell<u64>,
 }
 
@@ -40,6 +40,8 @@ struct Scope {
     children: u32,
     /// A cancel that was caught further in goes on from here.
     resumed: bool,
+    /// It is around a future that was ended, and catches only what is resumed inside.
+    around: bool,
     /// The delivery in which it was entered; 0 for none.
     entered: u64,
     /// A request to cancel is counted for it.
@@ -63,19 +65,8 @@ impl CatchScopes {
         self.scopes.borrow().used() == 0
     }
 
-    /// The number of this task's scopes that are around what is polled.
-    pub(super) fn around(&self, task: TaskKey) -> usize {
-        let mut scopes = self.scopes.borrow_mut();
-        let (mut count, mut next) = (0, self.polled.get());
-        while let Some(scope) = next.and_then(|key| scopes.find(key)) {
-            count += usize::from(scope.task == task);
-            next = scope.parent;
-        }
-        count
-    }
-
     /// Adds a scope of `task`, inside the one that is being polled.
-    pub(super) fn enter(&self, task: TaskKey) -> ScopeKey {
+    pub(super) fn enter(&self, task: TaskKey, around: bool) -> ScopeKey {
         let mut scopes = self.scopes.borrow_mut();
         let parent = self.polled.get().filter(|parent| {
             let parent = scopes.find(*parent).filter(|parent| parent.task == task);
@@ -90,6 +81,7 @@ impl CatchScopes {
             parent,
             children: 0,
             resumed: false,
+            around,
             entered,
             counted: false,
             waker: None,
@@ -117,11 +109,22 @@ impl CatchScopes {
         Some((scope.task, scope.counted))
     }
 
-    /// Gives the scope to another task; returns the former one, if it is another.
-    pub(super) fn give(&self, key: ScopeKey, task: TaskKey) -> Option<TaskKey> {
+    /// The scope is polled in `task`, inside the one that is being polled. Returns the former task, if it is another.
+    pub(super) fn put(&self, key: ScopeKey, task: TaskKey) -> Option<TaskKey> {
         let mut scopes = self.scopes.borrow_mut();
+        let mut parent = self.polled.get();
+        parent = parent.filter(|parent| scopes.find(*parent).is_some_and(|parent| parent.task == task));
         let scope = scopes.find(key)?;
         let former = std::mem::replace(&mut scope.task, task);
+        let left = std::mem::replace(&mut scope.parent, parent);
+        if left != parent {
+            if let Some(left) = left.and_then(|left| scopes.find(left)) {
+                left.children -= 1;
+            }
+            if let Some(parent) = parent.and_then(|parent| scopes.find(parent)) {
+                parent.children += 1;
+            }
+        }
         (former != task).then_some(former)
     }
 
@@ -178,16 +181,20 @@ impl CatchScopes {
     /// Lets scopes of `task` take a cancel while `f` polls it. Returns whether one did.
     pub(crate) fn deliver<R>(&self, task: TaskKey, f: impl FnOnce() -> R) -> (R, bool) {
         self.deliveries.set(self.deliveries.get() + 1);
-        let taken = self.taken.get();
-        let outer = self.delivering.replace(Some((task, self.deliveries.get())));
-        let delivering = Delivering { scopes: self, outer };
+        let _outer = self.aside(Some((task, self.deliveries.get())));
         let result = f();
-        drop(delivering);
-        (result, self.taken.get() != taken)
+        (result, self.taken.get() > 0)
+    }
+
+    /// Puts the delivery that is going on aside, for another one or for none.
+    fn aside(&self, delivering: Option<(TaskKey, u64)>) -> Delivering<'_> {
+        let (outer, taken) = (self.delivering.replace(delivering), self.taken.replace(0));
+        Delivering { scopes: self, outer, taken }
     }
 
     /// Calls `f` outside every scope: it runs another task.
     pub(super) fn apart<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _outer = self.aside(None);
         let _inside = Inside { scopes: self, outer: self.polled.replace(None) };
         f()
     }
@@ -200,6 +207,34 @@ impl CatchScopes {
             scope.resumed = true;
             true
         })
+    }
+
+    /// A cancel that was passed on comes back to `task`: the innermost scope that is being polled gets it. `false` if
+    /// there is none.
+    pub(super) fn come_back(&self, task: TaskKey) -> bool {
+        let mut scopes = self.scopes.borrow_mut();
+        let mut next = self.polled.get();
+        while let Some(scope) = next.and_then(|key| scopes.find(key)).filter(|scope| scope.task == task) {
+            if !scope.around {
+                scope.resumed = true;
+                return true;
+            }
+            next = scope.parent;
+        }
+        false
+    }
+
+    /// Whether one of `keys`, the scopes of `task`, may be inside what is being polled.
+    pub(super) fn may_be_inside(&self, task: TaskKey, keys: &[ScopeKey]) -> bool {
+        let mut scopes = self.scopes.borrow_mut();
+        let polled = self.polled.get().and_then(|key| scopes.find(key)).filter(|scope| scope.task == task);
+        polled.map_or(!keys.is_empty(), |scope| scope.children > 0)
+    }
+
+    /// Whether one of these scopes may take a cancel.
+    pub(super) fn any_takes(&self, keys: &[ScopeKey]) -> bool {
+        let mut scopes = self.scopes.borrow_mut();
+        keys.iter().any(|key| scopes.find(*key).is_some_and(|scope| !scope.around))
     }
 
     /// Removes everything, for a closing loop to drop.
@@ -235,10 +270,12 @@ impl Drop for Inside<'_> {
 struct Delivering<'a> {
     scopes: &'a CatchScopes,
     outer: Option<(TaskKey, u64)>,
+    taken: u64,
 }
 
 impl Drop for Delivering<'_> {
     fn drop(&mut self) {
         self.scopes.delivering.set(self.outer);
+        self.scopes.taken.set(self.taken);
     }
 }

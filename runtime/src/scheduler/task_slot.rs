@@ -30,10 +30,23 @@ pub(super) enum State {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub(super) enum Cancel {
     No,
+    /// It was passed on to the awaited task; the next steps look whether that is still awaited.
+    Passed,
     /// A scope of `catch_cancel` may take it.
     Asked,
     /// No scope takes it.
     Sure,
+}
+
+impl Cancel {
+    /// Whether it was passed on; now it is not.
+    pub(super) fn take_passed(&mut self) -> bool {
+        let passed = *self == Cancel::Passed;
+        if passed {
+            *self = Cancel::No;
+        }
+        passed
+    }
 }
 
 pub(super) struct Slot {
@@ -171,6 +184,11 @@ impl Slot {
     /// Whether its future was dropped, and it waits for what that left behind.
     pub(super) fn is_ending(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.ends.is_some())
+    }
+
+    /// Whether a cancel is to be delivered to it.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancel > Cancel::Passed
     }
 
     pub(super) fn is_live(&self) -> bool {

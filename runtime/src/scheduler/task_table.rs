@@ -40,7 +40,7 @@ use crate::scheduler::{
 pub(crate) type PollMain<'a> = &'a mut dyn FnMut(&mut Context<'_>);
 
 /// No slot has this number.
-const MANY: u32 = NONE - 1;
+pub(super) const MANY: u32 = NONE - 1;
 /// Loops take task ids in blocks, so that creating a task costs no atomic operation.
 const ID_BLOCK: u64 = 1 << 16;
 static NEXT_ID_BLOCK: AtomicU64 = AtomicU64::new(0);
@@ -302,7 +302,8 @@ impl TaskTable {
         if slot.state != State::Done {
             let known = slot.joiner.as_ref().is_some_and(|joiner| joiner.will_wake(waker));
             let old = if known { None } else { slot.joiner.replace(waker.clone()) };
-            self.joined.set(if self.joined.get() == NONE { key.slot } else { MANY });
+            let again = [NONE, key.slot].contains(&self.joined.get());
+            self.joined.set(if again { key.slot } else { MANY });
             drop(slots);
             drop(old);
             return None;
@@ -323,7 +324,7 @@ impl TaskTable {
     ) -> Option<Outcome> {
         if self.comes_back(&mut slots, key) {
             drop(slots);
-            self.resume();
+            self.come_back();
             return None;
         }
         self.take_result(slots, key, place)
@@ -420,6 +421,7 @@ impl TaskTable {
         // The waker's destructor does nothing; this spares the call.
         let waker = ManuallyDrop::new(waker);
         let outer = self.current.replace(index);
+        self.joined.set(NONE);
         let outcome = match &mut task {
             _ if cancel != Cancel::No => self.step_cancelled(&waker, &mut task, main),
             Some(task) => step(&waker, task),
@@ -452,7 +454,7 @@ impl TaskTable {
             }
             return Some((key, outcome));
         }
-        slot.awaits = self.joined.replace(NONE);
+        slot.awaits = self.joined.get();
         // A cancel is a wake, too.
         let again = slot.state == State::Woken;
         slot.state = if again { State::Queued } else { State::Idle };

@@ -78,7 +78,7 @@ impl<F: Future> Future for CatchCancel<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let State::Fresh = this.state {
-            *this.state = EnteredCatch::enter().map_or(State::Outside, State::Entered);
+            *this.state = EnteredCatch::enter(false).map_or(State::Outside, State::Entered);
         }
         let scope = match this.state {
             State::Caught(scope, left) => {
@@ -183,15 +183,15 @@ impl From<Cancelled> for io::Error {
 pub(crate) struct EnteredCatch(Homed<ScopeKey>);
 
 impl EnteredCatch {
-    fn enter() -> Option<EnteredCatch> {
-        current::try_with(|lp| lp.tasks.enter_catch().map(|key| EnteredCatch(lp.homed(key)))).flatten()
+    fn enter(around: bool) -> Option<EnteredCatch> {
+        current::try_with(|lp| lp.tasks.enter_catch(around).map(|key| EnteredCatch(lp.homed(key)))).flatten()
     }
 
-    /// A scope for what is to be ended, if there may be others inside. As long as it is entered, that counts as a
-    /// cancel of the task.
+    /// A scope for what is to be ended, if another one may be inside. As long as it is entered, that counts as a cancel
+    /// of the task.
     pub(crate) fn around_others() -> Option<EnteredCatch> {
-        let may_catch = current::peek(|lp| lp.tasks.may_catch_inside()).unwrap_or(false);
-        let scope = if may_catch { EnteredCatch::enter()? } else { return None };
+        let may_catch = current::peek(|lp| lp.tasks.may_catch()).unwrap_or(false);
+        let scope = if may_catch { EnteredCatch::enter(true)? } else { return None };
         scope.0.here(|lp, key| lp.tasks.count_ending(key));
         Some(scope)
     }

@@ -18,7 +18,7 @@ use crate::{budget, event_loop::current, task::endable::Ending};
 /// At the deadline `future` is polled a last time: if it is ready, its value wins. Else it is dropped, what that leaves
 /// behind (cleanups, tasks that it awaited) is awaited, and the result is [`TimeoutError`]. A
 /// [`catch_cancel`](crate::catch_cancel) inside catches the end as a cancel: the value that follows is the result. With
-/// a zero duration, `future` is polled exactly once.
+/// a zero duration, `future` is polled exactly once; once more if there may be such a scope inside.
 ///
 /// ```
 /// use corio_runtime::time::{Duration, timeout};
@@ -41,7 +41,8 @@ pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
     Timeout::new(future, Sleep::ending(now.checked_add(duration)), duration.is_zero(), entered)
 }
 
-/// Runs `future` until `at` at the latest (asyncio `timeout_at`). If that has passed, `future` is polled exactly once.
+/// Runs `future` until `at` at the latest (asyncio `timeout_at`). If that has passed, it is as [`timeout`] with a zero
+/// duration.
 pub fn timeout_at<F: Future>(at: Instant, future: F) -> Timeout<F> {
     let (now, entered) = enter();
     Timeout::new(future, sleep_until(at), at <= now, entered)
