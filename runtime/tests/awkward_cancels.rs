@@ -12,9 +12,9 @@ use std::{
 
 use common::{Log, ms, on_every, on_sim, turns};
 use corio_runtime::{
-    Task, TaskError, catch_cancel, create_eager_task, create_task, metrics,
+    Task, TaskError, TaskLocal, catch_cancel, create_eager_task, create_task, metrics, task_group,
     time::{now, sleep, timeout},
-    yield_now,
+    with_cleanup, yield_now,
 };
 use futures::future::join;
 
@@ -245,5 +245,30 @@ fn a_timeout_polls_once_more_only_for_a_scope_that_may_be_inside() {
         assert!(timeout(ms(0), yield_now()).await.is_err());
         assert!(catch_cancel(timeout(ms(0), yield_now())).await.unwrap().is_err());
         assert!(catch_cancel(timeout(ms(0), catch_cancel(pending::<()>()))).await.unwrap().unwrap().is_err());
+    });
+}
+
+#[test]
+fn the_cleanup_of_a_child_whose_group_is_dropped_has_its_context() {
+    static WHO: TaskLocal<&str> = TaskLocal::new();
+    on_every(async || {
+        let log = Log::new();
+        let told = log.clone();
+        let parent = create_task(async move {
+            WHO.set("parent");
+            let group = task_group::<(), ()>(async move |group| {
+                group.create_task(async move {
+                    WHO.set("child");
+                    let tells = move || async move { told.push(WHO.with(|who| *who)) };
+                    with_cleanup(pending::<Result<(), ()>>(), tells).await
+                });
+                pending().await
+            });
+            group.await
+        });
+        turns(3).await;
+        parent.cancel();
+        assert!(matches!(parent.await, Err(TaskError::Cancelled)));
+        assert_eq!(log.get(), [Some("child")]);
     });
 }

@@ -151,7 +151,10 @@ impl TaskTable {
             (slot.is_suspended() && !bound).then(|| slot.task.take())
         };
         let Some(Some(mut task)) = self.with(key, idle).flatten() else { return false };
+        // Its destructors and cleanups are in its own context, as they are when it is cancelled.
+        let outer = self.current.replace(key.slot);
         fail(&mut task, TaskError::Cancelled, Outcome::Cancelled);
+        self.current.set(outer);
         self.with(key, |slot| {
             slot.task = Some(task);
             slot.request_cancel();
