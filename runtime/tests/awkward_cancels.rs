@@ -5,14 +5,16 @@ mod common;
 use std::{
     cell::RefCell,
     future::{Future, pending, poll_fn},
+    panic::catch_unwind,
     pin::Pin,
     rc::Rc,
     task::Poll,
 };
 
-use common::{Log, ms, on_every, on_sim, turns};
+use common::{Log, kernels, ms, on, on_every, on_sim, turns};
 use corio_runtime::{
-    Task, TaskError, TaskLocal, catch_cancel, create_eager_task, create_task, metrics, task_group,
+    Task, TaskError, TaskLocal, catch_cancel, create_eager_task, create_task, current_task, metrics,
+    task_group,
     time::{now, sleep, timeout},
     with_cleanup, yield_now,
 };
@@ -271,4 +273,37 @@ fn the_cleanup_of_a_child_whose_group_is_dropped_has_its_context() {
         assert!(matches!(parent.await, Err(TaskError::Cancelled)));
         assert_eq!(log.get(), [Some("child")]);
     });
+}
+
+#[test]
+fn the_cancel_at_the_end_of_a_run_is_a_request_like_any_other() {
+    for backend in kernels() {
+        let log = Log::new();
+        let told = log.clone();
+        on(backend).run(async move {
+            create_task(async move {
+                _ = catch_cancel(pending::<()>()).await;
+                told.push(current_task().unwrap().cancelling());
+            })
+            .detach();
+            turns(2).await;
+        });
+        assert_eq!(log.get(), [1]);
+    }
+}
+
+#[test]
+fn a_main_of_run_that_resumes_its_cancel_ends_the_run_by_a_panic() {
+    let resumes = || {
+        on_sim(async || {
+            assert!(!current_task().unwrap().cancel(), "outside a scope it cannot be cancelled");
+            let main = current_task().unwrap();
+            create_task(async move { _ = main.cancel() }).detach();
+            if let Err(cancelled) = catch_cancel(pending::<()>()).await {
+                cancelled.resume().await;
+            }
+        });
+    };
+    let panic = catch_unwind(resumes).unwrap_err();
+    assert!(panic.downcast_ref::<String>().unwrap().contains("the main future was cancelled"));
 }

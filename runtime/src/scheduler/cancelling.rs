@@ -172,6 +172,9 @@ impl TaskTable {
             let mut slots = self.slots.borrow_mut();
             for (index, slot) in slots.iter_mut() {
                 if slot.is_live() && (late || !slot.cleanup) {
+                    if !slot.is_cancelled() {
+                        slot.request_cancel();
+                    }
                     let sure = late || slot.cancel == Cancel::Sure;
                     slot.cancel = if sure { Cancel::Sure } else { Cancel::Asked };
                     wakers.extend(self.scopes.wakers(slot.scopes()));
