@@ -5,16 +5,18 @@ mod common;
 use std::{
     cell::RefCell,
     future::{Future, pending, poll_fn},
+    panic::catch_unwind,
     pin::Pin,
     rc::Rc,
     task::Poll,
 };
 
-use common::{Log, ms, on_every, on_sim, turns};
+use common::{Log, kernels, ms, on, on_every, on_sim, turns};
 use corio_runtime::{
-    Task, TaskError, catch_cancel, create_eager_task, create_task, metrics,
+    Task, TaskError, TaskLocal, catch_cancel, create_eager_task, create_task, current_task, metrics,
+    task_group,
     time::{now, sleep, timeout},
-    yield_now,
+    with_cleanup, yield_now,
 };
 use futures::future::{Either, join, select};
 
@@ -247,4 +249,62 @@ fn a_timeout_polls_once_more_only_for_a_scope_that_may_be_inside() {
         assert!(catch_cancel(timeout(ms(0), yield_now())).await.unwrap().is_err());
         assert!(catch_cancel(timeout(ms(0), catch_cancel(pending::<()>()))).await.unwrap().unwrap().is_err());
     });
+}
+
+#[test]
+fn the_cleanup_of_a_child_whose_group_is_dropped_has_its_context() {
+    static WHO: TaskLocal<&str> = TaskLocal::new();
+    on_every(async || {
+        let log = Log::new();
+        let told = log.clone();
+        let parent = create_task(async move {
+            WHO.set("parent");
+            let group = task_group::<(), ()>(async move |group| {
+                group.create_task(async move {
+                    WHO.set("child");
+                    let tells = move || async move { told.push(WHO.with(|who| *who)) };
+                    with_cleanup(pending::<Result<(), ()>>(), tells).await
+                });
+                pending().await
+            });
+            group.await
+        });
+        turns(3).await;
+        parent.cancel();
+        assert!(matches!(parent.await, Err(TaskError::Cancelled)));
+        assert_eq!(log.get(), [Some("child")]);
+    });
+}
+
+#[test]
+fn the_cancel_at_the_end_of_a_run_is_a_request_like_any_other() {
+    for backend in kernels() {
+        let log = Log::new();
+        let told = log.clone();
+        on(backend).run(async move {
+            create_task(async move {
+                _ = catch_cancel(pending::<()>()).await;
+                told.push(current_task().unwrap().cancelling());
+            })
+            .detach();
+            turns(2).await;
+        });
+        assert_eq!(log.get(), [1]);
+    }
+}
+
+#[test]
+fn a_main_of_run_that_resumes_its_cancel_ends_the_run_by_a_panic() {
+    let resumes = || {
+        on_sim(async || {
+            assert!(!current_task().unwrap().cancel(), "outside a scope it cannot be cancelled");
+            let main = current_task().unwrap();
+            create_task(async move { _ = main.cancel() }).detach();
+            if let Err(cancelled) = catch_cancel(pending::<()>()).await {
+                cancelled.resume().await;
+            }
+        });
+    };
+    let panic = catch_unwind(resumes).unwrap_err();
+    assert!(panic.downcast_ref::<String>().unwrap().contains("the main future was cancelled"));
 }

@@ -37,7 +37,8 @@ use crate::{
 ///
 /// # Panics
 /// Inside a running loop ("run() cannot be called from a running event loop"), if the loop cannot be set up (use
-/// [`Runner::new`] to handle that), and if [`stop`](crate::stop) ends it before `main` is done.
+/// [`Runner::new`] to handle that), and if [`stop`](crate::stop), or a cancel of a `main` that is in
+/// [`catch_cancel`](crate::catch_cancel) and does not keep it, ends it before `main` is done.
 #[track_caller]
 #[doc(alias = "block_on")]
 pub fn run<F: Future>(main: F) -> F::Output {
@@ -98,8 +99,9 @@ impl Runner {
     /// immediately.
     ///
     /// # Panics
-    /// Inside a running loop, if the kernel fails the loop, if `main` panics, and if [`stop`](crate::stop) ends the run
-    /// before `main` is done (asyncio raises `RuntimeError`): [`try_run`](Runner::try_run) returns that as an error.
+    /// Inside a running loop, if the kernel fails the loop, if `main` panics, and if [`stop`](crate::stop) (asyncio
+    /// raises `RuntimeError`), or a cancel that a `main` in [`catch_cancel`](crate::catch_cancel) does not keep, ends the
+    /// run before `main` is done: [`try_run`](Runner::try_run) returns that as an error.
     #[track_caller]
     pub fn run<F: Future>(&mut self, main: F) -> F::Output {
         let location = Location::caller();

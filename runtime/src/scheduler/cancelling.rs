@@ -178,7 +178,10 @@ impl TaskTable {
             (slot.is_suspended() && !bound).then(|| slot.task.take())
         };
         let Some(Some(mut task)) = self.with(key, idle).flatten() else { return false };
+        // Its destructors and cleanups are in its own context, as they are when it is cancelled.
+        let outer = self.current.replace(key.slot);
         fail(&mut task, TaskError::Cancelled, Outcome::Cancelled);
+        self.current.set(outer);
         self.with(key, |slot| {
             slot.task = Some(task);
             slot.request_cancel(self.next_request());
@@ -196,6 +199,9 @@ impl TaskTable {
             let mut slots = self.slots.borrow_mut();
             for (index, slot) in slots.iter_mut() {
                 if slot.is_live() && (late || !slot.cleanup) {
+                    if !slot.is_cancelled() {
+                        slot.request_cancel();
+                    }
                     let sure = late || slot.cancel == Cancel::Sure;
                     slot.cancel = if sure { Cancel::Sure } else { Cancel::Asked };
                     wakers.extend(self.scopes.wakers(slot.scopes()));
