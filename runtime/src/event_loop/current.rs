@@ -30,6 +30,7 @@ use crate::{
         clock::Clock,
         loop_id::LoopId,
         ready::Ready,
+        rng::Rng,
         task_error::{PanicPayload, discard},
         task_info::TaskInfo,
         task_table::{Ended, TaskTable},
@@ -77,6 +78,8 @@ pub(crate) struct Loop {
     pub(crate) round: Cell<bool>,
     /// An operation of the loop's own reads the eventfd of its wake-ups.
     pub(crate) reads_wakes: Cell<bool>,
+    /// For choices at random, such as the order of `select!`.
+    pub(crate) random: Cell<Rng>,
     /// Debug mode is on.
     pub(crate) debug: Cell<bool>,
     /// Made at first use.

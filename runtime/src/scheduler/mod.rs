@@ -11,6 +11,7 @@ pub(crate) mod inbox;
 pub(crate) mod locals;
 pub(crate) mod loop_id;
 pub(crate) mod ready;
+pub(crate) mod rng;
 pub mod slab;
 pub(crate) mod task_error;
 pub(crate) mod task_info;

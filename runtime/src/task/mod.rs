@@ -1,5 +1,6 @@
 //! Tasks: futures that the loop runs concurrently (asyncio `Task`).
 
+mod arms;
 mod as_completed;
 pub(crate) mod cancel;
 pub(crate) mod carried;
@@ -12,6 +13,7 @@ mod info;
 mod local;
 mod many;
 mod owned;
+mod race;
 mod report;
 mod scope;
 mod shield;
@@ -41,6 +43,7 @@ use crate::{
     },
 };
 
+pub use arms::Arms;
 pub use as_completed::{AsCompleted, AsCompletedTasks, as_completed, as_completed_tasks};
 pub use cancel::CancelHandle;
 pub use catch::{Cancelled, CatchCancel, catch_cancel};
@@ -50,6 +53,7 @@ pub use group::{TaskGroup, TaskGroupError, task_group};
 pub use info::{all_tasks, current_task};
 pub use local::TaskLocal;
 pub use owned::OwnedTask;
+pub use race::{Race, race};
 pub use scope::{Scope, ScopedTask, scope};
 pub use shield::{Shield, shield, shield_future};
 pub use wait::{ReturnWhen, wait, wait_try};
