@@ -11,9 +11,9 @@
 
 pub use corio_macros::{join, main, select, test, try_join};
 pub use corio_runtime::{
-    Backend, BackendInfo, Builder, Core, Cores, Handle, LoopClosed, OwnedTask, ReturnWhen, RunError, Runner,
-    Task, TaskError, TaskGroup, TaskGroupError, TaskLocal, all_tasks, as_completed, create_eager_task,
-    create_task, create_task_named, current_core, current_task, gather, handle, race, run,
+    Backend, BackendInfo, Builder, Core, Cores, Handle, JoinSet, LoopClosed, OwnedTask, ReturnWhen, RunError,
+    Runner, Task, TaskError, TaskGroup, TaskGroupError, TaskLocal, all_tasks, as_completed,
+    create_eager_task, create_task, create_task_named, current_core, current_task, gather, handle, race, run,
     run_coroutine_threadsafe, run_on_cores, run_per_core, shield, shield_future, task_group, to_thread,
     try_gather, wait, wait_try, yield_now,
 };
@@ -30,7 +30,7 @@ pub use corio_runtime::Arms as __Arms;
 pub mod task {
     pub use corio_runtime::{
         AsCompleted, AsCompletedTasks, CancelHandle, CatchCancel, ConcurrentError, ConcurrentFuture, Gather,
-        OwnedTask, PanicPayload, Race, ReturnWhen, Scope, ScopedTask, Shield, Task,
+        JoinSet, OwnedTask, PanicPayload, Race, ReturnWhen, Scope, ScopedTask, Shield, Task,
         TaskCancelled as Cancelled, TaskError, TaskGroup, TaskGroupError, TaskId, TaskInfo, TaskLocal,
         TaskState, TryGather, TryGatherError, WithCleanup, YieldNow, all_tasks, as_completed,
         as_completed_tasks, catch_cancel, create_eager_task, create_task, create_task_at, create_task_named,
