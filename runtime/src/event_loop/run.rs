@@ -12,7 +12,7 @@ use crate::{
         affinity,
         backend::{self, Backend, BackendInfo, Reason},
         current::{Entered, Loop, no_main},
-        exceptions::ExceptionContext,
+        exceptions::{ExceptionContext, SharedHandler},
         handle::Handle,
         tidy::tidy_later,
     },
@@ -274,6 +274,7 @@ pub struct Builder {
     debug: Option<bool>,
     thread_join: Duration,
     linger: (Duration, Duration),
+    pub(super) exception_handler: Option<SharedHandler>,
     faults: Faults,
     old_kernel: bool,
 }
@@ -292,6 +293,7 @@ impl Default for Builder {
             debug: None,
             thread_join: THREAD_JOIN,
             linger: LINGER,
+            exception_handler: None,
             faults: Faults::default(),
             old_kernel: false,
         }
@@ -431,6 +433,9 @@ impl Builder {
         let slow_callback = self.slow_callback.or(debug.then_some(Duration::from_millis(100)));
         let lp = Loop::new(ring, wakes, backend, clock, slow_callback)?;
         lp.debug.set(debug);
+        if let Some(handler) = &self.exception_handler {
+            lp.exceptions.set_default(handler.clone());
+        }
         if debug {
             lp.exceptions.note(format!("the loop runs on {backend}"));
         }
