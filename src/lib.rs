@@ -30,12 +30,12 @@ pub use corio_runtime::Arms as __Arms;
 pub mod task {
     pub use corio_runtime::{
         AsCompleted, AsCompletedTasks, CancelHandle, CatchCancel, ConcurrentError, ConcurrentFuture, Gather,
-        JoinSet, OwnedTask, PanicPayload, Race, ReturnWhen, Scope, ScopedTask, Shield, Task,
-        TaskCancelled as Cancelled, TaskError, TaskGroup, TaskGroupError, TaskId, TaskInfo, TaskLocal,
+        JoinSet, OnLoop, OnLoopFuture, OwnedTask, PanicPayload, Race, ReturnWhen, Scope, ScopedTask, Shield,
+        Task, TaskCancelled as Cancelled, TaskError, TaskGroup, TaskGroupError, TaskId, TaskInfo, TaskLocal,
         TaskState, TryGather, TryGatherError, WithCleanup, YieldNow, all_tasks, as_completed,
         as_completed_tasks, catch_cancel, create_eager_task, create_task, create_task_at, create_task_named,
-        current_task, gather, race, run_coroutine_threadsafe, scope, shield, shield_future, task_group,
-        to_thread, try_gather, try_gather_tasks, wait, wait_try, with_cleanup, yield_now,
+        current_task, gather, on_loop, race, run_coroutine_threadsafe, scope, shield, shield_future,
+        task_group, to_thread, try_gather, try_gather_tasks, wait, wait_try, with_cleanup, yield_now,
     };
 }
 

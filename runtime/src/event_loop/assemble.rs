@@ -32,6 +32,7 @@ use crate::{
     },
     scheduler::{
         calls::Calls, clock::Clock, loop_id::LoopId, rng::Rng, task_table::TaskTable, timers::Timers,
+        values::Values,
     },
 };
 
@@ -79,6 +80,7 @@ impl Loop {
             closing: Cell::new(false),
             round: Cell::new(false),
             reads_wakes: Cell::new(wake_fd.is_some()),
+            values: Values::new(tidy_later),
             random: Cell::new(random(backend.backend())),
             debug: Cell::new(false),
             pool: OnceCell::new(),

@@ -35,6 +35,7 @@ use crate::{
         task_info::TaskInfo,
         task_table::{Ended, TaskTable},
         timers::{Due, TimerKey, Timers},
+        values::Values,
     },
 };
 
@@ -78,6 +79,8 @@ pub(crate) struct Loop {
     pub(crate) round: Cell<bool>,
     /// An operation of the loop's own reads the eventfd of its wake-ups.
     pub(crate) reads_wakes: Cell<bool>,
+    /// What `OnLoop` names.
+    pub(crate) values: Values,
     /// For choices at random, such as the order of `select!`.
     pub(crate) random: Cell<Rng>,
     /// Debug mode is on.

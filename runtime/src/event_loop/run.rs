@@ -120,6 +120,7 @@ impl Runner {
         lp.stopping.set(false);
         self.cancel_tasks()?;
         self.close_pool()?;
+        self.drop_values()?;
         self.close_connections()?;
         lp.closing.set(true);
         lp.discard(lp.signal_handlers.take().into_values().collect());
@@ -130,6 +131,7 @@ impl Runner {
             lp.exceptions.report(&context.with_task(Some(task)));
         }
         lp.discard(lp.tasks.clear());
+        lp.discard(lp.values.clear());
         self.quiesce()?;
         lp.inbox.close();
         Ok(())
@@ -172,6 +174,12 @@ impl Runner {
             let idle = lp.tasks.ready.is_empty();
             lp.turn(&mut no_main, if idle { deadline } else { 0 })?;
         }
+        self.cancel_tasks()
+    }
+
+    /// No task is left that uses the values of `OnLoop`. Their destructors may begin cleanups, and close connections.
+    fn drop_values(&self) -> io::Result<()> {
+        self.lp.discard(self.lp.values.clear());
         self.cancel_tasks()
     }
 

@@ -19,4 +19,5 @@ pub(crate) mod task_key;
 pub(crate) mod task_slot;
 pub(crate) mod task_table;
 pub(crate) mod timers;
+pub(crate) mod values;
 pub(crate) mod wake_key;
