@@ -9,11 +9,11 @@
 //! streams.
 #![forbid(unsafe_code)]
 
-pub use corio_macros::{main, test};
+pub use corio_macros::{join, main, select, test, try_join};
 pub use corio_runtime::{
-    Backend, BackendInfo, Builder, Core, Cores, Handle, LoopClosed, OwnedTask, ReturnWhen, RunError, Runner,
-    Task, TaskError, TaskGroup, TaskGroupError, TaskLocal, all_tasks, as_completed, create_eager_task,
-    create_task, create_task_named, current_core, current_task, gather, handle, run,
+    Backend, BackendInfo, Builder, Core, Cores, Handle, JoinSet, LoopClosed, OwnedTask, ReturnWhen, RunError,
+    Runner, Task, TaskError, TaskGroup, TaskGroupError, TaskLocal, all_tasks, as_completed,
+    create_eager_task, create_task, create_task_named, current_core, current_task, gather, handle, race, run,
     run_coroutine_threadsafe, run_on_cores, run_per_core, shield, shield_future, task_group, to_thread,
     try_gather, wait, wait_try, yield_now,
 };
@@ -23,16 +23,19 @@ pub use subprocess::{create_subprocess_exec, create_subprocess_shell};
 pub use sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, Semaphore};
 pub use time::{sleep, sleep_until, timeout, timeout_at, wait_for};
 
+#[doc(hidden)]
+pub use corio_runtime::Arms as __Arms;
+
 /// Tasks (asyncio "Coroutines and Tasks").
 pub mod task {
     pub use corio_runtime::{
         AsCompleted, AsCompletedTasks, CancelHandle, CatchCancel, ConcurrentError, ConcurrentFuture, Gather,
-        OwnedTask, PanicPayload, ReturnWhen, Scope, ScopedTask, Shield, Task, TaskCancelled as Cancelled,
-        TaskError, TaskGroup, TaskGroupError, TaskId, TaskInfo, TaskLocal, TaskState, TryGather,
-        TryGatherError, WithCleanup, YieldNow, all_tasks, as_completed, as_completed_tasks, catch_cancel,
-        create_eager_task, create_task, create_task_at, create_task_named, current_task, gather,
-        run_coroutine_threadsafe, scope, shield, shield_future, task_group, to_thread, try_gather,
-        try_gather_tasks, wait, wait_try, with_cleanup, yield_now,
+        JoinSet, OnLoop, OnLoopFuture, OwnedTask, PanicPayload, Race, ReturnWhen, Scope, ScopedTask, Shield,
+        Task, TaskCancelled as Cancelled, TaskError, TaskGroup, TaskGroupError, TaskId, TaskInfo, TaskLocal,
+        TaskState, TryGather, TryGatherError, WithCleanup, YieldNow, all_tasks, as_completed,
+        as_completed_tasks, catch_cancel, create_eager_task, create_task, create_task_at, create_task_named,
+        current_task, gather, on_loop, race, run_coroutine_threadsafe, scope, shield, shield_future,
+        task_group, to_thread, try_gather, try_gather_tasks, wait, wait_try, with_cleanup, yield_now,
     };
 }
 

@@ -1,7 +1,11 @@
-//! The `#[corio::main]` and `#[corio::test]` attributes.
+//! The `#[corio::main]` and `#[corio::test]` attributes, and the macros `select!`, `join!` and `try_join!`.
 //!
 //! Applications use them through the facade crate `corio`, which the generated code refers to.
 #![forbid(unsafe_code)]
+
+mod join;
+mod pattern;
+mod select;
 
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as TokenStream2;
@@ -82,6 +86,174 @@ pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
     let function = parse_macro_input!(item as ItemFn);
     let on = test_options(options.into()).map(|seed| seed.map_or(On::OneLoop, On::Simulator));
     expand(&function, on, "test", &quote!(#[::core::prelude::v1::test]))
+}
+
+/// Awaits several futures at once; runs the handler of the first one that is ready and matches its pattern, and gives
+/// the handler's value. The grammar is tokio's:
+///
+/// ```text
+/// biased;                                                         (optional)
+/// <pattern> = <future> (, if <condition>)? => <handler>,          (up to 64 branches)
+/// else => <expression>                                            (optional)
+/// ```
+///
+/// - First all conditions are evaluated, then all future expressions, also those of a branch that is off; a branch
+///   whose condition is false is never polled. Whatever is `IntoFuture` will do, and `&mut future` for one that is
+///   kept.
+/// - A branch whose output does not match its pattern is off from then on. If all are off, `else` runs.
+/// - All futures are dropped before the handler runs: it may use what they borrowed, `?`, `break`, `continue`, `return`
+///   and `.await`. There is no `.await` behind `select!` itself.
+/// - At each poll the branches take turns in a random order, so that one that is always ready does not starve the
+///   others. The simulator repeats it by its seed. `biased;` polls them in the order of the text.
+///
+/// ```
+/// use corio::time::{Duration, sleep};
+/// corio::run(async {
+///     let winner = corio::select! {
+///         () = sleep(Duration::from_secs(60)) => "slow",
+///         n = async { 7 } => {
+///             assert_eq!(n, 7);
+///             "quick"
+///         }
+///     };
+///     assert_eq!(winner, "quick");
+/// });
+/// ```
+///
+/// A loop that keeps its futures between the rounds:
+/// ```
+/// use corio::{Queue, select, time::{Duration, sleep}};
+/// use std::pin::pin;
+/// corio::run(async {
+///     let jobs = Queue::new(0);
+///     jobs.put_nowait(3).unwrap();
+///     jobs.put_nowait(4).unwrap();
+///     let mut stop = pin!(sleep(Duration::from_millis(5)));
+///     let mut sum = 0;
+///     loop {
+///         select! {
+///             () = &mut stop => break,
+///             Ok(job) = jobs.get() => sum += job,
+///         }
+///     }
+///     assert_eq!(sum, 7);
+/// });
+/// ```
+///
+/// Guards, patterns that may fail, and `else`:
+/// ```
+/// use corio::select;
+/// corio::run(async {
+///     let (mut open, mut left) = (true, vec![1, 2]);
+///     let mut seen = Vec::new();
+///     let end = loop {
+///         select! {
+///             Some(n) = async { left.pop() } => seen.push(n),
+///             () = async {}, if open && seen.len() == 2 => open = false,
+///             else => break "all over",
+///         }
+///     };
+///     assert_eq!((end, seen, open), ("all over", vec![2, 1], false));
+/// });
+/// ```
+///
+/// # What a branch that was not first loses
+/// Nothing that was received. tokio's warnings of `read_exact`, `read_line`, `write_all` and of other io_uring
+/// runtimes' reads and accepts in `select!` do not apply: a cancelled `read`, `readline`, `readexactly`, `accept`,
+/// `recv` or `Queue::get` leaves bytes, connections and items for the next call; what `StreamWriter` was given to write
+/// goes out. What holds as in tokio: a future's own progress is lost with it, so keep a `sleep` or an `async` block by
+/// `&mut` outside of the loop, and a place in the queue of a `Lock` or `Semaphore` is given up. A `Task` is cancelled
+/// when it is dropped after such a poll, and so is one that was polled by `&mut` once its handle is dropped: `detach`
+/// it, or give `shield(&mut task)`.
+///
+/// # Panics
+/// If all branches are off and there is no `else`. A panic of a future passes on, after the others are dropped.
+///
+/// # Compile errors
+/// A handler that is no block needs a comma behind it:
+/// ```compile_fail
+/// async fn f() {
+///     corio::select! {
+///         () = async {} => 1
+///         () = async {} => 2
+///     };
+/// }
+/// ```
+///
+/// `else` comes last, and once:
+/// ```compile_fail
+/// async fn f() {
+///     corio::select! {
+///         else => (),
+///         () = async {} => (),
+///     };
+/// }
+/// ```
+///
+/// There must be a branch:
+/// ```compile_fail
+/// async fn f() {
+///     corio::select! {};
+/// }
+/// ```
+///
+/// It awaits, so it works in async code alone:
+/// ```compile_fail,E0728
+/// fn f() {
+///     corio::select! { () = async {} => () };
+/// }
+/// ```
+///
+/// What is no future is refused at its place:
+/// ```compile_fail,E0277
+/// async fn f() {
+///     corio::select! { n = 1 => n };
+/// }
+/// ```
+#[proc_macro]
+pub fn select(input: TokenStream) -> TokenStream {
+    select::expand(parse_macro_input!(input)).into()
+}
+
+/// Awaits all futures at once, in the calling task; gives a tuple of their outputs, `()` for none (tokio's `join!`;
+/// there is no `.await` behind it). `corio::gather!` is asyncio's form, and gives a future.
+///
+/// Takes up to 64 of whatever is `IntoFuture`. The expressions are evaluated first. Each time the first to be polled is
+/// another one; with `biased;` in front it is always the first in the text. A panic passes on, and drops the others, as
+/// does a drop of the caller.
+///
+/// ```
+/// corio::run(async {
+///     let (a, b) = corio::join!(async { 1 }, corio::create_task(async { "two" }));
+///     assert_eq!((a, b.unwrap()), (1, "two"));
+/// });
+/// ```
+///
+/// ```compile_fail,E0277
+/// async fn f() {
+///     corio::join!(1, async {});
+/// }
+/// ```
+#[proc_macro]
+pub fn join(input: TokenStream) -> TokenStream {
+    join::expand(parse_macro_input!(input), false).into()
+}
+
+/// As [`join!`], for futures of `Result`s: gives `Ok` with the tuple of all values, or the first `Err` at once, and
+/// drops the other futures (tokio's `try_join!`). The errors are of one type.
+///
+/// ```
+/// async fn checked(n: u32) -> Result<u32, String> {
+///     if n < 3 { Ok(n) } else { Err(format!("{n} is too large")) }
+/// }
+/// corio::run(async {
+///     assert_eq!(corio::try_join!(checked(1), checked(2)), Ok((1, 2)));
+///     assert_eq!(corio::try_join!(checked(1), checked(3)), Err("3 is too large".to_owned()));
+/// });
+/// ```
+#[proc_macro]
+pub fn try_join(input: TokenStream) -> TokenStream {
+    join::expand(parse_macro_input!(input), true).into()
 }
 
 /// What the function runs on.

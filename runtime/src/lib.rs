@@ -53,11 +53,12 @@ pub use scheduler::{
     task_info::{TaskId, TaskInfo, TaskState},
 };
 pub use task::{
-    AsCompleted, AsCompletedTasks, CancelHandle, Cancelled as TaskCancelled, CatchCancel, Gather, OwnedTask,
-    ReturnWhen, Scope, ScopedTask, Shield, Task, TaskGroup, TaskGroupError, TaskLocal, TryGather,
-    TryGatherError, WithCleanup, YieldNow, all_tasks, as_completed, as_completed_tasks, catch_cancel,
-    create_eager_task, create_task, create_task_at, create_task_named, current_task, gather, scope, shield,
-    shield_future, task_group, try_gather, try_gather_tasks, wait, wait_try, with_cleanup, yield_now,
+    Arms, AsCompleted, AsCompletedTasks, CancelHandle, Cancelled as TaskCancelled, CatchCancel, Gather,
+    JoinSet, OnLoop, OnLoopFuture, OwnedTask, Race, ReturnWhen, Scope, ScopedTask, Shield, Task, TaskGroup,
+    TaskGroupError, TaskLocal, TryGather, TryGatherError, WithCleanup, YieldNow, all_tasks, as_completed,
+    as_completed_tasks, catch_cancel, create_eager_task, create_task, create_task_at, create_task_named,
+    current_task, gather, on_loop, race, scope, shield, shield_future, task_group, try_gather,
+    try_gather_tasks, wait, wait_try, with_cleanup, yield_now,
 };
 pub use threads::{
     ConcurrentError, ConcurrentFuture, Core, Cores, channel, current_core, run_coroutine_threadsafe,

@@ -15,6 +15,7 @@ use corio::{
     op::{self, Arrivals, Done, Fd, LoopLocal, Operation, Payload, Receiver, Service, Sqe, TurnEnd},
 };
 use corio_runtime::{
+    Arms,
     slab::{NONE, Place, Slab, smaller},
     socket::{ListenOptions, bind, listen},
 };
@@ -357,8 +358,19 @@ fn table() -> Slab<Nothing> {
     table
 }
 
+/// Each bit of `arms` is named once.
+fn each_once(arms: u64, named: Arms) -> io::Result<()> {
+    let named: Vec<u32> = named.collect();
+    assert_eq!(named.len(), arms.count_ones() as usize);
+    assert_eq!(named.iter().fold(0, |bits, arm| bits | (1 << arm)), arms);
+    Ok(())
+}
+
 fn tables() -> Vec<Row> {
     vec![
+        row("Arms::in_order", |arms: u64| each_once(arms, Arms::in_order(arms))),
+        row2("Arms::from", |first: u32, arms: u64| each_once(arms, Arms::from(first, arms))),
+        row("Arms::shuffled", |arms: u64| each_once(arms, Arms::shuffled(arms))),
         row("Slab::get", |index: usize| {
             assert_eq!(table().get(index).is_some(), index == 0);
             Ok(())

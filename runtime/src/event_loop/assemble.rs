@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     event_loop::{
-        backend::BackendInfo,
+        backend::{Backend, BackendInfo},
         current::{Listed, Loop, try_with},
         exception,
         exceptions::ExceptionHandler,
@@ -30,7 +30,10 @@ use crate::{
         ring::{Ring, unpark::Unpark},
         sqe::Sqe,
     },
-    scheduler::{calls::Calls, clock::Clock, loop_id::LoopId, task_table::TaskTable, timers::Timers},
+    scheduler::{
+        calls::Calls, clock::Clock, loop_id::LoopId, rng::Rng, task_table::TaskTable, timers::Timers,
+        values::Values,
+    },
 };
 
 impl Loop {
@@ -77,6 +80,8 @@ impl Loop {
             closing: Cell::new(false),
             round: Cell::new(false),
             reads_wakes: Cell::new(wake_fd.is_some()),
+            values: Values::new(tidy_later),
+            random: Cell::new(random(backend.backend())),
             debug: Cell::new(false),
             pool: OnceCell::new(),
             embedded: OnceCell::new(),
@@ -89,6 +94,14 @@ impl Loop {
             lp.driver.start(Box::new(read));
         }
         Ok(lp)
+    }
+}
+
+/// The generator of a loop. The simulator's network has one of its own: they do not shift each other's numbers.
+fn random(backend: Backend) -> Rng {
+    match backend {
+        Backend::Sim { seed } => Rng::new(!seed),
+        _ => Rng::unseeded(),
     }
 }
 

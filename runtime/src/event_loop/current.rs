@@ -30,10 +30,12 @@ use crate::{
         clock::Clock,
         loop_id::LoopId,
         ready::Ready,
+        rng::Rng,
         task_error::{PanicPayload, discard},
         task_info::TaskInfo,
         task_table::{Ended, TaskTable},
         timers::{Due, TimerKey, Timers},
+        values::Values,
     },
 };
 
@@ -77,6 +79,10 @@ pub(crate) struct Loop {
     pub(crate) round: Cell<bool>,
     /// An operation of the loop's own reads the eventfd of its wake-ups.
     pub(crate) reads_wakes: Cell<bool>,
+    /// What `OnLoop` names.
+    pub(crate) values: Values,
+    /// For choices at random, such as the order of `select!`.
+    pub(crate) random: Cell<Rng>,
     /// Debug mode is on.
     pub(crate) debug: Cell<bool>,
     /// Made at first use.

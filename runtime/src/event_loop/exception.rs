@@ -4,7 +4,8 @@ use std::{ptr, rc::Rc, task::Waker};
 
 use super::{
     current,
-    exceptions::{ExceptionContext, ExceptionHandler, Printer, QUIET, try_wake},
+    exceptions::{ExceptionContext, ExceptionHandler, Printer, QUIET, SharedHandler, try_wake},
+    run::Builder,
 };
 use crate::scheduler::clock::Clock;
 
@@ -17,6 +18,8 @@ thread_local! {
 /// tasks that nobody awaits, of callbacks, wakers and cleanups; errors and panics of a server's handlers, and its
 /// accept errors; errors that a cancelled group had collected; steps that block the loop. An error that a task returns
 /// is reported only by [`Task::report_error`](crate::Task::report_error): if its `Task` is dropped, so is the error.
+///
+/// It overrides the one of the [`Builder`](Builder::exception_handler), which serves all loops of a process.
 ///
 /// Without a handler, reports are printed to standard error, at a limited rate. Per kind of report (the source line
 /// that reports, the place where the task or callback was created, the kind of error) ten are printed at once, then one
@@ -46,7 +49,8 @@ pub fn set_exception_handler(f: impl Fn(&ExceptionContext) + 'static) {
     drop(old);
 }
 
-/// Removes this loop's exception handler: reports are printed again (asyncio `loop.set_exception_handler(None)`).
+/// Removes this loop's exception handler (asyncio `loop.set_exception_handler(None)`): reports go to the one of its
+/// [`Builder`](Builder::exception_handler), or are printed again.
 ///
 /// ```
 /// use corio_runtime::{ExceptionContext, call_exception_handler, clear_exception_handler, run, set_exception_handler};
@@ -68,6 +72,33 @@ pub fn set_exception_handler(f: impl Fn(&ExceptionContext) + 'static) {
 pub fn clear_exception_handler() {
     let old = current::with(|lp| lp.exceptions.set(None));
     drop(old);
+}
+
+impl Builder {
+    /// A handler for each loop with these settings, such as all of [`run_per_core`](Builder::run_per_core), from its
+    /// start to its end. It is called on the loop's thread, and may be called by several at once.
+    /// [`set_exception_handler`] overrides it on a loop, and [`clear_exception_handler`] brings it back. If it panics,
+    /// the report is printed.
+    ///
+    /// ```
+    /// use corio_runtime::{Cores, Runner, create_task, yield_now};
+    /// use std::sync::{Arc, Mutex};
+    /// let heard = Arc::new(Mutex::new(Vec::new()));
+    /// let log = heard.clone();
+    /// let builder = Runner::builder().exception_handler(move |context| log.lock().unwrap().push(context.to_string()));
+    /// builder.run_per_core(Cores::Count(2), |core| async move {
+    ///     let index = core.index();
+    ///     create_task(async move { panic!("on core {index}") }).detach();
+    ///     yield_now().await;
+    /// });
+    /// let mut heard = heard.lock().unwrap();
+    /// heard.sort();
+    /// assert!(heard[0].contains("on core 0") && heard[1].contains("on core 1"));
+    /// ```
+    pub fn exception_handler(mut self, f: impl Fn(&ExceptionContext) + Send + Sync + 'static) -> Builder {
+        self.exception_handler = Some(SharedHandler::new(f));
+        self
+    }
 }
 
 /// Reports to the loop's exception handler (asyncio `loop.call_exception_handler`). Outside a loop the report is

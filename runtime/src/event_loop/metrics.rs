@@ -75,7 +75,7 @@ impl Loop {
             tasks_bytes,
             ready_bytes,
             timers_bytes: self.timers.borrow().bytes() + self.due.borrow().capacity() * size_of::<Due>(),
-            calls_bytes: self.calls.bytes(),
+            calls_bytes: self.calls.bytes() + self.values.bytes(),
             operations_bytes: self.driver.bytes(),
             services_bytes,
         }

@@ -12,7 +12,7 @@ use crate::{
         affinity,
         backend::{self, Backend, BackendInfo, Reason},
         current::{Entered, Loop, no_main},
-        exceptions::ExceptionContext,
+        exceptions::{ExceptionContext, SharedHandler},
         handle::Handle,
         tidy::tidy_later,
     },
@@ -120,6 +120,7 @@ impl Runner {
         lp.stopping.set(false);
         self.cancel_tasks()?;
         self.close_pool()?;
+        self.drop_values()?;
         self.close_connections()?;
         lp.closing.set(true);
         lp.discard(lp.signal_handlers.take().into_values().collect());
@@ -130,6 +131,7 @@ impl Runner {
             lp.exceptions.report(&context.with_task(Some(task)));
         }
         lp.discard(lp.tasks.clear());
+        lp.discard(lp.values.clear());
         self.quiesce()?;
         lp.inbox.close();
         Ok(())
@@ -172,6 +174,12 @@ impl Runner {
             let idle = lp.tasks.ready.is_empty();
             lp.turn(&mut no_main, if idle { deadline } else { 0 })?;
         }
+        self.cancel_tasks()
+    }
+
+    /// No task is left that uses the values of `OnLoop`. Their destructors may begin cleanups, and close connections.
+    fn drop_values(&self) -> io::Result<()> {
+        self.lp.discard(self.lp.values.clear());
         self.cancel_tasks()
     }
 
@@ -274,6 +282,7 @@ pub struct Builder {
     debug: Option<bool>,
     thread_join: Duration,
     linger: (Duration, Duration),
+    pub(super) exception_handler: Option<SharedHandler>,
     faults: Faults,
     old_kernel: bool,
 }
@@ -292,6 +301,7 @@ impl Default for Builder {
             debug: None,
             thread_join: THREAD_JOIN,
             linger: LINGER,
+            exception_handler: None,
             faults: Faults::default(),
             old_kernel: false,
         }
@@ -431,6 +441,9 @@ impl Builder {
         let slow_callback = self.slow_callback.or(debug.then_some(Duration::from_millis(100)));
         let lp = Loop::new(ring, wakes, backend, clock, slow_callback)?;
         lp.debug.set(debug);
+        if let Some(handler) = &self.exception_handler {
+            lp.exceptions.set_default(handler.clone());
+        }
         if debug {
             lp.exceptions.note(format!("the loop runs on {backend}"));
         }

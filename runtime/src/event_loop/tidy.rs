@@ -72,6 +72,7 @@ impl Loop {
         self.services.each(|service| self.guard(None, || more |= service.tidy()));
         self.tasks.tidy();
         self.calls.tidy();
+        self.values.tidy();
         self.driver.tidy();
         self.timers.borrow_mut().tidy();
         shrink_list(&mut self.due.borrow_mut());

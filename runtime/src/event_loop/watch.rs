@@ -67,7 +67,7 @@ pub struct Memory {
     pub ready_bytes: usize,
     /// The timers and their heap.
     pub timers_bytes: usize,
-    /// The table of callbacks (`call_soon`, `call_later`).
+    /// The tables of callbacks (`call_soon`, `call_later`) and of the values of `OnLoop`.
     pub calls_bytes: usize,
     /// The table of operations in flight.
     pub operations_bytes: usize,

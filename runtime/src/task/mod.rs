@@ -1,5 +1,6 @@
 //! Tasks: futures that the loop runs concurrently (asyncio `Task`).
 
+mod arms;
 mod as_completed;
 pub(crate) mod cancel;
 pub(crate) mod carried;
@@ -9,9 +10,13 @@ pub(crate) mod endable;
 mod gather;
 mod group;
 mod info;
+mod join_set;
 mod local;
 mod many;
+mod on_loop;
+mod on_loop_future;
 mod owned;
+mod race;
 mod report;
 mod scope;
 mod shield;
@@ -41,6 +46,7 @@ use crate::{
     },
 };
 
+pub use arms::Arms;
 pub use as_completed::{AsCompleted, AsCompletedTasks, as_completed, as_completed_tasks};
 pub use cancel::CancelHandle;
 pub use catch::{Cancelled, CatchCancel, catch_cancel};
@@ -48,8 +54,12 @@ pub use cleanup::{WithCleanup, with_cleanup};
 pub use gather::{Gather, TryGather, TryGatherError, gather, try_gather, try_gather_tasks};
 pub use group::{TaskGroup, TaskGroupError, task_group};
 pub use info::{all_tasks, current_task};
+pub use join_set::JoinSet;
 pub use local::TaskLocal;
+pub use on_loop::OnLoop;
+pub use on_loop_future::{OnLoopFuture, on_loop};
 pub use owned::OwnedTask;
+pub use race::{Race, race};
 pub use scope::{Scope, ScopedTask, scope};
 pub use shield::{Shield, shield, shield_future};
 pub use wait::{ReturnWhen, wait, wait_try};

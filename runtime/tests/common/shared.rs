@@ -4,10 +4,14 @@
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     process::{Command, Output, Stdio},
     rc::Rc,
     sync::OnceLock,
+    task::Poll,
     time::Duration,
 };
 
@@ -82,6 +86,19 @@ pub(crate) fn reports() -> Rc<RefCell<Vec<String>>> {
         }
     });
     reports
+}
+
+/// What the panic says by which `future` ends.
+pub(crate) async fn panic_of(future: impl Future<Output = ()>) -> String {
+    let mut future = pin!(future);
+    let payload = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(Poll::Ready(())) => panic!("it should have panicked"),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(payload) => Poll::Ready(payload),
+    });
+    let payload = payload.await;
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref().cloned()).expect("a panic with a text")
 }
 
 /// No more descriptors than these may be open until it is dropped: the detector of leaks needs some at the end.

@@ -4,11 +4,12 @@ mod flood;
 mod stderr;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     error::Error,
     fmt, io,
     panic::{self, AssertUnwindSafe, Location},
     rc::Rc,
+    sync::Arc,
     task::Waker,
 };
 
@@ -140,9 +141,26 @@ impl fmt::Debug for ExceptionContext {
 
 pub(crate) type Handler = Rc<dyn Fn(&ExceptionContext)>;
 
-/// The loop's exception handler. Without one, reports are printed.
+/// The handler of all loops of a builder.
+#[derive(Clone)]
+pub(crate) struct SharedHandler(Arc<dyn Fn(&ExceptionContext) + Send + Sync>);
+
+impl SharedHandler {
+    pub(crate) fn new(f: impl Fn(&ExceptionContext) + Send + Sync + 'static) -> SharedHandler {
+        SharedHandler(Arc::new(f))
+    }
+}
+
+impl fmt::Debug for SharedHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedHandler")
+    }
+}
+
+/// The loop's exception handler: its own, else its builder's. Without one, reports are printed.
 pub(crate) struct ExceptionHandler {
     handler: RefCell<Option<Handler>>,
+    default: OnceCell<Handler>,
     printer: Printer,
     /// Schedules a call of `look_again`.
     later: fn(&ExceptionHandler),
@@ -150,12 +168,13 @@ pub(crate) struct ExceptionHandler {
 
 impl ExceptionHandler {
     pub(crate) fn new(clock: Clock, later: fn(&ExceptionHandler)) -> ExceptionHandler {
-        ExceptionHandler { handler: RefCell::new(None), printer: Printer::new(clock), later }
+        let (handler, default) = (RefCell::default(), OnceCell::new());
+        ExceptionHandler { handler, default, printer: Printer::new(clock), later }
     }
 
     pub(crate) fn report(&self, context: &ExceptionContext) {
-        let handler = self.handler.borrow().clone();
-        match handler {
+        let own = self.handler.borrow().clone();
+        match own.or_else(|| self.default.get().cloned()) {
             Some(handler) => {
                 if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| handler(context))) {
                     discard(payload);
@@ -180,6 +199,11 @@ impl ExceptionHandler {
     fn print(&self, kind: Kind, text: String) {
         self.printer.print(kind, text);
         self.look_again_later();
+    }
+
+    /// Sets the builder's handler, before the loop runs.
+    pub(crate) fn set_default(&self, handler: SharedHandler) {
+        self.default.get_or_init(|| Rc::new(move |context| (handler.0)(context)));
     }
 
     /// Sets the handler, or none; returns the former one.

@@ -6,7 +6,6 @@
 
 mod faults;
 mod net;
-mod rng;
 
 use std::{
     cell::RefCell,
@@ -19,7 +18,6 @@ use std::{
 };
 
 use net::{Net, SharedNet};
-use rng::Rng;
 
 use crate::{
     kernel::{
@@ -36,7 +34,7 @@ use crate::{
         },
         sqe::{Kind, SockAddr},
     },
-    scheduler::clock::Clock,
+    scheduler::{clock::Clock, rng::Rng},
 };
 
 pub use faults::Faults;

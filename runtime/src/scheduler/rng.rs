@@ -1,14 +1,21 @@
-//! The simulator's random numbers: the seed decides all of them (splitmix64).
+//! Random numbers of a loop and of the simulator: the seed decides all of them (splitmix64).
 
-#[derive(Clone, Debug)]
-pub(super) struct Rng(u64);
+use std::hash::{BuildHasher, RandomState};
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub(super) fn new(seed: u64) -> Rng {
+    pub(crate) fn new(seed: u64) -> Rng {
         Rng(seed)
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    /// Numbers that differ from run to run.
+    pub(crate) fn unseeded() -> Rng {
+        Rng(RandomState::new().hash_one(()))
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -17,17 +24,17 @@ impl Rng {
     }
 
     /// A number below `bound`; 0 if that is 0.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 { 0 } else { self.next() % bound }
     }
 
     /// Whether an event of this probability happens. Draws no number if the probability is 0, so that a fault that is
     /// off does not change a run.
-    pub(super) fn happens(&mut self, probability: f64) -> bool {
+    pub(crate) fn happens(&mut self, probability: f64) -> bool {
         probability > 0.0 && (self.next() >> 11) as f64 / ((1u64 << 53) as f64) < probability
     }
 
-    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.below(i as u64 + 1) as usize);
         }
