@@ -14,7 +14,8 @@
 //! | `streams/watch`, `streams/news` | tasks that wait for the end; a counter of events for `drain` |
 //! | `streams/completions`, `streams/turn`, `streams/service` | how the kernel and the loop reach the streams |
 //! | `streams/reader`, `streams/writer`, `streams/key`, `streams/open` | the handles that users hold; new streams |
-//! | `streams/lines`, `streams/write_buf` | iteration by lines; data to write |
+//! | `streams/until`, `streams/lines` | the search for separators; iteration by lines |
+//! | `streams/write_buf` | data to write |
 //! | `streams/stream` | both handles in one |
 //! | `streams/io/` | the traits of futures-io, tokio and hyper, each behind a feature |
 //! | `hyper` | hyper's tasks and timers, behind the feature `hyper` |

@@ -26,6 +26,7 @@ mod slot;
 mod stream;
 mod table;
 mod turn;
+mod until;
 mod watch;
 mod write_buf;
 mod writer;
