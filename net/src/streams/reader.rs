@@ -240,6 +240,11 @@ impl StreamReader {
         Wait { reader: self, wanted, state: if wanted > 0 { State::New } else { State::Unneeded }, ready }
     }
 
+    /// Everything that has arrived; empty at the end of the stream. Dropped while it waits, no demand stays behind.
+    pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
+        self.poll_wait(cx, |slot| (!slot.receive.buf.is_empty()).then(|| slot.take(usize::MAX)))
+    }
+
     /// As `wait`, as a poll: if it is not repeated, no demand stays behind.
     #[inline(always)]
     pub(super) fn poll_wait<T: Default>(
