@@ -87,9 +87,10 @@ pub mod op {
 /// Streams: connections as readers and writers (asyncio "Streams").
 pub mod streams {
     pub use corio_net::{
-        Balance, Chunk, ConnectErrors, Connection, ConnectionBuilder, Lines, ReadError, Server,
-        ServerBuilder, ShutdownReport, Stream, StreamReader, StreamWriter, WriteBuf, connect_read_pipe,
-        connect_read_pipe_with_limit, connect_write_pipe, open_connection, start_server,
+        Balance, Chunk, ConnectErrors, Connection, ConnectionBuilder, CopyError, CopySide, Lines, ReadError,
+        Server, ServerBuilder, ShutdownReport, Stream, StreamReader, StreamWriter, WriteBuf,
+        connect_read_pipe, connect_read_pipe_with_limit, connect_write_pipe, copy, copy_bidirectional,
+        open_connection, start_server,
     };
 }
 

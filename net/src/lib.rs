@@ -14,7 +14,8 @@
 //! | `streams/watch`, `streams/news` | tasks that wait for the end; a counter of events for `drain` |
 //! | `streams/completions`, `streams/turn`, `streams/service` | how the kernel and the loop reach the streams |
 //! | `streams/reader`, `streams/writer`, `streams/key`, `streams/open` | the handles that users hold; new streams |
-//! | `streams/lines`, `streams/write_buf` | iteration by lines; data to write |
+//! | `streams/until`, `streams/lines` | the search for separators; iteration by lines |
+//! | `streams/write_buf`, `streams/copy` | data to write; from one stream to another |
 //! | `streams/stream` | both handles in one |
 //! | `streams/io/` | the traits of futures-io, tokio and hyper, each behind a feature |
 //! | `hyper` | hyper's tasks and timers, behind the feature `hyper` |
@@ -45,7 +46,10 @@ pub use balance::Balance;
 pub use connect::{ConnectErrors, Connection, ConnectionBuilder, open_connection};
 pub use pipe::{connect_read_pipe, connect_read_pipe_with_limit, connect_write_pipe};
 pub use server::{Server, ServerBuilder, ShutdownReport, start_server};
-pub use streams::{Chunk, Lines, ReadError, Stream, StreamReader, StreamWriter, WriteBuf};
+pub use streams::{
+    Chunk, CopyError, CopySide, Lines, ReadError, Stream, StreamReader, StreamWriter, WriteBuf, copy,
+    copy_bidirectional,
+};
 pub use tcp::{TcpListener, TcpStream};
 
 /// For documentation examples: calls `f` with the two ends of a loopback connection.

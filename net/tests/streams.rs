@@ -228,6 +228,98 @@ fn str_23_readuntil_over_the_limit_keeps_the_data() {
 }
 
 #[test]
+fn str_19_no_separator_and_an_empty_one_are_refused_and_take_nothing() {
+    on_every(async || {
+        let mut p = fed(65536, &["some data"]).await?;
+        for separators in [&[][..], &[&b""[..]], &[b"A", b""], &[b"", b"some"]] {
+            match p.reader.readuntil_any(separators).await {
+                Err(ReadError::Io(e)) => assert_eq!(e.kind(), io::ErrorKind::InvalidInput),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(p.reader.read_to_end().await?, b"some data");
+        Ok(())
+    });
+}
+
+#[test]
+fn str_24_of_several_separators_the_one_that_ends_first_wins() {
+    on_every(async || {
+        type Case<'a> = (&'a [&'a str], &'a [&'a [u8]], &'a [u8]);
+        let cases: [Case<'_>; 5] = [
+            (&["ABCDEFG"], &[b"DEF", b"BCDE"], b"ABCDE"),
+            (&["ABCDEFG"], &[b"BCDE", b"DEF"], b"ABCDE"),
+            (&["ABCDEFG"], &[b"DE", b"BCDE"], b"ABCDE"),
+            (&["ABCD", "EFG"], &[b"G", b"DEF"], b"ABCDEF"),
+            (&["a\r", "\nb"], &[b"\r\n", b"\n\n"], b"a\r\n"),
+        ];
+        for (pieces, separators, expected) in cases {
+            let mut p = pair(65536).await?;
+            for piece in pieces {
+                p.writer.write(*piece)?;
+                yield_now().await;
+            }
+            p.writer.write_eof()?;
+            assert_eq!(p.reader.readuntil_any(separators).await?, expected);
+            let rest = &pieces.concat().into_bytes()[expected.len()..];
+            match p.reader.readuntil_any(&[b"nowhere", b"!"]).await {
+                Err(ReadError::IncompleteRead { partial, expected: None }) => assert_eq!(partial, rest),
+                other => panic!("{other:?}"),
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn str_25_with_several_separators_an_overrun_keeps_the_data() {
+    on_every(async || {
+        let mut p = pair(3).await?;
+        p.writer.write("some dataA")?;
+        arrived(10, &p.reader).await;
+        // Both end together: the shorter one counts, which begins later.
+        let found = p.reader.readuntil_any(&[b"ome dataA", b"A"]).await;
+        assert!(matches!(found, Err(ReadError::LimitOverrun { consumed: 9 })), "{found:?}");
+        // None is there: the longest one may begin in the last 4 bytes.
+        let missing = p.reader.readuntil_any(&[b"!", b"dataX"]).await;
+        assert!(matches!(missing, Err(ReadError::LimitOverrun { consumed: 6 })), "{missing:?}");
+        assert_eq!(number(&p.reader, "buffered"), 10, "the data stays");
+        assert_eq!(p.reader.readexactly(10).await?, b"some dataA");
+        Ok(())
+    });
+}
+
+#[test]
+fn str_26_a_separator_longer_than_the_data_is_searched_for_correctly() {
+    on_every(async || {
+        let Pair { mut reader, mut writer, _unread, _unwritten } = pair(65536).await?;
+        writer.write("data")?;
+        arrived(4, &reader).await;
+        let reading = create_task(async move {
+            let line = reader.readuntil_any(&[b"A", b"long sep"]).await?;
+            io::Result::Ok((line, reader))
+        });
+        for piece in ["Z", "Aaaa"] {
+            yield_now().await;
+            assert!(!reading.done());
+            writer.write(piece)?;
+        }
+        let (line, mut reader) = reading.await??;
+        assert_eq!(line, b"dataZA");
+        assert_eq!(reader.readexactly(3).await?, b"aaa");
+        // The long one is found, too, when it comes in pieces and a read for it is dropped.
+        for piece in ["some lo", "ng", " sepbehind"] {
+            let waiting = timeout(Duration::from_millis(2), reader.readuntil_any(&[b"A", b"long sep"])).await;
+            assert!(waiting.is_err());
+            writer.write(piece)?;
+        }
+        assert_eq!(reader.readuntil_any(&[b"A", b"long sep"]).await?, b"some long sep");
+        assert_eq!(reader.readexactly(6).await?, b"behind");
+        Ok(())
+    });
+}
+
+#[test]
 fn str_27_28_30_exact_counts() {
     on_every(async || {
         let mut p = fed(65536, &["123456789012345678", "123456789012345678", "123456789012345678"]).await?;

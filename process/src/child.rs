@@ -4,6 +4,9 @@
 //!    spawned ──▶ running ── exit; the first thread to notice calls `waitid` ──▶ reaped
 //!                   └── its loop closes ──▶ watched by the reaper, until it exits
 //! ```
+//! A child whose group is to be killed is kept after its exit, as a zombie, until its handle goes: as long as it is not
+//! reaped, no other process and no other group gets its number.
+//!
 //! The handle, the operation that waits for the exit, and the reaper share it, on any thread. Only `reap` takes the
 //! exit status from the kernel.
 
@@ -13,7 +16,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -31,8 +34,23 @@ pub(crate) struct Child {
     /// `None` if the kernel has no `pidfd_open`, or a filter refuses it. Then the process number names the child: it is
     /// not reused before `reap` has taken the exit status.
     pidfd: Option<OwnedFd>,
+    /// It leads a process group of its own, which has its number.
+    leads: bool,
+    /// Its exit status is left to the kernel, so that its number stays its own.
+    kept: AtomicBool,
     state: Mutex<State>,
     next_waiter: AtomicU64,
+}
+
+/// What becomes of a process group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// The child is in a group of others.
+    Others,
+    /// The child leads a group of its own.
+    Own,
+    /// As `Own`; the child is kept after its exit, until `let_go`.
+    Kept,
 }
 
 #[derive(Debug)]
@@ -47,7 +65,7 @@ enum State {
 
 impl Child {
     /// A newly spawned process, which nothing else may reap. The caller must watch it.
-    pub(crate) fn open(mut spawned: std::process::Child) -> io::Result<Arc<Child>> {
+    pub(crate) fn open(mut spawned: std::process::Child, group: Group) -> io::Result<Arc<Child>> {
         let pid = spawned.id();
         let opened = Pid::from_raw(pid.cast_signed())
             .ok_or(Errno::SRCH)
@@ -65,7 +83,8 @@ impl Child {
             }
         };
         let (state, next_waiter) = (Mutex::new(State::Running(Vec::new())), AtomicU64::new(0));
-        Ok(Arc::new(Child { pid, pidfd, state, next_waiter }))
+        let (leads, kept) = (group != Group::Others, AtomicBool::new(group == Group::Kept));
+        Ok(Arc::new(Child { pid, pidfd, leads, kept, state, next_waiter }))
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -111,31 +130,62 @@ impl Child {
     /// `reap` cannot free the number. (Without a pidfd a program can still free it, if it ignores SIGCHLD or waits for
     /// all its children.)
     pub(crate) fn send_signal(&self, signal: Signal) -> io::Result<()> {
-        let gone = || {
-            let text = format!("process {} has ended: no signal can be sent to it", self.pid);
-            io::Error::new(io::ErrorKind::InvalidInput, text)
-        };
         let state = self.state();
         if !matches!(*state, State::Running(_)) {
-            return Err(gone());
+            return Err(self.refuse("has ended: no signal can be sent to it"));
         }
         let sent = match &self.pidfd {
             Some(pidfd) => sys::pidfd_send_signal(pidfd, signal),
             None => sys::kill_process(self.number(), signal),
         };
         match sent {
-            Err(Errno::SRCH) => Err(gone()),
+            Err(Errno::SRCH) => Err(self.refuse("has ended: no signal can be sent to it")),
             other => Ok(other?),
+        }
+    }
+
+    /// Sends `signal` to the group that the child leads, never to another one that got its number: under the lock,
+    /// without which `reap` cannot free the number.
+    pub(crate) fn send_signal_group(&self, signal: Signal) -> io::Result<()> {
+        if !self.leads {
+            return Err(self.refuse("has no group of its own: `process_group(0)` makes one"));
+        }
+        let state = self.state();
+        let held = match *state {
+            State::Running(_) => true,
+            State::Exited(_) => self.kept.load(Ordering::Relaxed),
+            State::Lost => false,
+        };
+        if !held {
+            return Err(self.refuse("has ended, and its number is free: no signal can be sent to its group"));
+        }
+        match sys::kill_process_group(self.number(), signal) {
+            Err(Errno::SRCH) => Err(self.refuse("has no group any more: no signal can be sent to it")),
+            other => Ok(other?),
+        }
+    }
+
+    fn refuse(&self, why: &str) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("process {} {why}", self.pid))
+    }
+
+    /// Its handle has gone: it need not be kept any more.
+    pub(crate) fn let_go(&self) {
+        let state = self.state();
+        if self.kept.swap(false, Ordering::Relaxed) && matches!(*state, State::Exited(_)) {
+            let _ = sys::waitid(self.id(), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
         }
     }
 
     /// Takes the exit status, and wakes the waiting tasks. `false` while the child runs.
     pub(crate) fn reap(&self) -> bool {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let mut options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         let mut locked = self.state();
         if !matches!(*locked, State::Running(_)) {
             return true;
         }
+        // Read under the lock, as `let_go` changes it there.
+        options.set(WaitIdOptions::NOWAIT, self.kept.load(Ordering::Relaxed));
         let state = match sys::waitid(self.id(), options) {
             Ok(None) | Err(Errno::INTR) => return false,
             Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
@@ -228,7 +278,7 @@ mod tests {
     #[test]
     fn a_child_that_nobody_can_watch_tells_who_waits() {
         corio_runtime::run(async {
-            let child = Child::open(sleeper()).unwrap();
+            let child = Child::open(sleeper(), Group::Others).unwrap();
             let mut wait = std::pin::pin!(child.wait());
             let polled = wait.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             assert!(polled.is_pending());

@@ -12,7 +12,9 @@ use corio_runtime::{error, fd::require_kernel};
 
 use crate::{
     Process, Stdio,
+    child::Group,
     ops::adopt,
+    process::OnDrop,
     stdio::{Ours, Outputs},
 };
 
@@ -71,6 +73,7 @@ pub struct Command {
     stderr: Stdio,
     current_dir: Option<PathBuf>,
     kill_on_drop: bool,
+    kill_group_on_drop: bool,
     limit: usize,
     process_group: Option<i32>,
     uid: Option<u32>,
@@ -87,6 +90,7 @@ impl Command {
             stderr: Stdio::Inherit,
             current_dir: None,
             kill_on_drop: false,
+            kill_group_on_drop: false,
             limit: 64 << 10,
             process_group: None,
             uid: None,
@@ -171,7 +175,24 @@ impl Command {
         self
     }
 
-    /// The child's process group. 0 makes a new one, so that the terminal's signals do not reach the child.
+    /// The child's process group. 0 makes a new one, which the child leads: the terminal's signals do not reach it, and
+    /// [`send_signal_group`](Process::send_signal_group) reaches it and all its descendants that stay in the group.
+    ///
+    /// ```
+    /// use corio_process::{Command, Stdio};
+    /// corio_runtime::run(async {
+    ///     // A shell, and a child of its own that holds the pipe, too.
+    ///     let mut command = Command::shell("sleep 3600 & echo ready; wait");
+    ///     let mut shell = command.process_group(0).stdout(Stdio::Pipe).spawn().await?;
+    ///     let mut stdout = shell.stdout.take().unwrap();
+    ///     assert_eq!(stdout.readline().await?, b"ready\n");
+    ///     shell.send_signal_group(9)?;
+    ///     assert_eq!(shell.wait().await?, -9);
+    ///     // Its end shows that both have gone.
+    ///     assert!(stdout.read(1).await?.is_empty());
+    ///     std::io::Result::Ok(())
+    /// }).unwrap();
+    /// ```
     pub fn process_group(&mut self, group: i32) -> &mut Command {
         self.process_group = Some(group);
         self.std.process_group(group);
@@ -198,6 +219,34 @@ impl Command {
         self
     }
 
+    /// Whether dropping the [`Process`] kills the child's whole group: the child, and those of its descendants that did
+    /// not leave the group. Default: no. It implies [`process_group(0)`](Command::process_group).
+    ///
+    /// The group is killed also if the child itself has exited: for that it is kept as a zombie until the `Process` is
+    /// dropped.
+    ///
+    /// ```
+    /// use corio_process::{Command, Stdio};
+    /// corio_runtime::run(async {
+    ///     let mut command = Command::shell("sleep 3600 & echo started");
+    ///     let mut shell = command.kill_group_on_drop(true).stdout(Stdio::Pipe).spawn().await?;
+    ///     let mut stdout = shell.stdout.take().unwrap();
+    ///     assert_eq!(stdout.readline().await?, b"started\n");
+    ///     assert_eq!(shell.wait().await?, 0);
+    ///     drop(shell);
+    ///     // The end of the pipe, which only the sleeper still held.
+    ///     assert!(stdout.read(1).await?.is_empty());
+    ///     std::io::Result::Ok(())
+    /// }).unwrap();
+    /// ```
+    pub fn kill_group_on_drop(&mut self, kill: bool) -> &mut Command {
+        self.kill_group_on_drop = kill;
+        if kill && self.process_group.is_none() {
+            self.process_group(0);
+        }
+        self
+    }
+
     /// The limit of `readline` and `readuntil` on the child's output, in bytes, at least 1. Default: 65536.
     pub fn limit(&mut self, limit: usize) -> &mut Command {
         self.limit = limit;
@@ -212,14 +261,32 @@ impl Command {
         &mut self.std
     }
 
-    /// Starts the program. The call blocks the loop for about 0.1 ms and does not suspend: a cancelled task has either
-    /// not started the program, or has its [`Process`].
+    /// Starts the program, at the call, and gives its [`Process`] at the first poll. It blocks the loop for about 0.1
+    /// ms and does not suspend: a cancelled task has either not started the program, or has its `Process`. Dropping the
+    /// future drops the `Process`.
+    ///
+    /// The future does not borrow the command, so it can be returned:
+    ///
+    /// ```
+    /// use corio_process::Command;
+    /// corio_runtime::run(async {
+    ///     let start = |seconds: &str| Command::new("sleep").arg(seconds).kill_on_drop(true).spawn();
+    ///     let sleepers = corio_runtime::try_gather(["60", "61"].map(start)).await?;
+    ///     assert!(sleepers.iter().all(|sleeper| sleeper.returncode().is_none()));
+    ///     std::io::Result::Ok(())
+    /// }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// `NotFound` for a missing program or working directory, `PermissionDenied`, too many descriptors or processes;
-    /// `InvalidInput` for a limit of 0 and for invalid group or user ids. The text says what failed. Also under the
-    /// simulator, and outside a running loop.
-    pub async fn spawn(&mut self) -> io::Result<Process> {
+    /// `InvalidInput` for a limit of 0, for invalid group or user ids, and for
+    /// [`kill_group_on_drop`](Command::kill_group_on_drop) in a group of others. The text says what failed. Also under
+    /// the simulator, and outside a running loop.
+    pub fn spawn(&mut self) -> impl Future<Output = io::Result<Process>> + use<> {
+        std::future::ready(self.start())
+    }
+
+    fn start(&mut self) -> io::Result<Process> {
         let text = |what: String| {
             move |e: io::Error| {
                 let text = format!("{what}: {e}");
@@ -231,8 +298,21 @@ impl Command {
         self.check_numbers().map_err(text(format!("cannot run '{program}'")))?;
         let pipes = self.pipes().map_err(text(format!("the standard streams of '{program}'")))?;
         let spawned = self.spawn_std(pipes.theirs).map_err(|e| self.explain(e, &program))?;
-        let child = adopt(spawned).map_err(text(format!("cannot watch '{program}'")))?;
-        Process::new(child, pipes.ours, self.limit, self.kill_on_drop)
+        let child = adopt(spawned, self.group()).map_err(text(format!("cannot watch '{program}'")))?;
+        let on_drop = match (self.kill_group_on_drop, self.kill_on_drop) {
+            (true, _) => OnDrop::KillGroup,
+            (false, true) => OnDrop::Kill,
+            (false, false) => OnDrop::GoOn,
+        };
+        Process::new(child, pipes.ours, self.limit, on_drop)
+    }
+
+    fn group(&self) -> Group {
+        match self.process_group {
+            Some(0) if self.kill_group_on_drop => Group::Kept,
+            Some(0) => Group::Own,
+            _ => Group::Others,
+        }
     }
 
     /// Checks values that the kernel would refuse without saying which one was wrong.
@@ -243,6 +323,8 @@ impl Command {
             "limit 0: must be at least 1 byte".to_owned()
         } else if let Some(group) = self.process_group.filter(|group| *group < 0) {
             format!("process group {group}: must be 0 or the number of a group")
+        } else if let Some(group) = self.process_group.filter(|group| *group > 0 && self.kill_group_on_drop) {
+            format!("kill_group_on_drop: process group {group} is not the child's own")
         } else if let Some(uid) = reserved(self.uid) {
             format!("uid {uid} is no user's")
         } else if let Some(gid) = reserved(self.gid) {

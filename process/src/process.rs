@@ -13,8 +13,9 @@ const READ_MAX: usize = 256 << 10;
 
 /// A child process. It is reaped when it exits, even if nobody waits, and even after its loop has ended.
 ///
-/// Dropping it lets the child continue (see [`kill_on_drop`](crate::Command::kill_on_drop)) and closes the pipes. It is
-/// `Send`: everything but the pipes works on any thread.
+/// Dropping it lets the child continue (see [`kill_on_drop`](crate::Command::kill_on_drop) and
+/// [`kill_group_on_drop`](crate::Command::kill_group_on_drop)) and closes the pipes. It is `Send`: everything but the
+/// pipes works on any thread.
 ///
 /// ```
 /// use corio_process::{Command, Stdio};
@@ -56,16 +57,17 @@ impl Process {
         child: Arc<Child>,
         ours: [Ours; 3],
         limit: usize,
-        kill_on_drop: bool,
+        on_drop: OnDrop,
     ) -> io::Result<Process> {
         let [stdin, stdout, stderr] = ours;
         // If a pipe cannot become a stream, the child is killed: the caller gets no handle.
-        let owned = Owned { child, kill_on_drop: true };
+        let kill = if on_drop == OnDrop::KillGroup { on_drop } else { OnDrop::Kill };
+        let owned = Owned { child, on_drop: kill };
         let mut process = Process { stdin: None, stdout: None, stderr: None, owned, read: Output::default() };
         process.stdin = stdin.writer()?;
         process.stdout = stdout.reader(limit)?;
         process.stderr = stderr.reader(limit)?;
-        process.owned.kill_on_drop = kill_on_drop;
+        process.owned.on_drop = on_drop;
         Ok(process)
     }
 
@@ -143,11 +145,30 @@ impl Process {
     /// # Errors
     /// `InvalidInput` if the process has ended, for an invalid number, and for a real-time signal.
     pub fn send_signal(&self, signal: i32) -> io::Result<()> {
-        let named = Signal::from_named_raw(signal).ok_or_else(|| {
-            let text = format!("{signal} is not the number of a signal that can be sent");
-            io::Error::new(io::ErrorKind::InvalidInput, text)
-        })?;
-        self.owned.child.send_signal(named)
+        self.owned.child.send_signal(named(signal)?)
+    }
+
+    /// Sends a signal, by number, to the whole process group that the child leads: to the child and to those of its
+    /// descendants that did not leave the group. It never goes to another group that got the number.
+    ///
+    /// ```
+    /// use corio_process::Command;
+    /// corio_runtime::run(async {
+    ///     let shell = Command::shell("sleep 3600 | sleep 3600").process_group(0).spawn().await?;
+    ///     shell.send_signal_group(15)?;
+    ///     assert_eq!(shell.wait().await?, -15);
+    ///     assert!(shell.send_signal_group(15).is_err());
+    ///     std::io::Result::Ok(())
+    /// }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput` if the child has no group of its own (see [`process_group`](crate::Command::process_group)); if
+    /// the child has ended, even if descendants are left, unless
+    /// [`kill_group_on_drop`](crate::Command::kill_group_on_drop) was asked for; for an invalid number, and for a
+    /// real-time signal.
+    pub fn send_signal_group(&self, signal: i32) -> io::Result<()> {
+        self.owned.child.send_signal_group(named(signal)?)
     }
 
     /// Sends SIGTERM (asyncio `terminate`).
@@ -167,6 +188,13 @@ impl Process {
     }
 }
 
+fn named(signal: i32) -> io::Result<Signal> {
+    Signal::from_named_raw(signal).ok_or_else(|| {
+        let text = format!("{signal} is not the number of a signal that can be sent");
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    })
+}
+
 async fn read_to_end(reader: &mut Option<StreamReader>, to: &mut Vec<u8>) -> io::Result<()> {
     let Some(reader) = reader else { return Ok(()) };
     loop {
@@ -178,18 +206,30 @@ async fn read_to_end(reader: &mut Option<StreamReader>, to: &mut Vec<u8>) -> io:
     }
 }
 
+/// What happens to the child when its handle is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnDrop {
+    GoOn,
+    Kill,
+    KillGroup,
+}
+
 /// Separate from [`Process`], so that the pipes can be moved out of that.
 struct Owned {
     child: Arc<Child>,
-    kill_on_drop: bool,
+    on_drop: OnDrop,
 }
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        if self.kill_on_drop {
-            // A failure is fine: the process has ended.
+        // A failure is fine: the process, or all of the group, has ended.
+        if self.on_drop == OnDrop::KillGroup {
+            let _ = self.child.send_signal_group(Signal::KILL);
+        }
+        if self.on_drop != OnDrop::GoOn {
             let _ = self.child.send_signal(Signal::KILL);
         }
+        self.child.let_go();
     }
 }
 

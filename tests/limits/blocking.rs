@@ -116,6 +116,13 @@ fn processes() -> Vec<Row> {
                 command.process_group(group);
             })
         }),
+        row("Process::send_signal_group", |Number(n)| {
+            corio::run(async move {
+                let mut command = Command::new("sleep");
+                let sleeper = command.arg("60").kill_group_on_drop(true).spawn().await?;
+                sleeper.send_signal_group(n)
+            })
+        }),
         row("Command::uid", |uid: u32| {
             spawns(|command| {
                 command.uid(uid);

@@ -240,6 +240,11 @@ impl StreamReader {
         Wait { reader: self, wanted, state: if wanted > 0 { State::New } else { State::Unneeded }, ready }
     }
 
+    /// Everything that has arrived; empty at the end of the stream. Dropped while it waits, no demand stays behind.
+    pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
+        self.poll_wait(cx, |slot| (!slot.receive.buf.is_empty()).then(|| slot.take(usize::MAX)))
+    }
+
     /// As `wait`, as a poll: if it is not repeated, no demand stays behind.
     #[inline(always)]
     pub(super) fn poll_wait<T: Default>(
@@ -388,40 +393,6 @@ impl Slot {
         buf[..n].copy_from_slice(&self.receive.buf[..n]);
         self.receive.buf.advance(n);
         n
-    }
-
-    /// Looks for a separator: the bytes with it, an error, or `None` to wait for more.
-    pub(super) fn find(&mut self, finder: &memmem::Finder<'_>, searched: &mut usize) -> Option<Found> {
-        let separator = finder.needle().len();
-        let receive = &self.receive;
-        if let Some(at) = finder.find(&receive.buf[*searched..]).map(|at| at + *searched) {
-            if at > receive.limit {
-                return Some(Found(Err(ReadError::LimitOverrun { consumed: at })));
-            }
-            return Some(Found(Ok(self.take(at + separator))));
-        }
-        *searched = (receive.buf.len() + 1).saturating_sub(separator);
-        // Asked before the end, as in asyncio: whether that has come together with the data is chance.
-        if *searched > receive.limit {
-            return Some(Found(Err(ReadError::LimitOverrun { consumed: *searched })));
-        }
-        if !receive.at_end() {
-            return None;
-        }
-        if let Some(e) = receive.error() {
-            return Some(Found(Err(e.into())));
-        }
-        let partial = Vec::from(self.take(usize::MAX));
-        Some(Found(Err(ReadError::IncompleteRead { partial, expected: None })))
-    }
-}
-
-/// Result of a search. Its default is never used: `find` handles the end of the stream itself.
-pub(super) struct Found(pub(super) Result<Chunk, ReadError>);
-
-impl Default for Found {
-    fn default() -> Found {
-        Found(Ok(Chunk::default()))
     }
 }
 

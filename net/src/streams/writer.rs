@@ -242,23 +242,25 @@ impl StreamWriter {
     /// The connection's failure, even one before the close; `TimedOut` if the peer took nothing for as long as
     /// [`linger`](StreamWriter::linger) allows. Some of the written data may not have arrived then.
     pub async fn wait_closed(&mut self) -> io::Result<()> {
-        poll_fn(|cx| {
-            let mut replaced = None;
-            let polled = self.key.with(|_, slot| {
-                // A failed connection may have unread data: the writer need not wait for the reader.
-                let failed = slot.send.broken != 0 && !slot.send.closing();
-                if slot.is_gone() || failed {
-                    return Poll::Ready(slot.send.error().map_or(Ok(()), Err));
-                }
-                slot.poll_hang_up();
-                replaced = slot.make_ending().waiter.replace(cx.waker().clone());
-                Poll::Pending
-            });
-            // Its destructor is foreign code.
-            drop(replaced);
-            polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
-        })
-        .await
+        poll_fn(|cx| self.poll_closed(cx)).await
+    }
+
+    /// `wait_closed` as a poll.
+    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut replaced = None;
+        let polled = self.key.with(|_, slot| {
+            // A failed connection may have unread data: the writer need not wait for the reader.
+            let failed = slot.send.broken != 0 && !slot.send.closing();
+            if slot.is_gone() || failed {
+                return Poll::Ready(slot.send.error().map_or(Ok(()), Err));
+            }
+            slot.poll_hang_up();
+            replaced = slot.make_ending().waiter.replace(cx.waker().clone());
+            Poll::Pending
+        });
+        // Its destructor is foreign code.
+        drop(replaced);
+        polled.unwrap_or_else(|e| Poll::Ready(Err(e)))
     }
 
     /// Closes at once (asyncio `transport.abort`): unsent data is dropped, and the peer sees a reset.

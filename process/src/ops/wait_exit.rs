@@ -9,11 +9,14 @@ use corio_runtime::{
 };
 use rustix::{io::Errno, process::Signal};
 
-use crate::{child::Child, reaper};
+use crate::{
+    child::{Child, Group},
+    reaper,
+};
 
 /// Watches a newly spawned process, which nothing else may reap.
-pub(crate) fn adopt(spawned: std::process::Child) -> io::Result<Arc<Child>> {
-    let child = Child::open(spawned)?;
+pub(crate) fn adopt(spawned: std::process::Child, group: Group) -> io::Result<Arc<Child>> {
+    let child = Child::open(spawned, group)?;
     if child.pidfd().is_some() {
         op::start(Box::new(WaitExit::WaitId(Arc::clone(&child))));
     } else {
@@ -29,6 +32,7 @@ fn watch_by_thread(child: &Arc<Child>) -> io::Result<()> {
         let _ = child.send_signal(Signal::KILL);
         child.block_until_exit();
         child.reap();
+        child.let_go();
         let text = format!("no pidfd for it, and no thread that waits for it: {e}");
         error::explain(e, text)
     })
@@ -99,7 +103,7 @@ mod tests {
     #[test]
     fn an_exit_is_seen_by_polling_the_pidfd() {
         corio_runtime::run(async {
-            let child = Child::open(sleeper()).unwrap();
+            let child = Child::open(sleeper(), Group::Others).unwrap();
             poll_exit(Arc::clone(&child));
             assert_eq!(child.wait().await.unwrap(), 0);
         });
@@ -108,7 +112,7 @@ mod tests {
     #[test]
     fn a_poll_that_outlives_its_loop_is_the_reapers() {
         let child = corio_runtime::run(async {
-            let child = Child::open(sleeper()).unwrap();
+            let child = Child::open(sleeper(), Group::Others).unwrap();
             poll_exit(Arc::clone(&child));
             child
         });
