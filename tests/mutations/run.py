@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Breaks the implementation on purpose, one mutation at a time, and sees whether the test of the row fails.
 
-    tests/mutations/run.py                 # all: about an hour
+    tests/mutations/run.py                 # all: half an hour or more
     tests/mutations/run.py --only WF-05    # some rows
 
 The mutations are in the `.txt` files beside this one: blocks of
