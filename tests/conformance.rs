@@ -9,6 +9,8 @@
 mod examples;
 #[path = "conformance/found.rs"]
 mod found;
+#[path = "conformance/mutations.rs"]
+mod mutations;
 #[path = "conformance/names.rs"]
 mod names;
 #[path = "conformance/rows.rs"]
@@ -18,6 +20,7 @@ mod table;
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
+use mutations::Mutation;
 use rows::Row;
 use table::Claims;
 
@@ -25,6 +28,7 @@ const TABLE: &str = "docs/conformance.md";
 const README: &str = "README.md";
 const CORE: usize = 365;
 const EXTENDED: usize = 262;
+const MUTATED_ROWS: usize = 80;
 
 fn read(path: &str) -> String {
     fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_default()
@@ -65,6 +69,27 @@ fn every_row_is_of_the_kind_that_it_says() {
     let (claims, mut faults) = claims(&rows);
     faults.extend(table::faults(&rows, &claims, |file| examples::ids(&read(file))));
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+/// The mutations of `tests/mutations`.
+fn mutations() -> Vec<Mutation> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/mutations");
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut lists: Vec<_> = names.filter(|name| name.ends_with(".txt")).collect();
+    lists.sort();
+    let parse = |name: String| mutations::parse(&name, &read(&format!("tests/mutations/{name}")));
+    lists.into_iter().flat_map(|name| parse(name).unwrap_or_else(|e| panic!("{e}"))).collect()
+}
+
+#[test]
+fn the_mutations_fit_the_source_and_the_tests() {
+    let (rows, tests) = (rows(), found::tests());
+    let areas: BTreeSet<&str> = rows.iter().map(Row::area).collect();
+    let mutations = mutations();
+    let faults: Vec<_> = mutations.iter().flat_map(|m| m.faults(&tests, &areas, read)).collect();
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    let mutated: BTreeSet<_> = mutations.iter().flat_map(|mutation| &mutation.rows).collect();
+    assert!(mutated.len() >= MUTATED_ROWS, "only {} rows have a mutation", mutated.len());
 }
 
 #[test]

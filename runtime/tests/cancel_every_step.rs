@@ -323,8 +323,10 @@ fn wf_14_a_timed_body_ends_with_who_waits_at_every_step() {
         })
         .await;
         at_every_step(Fate::Cancelled, async |children| {
-            let mut task = create_task(children.child(3));
-            drop(timeout(ms(60_000), &mut task).await.unwrap());
+            let mut task = create_task(children.child(5));
+            // The turns are steps at which the task still runs.
+            let both = corio_runtime::gather!(turns(3), &mut task);
+            drop(timeout(ms(60_000), both).await.unwrap());
         })
         .await;
     });

@@ -299,17 +299,26 @@ fn gath_09_a_cancelled_gather_cancels_its_tasks_and_waits_for_them() {
 #[test]
 fn gath_37_a_shield_of_a_lent_task_leaves_it_running_and_its_handle_usable() {
     on_sim(async || {
-        let mut task = create_task(async {
-            sleep(ms(20)).await;
-            7
-        });
+        let log = Log::new();
+        let slow = |name| {
+            let log = log.clone();
+            create_task(async move {
+                sleep(ms(20)).await;
+                log.push(name);
+                name
+            })
+        };
+        let mut task = slow("lent");
+        assert!(timeout(ms(5), shield(&mut task)).await.is_err());
+        assert_eq!(task.await.unwrap(), "lent");
+        let mut task = slow("lent, then given");
         assert!(timeout(ms(5), shield(&mut task)).await.is_err());
         assert!(timeout(ms(5), shield(task)).await.is_err());
-        let mut task = create_task(sleep(ms(20)));
+        let mut task = slow("awaited, then given");
         assert!(timeout(ms(5), &mut task).await.is_err());
-        // Awaited before, and protected now.
         drop(shield(task));
-        sleep(ms(20)).await;
+        sleep(ms(30)).await;
+        assert_eq!(log.get(), ["lent", "lent, then given", "awaited, then given"], "all ran on");
         assert_eq!(corio_runtime::metrics().tasks, 1);
     });
 }

@@ -235,6 +235,13 @@ fn gath_27_the_very_tasks_come_back_in_the_order_of_their_ends() {
             assert_eq!(task.await.unwrap(), value);
         }
         assert!(ended.next().await.is_none());
+        let mut ended = as_completed_tasks([5, 1, 3].map(|n| create_task(after(ms(n), n))).into());
+        assert!(timeout(Duration::ZERO, ended.next()).await.is_err());
+        sleep(ms(10)).await;
+        for value in [1, 3, 5] {
+            let task = ended.next().await.unwrap();
+            assert_eq!(task.await.unwrap(), value, "they ended while nobody waited");
+        }
     });
 }
 

@@ -173,6 +173,12 @@ fn task_16_a_task_that_cancels_itself_ends_at_its_next_await() {
         assert!(is_cancelled(&(&mut task).await));
         assert!(task.cancelled());
         assert_eq!(reached.get(), 1);
+        // An await that nothing else would wake.
+        let task = create_task(async {
+            assert!(current_task().unwrap().cancel());
+            pending::<()>().await;
+        });
+        assert!(is_cancelled(&task.await));
     });
 }
 

@@ -79,9 +79,12 @@ fn cond_03_a_wait_cancelled_while_another_holds_the_lock_leaves_the_queue() {
         turns(1).await;
         task.cancel();
         assert!(matches!(task.await, Err(TaskError::Cancelled)));
+        let theirs = condition.clone();
+        let behind = create_task(async move { drop(theirs.acquire().await) });
+        turns(1).await;
         drop(guard);
-        drop(condition.acquire().await);
-        assert!(log.get().is_empty());
+        turns(2).await;
+        assert!(behind.done() && log.get().is_empty());
     });
 }
 
@@ -148,13 +151,17 @@ fn cond_10_notify_without_the_lock_panics() {
         let lock = Rc::new(Lock::new(0));
         let (own, shared) = (Rc::new(Condition::new(0)), Rc::new(Condition::on(lock.clone())));
         for condition in [own, shared] {
+            let notifies: [fn(&Condition<u32>); 2] = [|c| c.notify(1), |c| c.notify_all()];
+            let all_panic = || {
+                for notify in notifies {
+                    let text = panic_message(|| notify(&condition));
+                    assert_eq!(text, "cannot notify on un-acquired lock");
+                }
+            };
+            all_panic();
             let task = waiter(&condition, &Log::new(), 1);
             turns(2).await;
-            let notifies: [fn(&Condition<u32>); 2] = [|c| c.notify(1), |c| c.notify_all()];
-            for notify in notifies {
-                let text = panic_message(|| notify(&condition));
-                assert_eq!(text, "cannot notify on un-acquired lock");
-            }
+            all_panic();
             turns(3).await;
             assert!(!task.done(), "nobody was notified");
             let guard = condition.acquire().await;

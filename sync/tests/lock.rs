@@ -54,8 +54,14 @@ fn lock_02_a_cancelled_waiter_leaves_the_queue() {
         task.cancel();
         assert!(matches!(task.await, Err(TaskError::Cancelled)));
         assert_eq!(format!("{lock:?}"), "<Lock [locked]>");
+        let released = Rc::new(Event::new());
+        released.set();
+        let behind = taker(&lock, &log, 2, &released);
+        turns(1).await;
         drop(guard);
-        assert!(!lock.locked() && log.get().is_empty());
+        turns(2).await;
+        assert!(behind.done() && !lock.locked());
+        assert_eq!(log.get(), [2]);
     });
 }
 

@@ -200,7 +200,7 @@ impl TaskTable {
             for (index, slot) in slots.iter_mut() {
                 if slot.is_live() && (late || !slot.cleanup) {
                     if !slot.is_cancelled() {
-                        slot.request_cancel();
+                        slot.request_cancel(self.next_request());
                     }
                     let sure = late || slot.cancel == Cancel::Sure;
                     slot.cancel = if sure { Cancel::Sure } else { Cancel::Asked };
