@@ -127,7 +127,8 @@ impl Loop {
         }
     }
 
-    /// Cancels a task; who ends what awaited it waits for its end, unless it is that task itself. `false` if it is done.
+    /// Cancels a task; who ends what awaited it waits for its end, unless that is the task itself. `false` if it is
+    /// done.
     pub(crate) fn cancel_awaited(&self, key: TaskKey) -> bool {
         let cancelled = self.tasks.cancel(key);
         if cancelled

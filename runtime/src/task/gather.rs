@@ -217,8 +217,7 @@ impl<F: Future, T> Values<F, T> {
     }
 }
 
-/// Returns the values of `tasks`, in order, or the first failure at once. The other tasks continue then, as in
-/// asyncio's
+/// Returns the values of `tasks`, in order, or the first failure at once. The other tasks continue then, as in asyncio's
 /// `gather`; dropping this cancels all of them.
 ///
 /// ```
@@ -272,7 +271,7 @@ impl<T: 'static> Watched<'_, T> {
 impl<T> Drop for Watched<'_, T> {
     fn drop(&mut self) {
         if !self.failed.get() && self.task.taken.is_none() {
-            self.task.key.here(|lp, key| lp.cancel_awaited(key));
+            self.task.key.at_home(|lp, key| lp.cancel_awaited(key));
         }
     }
 }
