@@ -184,9 +184,9 @@ impl Runner {
                 lp.stopping.set(false);
                 return End::Done(Err(payload));
             }
-            if self.is_ended_from_outside() {
-                let stopped = lp.stopping.replace(false);
-                return if stopped { End::Done(Ok(())) } else { End::Early(RunError::Cancelled) };
+            if lp.stopping.replace(false) {
+                let interrupted = lp.interrupted.get();
+                return if interrupted { End::Early(RunError::Cancelled) } else { End::Done(Ok(())) };
             }
         }
     }
@@ -226,9 +226,8 @@ impl Runner {
         let lp: &Loop = &self.lp;
         let key = lp.tasks.create_main(can_cancel, location);
         lp.slow_watch.start();
-        let mut lost = None;
+        let (mut end, mut lost) = (None, None);
         let end = loop {
-            let mut end = None;
             let mut poll_main = |cx: &mut Context<'_>| {
                 if let Poll::Ready(ended) = self.step(main.as_mut(), key, cx) {
                     end = Some(ended);
@@ -238,12 +237,10 @@ impl Runner {
             // A panic of a service ends the run; the main future is then dropped as usual.
             if let Err(payload) = self.turn_caught(&mut poll_main, u64::MAX) {
                 lost = end.replace(End::Done(Err(payload)));
+                lp.stopping.set(true);
             }
-            if let Some(end) = end {
-                break end;
-            }
-            if self.is_ended_from_outside() {
-                break self.ended_from_outside(key);
+            if lp.stopping.get() {
+                break end.unwrap_or_else(|| self.ended_from_outside(key));
             }
         };
         lp.stopping.set(false);
@@ -302,17 +299,13 @@ impl Runner {
         if self.lp.tasks.is_cancelled(main) { End::Early(RunError::Cancelled) } else { End::Interrupted }
     }
 
-    fn is_ended_from_outside(&self) -> bool {
-        self.lp.stopping.get() | self.lp.interrupted.get()
-    }
-
     /// The end of a run whose main future was cancelled: waits for cleanups and for tasks that are being cancelled,
     /// unless the run is ended meanwhile.
     fn clean_up<T>(&self) -> End<T> {
         let lp = &self.lp;
         lp.interrupted.set(false);
         let deadline = lp.clock.after(CLEANUP);
-        while !self.is_ended_from_outside() && lp.tasks.is_cleaning_up() && lp.clock.now_ns() < deadline {
+        while !lp.stopping.get() && lp.tasks.is_cleaning_up() && lp.clock.now_ns() < deadline {
             let wait = if lp.tasks.ready.is_empty() { deadline } else { 0 };
             if let Err(payload) = self.turn_caught(&mut no_main, wait) {
                 return End::Done(Err(payload));

@@ -127,17 +127,21 @@ impl Loop {
         }
     }
 
-    /// Cancels a task; who ends what awaited it waits for its end, unless that is the task itself. `false` if it is
+    /// Cancels a task; who ends what awaited it waits for its end, unless it is that task itself. `false` if it is
     /// done.
     pub(crate) fn cancel_awaited(&self, key: TaskKey) -> bool {
         let cancelled = self.tasks.cancel(key);
-        if cancelled
-            && !self.tasks.is_current(key)
-            && let Some(hold) = Hold::current(self)
-        {
-            // Not kept if the task has ended meanwhile.
-            let _done = self.tasks.add_done_callback(key, Box::new(move |_| drop(hold)));
+        if cancelled && !self.tasks.is_current(key) {
+            self.hold_until_done(key);
         }
         cancelled
+    }
+
+    /// Who ends something now waits for the end of a task.
+    pub(crate) fn hold_until_done(&self, key: TaskKey) {
+        if let Some(hold) = Hold::current(self) {
+            // Not kept if the task has ended.
+            let _done = self.tasks.add_done_callback(key, Box::new(move |_| drop(hold)));
+        }
     }
 }

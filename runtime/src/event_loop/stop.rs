@@ -61,7 +61,8 @@ impl Handle {
 }
 
 impl Loop {
-    fn stop(&self) {
+    /// Ends the run with the present turn.
+    pub(crate) fn stop(&self) {
         // A closing loop turns until its tasks have ended.
         if !self.ending.get() {
             self.stopping.set(true);

@@ -12,6 +12,7 @@ use std::task::{Context, Waker};
 use crate::scheduler::{
     any_task::BoxTask,
     catch_scopes::ScopeKey,
+    ready::Ready,
     slab::{NONE, Slab},
     task_error::TaskError,
     task_key::{Outcome, TaskKey},
@@ -36,7 +37,7 @@ impl TaskTable {
                     break;
                 }
                 asked = true;
-                slot.request_cancel();
+                slot.request_cancel(self.next_request());
                 if awaited.is_some() {
                     slot.extra.get_or_insert_default().passed_to = awaited;
                     slot.cancel = Cancel::Passed;
@@ -50,6 +51,32 @@ impl TaskTable {
         }
         wakers.into_iter().for_each(self.wake_foreign);
         asked
+    }
+
+    /// The number of the latest request to cancel a task of this loop: newer ones are greater, up to 2^31 later.
+    #[inline(always)]
+    pub(crate) fn latest_request(&self) -> u32 {
+        self.requests.get()
+    }
+
+    fn next_request(&self) -> u32 {
+        self.requests.set(self.requests.get().wrapping_add(1));
+        self.requests.get()
+    }
+
+    /// Whether the running task has requests to cancel that are newer than that number.
+    pub(crate) fn is_cancelled_since(&self, number: u32) -> bool {
+        let is_requested = |slot: &mut Slot| slot.is_requested_since(number);
+        number != self.requests.get()
+            && self.current().and_then(|key| self.with(key, is_requested)).unwrap_or(false)
+    }
+
+    /// What is ended in this scope counts as cancelled, until the scope is left.
+    pub(crate) fn count_ending(&self, scope: ScopeKey) {
+        if let Some(task) = self.scopes.count(scope) {
+            let number = self.next_request();
+            self.with(task, |slot| slot.request_cancel(number));
+        }
     }
 
     /// The only task that this one awaits, if that does not end already. Two cancels in a turn are one, so that it may
@@ -126,11 +153,11 @@ impl TaskTable {
     /// Takes a request back, and returns how many are left. The last one takes back a cancel that was not delivered.
     pub(crate) fn uncancel(&self, key: TaskKey) -> usize {
         self.with(key, |slot| {
-            slot.requests = slot.requests.saturating_sub(1);
-            if slot.requests == 0 && slot.cancel == Cancel::Asked {
+            let left = slot.uncancel();
+            if left == 0 && slot.cancel == Cancel::Asked {
                 slot.cancel = Cancel::No;
             }
-            slot.requests.into()
+            left.into()
         })
         .unwrap_or(0)
     }
@@ -161,7 +188,7 @@ impl TaskTable {
         self.current.set(outer);
         self.with(key, |slot| {
             slot.task = Some(task);
-            slot.request_cancel();
+            slot.request_cancel(self.next_request());
             slot.cancel = Cancel::Sure;
             self.wake_slot(slot, key.slot);
         });
@@ -177,7 +204,7 @@ impl TaskTable {
             for (index, slot) in slots.iter_mut() {
                 if slot.is_live() && (late || !slot.cleanup) {
                     if !slot.is_cancelled() {
-                        slot.request_cancel();
+                        slot.request_cancel(self.next_request());
                     }
                     let sure = late || slot.cancel == Cancel::Sure;
                     slot.cancel = if sure { Cancel::Sure } else { Cancel::Asked };
@@ -199,7 +226,7 @@ impl TaskTable {
         main: PollMain<'_>,
     ) -> Option<Outcome> {
         let key = self.current()?;
-        if self.with(key, |slot| slot.extra.as_ref()?.ends).flatten().is_some() {
+        if self.with(key, |slot| slot.is_ending()).unwrap_or(false) {
             return self.await_ends(key, waker);
         }
         let step = |task: &mut Option<BoxTask>, main: PollMain<'_>| match task {
@@ -232,6 +259,11 @@ impl TaskTable {
             self.ends_main.set(false);
             return None;
         };
+        self.drop_cancelled(key, task).or_else(|| self.await_ends(key, waker))
+    }
+
+    /// Drops the task's future. `None` if that leaves something behind.
+    fn drop_cancelled(&self, key: TaskKey, task: &mut BoxTask) -> Option<Outcome> {
         let mut outcome = Outcome::Cancelled;
         let ends = self.ends.collect(true, || outcome = fail(task, TaskError::Cancelled, Outcome::Cancelled));
         if ends.is_none() {
@@ -241,7 +273,27 @@ impl TaskTable {
             (slot.cancel, slot.outcome) = (Cancel::Sure, outcome);
             slot.extra.get_or_insert_default().ends = ends;
         });
-        self.await_ends(key, waker)
+        None
+    }
+
+    /// The step has ended in going on with a cancel that was caught: the task ends at once, as by an exception; or
+    /// its next step awaits what is left behind. (A main future ends in that step.)
+    #[cold]
+    #[inline(never)]
+    pub(super) fn settle_resumed(&self, index: u32) -> Option<(TaskKey, Outcome)> {
+        let outer = self.current.replace(index);
+        let key = self.current()?;
+        let open = |slot: &mut Slot| if slot.is_ending() { None } else { slot.task.take() };
+        let mut task = self.with(key, open).flatten();
+        let outcome = task.as_mut().and_then(|task| self.drop_cancelled(key, task));
+        if task.is_some() {
+            self.with(key, |slot| slot.task = task);
+        }
+        self.current.set(outer);
+        if outcome.is_none() {
+            self.ready.push(Ready::Task(index));
+        }
+        Some((key, outcome?))
     }
 
     /// After a step of a task whose cancel was passed on: it comes back if the other task is not awaited any more,
@@ -322,22 +374,21 @@ impl TaskTable {
 
     /// The scope is over, or dropped.
     pub(crate) fn leave_catch(&self, scope: ScopeKey) {
-        if let Some(task) = self.scopes.leave(scope) {
-            self.with(task, |slot| forget_scope(slot, scope));
-        }
-    }
-
-    /// The scope takes a cancel: it is over, and so is every wait for a task to which the cancel was passed.
-    pub(crate) fn take_cancel(&self, scope: ScopeKey) {
-        self.scopes.took();
-        if let Some(task) = self.scopes.leave(scope) {
+        if let Some((task, counted)) = self.scopes.leave(scope) {
             self.with(task, |slot| {
                 forget_scope(slot, scope);
-                if let Some(extra) = &mut slot.extra {
-                    extra.passed_to = None;
+                if counted {
+                    slot.uncancel();
                 }
             });
         }
+    }
+
+    /// A scope of the running task takes a cancel: every wait for a task to which it was passed is over.
+    pub(crate) fn take_cancel(&self) {
+        self.scopes.took();
+        let forget = |slot: &mut Slot| slot.extra.as_mut().map(|extra| extra.passed_to = None);
+        self.current().and_then(|task| self.with(task, forget));
     }
 
     /// The scope is polled in the running task, perhaps in another place than before.

@@ -44,6 +44,8 @@ struct Scope {
     around: bool,
     /// The delivery in which it was entered; 0 for none.
     entered: u64,
+    /// A request to cancel is counted for it.
+    counted: bool,
     waker: Option<Waker>,
 }
 
@@ -74,11 +76,28 @@ impl CatchScopes {
             })
         });
         let entered = self.delivering.get().map_or(0, |(_, delivery)| delivery);
-        scopes.insert(Scope { task, parent, children: 0, resumed: false, around, entered, waker: None })
+        scopes.insert(Scope {
+            task,
+            parent,
+            children: 0,
+            resumed: false,
+            around,
+            entered,
+            counted: false,
+            waker: None,
+        })
     }
 
-    /// Removes a scope; returns its task.
-    pub(super) fn leave(&self, key: ScopeKey) -> Option<TaskKey> {
+    /// A request to cancel is counted for the scope; returns its task.
+    pub(super) fn count(&self, key: ScopeKey) -> Option<TaskKey> {
+        let mut scopes = self.scopes.borrow_mut();
+        let scope = scopes.find(key)?;
+        scope.counted = true;
+        Some(scope.task)
+    }
+
+    /// Removes a scope; returns its task, and whether a request is counted for it.
+    pub(super) fn leave(&self, key: ScopeKey) -> Option<(TaskKey, bool)> {
         let scope = {
             let mut scopes = self.scopes.borrow_mut();
             let scope = scopes.remove(key)?;
@@ -87,7 +106,7 @@ impl CatchScopes {
             }
             scope
         };
-        Some(scope.task)
+        Some((scope.task, scope.counted))
     }
 
     /// The scope is polled in `task`, inside the one that is being polled. Returns the former task, if it is another.

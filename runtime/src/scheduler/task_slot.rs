@@ -64,6 +64,8 @@ pub(super) struct Slot {
     pub(super) cleanup: bool,
     /// Cancels that were requested and not taken back.
     pub(super) requests: u16,
+    /// The number of the latest of them.
+    latest: u32,
     /// The slot of the task that its last step has polled, if that was the only one; else `NONE`.
     pub(super) awaits: u32,
     pub(super) joiner: Option<Waker>,
@@ -85,6 +87,8 @@ pub(super) struct Extra {
     pub(super) scopes: Vec<ScopeKey>,
     /// Its future was dropped; it ends once this is over.
     pub(super) ends: Option<EndsKey>,
+    /// The numbers of the requests to cancel before the latest.
+    older_requests: Vec<u32>,
     /// The task to which its cancel was passed on.
     pub(super) passed_to: Option<TaskKey>,
 }
@@ -130,6 +134,7 @@ impl Slot {
             external: false,
             cleanup: false,
             requests: 0,
+            latest: 0,
             awaits: NONE,
             joiner: None,
             task: None,
@@ -176,6 +181,11 @@ impl Slot {
         self.state <= State::Queued
     }
 
+    /// Whether its future was dropped, and it waits for what that left behind.
+    pub(super) fn is_ending(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.ends.is_some())
+    }
+
     /// Whether a cancel is to be delivered to it.
     pub(super) fn is_cancelled(&self) -> bool {
         self.cancel > Cancel::Passed
@@ -190,9 +200,30 @@ impl Slot {
         self.extra.as_ref().map_or(&[], |extra| &extra.scopes)
     }
 
-    /// Requests a cancel.
-    pub(super) fn request_cancel(&mut self) {
-        self.requests = self.requests.saturating_add(1);
+    /// Counts a request to cancel, which has this number in its loop.
+    pub(super) fn request_cancel(&mut self, number: u32) {
+        let older = (self.requests > 0).then_some(self.latest);
+        if let (Some(count), Some(older)) = (self.requests.checked_add(1), older) {
+            self.requests = count;
+            self.extra.get_or_insert_default().older_requests.push(older);
+        } else {
+            self.requests = self.requests.max(1);
+        }
+        self.latest = number;
+    }
+
+    /// Takes the latest request back; returns how many are left.
+    pub(super) fn uncancel(&mut self) -> u16 {
+        self.requests = self.requests.saturating_sub(1);
+        if let Some(older) = self.extra.as_mut().and_then(|extra| extra.older_requests.pop()) {
+            self.latest = older;
+        }
+        self.requests
+    }
+
+    /// Whether a request that is newer than that number was not taken back.
+    pub(super) fn is_requested_since(&self, number: u32) -> bool {
+        self.requests > 0 && self.latest.wrapping_sub(number).cast_signed() > 0
     }
 
     pub(super) fn info(&self, home: LoopId, index: u32) -> TaskInfo {

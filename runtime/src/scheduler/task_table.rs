@@ -67,6 +67,8 @@ pub(crate) struct TaskTable {
     ids: Cell<(u64, u64)>,
     pub(crate) ends: Ends,
     pub(crate) scopes: CatchScopes,
+    /// The number of the latest request to cancel a task.
+    pub(super) requests: Cell<u32>,
     /// The loop is ending: a task that ends late counts as a cleanup.
     pub(super) ending: Cell<bool>,
     /// Calls a waker that may be foreign code.
@@ -108,6 +110,7 @@ impl TaskTable {
             ids: Cell::new((0, 0)),
             ends: Ends::new(wake, far_too_large),
             scopes: CatchScopes::new(far_too_large),
+            requests: Cell::new(0),
             ending: Cell::new(false),
             wake_foreign: wake,
         }
@@ -456,6 +459,10 @@ impl TaskTable {
         let again = slot.state == State::Woken;
         slot.state = if again { State::Queued } else { State::Idle };
         if again {
+            if slot.cancel == Cancel::Sure {
+                drop(slots);
+                return self.settle_resumed(index);
+            }
             self.ready.push(Ready::Task(index));
         }
         None

@@ -3,9 +3,9 @@
 use std::{
     fmt,
     future::{Future, pending},
-    io,
+    io, mem,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
@@ -51,6 +51,8 @@ pub fn catch_cancel<F: Future>(future: F) -> CatchCancel<F> {
     CatchCancel { future: Some(future), state: State::Fresh }
 }
 
+const OVER: &str = "CatchCancel was polled after it was ready";
+
 pin_project! {
     /// The future of [`catch_cancel`].
     #[must_use = "futures do nothing unless awaited"]
@@ -64,8 +66,8 @@ pin_project! {
 enum State {
     Fresh,
     Entered(EnteredCatch),
-    /// It caught a cancel, and waits for what its future left behind.
-    Caught(Leftovers),
+    /// It caught a cancel, and waits for what its future left behind. Further cancels make no difference then.
+    Caught(EnteredCatch, Leftovers),
     /// It is not in a task.
     Outside,
 }
@@ -79,23 +81,29 @@ impl<F: Future> Future for CatchCancel<F> {
             *this.state = EnteredCatch::enter(false).map_or(State::Outside, State::Entered);
         }
         let scope = match this.state {
-            State::Caught(left) => return left.poll(cx).map(|()| Err(Cancelled(()))),
+            State::Caught(scope, left) => {
+                if scope.takes_first() {
+                    scope.take();
+                }
+                scope.wait(cx);
+                ready!(left.poll(cx));
+                *this.state = State::Outside;
+                return Poll::Ready(Err(Cancelled(())));
+            }
+            State::Entered(scope) if scope.takes_first() => None,
             State::Entered(scope) => Some(&*scope),
-            State::Fresh | State::Outside => None,
+            State::Fresh | State::Outside => {
+                let future = this.future.as_mut().as_pin_mut().expect(OVER);
+                return future.poll(cx).map(Ok);
+            }
         };
-        if scope.is_none_or(|scope| !scope.takes_first()) {
-            let future =
-                this.future.as_mut().as_pin_mut().expect("CatchCancel was polled after it was ready");
-            let (polled, takes) = match scope {
-                Some(scope) => scope.poll_or_take(|| future.poll(cx)),
-                None => (future.poll(cx), false),
-            };
+        if let Some(scope) = scope {
+            let future = this.future.as_mut().as_pin_mut().expect(OVER);
+            let (polled, takes) = scope.poll_or_take(|| future.poll(cx));
             match polled {
                 _ if takes => {}
                 Poll::Pending => {
-                    if let Some(scope) = scope {
-                        scope.wait(cx);
-                    }
+                    scope.wait(cx);
                     return Poll::Pending;
                 }
                 Poll::Ready(value) => {
@@ -105,14 +113,18 @@ impl<F: Future> Future for CatchCancel<F> {
                 }
             }
         }
-        if let Some(scope) = scope {
-            scope.take();
-        }
-        let left = Leftovers::of_ended(|| this.future.set(None));
-        *this.state = State::Outside;
-        let Some(left) = left else { return Poll::Ready(Err(Cancelled(()))) };
+        let State::Entered(scope) = mem::replace(this.state, State::Outside) else {
+            unreachable!("it is entered")
+        };
+        scope.take();
+        let Some(left) = Leftovers::of_ended(|| this.future.set(None)) else {
+            return Poll::Ready(Err(Cancelled(())));
+        };
         let over = left.poll(cx).map(|()| Err(Cancelled(())));
-        *this.state = State::Caught(left);
+        scope.wait(cx);
+        if over.is_pending() {
+            *this.state = State::Caught(scope, left);
+        }
         over
     }
 }
@@ -175,10 +187,13 @@ impl EnteredCatch {
         current::try_with(|lp| lp.tasks.enter_catch(around).map(|key| EnteredCatch(lp.homed(key)))).flatten()
     }
 
-    /// A scope for what is to be ended, if another one may be inside.
+    /// A scope for what is to be ended, if another one may be inside. As long as it is entered, that counts as a cancel
+    /// of the task.
     pub(crate) fn around_others() -> Option<EnteredCatch> {
         let may_catch = current::peek(|lp| lp.tasks.may_catch()).unwrap_or(false);
-        if may_catch { EnteredCatch::enter(true) } else { None }
+        let scope = if may_catch { EnteredCatch::enter(true)? } else { return None };
+        scope.0.here(|lp, key| lp.tasks.count_ending(key));
+        Some(scope)
     }
 
     fn takes_first(&self) -> bool {
@@ -220,8 +235,14 @@ impl EnteredCatch {
         self.0.here(|lp, key| lp.tasks.deliver_inside(key, poll)).flatten()
     }
 
+    /// Leaves the scope before it is dropped.
+    pub(crate) fn leave(&self) {
+        self.0.here(|lp, key| lp.tasks.leave_catch(key));
+    }
+
+    /// Takes the cancel. Every wait for a task to which it was passed is over.
     fn take(&self) {
-        self.0.here(|lp, key| lp.tasks.take_cancel(key));
+        self.0.here(|lp, _| lp.tasks.take_cancel());
     }
 }
 

@@ -81,6 +81,7 @@ pub async fn task_group<R, E: 'static>(
     let group = TaskGroup::<E>::new();
     let abandoned = DropChildren(&group.inner, Cell::new(true));
     let ended = group.run_body(body(&group)).await;
+    group.inner.body_over.set(true);
     if let Some(Ok(Err(_)) | Err(_)) = &ended {
         group.inner.abort();
     }
@@ -118,6 +119,7 @@ impl<E: 'static> TaskGroup<E> {
             home: current::try_with(Loop::id),
             ends: current::try_with(|lp| lp.homed(lp.tasks.ends.open())),
             phase: Cell::new(Phase::Open),
+            body_over: Cell::new(false),
             children: RefCell::new(Slab::new(|| ())),
             errors: RefCell::new(Vec::new()),
             panics: RefCell::new(Vec::new()),
@@ -167,7 +169,8 @@ impl<E: 'static> TaskGroup<E> {
         &self,
         body: impl Future<Output = Result<R, E>>,
     ) -> Option<Result<Result<R, E>, Payload>> {
-        let mut body = pin!(Endable::new(Scoped { future: Some(body), group: Rc::clone(&self.inner) }));
+        // The group's errors win over a cancel.
+        let mut body = pin!(Endable::new(Scoped { future: Some(body), group: Rc::clone(&self.inner) }, None));
         let mut ended = false;
         poll_fn(|cx| {
             self.inner.wait(cx);
@@ -203,6 +206,7 @@ struct Inner<E> {
     /// The loop of the group and its tasks; `None` if it was made outside any.
     home: Option<LoopId>,
     phase: Cell<Phase>,
+    body_over: Cell<bool>,
     /// What its children and its body leave behind, for which it waits.
     ends: Option<Homed<EndsKey>>,
     /// Unfinished children. `None` is one that is being created.
@@ -243,7 +247,9 @@ impl<E> Inner<E> {
             // Frees the memory of a large group.
             children.shrink();
             drop(children);
-            self.wake();
+            if self.body_over.get() {
+                self.wake();
+            }
         }
     }
 
@@ -282,7 +288,9 @@ impl<E> Inner<E> {
         if self.phase.get() < Phase::Aborting {
             self.phase.set(Phase::Aborting);
             self.cancel_children();
-            self.wake();
+            if !self.body_over.get() {
+                self.wake();
+            }
         }
     }
 
@@ -351,18 +359,20 @@ impl<E> Drop for Member<E> {
     }
 }
 
-/// If the group's future is dropped, drops the children's futures.
+/// If the group's future is dropped, drops the children's futures; who drops it waits for the children's ends.
 struct DropChildren<'a, E>(&'a Rc<Inner<E>>, Cell<bool>);
 
 impl<E> Drop for DropChildren<'_, E> {
     fn drop(&mut self) {
-        self.0.phase.set(Phase::Closed);
+        // Children that were cancelled before may still catch that: they are only awaited.
+        let cancelled = self.0.phase.replace(Phase::Closed) != Phase::Open;
         let keys = self.0.tasks();
         for key in keys {
             key.at_home(|lp, key| {
-                if !lp.tasks.drop_future(key) {
-                    lp.cancel_awaited(key);
+                if !cancelled && !lp.tasks.drop_future(key) {
+                    lp.tasks.cancel(key);
                 }
+                lp.hold_until_done(key);
             });
         }
         if self.1.get() {

@@ -74,6 +74,11 @@ pub struct Sleep {
 }
 
 impl Sleep {
+    /// Ends at `at`, or never.
+    pub(super) fn ending(at: Option<Instant>) -> Sleep {
+        Sleep { at, armed: None }
+    }
+
     /// When it ends; `None` if it never does.
     pub fn deadline(&self) -> Option<Instant> {
         self.at

@@ -10,8 +10,8 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::{Duration, Instant, Sleep, now, sleep_until};
-use crate::{budget, task::endable::Ending};
+use super::{Duration, Instant, Sleep, sleep_until};
+use crate::{budget, event_loop::current, task::endable::Ending};
 
 /// Runs `future` for up to `duration` (asyncio `timeout`).
 ///
@@ -37,15 +37,21 @@ use crate::{budget, task::endable::Ending};
 /// });
 /// ```
 pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
-    let deadline = if duration.is_zero() { Deadline::Passed } else { Deadline::In(duration, now()) };
-    Timeout { future: Some(future), deadline }
+    let (now, entered) = enter();
+    Timeout::new(future, Sleep::ending(now.checked_add(duration)), duration.is_zero(), entered)
 }
 
 /// Runs `future` until `at` at the latest (asyncio `timeout_at`). If that has passed, it is as [`timeout`] with a zero
 /// duration.
 pub fn timeout_at<F: Future>(at: Instant, future: F) -> Timeout<F> {
-    let deadline = if at <= now() { Deadline::Passed } else { Deadline::At(sleep_until(at)) };
-    Timeout { future: Some(future), deadline }
+    let (now, entered) = enter();
+    Timeout::new(future, sleep_until(at), at <= now, entered)
+}
+
+/// The loop's time, and its latest request to cancel a task: newer ones count for what is entered now.
+#[inline(always)]
+pub(super) fn enter() -> (Instant, u32) {
+    current::peek(|lp| (lp.clock.now(), lp.tasks.latest_request())).unwrap_or_else(|| (Instant::now(), 0))
 }
 
 /// [`timeout`], with the arguments in asyncio's older order (asyncio `wait_for`).
@@ -59,21 +65,30 @@ pin_project! {
     pub struct Timeout<F> {
         #[pin]
         future: Option<F>,
-        deadline: Deadline,
+        // Armed if the future is pending: most are ready at their first poll.
+        sleep: Sleep,
+        phase: Phase,
+        entered: u32,
+        // The deadline has passed, and the future is not over yet. Boxed, so that a timeout stays small.
+        ending: Option<Box<Ending>>,
     }
 }
 
-#[derive(Debug)]
-enum Deadline {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Waiting,
+    /// The deadline had passed before the first poll.
     Passed,
-    /// Not armed yet: most futures are ready at their first poll.
-    In(Duration, Instant),
-    At(Sleep),
-    /// The deadline has passed; the future gets a last poll, as the task's budget was used up before.
+    /// The future gets a last poll, as the task's budget was used up before.
     LastLook,
-    Never,
-    /// It has passed, and the future is not over yet.
-    Ended(Ending),
+}
+
+impl<F> Timeout<F> {
+    #[inline(always)]
+    fn new(future: F, sleep: Sleep, passed: bool, entered: u32) -> Timeout<F> {
+        let phase = if passed { Phase::Passed } else { Phase::Waiting };
+        Timeout { future: Some(future), sleep, phase, entered, ending: None }
+    }
 }
 
 impl<F: Future> Future for Timeout<F> {
@@ -81,44 +96,49 @@ impl<F: Future> Future for Timeout<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let Deadline::Ended(ending) = this.deadline {
-            return ending.poll(this.future, cx).map(|output| output.ok_or(TimeoutError(())));
+        if let Some(ending) = this.ending {
+            return ending
+                .poll(this.future, Some(*this.entered), cx)
+                .map(|output| output.ok_or(TimeoutError(())));
         }
         let future = this.future.as_mut().as_pin_mut().expect("it is dropped only at the deadline");
         if let Poll::Ready(value) = future.poll(cx) {
             return Poll::Ready(Ok(value));
         }
-        if let Deadline::In(duration, from) = *this.deadline {
-            *this.deadline =
-                from.checked_add(duration).map_or(Deadline::Never, |at| Deadline::At(sleep_until(at)));
-        }
-        let passed = match this.deadline {
-            Deadline::Passed | Deadline::LastLook => true,
-            Deadline::At(sleep) => Pin::new(sleep).poll(cx).is_ready(),
-            Deadline::In(..) | Deadline::Never | Deadline::Ended(_) => false,
-        };
-        if !passed {
+        if *this.phase == Phase::Waiting && Pin::new(this.sleep).poll(cx).is_pending() {
             return Poll::Pending;
         }
         // The future may be pending only because the task's budget is used up.
-        if budget::is_spent() && !matches!(this.deadline, Deadline::LastLook) {
-            *this.deadline = Deadline::LastLook;
+        if budget::is_spent() && *this.phase != Phase::LastLook {
+            *this.phase = Phase::LastLook;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        match Ending::begin(this.future, cx) {
-            Ok(output) => Poll::Ready(output.ok_or(TimeoutError(()))),
-            Err(ending) => {
-                *this.deadline = Deadline::Ended(ending);
-                Poll::Pending
-            }
+        expire(this.future, this.ending, *this.entered, cx)
+    }
+}
+
+/// The deadline has passed, and the future is pending.
+#[cold]
+#[inline(never)]
+fn expire<F: Future>(
+    future: Pin<&mut Option<F>>,
+    place: &mut Option<Box<Ending>>,
+    entered: u32,
+    cx: &mut Context<'_>,
+) -> Poll<Result<F::Output, TimeoutError>> {
+    match Ending::begin(future, Some(entered), cx) {
+        Ok(output) => Poll::Ready(output.ok_or(TimeoutError(()))),
+        Err(ending) => {
+            *place = Some(Box::new(ending));
+            Poll::Pending
         }
     }
 }
 
 impl<F> fmt::Debug for Timeout<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timeout").field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("Timeout").field("deadline", &self.sleep.deadline()).finish_non_exhaustive()
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     task::Poll,
 };
 
-use super::{Duration, Instant, Sleep, TimeoutError, now, sleep_until};
+use super::{Duration, Instant, Sleep, TimeoutError, now, sleep_until, timeout::enter};
 use crate::{budget, task::endable::Endable};
 
 /// Runs `body` with a deadline that it can read and move (asyncio `timeout` with `reschedule`).
@@ -33,8 +33,9 @@ pub async fn timeout_scope<T>(
     duration: Duration,
     body: impl AsyncFnOnce(&Deadline) -> T,
 ) -> Result<T, TimeoutError> {
-    let deadline = Deadline { at: Cell::new(now().checked_add(duration)), expired: Cell::new(false) };
-    let mut body = pin!(Endable::new(body(&deadline)));
+    let (start, entered) = enter();
+    let deadline = Deadline { at: Cell::new(start.checked_add(duration)), expired: Cell::new(false) };
+    let mut body = pin!(Endable::new(body(&deadline), Some(entered)));
     let mut timer: Option<(Instant, Sleep)> = None;
     let mut last_look = false;
     poll_fn(|cx| {

@@ -57,7 +57,10 @@ impl Operation for ReadSignal {
         }
         match &self.heard {
             Heard::Interrupt => {
-                current::try_with(|lp| lp.interrupted.set(true));
+                current::try_with(|lp| {
+                    lp.interrupted.set(true);
+                    lp.stop();
+                });
             }
             Heard::Listener(shared) => {
                 let shared = Rc::clone(shared);
