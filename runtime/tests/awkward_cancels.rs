@@ -13,10 +13,10 @@ use std::{
 
 use common::{Log, kernels, ms, on, on_every, on_sim, turns};
 use corio_runtime::{
-    Task, TaskError, TaskLocal, catch_cancel, create_eager_task, create_task, current_task, metrics,
-    task_group,
+    RunError, Task, TaskError, TaskLocal, catch_cancel, create_eager_task, create_task, current_task,
+    metrics, task_group,
     time::{now, sleep, timeout},
-    with_cleanup, yield_now,
+    try_gather_tasks, with_cleanup, yield_now,
 };
 use futures::future::{Either, join, select};
 
@@ -307,4 +307,37 @@ fn a_main_of_run_that_resumes_its_cancel_ends_the_run_by_a_panic() {
     };
     let panic = catch_unwind(resumes).unwrap_err();
     assert!(panic.downcast_ref::<String>().unwrap().contains("the main future was cancelled"));
+}
+
+#[test]
+fn a_main_whose_cancel_was_passed_to_a_lent_task_has_no_value() {
+    for backend in kernels() {
+        let ended = on(backend).try_run(async {
+            let main = current_task().unwrap();
+            let mut inner = create_task(async {
+                _ = catch_cancel(pending::<()>()).await;
+                pending::<()>().await
+            });
+            create_task(async move {
+                turns(2).await;
+                assert!(main.cancel());
+            })
+            .detach();
+            _ = timeout(ms(5), &mut inner).await;
+            inner.detach();
+        });
+        assert_eq!(ended, Err(RunError::Cancelled));
+    }
+}
+
+#[test]
+fn a_gather_of_tasks_that_is_dropped_in_another_loop_cancels_them() {
+    for backend in kernels() {
+        let (mut ours, mut other) = (on(backend), on(backend));
+        let mut task = Box::new(ours.create_task(pending::<Result<(), ()>>()));
+        let mut gathered = Box::pin(try_gather_tasks([&mut *task]));
+        ours.run(async { assert!(once(&mut gathered).await.is_pending()) });
+        other.run(async { drop(gathered) });
+        assert!(matches!(ours.run(task), Err(TaskError::Cancelled)));
+    }
 }

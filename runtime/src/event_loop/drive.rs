@@ -100,8 +100,8 @@ impl Runner {
     ///
     /// # Panics
     /// Inside a running loop, if the kernel fails the loop, if `main` panics, and if [`stop`](crate::stop) (asyncio
-    /// raises `RuntimeError`), or a cancel that a `main` in [`catch_cancel`](crate::catch_cancel) does not keep, ends the
-    /// run before `main` is done: [`try_run`](Runner::try_run) returns that as an error.
+    /// raises `RuntimeError`), or a cancel that a `main` in [`catch_cancel`](crate::catch_cancel) does not keep, ends
+    /// the run before `main` is done: [`try_run`](Runner::try_run) returns that as an error.
     #[track_caller]
     pub fn run<F: Future>(&mut self, main: F) -> F::Output {
         let location = Location::caller();

@@ -1,7 +1,7 @@
 //! Cancels of tasks: requesting, passing on, delivering.
 //!
 //! ```text
-//!   requested ── the task awaits another ──▶ passed to that one ── it ends cancelled ──▶ resumed here
+//!   requested ── the task awaits another ──▶ passed to that one ── it ends cancelled, or is given up ──▶ comes back
 //!       └────── else ──▶ delivered in the task's next step
 //!                           ├── a scope of `catch_cancel` takes it: the task goes on
 //!                           └── else the future is dropped; the task ends once what that left behind has ended
@@ -135,9 +135,13 @@ impl TaskTable {
         self.ends_main.get()
     }
 
-    /// Whether a cancel of the task is not delivered yet.
+    /// Whether a cancel of the task is not delivered yet, or was passed to a task from which it has taken no value.
     pub(crate) fn is_cancelled(&self, key: TaskKey) -> bool {
-        self.with(key, |slot| slot.is_cancelled()).unwrap_or(false)
+        let passed_to =
+            |slot: &mut Slot| (slot.is_cancelled(), slot.extra.as_ref().and_then(|e| e.passed_to));
+        self.with(key, passed_to).is_some_and(|(cancelled, passed)| {
+            cancelled || passed.is_some_and(|passed| self.with(passed, |_| ()).is_some())
+        })
     }
 
     /// Whether a task is about to end, or a cleanup is running.

@@ -46,7 +46,7 @@ use crate::{
 /// });
 /// ```
 ///
-/// Dropping this drops `future`. Outside a task nothing is caught.
+/// Dropping this drops `future`. Outside a task nothing is caught, nor on another loop than that of the first poll.
 pub fn catch_cancel<F: Future>(future: F) -> CatchCancel<F> {
     CatchCancel { future: Some(future), state: State::Fresh }
 }

@@ -217,9 +217,8 @@ impl<F: Future, T> Values<F, T> {
     }
 }
 
-/// Returns the values of `tasks`, in order, or the first failure at once. The other tasks continue then, as in
-/// asyncio's
-/// `gather`; dropping this cancels all of them.
+/// Returns the values of `tasks`, in order, or the first failure at once. The other tasks continue then, as after a
+/// failure in asyncio's `gather`; dropping this cancels all of them.
 ///
 /// ```
 /// use corio_runtime::{TryGatherError, create_task, try_gather_tasks, yield_now};
@@ -272,7 +271,7 @@ impl<T: 'static> Watched<'_, T> {
 impl<T> Drop for Watched<'_, T> {
     fn drop(&mut self) {
         if !self.failed.get() && self.task.taken.is_none() {
-            self.task.key.here(|lp, key| lp.cancel_awaited(key));
+            self.task.key.at_home(|lp, key| lp.cancel_awaited(key));
         }
     }
 }

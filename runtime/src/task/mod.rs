@@ -188,9 +188,10 @@ impl<T> Task<T> {
 
     /// Cancels the task: in the loop's next turn its future is dropped where it is suspended, and its result is
     /// [`TaskError::Cancelled`], once the cleanups of what was dropped have ended. A cancel wins over a value that the
-    /// task returns in that turn. [`catch_cancel`](crate::catch_cancel) in the task catches it. If the task awaits
-    /// another one, and nothing else, that is cancelled first, and the cancel comes back with its end: if the other one
-    /// catches it and returns a value, this task goes on. Returns `false` if the task is done.
+    /// task returns in that turn. [`catch_cancel`](crate::catch_cancel) in the task catches it. If there is one other
+    /// task that it awaits by its own waker (so not in a `gather`), that is cancelled first, and the cancel comes back
+    /// with its end, or once it is not awaited any more: if the other one catches it and returns a value, this task
+    /// goes on. Returns `false` if the task is done.
     ///
     /// ```
     /// corio_runtime::run(async {
