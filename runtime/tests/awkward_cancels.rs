@@ -115,7 +115,7 @@ fn a_task_that_holds_its_own_handle_ends_when_it_is_cancelled() {
 }
 
 #[test]
-fn a_cancel_that_comes_back_to_who_handles_a_timeout_is_no_timeout() {
+fn to_20_a_cancel_that_comes_back_to_who_handles_a_timeout_is_no_timeout() {
     on_sim(async || {
         let inner = create_task(pending::<()>());
         let outer = create_task(timeout(ms(10), async move {
@@ -146,7 +146,7 @@ fn a_scope_beside_an_awaited_task_gets_the_cancel_too() {
 }
 
 #[test]
-fn a_cancel_that_was_passed_on_is_not_lost_if_the_task_was_only_lent() {
+fn task_18_a_cancel_that_was_passed_on_is_not_lost_if_the_task_was_only_lent() {
     for (detaches, ends) in [(false, false), (true, false), (false, true), (true, true)] {
         on_sim(async || {
             let mut inner = create_task(async {

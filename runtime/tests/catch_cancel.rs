@@ -420,23 +420,27 @@ fn a_second_cancel_while_cleanups_run_is_caught_with_the_first() {
 }
 
 #[test]
-fn a_child_that_catches_is_awaited_by_its_group() {
+fn tg_06_tg_07_a_child_that_catches_is_awaited_by_its_group() {
     on_sim(async || {
         let log = Log::new();
-        for outside in [false, true] {
+        for (outside, body_waits) in [(false, false), (true, false), (true, true)] {
             let (told, start) = (log.clone(), time::now());
             let task = create_task(async move {
                 task_group::<(), &str>(async |group| {
                     drop(group.create_task(async move {
                         if let Err(cancelled) = catch_cancel(pending::<()>()).await {
                             sleep(ms(10)).await;
-                            told.push(outside);
+                            told.push((outside, body_waits));
                             cancelled.resume().await
                         }
                         Ok(())
                     }));
                     yield_now().await;
-                    if outside { pending().await } else { Err("body") }
+                    match (outside, body_waits) {
+                        (false, _) => Err("body"),
+                        (true, false) => Ok(()),
+                        (true, true) => pending().await,
+                    }
                 })
                 .await
             });
@@ -446,7 +450,7 @@ fn a_child_that_catches_is_awaited_by_its_group() {
             }
             let ended = task.await;
             assert_eq!(matches!(ended, Err(TaskError::Cancelled)), outside, "{ended:?}");
-            assert_eq!((log.get().last(), time::now() - start), (Some(&outside), ms(10)));
+            assert_eq!((log.get().last(), time::now() - start), (Some(&(outside, body_waits)), ms(10)));
         }
     });
 }
