@@ -572,6 +572,24 @@ fn names_of_the_callers_are_theirs() {
 }
 
 #[test]
+fn parts_may_come_from_other_macros() {
+    macro_rules! first {
+        ($pattern:pat, $future:expr, $condition:expr, $handler:expr, $block:block) => {
+            select! {
+                $pattern = $future, if $condition => $handler,
+                $pattern = $future, if !$condition => $block
+                else => 0,
+            }
+        };
+    }
+    on_every(async || {
+        let on = [true, false].map(|on| async move { first!(Some(_), ready(Some(1)), on, 2, { 3 }) });
+        assert_eq!(corio::gather(on).await, [2, 3]);
+        assert_eq!(first!(Some(_), ready(None::<u32>), true, 2, { 3 }), 0);
+    });
+}
+
+#[test]
 fn sixty_four_branches() {
     macro_rules! all {
         ($($n:literal)*) => {

@@ -45,3 +45,33 @@ fn is_constant(name: &Ident) -> bool {
     let name = name.to_string();
     name.trim_start_matches("r#").trim_start_matches('_').starts_with(char::is_uppercase)
 }
+
+#[cfg(test)]
+mod tests {
+    use quote::ToTokens;
+    use syn::{Pat, parse::Parser};
+
+    use super::without_bindings;
+
+    #[test]
+    fn bindings_go_and_what_may_fail_stays() {
+        for (pattern, left) in [
+            ("x", "_"),
+            ("ref mut x", "_"),
+            ("None", "None"),
+            ("LIMIT", "LIMIT"),
+            ("Some(mut x)", "Some (_)"),
+            ("whole @ Some(x)", "Some (_)"),
+            ("Ok(x) | Err(x)", "Ok (_) | Err (_)"),
+            ("Point { x, ref y, z: 3, .. }", "Point { x : _ , y : _ , z : 3 , .. }"),
+            ("(a, &b, [1, c, rest @ ..])", "(_ , & _ , [1 , _ , ..])"),
+            ("(0..=9 | 11)", "(0 ..= 9 | 11)"),
+            ("n @ 1..=3", "1 ..= 3"),
+        ] {
+            let read = Pat::parse_multi_with_leading_vert.parse_str(pattern).unwrap();
+            let plain = |text: &str| text.replace(' ', "");
+            let got = without_bindings(&read).to_token_stream().to_string();
+            assert_eq!(plain(&got), plain(left), "{pattern}");
+        }
+    }
+}

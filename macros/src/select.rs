@@ -234,3 +234,52 @@ pub(crate) fn made(value: &Ident, expression: &Expr) -> TokenStream {
     let there = Span::mixed_site().located_at(expression.span());
     quote_spanned!(there=> ::core::future::IntoFuture::into_future(#value))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Select;
+
+    fn refused(text: &str) -> String {
+        match syn::parse_str::<Select>(text) {
+            Ok(_) => panic!("it is taken: {text}"),
+            Err(e) => e.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, why) in [
+            ("", "needs a branch"),
+            ("biased;", "needs a branch"),
+            ("a => 1", "expected `=` and a future"),
+            ("a", "expected `=` and a future"),
+            ("a = f(), b = g() => 1", "expected `, if condition` or `=> handler`"),
+            ("a = f() => x b = g() => y", "expected `,` behind a handler that is no block"),
+            ("else => 1, a = f() => 2", "`else` must be the last branch"),
+            ("a = f() => 1, else => 2, else => 3", "there can be one"),
+        ] {
+            let told = refused(text);
+            assert!(told.contains(why), "{text}: {told}");
+        }
+        let most = "a = f() => 1,".repeat(64);
+        assert!(syn::parse_str::<Select>(&most).is_ok());
+        assert!(refused(&(most + "a = f() => 1")).contains("64 branches at most"));
+    }
+
+    #[test]
+    fn the_grammar_is_that_of_tokio() {
+        for text in [
+            "biased; a = f() => 1",
+            "biased = f() => 1",
+            "a = f() => 1,",
+            "a = f() => {} b = g() => {}",
+            "a = f() => {}, b = g() => {} else => {}",
+            "a = f(), if x && y => 1, else => 2,",
+            "Some(a) | Other { b: a, .. } = f.await?.g(), if S { x } == y => a?, _ = &mut z => break",
+            "a = async { 1 }, if let Some(x) = y => match a { 1 => 2, _ => 3 },",
+            "else => 1",
+        ] {
+            assert!(syn::parse_str::<Select>(text).is_ok(), "{text}");
+        }
+    }
+}
