@@ -13,6 +13,7 @@ use corio_runtime::{
     op::{self, OpKey, Payload, Sqe, TurnEnd},
 };
 
+use super::{ByThread, Way, Work};
 use crate::streams::{Block, Chunk};
 
 /// The kernel's `UIO_MAXIOV`.
@@ -219,25 +220,58 @@ impl Load {
         self,
         fd: &Fd,
         slot: u32,
-        pipe: bool,
+        way: Way,
         end: Option<TurnEnd<'_>>,
         batch: impl FnOnce() -> Box<Batch>,
     ) -> OpKey {
         match self {
-            Load::Block(block) | Load::Copies(block) if !pipe => send(fd, block, slot, end),
-            load => load.into_batch(batch).start(fd, slot, pipe, end),
+            Load::Block(block) | Load::Copies(block) if way == Way::Socket => send(fd, block, slot, end),
+            load => load.into_batch(batch).start(fd, slot, way, end),
         }
     }
 }
 
 impl Batch {
     #[inline(never)]
-    fn start(mut self: Box<Self>, fd: &Fd, slot: u32, pipe: bool, end: Option<TurnEnd<'_>>) -> OpKey {
-        if self.rest.is_empty() && !pipe {
+    fn start(mut self: Box<Self>, fd: &Fd, slot: u32, way: Way, end: Option<TurnEnd<'_>>) -> OpKey {
+        if self.rest.is_empty() && way == Way::Socket {
             return send(fd, self, slot, end);
         }
-        (self.fd, self.slot, self.pipe) = (Some(fd.clone()), slot, pipe);
+        if way == Way::Thread {
+            let work = Work::Write(self.into_pieces());
+            return op::start(Box::new(ByThread { fd: fd.clone(), slot, work }));
+        }
+        (self.fd, self.slot, self.pipe) = (Some(fd.clone()), slot, way == Way::Pipe);
         op::start(self)
+    }
+}
+
+/// The segments of a batch, for another thread.
+pub(crate) struct Pieces {
+    first: Option<Segment>,
+    rest: VecDeque<Segment>,
+    sent: usize,
+    len: usize,
+}
+
+impl Pieces {
+    /// The unsent bytes.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let first = self.first.as_ref().map_or(&[][..], |first| &first.as_ref()[self.sent..]);
+        std::iter::once(first).chain(self.rest.iter().map(Segment::as_ref))
+    }
+
+    /// The batch again.
+    pub(crate) fn into_batch(self) -> Box<Batch> {
+        let Pieces { first, rest, sent, len } = self;
+        Box::new(Batch { first, rest, sent, len, ..Batch::default() })
+    }
+}
+
+impl Batch {
+    fn into_pieces(self: Box<Self>) -> Pieces {
+        let Batch { first, rest, sent, len, .. } = *self;
+        Pieces { first, rest, sent, len }
     }
 }
 

@@ -5,6 +5,7 @@ use std::task::Waker;
 use corio_runtime::op::OpKey;
 
 use super::watch::Linger;
+use crate::standard::Standard;
 
 /// See the head of the file.
 #[derive(Debug, Default)]
@@ -13,6 +14,8 @@ pub(super) struct Ending {
     pub(super) waiter: Option<Waker>,
     pub(super) linger: Option<Box<Linger>>,
     pub(super) hang_up: HangUpPoll,
+    /// Of the standard input: there is only one stream of it.
+    pub(super) standard: Option<Standard>,
     /// Bytes that were received and discarded; of a closing stream, those since the close.
     pub(super) thrown_away: u64,
 }
