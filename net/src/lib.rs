@@ -16,7 +16,7 @@
 //! | `streams/reader`, `streams/writer`, `streams/key`, `streams/open` | the handles that users hold; new streams |
 //! | `streams/until`, `streams/lines` | the search for separators; iteration by lines |
 //! | `streams/write_buf`, `streams/copy` | data to write; from one stream to another |
-//! | `streams/stream` | both handles in one |
+//! | `streams/stream`, `streams/input_claim` | both handles in one; the right to read the standard input |
 //! | `streams/io/` | the traits of futures-io, tokio and hyper, each behind a feature |
 //! | `hyper` | hyper's tasks and timers, behind the feature `hyper` |
 //! | `connect` | `open_connection`: the order of addresses, their race, their errors |

@@ -7,7 +7,6 @@ use std::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     },
-    sync::atomic::{AtomicBool, Ordering},
 };
 
 use corio_runtime::{Backend, backend, fd::require_kernel};
@@ -15,31 +14,8 @@ use corio_runtime::{Backend, backend, fd::require_kernel};
 use crate::{
     ops::Way,
     pipe::way_of,
-    streams::{DEFAULT_LIMIT, StreamReader, StreamWriter, TABLE},
+    streams::{DEFAULT_LIMIT, InputClaim, StreamReader, StreamWriter, TABLE},
 };
-
-/// Whether a stream of the standard input is open.
-static OPEN: AtomicBool = AtomicBool::new(false);
-
-/// The right to read the standard input, held by its stream.
-#[derive(Debug)]
-pub(crate) struct Standard(());
-
-impl Standard {
-    fn take() -> io::Result<Standard> {
-        if OPEN.swap(true, Ordering::Relaxed) {
-            let text = "stdin: there is a stream of the standard input already, and it may hold bytes of it";
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
-        }
-        Ok(Standard(()))
-    }
-}
-
-impl Drop for Standard {
-    fn drop(&mut self) {
-        OPEN.store(false, Ordering::Relaxed);
-    }
-}
 
 /// The standard input as a stream: of a terminal, a pipe, a socket, a file or a device, as the program was started.
 ///
@@ -62,21 +38,21 @@ impl Drop for Standard {
 /// ```
 ///
 /// # Errors
-/// [`ResourceBusy`](io::ErrorKind::ResourceBusy) while another reader of it is open, on any loop; for a directory; under
-/// the simulator, and outside a running loop.
+/// [`ResourceBusy`](io::ErrorKind::ResourceBusy) while another reader of it is open, on any loop; for a directory;
+/// under the simulator, and outside a running loop.
 pub fn stdin() -> io::Result<StreamReader> {
     require_kernel("standard input")?;
-    let standard = Standard::take()?;
+    let claim = InputClaim::take()?;
     let (fd, way) = of(io::stdin(), OpenOptions::new().read(true))?;
-    Ok(TABLE.with(|streams| streams.open_read_pipe(fd.into(), DEFAULT_LIMIT, way, Some(standard))))
+    Ok(TABLE.with(|streams| streams.open_read_pipe(fd.into(), DEFAULT_LIMIT, way, Some(claim))))
 }
 
-/// The standard output as a stream, of whatever kind it is, with its flags as they are. `println!` works beside it: what
-/// this stream was given leaves at the end of the turn.
+/// The standard output as a stream, of whatever kind it is, with its flags as they are. `println!` works beside it:
+/// what this stream was given leaves at the end of the turn.
 ///
-/// There may be several. Dropping or closing one leaves the descriptor open. The end of the loop sends what was written
-/// within the limits of [`Builder::linger`](corio_runtime::Builder::linger): for a reader that may take longer, such as a
-/// pager, await [`flush`](StreamWriter::flush) before.
+/// There may be several. Dropping or closing one leaves the descriptor open. The end of the loop sends what was
+/// written within the limits of [`Builder::linger`](corio_runtime::Builder::linger), half a second without a byte
+/// moving: for a reader that may take longer, such as a pager, await [`flush`](StreamWriter::flush) before.
 ///
 /// ```
 /// corio_runtime::run(async {
@@ -148,4 +124,95 @@ fn reopened(own: &File, options: &OpenOptions) -> Option<File> {
     let mut options = options.clone();
     options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     options.open(format!("/proc/self/fd/{}", own.as_raw_fd())).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, time::Duration};
+
+    use corio_runtime::{Runner, time::timeout};
+
+    use super::*;
+
+    fn on_both(test: impl AsyncFn()) {
+        for backend in [Backend::Uring, Backend::Epoll] {
+            if let Ok(mut runner) = Runner::builder().backend(backend).build() {
+                runner.run(test());
+            }
+        }
+    }
+
+    /// A pipe whose ends go by threads, as those of another user do.
+    fn pipe() -> (io::PipeReader, io::PipeWriter, StreamReader, StreamWriter) {
+        let (read, write) = io::pipe().unwrap();
+        let (reads, writes): (OwnedFd, OwnedFd) =
+            (read.try_clone().unwrap().into(), write.try_clone().unwrap().into());
+        TABLE.with(|streams| {
+            let reader = streams.open_read_pipe(reads.into(), DEFAULT_LIMIT, Way::Thread, None);
+            (read, write, reader, streams.open_write_pipe(writes.into(), Way::Thread))
+        })
+    }
+
+    #[test]
+    fn a_pipe_that_goes_by_threads_brings_everything_whatever_is_dropped() {
+        on_both(async || {
+            let (read, write, mut reader, mut writer) = pipe();
+            drop((read, write));
+            let sent: Vec<u8> = (0..900_000_u32).map(|n| (n / 7) as u8).collect();
+            writer.write(&sent[..500_000]).unwrap();
+            writer.write(sent[500_000..].to_vec()).unwrap();
+            writer.write_eof().unwrap();
+            let mut got = Vec::new();
+            for n in 0_u64.. {
+                match timeout(Duration::from_micros(n % 60), reader.read(70_000)).await {
+                    Err(_) => {}
+                    Ok(data) => match data.unwrap() {
+                        data if data.is_empty() => break,
+                        data => got.extend_from_slice(&data),
+                    },
+                }
+            }
+            assert!(got == sent);
+            writer.wait_closed().await.unwrap();
+        });
+    }
+
+    #[test]
+    fn a_dropped_reader_that_goes_by_threads_leaves_what_comes_to_others() {
+        on_both(async || {
+            let (mut read, write, mut reader, mut writer) = pipe();
+            assert!(timeout(Duration::from_millis(5), reader.read(1)).await.is_err());
+            drop(reader);
+            corio_runtime::time::sleep(Duration::from_millis(5)).await;
+            writer.write_all("for the next").await.unwrap();
+            writer.close();
+            writer.wait_closed().await.unwrap();
+            drop(write);
+            let mut text = String::new();
+            read.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "for the next");
+        });
+    }
+
+    #[test]
+    fn a_pipe_without_readers_breaks_a_writer_that_goes_by_threads() {
+        on_both(async || {
+            let (read, _write, reader, mut writer) = pipe();
+            drop((read, reader));
+            corio_runtime::time::sleep(Duration::from_millis(5)).await;
+            writer.write("x").unwrap();
+            assert_eq!(writer.flush().await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        });
+    }
+
+    #[test]
+    fn pipes_and_terminals_are_opened_once_more_and_other_devices_are_not() {
+        let (read, write) = io::pipe().unwrap();
+        let reads = reopened(&File::from(OwnedFd::from(read)), OpenOptions::new().read(true));
+        let writes = reopened(&File::from(OwnedFd::from(write)), OpenOptions::new().write(true));
+        assert!(reads.is_some() && writes.is_some());
+        assert!(reopened(&File::open("/dev/null").unwrap(), OpenOptions::new().read(true)).is_some());
+        let other = File::options().read(true).write(true).open("/dev/ptmx").unwrap();
+        assert!(reopened(&other, OpenOptions::new().read(true)).is_none());
+    }
 }

@@ -1,5 +1,5 @@
-//! The standard streams of programs that are started with a file, a pipe, a socket, a device or a terminal; and files as
-//! streams.
+//! The standard streams of programs that are started with a file, a pipe, a socket, a device or a terminal; and files
+//! as streams.
 
 mod common;
 
@@ -167,7 +167,8 @@ fn a_program_reads_and_writes_whatever_it_was_started_with() {
         return copies();
     }
     let data = Sequence::default().take(1 << 20);
-    let kinds: [(&str, fn(&[u8]) -> Ends); 4] =
+    type Kind = (&'static str, fn(&[u8]) -> Ends);
+    let kinds: [Kind; 4] =
         [("files", files), ("pipes", pipes), ("nonblocking pipes", nonblocking_pipes), ("sockets", sockets)];
     for kernel in names() {
         for (kind, make) in kinds {
@@ -374,5 +375,34 @@ fn a_write_waits_for_a_thread_also_while_the_loop_ends() {
         yield_now().await;
         write_in_parts(&mut writer);
         yield_now().await;
+    });
+}
+
+#[test]
+fn waiting_at_a_nonblocking_pipe_takes_no_turns() {
+    on_real(async || {
+        let (read, mut write) = io::pipe().unwrap();
+        fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let mut reader = connect_read_pipe(read.into()).unwrap();
+        let before = corio_runtime::metrics().turns;
+        assert!(timeout(Duration::from_millis(100), reader.read(1)).await.is_err());
+        let turns = corio_runtime::metrics().turns - before;
+        assert!(turns < 20, "{turns}");
+        write.write_all(b"x").unwrap();
+        assert_eq!(reader.read(1).await.unwrap(), b"x");
+
+        let (read, write) = io::pipe().unwrap();
+        fcntl(&write, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let mut writer = connect_write_pipe(write.into()).unwrap();
+        writer.write(vec![1; 1 << 20]).unwrap();
+        assert!(timeout(Duration::from_millis(50), writer.flush()).await.is_err());
+        let before = corio_runtime::metrics().turns;
+        assert!(timeout(Duration::from_millis(100), writer.flush()).await.is_err());
+        let turns = corio_runtime::metrics().turns - before;
+        assert!(turns < 20, "{turns}");
+        let reading = thread::spawn(move || io::read_to_string(read).unwrap().len());
+        writer.close();
+        writer.wait_closed().await.unwrap();
+        assert_eq!(reading.join().unwrap(), 1 << 20);
     });
 }

@@ -10,7 +10,7 @@ use std::{
 
 use corio_runtime::{fd::Fd, op::Sqe};
 
-use super::send::Pieces;
+use super::segment::Pieces;
 use crate::streams::Chunk;
 
 /// The most bytes that a thread writes before the loop hears of it.

@@ -7,6 +7,7 @@ mod connect;
 mod hang_up;
 mod recv_into;
 mod recv_once;
+mod segment;
 mod send;
 
 pub(crate) use accept::Accept;
@@ -15,7 +16,8 @@ pub(crate) use connect::Connect;
 pub(crate) use hang_up::HangUp;
 pub(crate) use recv_into::RecvInto;
 pub(crate) use recv_once::RecvOnce;
-pub(crate) use send::{Batch, Load, OWNED_MIN, Segment};
+pub(crate) use segment::Segment;
+pub(crate) use send::{Batch, Load, OWNED_MIN};
 
 /// How the bytes of a stream are read and written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

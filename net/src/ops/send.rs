@@ -1,20 +1,17 @@
 //! The data of one send: a block, or a batch of segments, sent vectored. A pipe takes one segment at a time.
 
-use std::{
-    collections::VecDeque,
-    mem,
-    panic::{self, AssertUnwindSafe},
-    thread,
-};
+use std::{collections::VecDeque, mem};
 
-use bytes::Bytes;
 use corio_runtime::{
     fd::Fd,
     op::{self, OpKey, Payload, Sqe, TurnEnd},
 };
 
-use super::{ByThread, Way, Work};
-use crate::streams::{Block, Chunk};
+use super::{
+    ByThread, Way, Work,
+    segment::{Pieces, Segment},
+};
+use crate::streams::Block;
 
 /// The kernel's `UIO_MAXIOV`.
 const SEGMENTS_MAX: usize = 1024;
@@ -103,48 +100,6 @@ impl Load {
 /// Whether `more` bytes are appended to this block: they fit, or the block is small and moves to a larger one.
 fn takes(block: &Block, more: usize) -> bool {
     block.room() >= more || block.len() < OWNED_MIN && block.len() + more <= BLOCK_MAX
-}
-
-/// A piece of the data to send.
-#[derive(Debug)]
-pub(crate) enum Segment {
-    Vec(Vec<u8>),
-    Chunk(Chunk),
-    Bytes(Foreign),
-}
-
-/// Bytes with a destructor of their own.
-#[derive(Debug)]
-pub(crate) struct Foreign(Bytes);
-
-impl Drop for Foreign {
-    /// A second panic while the first unwinds would abort the process: only the first one propagates.
-    fn drop(&mut self) {
-        if thread::panicking() {
-            let bytes = mem::take(&mut self.0);
-            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(bytes))) {
-                // The payload's destructor may panic, too.
-                mem::forget(panic::catch_unwind(AssertUnwindSafe(|| drop(payload))));
-            }
-        }
-    }
-}
-
-impl From<Bytes> for Segment {
-    fn from(bytes: Bytes) -> Segment {
-        Segment::Bytes(Foreign(bytes))
-    }
-}
-
-impl AsRef<[u8]> for Segment {
-    #[inline(always)]
-    fn as_ref(&self) -> &[u8] {
-        match self {
-            Segment::Vec(data) => data,
-            Segment::Chunk(data) => data,
-            Segment::Bytes(Foreign(data)) => data,
-        }
-    }
 }
 
 /// Several segments, or one that is not a block. Batches are pooled: an idle stream has none.
@@ -246,32 +201,16 @@ impl Batch {
     }
 }
 
-/// The segments of a batch, for another thread.
-pub(crate) struct Pieces {
-    first: Option<Segment>,
-    rest: VecDeque<Segment>,
-    sent: usize,
-    len: usize,
-}
-
-impl Pieces {
-    /// The unsent bytes.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let first = self.first.as_ref().map_or(&[][..], |first| &first.as_ref()[self.sent..]);
-        std::iter::once(first).chain(self.rest.iter().map(Segment::as_ref))
-    }
-
-    /// The batch again.
-    pub(crate) fn into_batch(self) -> Box<Batch> {
-        let Pieces { first, rest, sent, len } = self;
-        Box::new(Batch { first, rest, sent, len, ..Batch::default() })
-    }
-}
-
 impl Batch {
-    fn into_pieces(self: Box<Self>) -> Pieces {
-        let Batch { first, rest, sent, len, .. } = *self;
+    fn into_pieces(self) -> Pieces {
+        let Batch { first, rest, sent, len, .. } = self;
         Pieces { first, rest, sent, len }
+    }
+}
+
+impl From<Pieces> for Batch {
+    fn from(Pieces { first, rest, sent, len }: Pieces) -> Batch {
+        Batch { first, rest, sent, len, ..Batch::default() }
     }
 }
 
@@ -303,6 +242,8 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn chunk(len: usize) -> Box<Block> {

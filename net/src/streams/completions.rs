@@ -111,7 +111,7 @@ impl Drop for Job {
 fn give_back(slot: u32, work: Work, result: i32) {
     try_running(|streams| match work {
         Work::Read(block, asked) => streams.once_ended(slot, result, block, asked),
-        Work::Write(pieces) => streams.sent(slot, Load::Batch(pieces.into_batch()), result),
+        Work::Write(pieces) => streams.sent(slot, Load::Batch(Box::new(pieces.into())), result),
     });
 }
 

@@ -4,8 +4,7 @@ use std::task::Waker;
 
 use corio_runtime::op::OpKey;
 
-use super::watch::Linger;
-use crate::standard::Standard;
+use super::{input_claim::InputClaim, watch::Linger};
 
 /// See the head of the file.
 #[derive(Debug, Default)]
@@ -15,7 +14,7 @@ pub(super) struct Ending {
     pub(super) linger: Option<Box<Linger>>,
     pub(super) hang_up: HangUpPoll,
     /// Of the standard input: there is only one stream of it.
-    pub(super) standard: Option<Standard>,
+    pub(super) claim: Option<InputClaim>,
     /// Bytes that were received and discarded; of a closing stream, those since the close.
     pub(super) thrown_away: u64,
 }

@@ -3,10 +3,10 @@
 use corio_runtime::fd::Fd;
 
 use super::{
-    addrs::Addrs, reader::StreamReader, receive_state::BULK_START, slot::Origin, table::Streams,
-    writer::StreamWriter,
+    addrs::Addrs, input_claim::InputClaim, reader::StreamReader, receive_state::BULK_START, slot::Origin,
+    table::Streams, writer::StreamWriter,
 };
-use crate::{ops::Way, standard::Standard};
+use crate::ops::Way;
 
 impl Streams {
     /// A new stream on `fd`. `ahead` arms its receive at once. An accepted stream's slot also serves its handler.
@@ -32,7 +32,7 @@ impl Streams {
         fd: Fd,
         limit: usize,
         way: Way,
-        standard: Option<Standard>,
+        claim: Option<InputClaim>,
     ) -> StreamReader {
         let key = self.insert(fd, limit, |_, slot| {
             (slot.way, slot.one_way) = (way, true);
@@ -40,8 +40,8 @@ impl Streams {
             if way == Way::Thread {
                 slot.receive.bulk = BULK_START;
             }
-            if standard.is_some() {
-                slot.make_ending().standard = standard;
+            if claim.is_some() {
+                slot.make_ending().claim = claim;
             }
         });
         StreamReader::new(key)

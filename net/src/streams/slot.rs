@@ -45,6 +45,7 @@ pub(crate) struct Slot {
     pub(super) send: Send,
     /// Whether the multishot receive is armed ahead of the reader.
     pub(super) ahead: bool,
+    /// How its bytes are read and written.
     pub(super) way: Way,
     /// Has only one handle, a reader or a writer.
     pub(super) one_way: bool,
