@@ -18,7 +18,7 @@ pub use corio_runtime::{
     try_gather, wait, wait_try, yield_now,
 };
 pub use queue::{LifoQueue, PriorityQueue, Queue};
-pub use streams::{open_connection, start_server};
+pub use streams::{open_connection, start_server, stderr, stdin, stdout};
 pub use subprocess::{create_subprocess_exec, create_subprocess_shell};
 pub use sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, Semaphore};
 pub use time::{sleep, sleep_until, timeout, timeout_at, wait_for};
@@ -80,7 +80,7 @@ pub mod op {
             SockAddr, Sqe, TurnEnd, cancel, is_in_flight, pipes_are_quiet, prepare, receive, send, start,
             start_multishot, submit,
         },
-        service::{LoopLocal, Service, want_round},
+        service::{LoopLocal, Service, run_blocking, want_round},
     };
 }
 
@@ -90,7 +90,7 @@ pub mod streams {
         Balance, Chunk, ConnectErrors, Connection, ConnectionBuilder, CopyError, CopySide, Lines, ReadError,
         Server, ServerBuilder, ShutdownReport, Stream, StreamReader, StreamWriter, WriteBuf,
         connect_read_pipe, connect_read_pipe_with_limit, connect_write_pipe, copy, copy_bidirectional,
-        open_connection, start_server,
+        open_connection, start_server, stderr, stdin, stdout,
     };
 }
 

@@ -16,14 +16,14 @@
 //! | `streams/reader`, `streams/writer`, `streams/key`, `streams/open` | the handles that users hold; new streams |
 //! | `streams/until`, `streams/lines` | the search for separators; iteration by lines |
 //! | `streams/write_buf`, `streams/copy` | data to write; from one stream to another |
-//! | `streams/stream` | both handles in one |
+//! | `streams/stream`, `streams/input_claim` | both handles in one; the right to read the standard input |
 //! | `streams/io/` | the traits of futures-io, tokio and hyper, each behind a feature |
 //! | `hyper` | hyper's tasks and timers, behind the feature `hyper` |
 //! | `connect` | `open_connection`: the order of addresses, their race, their errors |
 //! | `listener/` | accepting, with a bounded queue |
 //! | `server` | `start_server`; in `server/` its options, and the running handlers |
 //! | `balance` | servers of several cores on one address |
-//! | `pipe` | readers and writers of pipes |
+//! | `pipe`, `standard` | readers and writers of pipes and files; the standard streams |
 //! | `tcp` | `TcpListener` and `TcpStream`, the low level |
 //! | `addr`, `resolver` | addresses; name lookup on other threads |
 #![forbid(unsafe_code)]
@@ -38,6 +38,7 @@ mod ops;
 mod pipe;
 mod resolver;
 mod server;
+mod standard;
 mod streams;
 mod tcp;
 
@@ -46,6 +47,7 @@ pub use balance::Balance;
 pub use connect::{ConnectErrors, Connection, ConnectionBuilder, open_connection};
 pub use pipe::{connect_read_pipe, connect_read_pipe_with_limit, connect_write_pipe};
 pub use server::{Server, ServerBuilder, ShutdownReport, start_server};
+pub use standard::{stderr, stdin, stdout};
 pub use streams::{
     Chunk, CopyError, CopySide, Lines, ReadError, Stream, StreamReader, StreamWriter, WriteBuf, copy,
     copy_bidirectional,

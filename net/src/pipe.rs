@@ -1,4 +1,4 @@
-//! Streams on pipes, terminals and other descriptors that are not connections (asyncio `connect_read_pipe`).
+//! Streams on pipes, terminals, files and other descriptors that are not connections (asyncio `connect_read_pipe`).
 
 use std::{
     fs::File,
@@ -10,11 +10,15 @@ use corio_runtime::fd::{Fd, require_kernel};
 
 use crate::{
     connect::check_limit,
+    ops::Way,
     streams::{DEFAULT_LIMIT, StreamReader, StreamWriter, TABLE},
 };
 
-/// A reader of a pipe's reading end, a terminal, or another character device (asyncio `connect_read_pipe`). It reads
-/// only while a task waits for data.
+/// A reader of a pipe's reading end, a terminal or another character device, or a file (asyncio `connect_read_pipe`,
+/// which refuses files). It reads only while a task waits for data.
+///
+/// A file is read from its position, which moves, by threads of the loop's pool. A loop on io_uring or epoll waits for
+/// everything else.
 ///
 /// On epoll, as in asyncio, a pipe or device is set to `O_NONBLOCK` for good, which every process that shares it sees.
 /// A terminal keeps its flags, as it is opened once more, unless that fails or it is the controlling side of a
@@ -34,7 +38,7 @@ use crate::{
 /// ```
 ///
 /// # Errors
-/// For a regular file or directory, under the simulator, and outside a running loop.
+/// For a directory, under the simulator, and outside a running loop.
 pub fn connect_read_pipe(fd: OwnedFd) -> io::Result<StreamReader> {
     connect_read_pipe_with_limit(fd, DEFAULT_LIMIT)
 }
@@ -46,11 +50,13 @@ pub fn connect_read_pipe(fd: OwnedFd) -> io::Result<StreamReader> {
 /// As [`connect_read_pipe`], and for a limit of 0.
 pub fn connect_read_pipe_with_limit(fd: OwnedFd, limit: usize) -> io::Result<StreamReader> {
     check_limit(limit)?;
-    let (fd, pipe) = checked(fd)?;
-    Ok(TABLE.with(|streams| streams.open_read_pipe(fd, limit, pipe)))
+    let (fd, way) = checked(fd)?;
+    Ok(TABLE.with(|streams| streams.open_read_pipe(fd, limit, way, None)))
 }
 
-/// A writer of a pipe's writing end, a terminal, or another character device (asyncio `connect_write_pipe`).
+/// A writer of a pipe's writing end, a terminal or another character device, or a file (asyncio `connect_write_pipe`,
+/// which refuses files). A file is written at its position, or at its end if it was opened for that, by threads.
+///
 /// [`write_eof`](StreamWriter::write_eof) and [`close`](StreamWriter::close) do the same. On epoll it sets `O_NONBLOCK`
 /// as [`connect_read_pipe`] does.
 ///
@@ -73,30 +79,32 @@ pub fn connect_read_pipe_with_limit(fd: OwnedFd, limit: usize) -> io::Result<Str
 /// ```
 ///
 /// # Errors
-/// For a regular file or directory, under the simulator, and outside a running loop.
+/// For a directory, under the simulator, and outside a running loop.
 pub fn connect_write_pipe(fd: OwnedFd) -> io::Result<StreamWriter> {
-    let (fd, pipe) = checked(fd)?;
-    Ok(TABLE.with(|streams| streams.open_write_pipe(fd, pipe)))
+    let (fd, way) = checked(fd)?;
+    Ok(TABLE.with(|streams| streams.open_write_pipe(fd, way)))
 }
 
-/// Checks that the kernel can wait for the descriptor: a regular file is always ready and must not be read here.
-/// Returns whether it is a pipe (read and write) and not a socket (recv and send).
-fn checked(fd: OwnedFd) -> io::Result<(Fd, bool)> {
+fn checked(fd: OwnedFd) -> io::Result<(Fd, Way)> {
     require_kernel("pipes")?;
     let file = File::from(fd);
+    let way = way_of(&file)?;
+    Ok((Fd::from(OwnedFd::from(file)), way))
+}
+
+/// How the descriptor is read and written. Kernels do not wait for a file or a disk: that is for threads.
+pub(crate) fn way_of(file: &File) -> io::Result<Way> {
     let kind = file.metadata()?.file_type();
-    if !(kind.is_fifo() || kind.is_char_device() || kind.is_socket()) {
-        let text = format!(
-            "a {} is no pipe, terminal or socket",
-            if kind.is_dir() {
-                "directory"
-            } else if kind.is_file() {
-                "regular file"
-            } else {
-                "descriptor of this kind"
-            }
-        );
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    if kind.is_socket() {
+        return Ok(Way::Socket);
     }
-    Ok((Fd::from(OwnedFd::from(file)), !kind.is_socket()))
+    if kind.is_fifo() || kind.is_char_device() {
+        return Ok(Way::Pipe);
+    }
+    if kind.is_file() || kind.is_block_device() {
+        return Ok(Way::Thread);
+    }
+    let what = if kind.is_dir() { "directory" } else { "descriptor of this kind" };
+    let text = format!("a {what} is no pipe, terminal, socket or file");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, text))
 }

@@ -201,12 +201,9 @@ fn a_limit_holds_for_lines_of_a_pipe() {
 #[test]
 fn what_is_no_pipe_is_refused_with_its_kind() {
     run(async {
-        let regular = std::env::current_exe().unwrap();
-        for (path, what) in [(regular.as_path(), "regular file"), (std::path::Path::new("/"), "directory")] {
-            let error = connect_read_pipe(File::open(path).unwrap().into()).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidInput);
-            assert!(error.to_string().contains(what), "{error}");
-        }
+        let error = connect_read_pipe(File::open("/").unwrap().into()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("directory"), "{error}");
     });
     let mut simulated = Runner::builder().backend(Backend::Sim { seed: 1 }).build().unwrap();
     let error = simulated.run(async { connect_write_pipe(io::pipe().unwrap().1.into()).unwrap_err() });

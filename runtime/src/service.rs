@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    fmt,
+    fmt, io,
     sync::{
         OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -40,6 +40,29 @@ pub use crate::event_loop::{
 /// Outside a running loop.
 pub fn want_round() {
     current::with(Loop::want_round);
+}
+
+/// Calls `job`, which may block, on a thread of the running loop's pool, as [`to_thread`](crate::to_thread) does. It is
+/// not cancelled, and nothing waits for it but the end of the loop. If it cannot run it is dropped: the loop may end
+/// before a thread is free.
+///
+/// ```
+/// use corio_runtime::service::run_blocking;
+/// corio_runtime::run(async {
+///     let (here, (tell, told)) = (corio_runtime::handle(), std::sync::mpsc::channel());
+///     run_blocking(move || tell.send(here.is_current()).unwrap())?;
+///     assert!(!told.recv().unwrap());
+///     std::io::Result::Ok(())
+/// }).unwrap();
+/// ```
+///
+/// # Errors
+/// If the pool has no thread and the system refuses one.
+///
+/// # Panics
+/// Outside a running loop.
+pub fn run_blocking(job: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    current::with(|lp| lp.pool().submit(Box::new(job)))
 }
 
 /// A static with one value per loop, made at first use. A process may use eight of them; `corio-net` uses two.

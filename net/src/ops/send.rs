@@ -1,19 +1,17 @@
 //! The data of one send: a block, or a batch of segments, sent vectored. A pipe takes one segment at a time.
 
-use std::{
-    collections::VecDeque,
-    mem,
-    panic::{self, AssertUnwindSafe},
-    thread,
-};
+use std::{collections::VecDeque, mem};
 
-use bytes::Bytes;
 use corio_runtime::{
     fd::Fd,
     op::{self, OpKey, Payload, Sqe, TurnEnd},
 };
 
-use crate::streams::{Block, Chunk};
+use super::{
+    ByThread, Way, Work,
+    segment::{Pieces, Segment},
+};
+use crate::streams::Block;
 
 /// The kernel's `UIO_MAXIOV`.
 const SEGMENTS_MAX: usize = 1024;
@@ -104,48 +102,6 @@ fn takes(block: &Block, more: usize) -> bool {
     block.room() >= more || block.len() < OWNED_MIN && block.len() + more <= BLOCK_MAX
 }
 
-/// A piece of the data to send.
-#[derive(Debug)]
-pub(crate) enum Segment {
-    Vec(Vec<u8>),
-    Chunk(Chunk),
-    Bytes(Foreign),
-}
-
-/// Bytes with a destructor of their own.
-#[derive(Debug)]
-pub(crate) struct Foreign(Bytes);
-
-impl Drop for Foreign {
-    /// A second panic while the first unwinds would abort the process: only the first one propagates.
-    fn drop(&mut self) {
-        if thread::panicking() {
-            let bytes = mem::take(&mut self.0);
-            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(bytes))) {
-                // The payload's destructor may panic, too.
-                mem::forget(panic::catch_unwind(AssertUnwindSafe(|| drop(payload))));
-            }
-        }
-    }
-}
-
-impl From<Bytes> for Segment {
-    fn from(bytes: Bytes) -> Segment {
-        Segment::Bytes(Foreign(bytes))
-    }
-}
-
-impl AsRef<[u8]> for Segment {
-    #[inline(always)]
-    fn as_ref(&self) -> &[u8] {
-        match self {
-            Segment::Vec(data) => data,
-            Segment::Chunk(data) => data,
-            Segment::Bytes(Foreign(data)) => data,
-        }
-    }
-}
-
 /// Several segments, or one that is not a block. Batches are pooled: an idle stream has none.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -219,25 +175,42 @@ impl Load {
         self,
         fd: &Fd,
         slot: u32,
-        pipe: bool,
+        way: Way,
         end: Option<TurnEnd<'_>>,
         batch: impl FnOnce() -> Box<Batch>,
     ) -> OpKey {
         match self {
-            Load::Block(block) | Load::Copies(block) if !pipe => send(fd, block, slot, end),
-            load => load.into_batch(batch).start(fd, slot, pipe, end),
+            Load::Block(block) | Load::Copies(block) if way == Way::Socket => send(fd, block, slot, end),
+            load => load.into_batch(batch).start(fd, slot, way, end),
         }
     }
 }
 
 impl Batch {
     #[inline(never)]
-    fn start(mut self: Box<Self>, fd: &Fd, slot: u32, pipe: bool, end: Option<TurnEnd<'_>>) -> OpKey {
-        if self.rest.is_empty() && !pipe {
+    fn start(mut self: Box<Self>, fd: &Fd, slot: u32, way: Way, end: Option<TurnEnd<'_>>) -> OpKey {
+        if self.rest.is_empty() && way == Way::Socket {
             return send(fd, self, slot, end);
         }
-        (self.fd, self.slot, self.pipe) = (Some(fd.clone()), slot, pipe);
+        if way == Way::Thread {
+            let work = Work::Write(self.into_pieces());
+            return op::start(Box::new(ByThread { fd: fd.clone(), slot, work }));
+        }
+        (self.fd, self.slot, self.pipe) = (Some(fd.clone()), slot, way == Way::Pipe);
         op::start(self)
+    }
+}
+
+impl Batch {
+    fn into_pieces(self) -> Pieces {
+        let Batch { first, rest, sent, len, .. } = self;
+        Pieces { first, rest, sent, len }
+    }
+}
+
+impl From<Pieces> for Batch {
+    fn from(Pieces { first, rest, sent, len }: Pieces) -> Batch {
+        Batch { first, rest, sent, len, ..Batch::default() }
     }
 }
 
@@ -269,6 +242,8 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn chunk(len: usize) -> Box<Block> {

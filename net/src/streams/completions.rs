@@ -1,14 +1,18 @@
 //! Completions of the streams' operations: each updates the table.
 
-use std::io;
+use std::{fs::File, io, time::Duration};
 
-use corio_runtime::op::{Done, Multishot, Operation, Payload, Receiver, Sqe};
+use corio_runtime::{
+    Handle, call_later, handle,
+    op::{Done, Multishot, Operation, Payload, Receiver, Sqe},
+    service::run_blocking,
+};
 
 use super::{
     chunk::{Block, Chunk, recycle},
     table::{running, try_running},
 };
-use crate::ops::{Batch, HangUp, Load, RecvInto, RecvOnce};
+use crate::ops::{Batch, ByThread, HangUp, Load, RecvInto, RecvOnce, Work};
 
 /// The multishot receives of all streams. The token is the stream's slot.
 pub(super) static RECV_MULTI: Receiver = Receiver {
@@ -24,8 +28,91 @@ impl Operation for RecvOnce {
     }
 
     fn complete(self: Box<Self>, done: Done) {
-        running(|streams| streams.once_ended(self.slot, &done, self.block, self.size));
+        running(|streams| streams.once_ended(self.slot, done.number(), self.block, self.size));
     }
+}
+
+impl Operation for ByThread {
+    type Output = ();
+
+    fn prepare(&mut self) -> Sqe<'_> {
+        self.entry()
+    }
+
+    fn complete(self: Box<Self>, done: Done) {
+        let ByThread { fd, slot, work } = *self;
+        let mut job = Job { home: handle(), slot, work: Some(work) };
+        if let Some(errno) = done.errno() {
+            return job.answer(-errno);
+        }
+        if job.is_unwanted() {
+            return job.answer(-libc::ECANCELED);
+        }
+        // The thread has a descriptor of its own: an `Fd` stays on its loop.
+        match fd.as_fd().map(|fd| fd.try_clone_to_owned()) {
+            Some(Ok(own)) => {
+                // If the system gives no thread, the job is dropped, and that tries again.
+                let _ = run_blocking(move || job.run(&File::from(own)));
+            }
+            Some(Err(e)) => job.answer(-e.raw_os_error().unwrap_or(libc::EIO)),
+            None => job.answer(-libc::EBADF),
+        }
+    }
+}
+
+/// Before another try, if there was no thread, or the pool was closed before one was free.
+const NO_THREAD: Duration = Duration::from_millis(10);
+
+/// A read or write on its way to a thread and back.
+struct Job {
+    home: Handle,
+    slot: u32,
+    /// `None` once the stream has it back.
+    work: Option<Work>,
+}
+
+impl Job {
+    /// Whether it would read for nobody: what is not taken is left to others that share the descriptor.
+    fn is_unwanted(&self) -> bool {
+        let reads = matches!(self.work, Some(Work::Read(..)));
+        reads
+            && running(|streams| streams.with_slot(self.slot, |_, slot| slot.receive.discarded))
+                != Some(false)
+    }
+
+    fn run(mut self, file: &File) {
+        let Some(work) = &mut self.work else { return };
+        let result = work.run(file);
+        self.answer(result);
+    }
+
+    /// Gives the stream a count or a negated error number.
+    fn answer(&mut self, result: i32) {
+        if let Some(work) = self.work.take() {
+            let slot = self.slot;
+            self.home.run_at_home(move || give_back(slot, work, result));
+        }
+    }
+}
+
+impl Drop for Job {
+    /// It never ran.
+    fn drop(&mut self) {
+        if !self.home.is_current() {
+            return self.answer(-libc::EAGAIN);
+        }
+        if let Some(work) = self.work.take() {
+            let slot = self.slot;
+            call_later(NO_THREAD, move || give_back(slot, work, -libc::EAGAIN));
+        }
+    }
+}
+
+fn give_back(slot: u32, work: Work, result: i32) {
+    try_running(|streams| match work {
+        Work::Read(block, asked) => streams.once_ended(slot, result, block, asked),
+        Work::Write(pieces) => streams.sent(slot, Load::Batch(Box::new(pieces.into())), result),
+    });
 }
 
 /// `B` is foreign code: it may panic, and return another slice each time.

@@ -4,7 +4,7 @@ use std::task::Waker;
 
 use corio_runtime::op::OpKey;
 
-use super::watch::Linger;
+use super::{input_claim::InputClaim, watch::Linger};
 
 /// See the head of the file.
 #[derive(Debug, Default)]
@@ -13,6 +13,8 @@ pub(super) struct Ending {
     pub(super) waiter: Option<Waker>,
     pub(super) linger: Option<Box<Linger>>,
     pub(super) hang_up: HangUpPoll,
+    /// Of the standard input: there is only one stream of it.
+    pub(super) claim: Option<InputClaim>,
     /// Bytes that were received and discarded; of a closing stream, those since the close.
     pub(super) thrown_away: u64,
 }

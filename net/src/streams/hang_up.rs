@@ -8,7 +8,7 @@ use corio_runtime::{
 };
 
 use super::{ending::HangUpPoll, slot::Slot, table::Streams};
-use crate::ops::HangUp;
+use crate::ops::{HangUp, Way};
 
 const POLLERR: usize = libc::POLLERR as usize;
 
@@ -43,7 +43,7 @@ impl Streams {
         }
         let errno = fd.take_error().ok().flatten().and_then(|e| e.raw_os_error());
         let waiters = self.with_slot(index, |common, slot| {
-            let otherwise = if slot.pipe { libc::EPIPE } else { libc::ECONNRESET };
+            let otherwise = if slot.way != Way::Socket { libc::EPIPE } else { libc::ECONNRESET };
             slot.break_send(common, errno.unwrap_or(otherwise));
             slot.stop_polling();
             [slot.send.drainer.take(), slot.take_close_waiter()]

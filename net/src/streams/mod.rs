@@ -9,6 +9,7 @@ mod copy;
 mod ending;
 mod error;
 mod hang_up;
+mod input_claim;
 #[cfg(any(feature = "futures-io", feature = "hyper", feature = "tokio-io"))]
 mod io;
 mod key;
@@ -37,6 +38,7 @@ pub(crate) use chunk::Block;
 pub use chunk::Chunk;
 pub use copy::{CopyError, CopySide, copy, copy_bidirectional};
 pub use error::ReadError;
+pub(crate) use input_claim::InputClaim;
 pub(crate) use key::LocalStream;
 pub use lines::Lines;
 pub(crate) use reader::OwnedReceive;

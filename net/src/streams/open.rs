@@ -2,7 +2,11 @@
 
 use corio_runtime::fd::Fd;
 
-use super::{addrs::Addrs, reader::StreamReader, slot::Origin, table::Streams, writer::StreamWriter};
+use super::{
+    addrs::Addrs, input_claim::InputClaim, reader::StreamReader, receive_state::BULK_START, slot::Origin,
+    table::Streams, writer::StreamWriter,
+};
+use crate::ops::Way;
 
 impl Streams {
     /// A new stream on `fd`. `ahead` arms its receive at once. An accepted stream's slot also serves its handler.
@@ -22,19 +26,31 @@ impl Streams {
         (StreamReader::new(key), StreamWriter::new(key, addrs))
     }
 
-    /// The reading end of a pipe; of a socket if `pipe` is false.
-    pub(crate) fn open_read_pipe(&self, fd: Fd, limit: usize, pipe: bool) -> StreamReader {
+    /// The reading end of a pipe, or what is used as one.
+    pub(crate) fn open_read_pipe(
+        &self,
+        fd: Fd,
+        limit: usize,
+        way: Way,
+        claim: Option<InputClaim>,
+    ) -> StreamReader {
         let key = self.insert(fd, limit, |_, slot| {
-            (slot.pipe, slot.one_way) = (pipe, true);
+            (slot.way, slot.one_way) = (way, true);
             slot.writer = false;
+            if way == Way::Thread {
+                slot.receive.bulk = BULK_START;
+            }
+            if claim.is_some() {
+                slot.make_ending().claim = claim;
+            }
         });
         StreamReader::new(key)
     }
 
-    /// The writing end of a pipe; of a socket if `pipe` is false.
-    pub(crate) fn open_write_pipe(&self, fd: Fd, pipe: bool) -> StreamWriter {
+    /// The writing end of a pipe, or what is used as one.
+    pub(crate) fn open_write_pipe(&self, fd: Fd, way: Way) -> StreamWriter {
         let key = self.insert(fd, 0, |_, slot| {
-            (slot.pipe, slot.one_way) = (pipe, true);
+            (slot.way, slot.one_way) = (way, true);
             slot.reader = false;
             slot.receive.discarded = true;
         });

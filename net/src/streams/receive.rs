@@ -29,7 +29,7 @@ use super::{
     slot::Slot,
     table::{Streams, taken},
 };
-use crate::ops::{RecvInto, RecvOnce};
+use crate::ops::{ByThread, RecvInto, RecvOnce, Way, Work};
 
 /// A stream turns bulk after this many full pool buffers in a row.
 const FULL_RUN: u8 = 4;
@@ -101,7 +101,7 @@ impl Slot {
         }
         let budget = if receive.short { IDLE_BUDGET } else { BULK_BUDGET };
         let bulk = receive.bulk > 0 && common.bulk_armed + receive.bulk <= budget;
-        if !bulk && !receive.starved && !self.pipe {
+        if !bulk && !receive.starved && self.way == Way::Socket {
             let kept = if closing { 0 } else { receive.buf.len() };
             let room = (2 * receive.limit).saturating_sub(kept).max(receive.wanted).max(SHORT);
             return Next::Multi { cap: u32::try_from(room).unwrap_or(u32::MAX) };
@@ -109,7 +109,7 @@ impl Slot {
         if !waits && !receive.starved {
             return Next::Nothing;
         }
-        let otherwise = if self.pipe { BULK_MIN } else { SHORT };
+        let otherwise = if self.way == Way::Socket { SHORT } else { BULK_MIN };
         Next::Single { size: if bulk { receive.bulk } else { otherwise } }
     }
 
@@ -123,10 +123,13 @@ impl Slot {
         let Some(fd) = &self.fd else { return };
         common.bulk_armed += size;
         let block = Chunk::with_capacity(size);
-        let op = RecvOnce { fd: fd.clone(), slot: self.index, block, size, pipe: self.pipe };
+        let (fd, slot) = (fd.clone(), self.index);
         self.receive.starved = false;
         self.receive.cancelling = false;
-        self.receive.armed = Armed::Single(op::start(Box::new(op)));
+        self.receive.armed = Armed::Single(match self.way {
+            Way::Thread => op::start(Box::new(ByThread { fd, slot, work: Work::Read(block, size) })),
+            way => op::start(Box::new(RecvOnce { fd, slot, block, size, pipe: way == Way::Pipe })),
+        });
     }
 
     /// Takes the data of a multishot receive.
@@ -160,20 +163,23 @@ impl Slot {
         if empty && matches!(done.errno(), None | Some(libc::EFAULT)) {
             self.receive.armed = Armed::Idle;
         } else {
-            self.receive_ended(done, common);
+            self.receive_ended(done.number(), common);
         }
     }
 
-    fn receive_ended(&mut self, done: &Done, common: &mut Common) {
+    /// `result` is a count, or a negated error number.
+    fn receive_ended(&mut self, result: i32, common: &mut Common) {
         let broken = self.send.broken;
         let receive = &mut self.receive;
         receive.armed = Armed::Idle;
-        match done.errno() {
-            None if done.count().is_ok_and(|n| n == 0) => receive.end(broken),
-            None => {}
-            Some(libc::ENOBUFS) => receive.starved = true,
-            Some(libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {}
-            Some(errno) => receive.end(errno),
+        match result {
+            0 => receive.end(broken),
+            1.. => {}
+            _ => match -result {
+                libc::ENOBUFS => receive.starved = true,
+                libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
+                errno => receive.end(errno),
+            },
         }
         self.go_on_receiving(common);
     }
@@ -244,24 +250,24 @@ impl Streams {
             if let Some(data) = done.buffer() {
                 slot.add(data, data.is_full());
             }
-            slot.receive_ended(done, common);
+            slot.receive_ended(done.number(), common);
             slot.receive.waker.take()
         });
         self.retire(index);
     }
 
-    /// A bulk receive of `asked` bytes has ended.
-    pub(crate) fn once_ended(&self, index: u32, done: &Done, mut block: Chunk, asked: usize) {
+    /// A single receive of `asked` bytes has ended, with a count or a negated error number.
+    pub(crate) fn once_ended(&self, index: u32, result: i32, mut block: Chunk, asked: usize) {
         self.with_common(|common| common.bulk_armed -= asked);
         self.update(index, |common, slot| {
-            if let Ok(count @ 1..) = done.count() {
+            if let Ok(count @ 1..) = usize::try_from(result) {
                 block.set_len(count);
                 slot.receive.learn(count, asked);
                 // Few bytes do not keep a large block alive.
                 let small = count < SHORT && asked > SHORT;
                 slot.deliver(if small { Chunk::from(&block[..]) } else { block });
             }
-            slot.receive_ended(done, common);
+            slot.receive_ended(result, common);
             slot.receive.waker.take()
         });
         self.retire(index);

@@ -20,7 +20,7 @@ use super::{
     slot::Slot,
     table::Streams,
 };
-use crate::ops::{Batch, Load, OWNED_MIN, Segment};
+use crate::ops::{Batch, Load, OWNED_MIN, Segment, Way};
 
 impl Slot {
     #[inline(never)]
@@ -86,7 +86,7 @@ impl Slot {
     pub(super) fn flush_block(&mut self, sends: &mut Sends<'_>) -> bool {
         let send = &mut self.send;
         if let Some(Load::Block(_) | Load::Copies(_)) = &send.next
-            && !self.pipe
+            && self.way == Way::Socket
             && send.can_be_silent()
             && let Some(fd) = &self.fd
             && let Some(Load::Block(block) | Load::Copies(block)) = send.next.take()
@@ -110,7 +110,7 @@ impl Slot {
         if let Some(fd) = &self.fd
             && let Some(load) = send.next.take()
         {
-            let key = load.start(fd, self.index, self.pipe, end, || common.empty_batch());
+            let key = load.start(fd, self.index, self.way, end, || common.empty_batch());
             send.started(key);
             return;
         }
@@ -191,7 +191,7 @@ impl Streams {
             if let Some(fd) = &slot.fd
                 && let Some(rest) = load.take()
             {
-                slot.send.last = Some(rest.start(fd, index, slot.pipe, None, || common.empty_batch()));
+                slot.send.last = Some(rest.start(fd, index, slot.way, None, || common.empty_batch()));
             }
             slot.send.take_drainer()
         });

@@ -11,7 +11,10 @@ use super::{
     send_state::Send,
     watch::Linger,
 };
-use crate::listener::{ListenerKey, LocalListener};
+use crate::{
+    listener::{ListenerKey, LocalListener},
+    ops::Way,
+};
 
 /// Where a connection came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +45,8 @@ pub(crate) struct Slot {
     pub(super) send: Send,
     /// Whether the multishot receive is armed ahead of the reader.
     pub(super) ahead: bool,
-    /// Not a socket: uses read and write instead of recv and send.
-    pub(super) pipe: bool,
+    /// How its bytes are read and written.
+    pub(super) way: Way,
     /// Has only one handle, a reader or a writer.
     pub(super) one_way: bool,
     pub(super) reader: bool,
@@ -72,7 +75,7 @@ impl Slot {
             receive: Receive::new(0),
             send: Send::new(),
             ahead: false,
-            pipe: false,
+            way: Way::Socket,
             one_way: false,
             reader: false,
             writer: false,
