@@ -256,7 +256,7 @@ fn the_innermost_scope_catches_first_and_the_next_cancel_goes_further_out() {
 }
 
 #[test]
-fn a_resumed_cancel_goes_to_the_next_scope_in_the_same_step() {
+fn task_27_a_resumed_cancel_goes_to_the_next_scope_in_the_same_step() {
     on_every(async || {
         let task = create_task(async {
             catch_cancel(async {
@@ -546,6 +546,24 @@ fn a_task_that_refuses_every_cancel_ends_with_the_run() {
     });
     runner.close();
     assert_eq!(caught.get(), 1);
+}
+
+/// Each scope knows its place among those of its task: leaving does not look through all of them.
+#[test]
+fn scopes_of_one_task_leave_in_any_order() {
+    on_every(async || {
+        let scopes = (0..2_000_u64).map(|n| async move {
+            // Half of them are over before the cancel, in an order of their own.
+            let wait =
+                async { if n % 2 == 0 { turns((n * 7919 % 13) as usize).await } else { pending().await } };
+            catch_cancel(wait).await.is_err()
+        });
+        let task = create_task(gather(scopes));
+        turns(20).await;
+        task.cancel();
+        let caught = task.await.unwrap();
+        assert!(caught.iter().enumerate().all(|(n, caught)| *caught == (n % 2 == 1)));
+    });
 }
 
 #[test]

@@ -368,16 +368,16 @@ impl TaskTable {
     pub(crate) fn enter_catch(&self, around: bool) -> Option<ScopeKey> {
         let task = self.current()?;
         let scope = self.scopes.enter(task, around);
-        self.with(task, |slot| slot.extra.get_or_insert_default().scopes.push(scope));
+        self.with(task, |slot| self.add_scope(slot, scope));
         Some(scope)
     }
 
     /// The scope is over, or dropped.
     pub(crate) fn leave_catch(&self, scope: ScopeKey) {
-        if let Some((task, counted)) = self.scopes.leave(scope) {
-            self.with(task, |slot| {
-                forget_scope(slot, scope);
-                if counted {
+        if let Some(left) = self.scopes.leave(scope) {
+            self.with(left.task, |slot| {
+                self.remove_scope(slot, left.place);
+                if left.counted {
                     slot.uncancel();
                 }
             });
@@ -394,9 +394,26 @@ impl TaskTable {
     /// The scope is polled in the running task, perhaps in another place than before.
     pub(crate) fn move_catch(&self, scope: ScopeKey) {
         let Some(task) = self.current() else { return };
-        if let Some(former) = self.scopes.put(scope, task) {
-            self.with(former, |slot| forget_scope(slot, scope));
-            self.with(task, |slot| slot.extra.get_or_insert_default().scopes.push(scope));
+        if let Some((former, place)) = self.scopes.put(scope, task) {
+            self.with(former, |slot| self.remove_scope(slot, place));
+            self.with(task, |slot| self.add_scope(slot, scope));
+        }
+    }
+
+    fn add_scope(&self, slot: &mut Slot, scope: ScopeKey) {
+        let scopes = &mut slot.extra.get_or_insert_default().scopes;
+        scopes.push(scope);
+        self.scopes.set_place(scope, scopes.len() - 1);
+    }
+
+    /// Removes the scope in this place; the last one takes the place.
+    fn remove_scope(&self, slot: &mut Slot, place: usize) {
+        let Some(scopes) = slot.extra.as_mut().map(|extra| &mut extra.scopes) else { return };
+        if place < scopes.len() {
+            scopes.swap_remove(place);
+        }
+        if let Some(moved) = scopes.get(place) {
+            self.scopes.set_place(*moved, place);
         }
     }
 
@@ -433,10 +450,4 @@ fn begin_delivery(slot: &mut Slot) -> bool {
         slot.cancel = Cancel::No;
     }
     catches
-}
-
-fn forget_scope(slot: &mut Slot, scope: ScopeKey) {
-    if let Some(extra) = &mut slot.extra {
-        extra.scopes.retain(|known| *known != scope);
-    }
 }

@@ -35,6 +35,8 @@ pub(crate) struct CatchScopes {
 
 struct Scope {
     task: TaskKey,
+    /// Its place among the scopes of the task.
+    place: usize,
     parent: Option<ScopeKey>,
     /// Scopes directly inside.
     children: u32,
@@ -47,6 +49,14 @@ struct Scope {
     /// A request to cancel is counted for it.
     counted: bool,
     waker: Option<Waker>,
+}
+
+/// What a removed scope was.
+pub(super) struct LeftScope {
+    pub(super) task: TaskKey,
+    pub(super) place: usize,
+    /// A request to cancel is counted for it.
+    pub(super) counted: bool,
 }
 
 impl CatchScopes {
@@ -78,6 +88,7 @@ impl CatchScopes {
         let entered = self.delivering.get().map_or(0, |(_, delivery)| delivery);
         scopes.insert(Scope {
             task,
+            place: 0,
             parent,
             children: 0,
             resumed: false,
@@ -96,8 +107,8 @@ impl CatchScopes {
         Some(scope.task)
     }
 
-    /// Removes a scope; returns its task, and whether a request is counted for it.
-    pub(super) fn leave(&self, key: ScopeKey) -> Option<(TaskKey, bool)> {
+    /// Removes a scope.
+    pub(super) fn leave(&self, key: ScopeKey) -> Option<LeftScope> {
         let scope = {
             let mut scopes = self.scopes.borrow_mut();
             let scope = scopes.remove(key)?;
@@ -106,16 +117,17 @@ impl CatchScopes {
             }
             scope
         };
-        Some((scope.task, scope.counted))
+        Some(LeftScope { task: scope.task, place: scope.place, counted: scope.counted })
     }
 
-    /// The scope is polled in `task`, inside the one that is being polled. Returns the former task, if it is another.
-    pub(super) fn put(&self, key: ScopeKey, task: TaskKey) -> Option<TaskKey> {
+    /// The scope is polled in `task`, inside the one that is being polled. Returns the former task, if it is another, and
+    /// the place there.
+    pub(super) fn put(&self, key: ScopeKey, task: TaskKey) -> Option<(TaskKey, usize)> {
         let mut scopes = self.scopes.borrow_mut();
         let mut parent = self.polled.get();
         parent = parent.filter(|parent| scopes.find(*parent).is_some_and(|parent| parent.task == task));
         let scope = scopes.find(key)?;
-        let former = std::mem::replace(&mut scope.task, task);
+        let former = (std::mem::replace(&mut scope.task, task), scope.place);
         let left = std::mem::replace(&mut scope.parent, parent);
         if left != parent {
             if let Some(left) = left.and_then(|left| scopes.find(left)) {
@@ -125,7 +137,13 @@ impl CatchScopes {
                 parent.children += 1;
             }
         }
-        (former != task).then_some(former)
+        (former.0 != task).then_some(former)
+    }
+
+    pub(super) fn set_place(&self, key: ScopeKey, place: usize) {
+        if let Some(scope) = self.scopes.borrow_mut().find(key) {
+            scope.place = place;
+        }
     }
 
     /// The wakers of these scopes, for a cancel to reach them.
