@@ -230,6 +230,18 @@ fn q_24_join_returns_when_everything_is_done() {
         for worker in workers {
             worker.await.unwrap();
         }
+        let queue = Rc::new(Queue::new(0));
+        (0..2).for_each(|n| queue.put_nowait(n).unwrap());
+        let theirs = queue.clone();
+        let join = create_task(async move { theirs.join().await });
+        for _ in 0..2 {
+            queue.get().await.unwrap();
+            turns(2).await;
+            assert!(!join.done(), "an item that was got is not yet done");
+            queue.task_done().unwrap();
+        }
+        turns(2).await;
+        assert!(join.done());
     });
 }
 
@@ -265,10 +277,13 @@ fn q_26_debug_shows_the_state() {
 fn q_27_a_shutdown_wakes_those_who_wait_and_ends_everything() {
     on_every(async || {
         let (queue, log) = (Rc::new(Queue::new(0)), Log::new());
-        let getter = getter(&queue, &log);
+        let getters = [getter(&queue, &log), getter(&queue, &log)];
         turns(1).await;
         queue.shutdown(false);
-        assert!(getter.await.unwrap().is_err());
+        turns(1).await;
+        for getter in getters {
+            assert!(getter.done() && getter.await.unwrap().is_err());
+        }
         queue.join().await;
         assert_eq!(queue.put(1).await, Err(PutError::ShutDown(1)));
         assert_eq!(queue.put_nowait(1), Err(PutError::ShutDown(1)));
@@ -282,10 +297,13 @@ fn q_28_what_is_in_a_queue_that_is_shut_down_can_still_be_got() {
     on_every(async || {
         let queue = Rc::new(Queue::new(1));
         queue.put_nowait(1).unwrap();
-        let blocked = putter(&queue, 2);
+        let blocked = [putter(&queue, 2), putter(&queue, 2)];
         turns(1).await;
         queue.shutdown(false);
-        assert_eq!(blocked.await.unwrap(), Err(PutError::ShutDown(2)));
+        turns(1).await;
+        for blocked in blocked {
+            assert!(blocked.done() && blocked.await.unwrap() == Err(PutError::ShutDown(2)));
+        }
         assert_eq!(queue.get().await, Ok(1));
         assert!(queue.get().await.is_err());
         queue.task_done().unwrap();

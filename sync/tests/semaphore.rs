@@ -192,8 +192,10 @@ fn sem_14_a_newcomer_queues_behind_one_who_is_about_to_get_it() {
         let late = taker(&semaphore, &log, 2);
         drop(held);
         assert!(semaphore.locked() && semaphore.try_acquire().is_none());
-        waiter.await.unwrap();
         semaphore.release();
+        let free = (semaphore.available(), semaphore.locked(), semaphore.try_acquire().is_none());
+        assert_eq!(free, (1, true, true), "not even if there is another one");
+        waiter.await.unwrap();
         late.await.unwrap();
         assert_eq!(log.get(), [1, 2]);
     });
