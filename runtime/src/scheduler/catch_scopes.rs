@@ -120,8 +120,8 @@ impl CatchScopes {
         Some(LeftScope { task: scope.task, place: scope.place, counted: scope.counted })
     }
 
-    /// The scope is polled in `task`, inside the one that is being polled. Returns the former task, if it is another, and
-    /// the place there.
+    /// The scope is polled in `task`, inside the one that is being polled. Returns the former task, if it is another,
+    /// and the place there.
     pub(super) fn put(&self, key: ScopeKey, task: TaskKey) -> Option<(TaskKey, usize)> {
         let mut scopes = self.scopes.borrow_mut();
         let mut parent = self.polled.get();
