@@ -45,6 +45,20 @@ fn tg_01_tg_02_the_values_of_all_children() {
             Ok((slow.await.unwrap(), quick.await.unwrap()))
         });
         assert_eq!(sum.await.unwrap(), (42, 11));
+        let ended = counter();
+        let unawaited = task_group::<(), &str>(async |group| {
+            for n in 1..4 {
+                let ended = ended.clone();
+                drop(group.create_task(async move {
+                    turns(n).await;
+                    ended.set(ended.get() + 1);
+                    Ok(())
+                }));
+            }
+            Ok(())
+        });
+        unawaited.await.unwrap();
+        assert_eq!(ended.get(), 3, "it waits for those that the body does not await");
     });
 }
 
@@ -388,6 +402,24 @@ fn tg_25_tg_27_tg_28_a_group_that_ends_takes_nothing_more() {
         assert!(matches!(refused.await, Err(TaskError::Cancelled)));
         assert_eq!(ran.get(), 1, "dropped without running");
         group.cancel();
+        let ran = counter();
+        let ending = task_group::<(), _>(async |group| {
+            let (late, ran) = (group.clone(), ran.clone());
+            let asks_for_more = move || async move {
+                let theirs = ran.clone();
+                let refused = late.create_task(async move {
+                    theirs.set(100);
+                    Ok(())
+                });
+                assert!(matches!(refused.await, Err(TaskError::Cancelled)));
+                ran.set(ran.get() + 1);
+            };
+            drop(group.create_task(with_cleanup(std::future::pending::<Result<(), _>>(), asks_for_more)));
+            yield_now().await;
+            Err("closing")
+        });
+        assert!(ending.await.is_err());
+        assert_eq!(ran.get(), 1, "nor while it waits for its children");
     });
 }
 

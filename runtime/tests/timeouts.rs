@@ -146,6 +146,19 @@ fn to_16_a_deadline_can_be_moved_and_taken_away() {
         never.cancel();
         assert!(matches!(never.await, Err(TaskError::Cancelled)));
     });
+    // Once its timer runs.
+    on_sim(async {
+        for (first, then) in [(10, 20), (1000, 20)] {
+            let start = now();
+            let moved = timeout_scope(ms(first), async |deadline| {
+                sleep(ms(5)).await;
+                deadline.reschedule(start + ms(then));
+                std::future::pending::<()>().await;
+            });
+            assert!(moved.await.is_err());
+            assert_eq!(now() - start, ms(20));
+        }
+    });
 }
 
 #[test]

@@ -134,6 +134,10 @@ def judge(mutation, limit):
         for path, text in files.items():
             path.write_text(text)
         code, text = cargo(mutation.target, "--no-run", limit=BUILD_LIMIT_S)
+        if "internal compiler error" in text:
+            # Incremental compilation has its own faults.
+            shutil.rmtree(WORK / "build" / "debug" / "incremental", ignore_errors=True)
+            code, text = cargo(mutation.target, "--no-run", limit=BUILD_LIMIT_S)
         if code != 0:
             return "ERROR", "it does not compile:\n" + text
         code, text = cargo(mutation.target, "--", mutation.filter, limit=limit)
