@@ -26,14 +26,22 @@ use crate::{
 ///
 /// ```
 /// corio_runtime::run(async {
-///     let mut stdin = corio_net::stdin()?;
-///     let mut stdout = corio_net::stdout()?;
-///     assert!(corio_net::stdin().is_err(), "one at a time");
-///     let copied = corio_net::copy(&mut stdin, &mut stdout).await?;
-///     // What is written arrives before the end.
-///     stdout.flush().await?;
-///     eprintln!("{copied} bytes");
+///     let stdin = corio_net::stdin()?;
+///     let second = corio_net::stdin().unwrap_err();
+///     assert_eq!(second.kind(), std::io::ErrorKind::ResourceBusy);
+///     assert!(!stdin.at_eof(), "nothing was read yet");
 ///     std::io::Result::Ok(())
+/// }).unwrap();
+/// ```
+///
+/// A program that passes its input on:
+///
+/// ```no_run
+/// corio_runtime::run(async {
+///     let (mut stdin, mut stdout) = (corio_net::stdin()?, corio_net::stdout()?);
+///     corio_net::copy(&mut stdin, &mut stdout).await?;
+///     // What is written arrives before the end.
+///     stdout.flush().await
 /// }).unwrap();
 /// ```
 ///
