@@ -115,7 +115,7 @@ fn a_task_that_holds_its_own_handle_ends_when_it_is_cancelled() {
 }
 
 #[test]
-fn to_20_a_cancel_that_comes_back_to_who_handles_a_timeout_is_no_timeout() {
+fn a_cancel_that_comes_back_to_who_handles_a_timeout_is_no_timeout() {
     on_sim(async || {
         let inner = create_task(pending::<()>());
         let outer = create_task(timeout(ms(10), async move {
@@ -146,15 +146,43 @@ fn a_scope_beside_an_awaited_task_gets_the_cancel_too() {
 }
 
 #[test]
+fn to_20_a_timeout_in_a_clean_up_goes_on_with_a_cancel_that_was_caught_inside() {
+    on_sim(async || {
+        let start = now();
+        let task = create_task(async {
+            _ = catch_cancel(pending::<()>()).await;
+            let body = async {
+                _ = catch_cancel(pending::<()>()).await;
+                pending::<()>().await
+            };
+            _ = timeout(ms(10), body).await;
+            turns(3).await;
+        });
+        for _ in 0..2 {
+            turns(2).await;
+            assert!(task.cancel());
+        }
+        assert!(matches!(task.await, Err(TaskError::Cancelled)));
+        assert_eq!(now() - start, ms(10), "its deadline drops the body");
+    });
+}
+
+#[test]
 fn task_18_a_cancel_that_was_passed_on_is_not_lost_if_the_task_was_only_lent() {
-    for (detaches, ends) in [(false, false), (true, false), (false, true), (true, true)] {
+    for case in 0..8 {
+        let (by_timeout, detaches, ends) = (case & 1 > 0, case & 2 > 0, case & 4 > 0);
         on_sim(async || {
             let mut inner = create_task(async {
                 _ = catch_cancel(pending::<()>()).await;
                 sleep(ms(1000)).await;
             });
             let outer = create_task(async move {
-                _ = timeout(ms(10), &mut inner).await;
+                if by_timeout {
+                    _ = timeout(ms(10), &mut inner).await;
+                } else {
+                    _ = select(&mut inner, sleep(ms(10))).await;
+                    yield_now().await;
+                }
                 let kept = if detaches {
                     inner.detach();
                     None
@@ -172,13 +200,13 @@ fn task_18_a_cancel_that_was_passed_on_is_not_lost_if_the_task_was_only_lent() {
             turns(2).await;
             assert!(outer.cancel());
             assert!(matches!(outer.await, Err(TaskError::Cancelled)));
-            assert_eq!(now() - start, ms(10), "a timeout that was entered before goes on with the cancel");
+            assert_eq!(now() - start, ms(10), "it comes back when the other task is not awaited any more");
         });
     }
 }
 
 #[test]
-fn a_cancel_that_was_passed_on_waits_while_the_task_is_awaited() {
+fn task_18_a_cancel_that_was_passed_on_waits_while_the_task_is_awaited() {
     on_sim(async || {
         let mut inner = create_task(async {
             _ = catch_cancel(pending::<()>()).await;

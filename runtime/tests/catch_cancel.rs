@@ -58,6 +58,15 @@ fn task_15_one_cancel_is_delivered_once_and_the_task_goes_on() {
         task.cancel();
         assert_eq!(task.await.unwrap(), 42);
         assert_eq!(log.get(), [true, false]);
+        let task = create_task(async {
+            if let Err(cancelled) = catch_cancel(pending::<()>()).await {
+                cancelled.resume().await
+            }
+        });
+        turns(1).await;
+        task.cancel();
+        turns(1).await;
+        assert!(task.cancelled(), "one that goes on with it ends in that step");
     });
 }
 

@@ -31,6 +31,7 @@ fn task_46_a_hundred_tasks_never_see_each_others_values() {
     on_every(async || {
         let tasks = (0..100).map(|n| {
             create_task(async move {
+                VALUE.set(1000);
                 VALUE.set(n);
                 for turn in 0..10 {
                     if (n + turn) % 3 == 0 {
