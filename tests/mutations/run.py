@@ -156,6 +156,8 @@ def main():
     chosen = [m for m in mutations() if not only or set(only) & set(m.rows)]
     if not chosen:
         sys.exit("no such row is in the list")
+    # The copy is removed then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     WORK.mkdir(parents=True, exist_ok=True)
     with open(WORK / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
