@@ -9,8 +9,8 @@ use std::{
 
 use common::{Log, OnDrop, in_own_process, ms, on_every, resident_kib, turns};
 use corio_runtime::{
-    TaskError, TaskGroup, TaskGroupError, TaskLocal, all_tasks, create_future, create_task, current_task,
-    task_group,
+    TaskError, TaskGroup, TaskGroupError, TaskLocal, all_tasks, catch_cancel, create_future, create_task,
+    current_task, task_group,
     time::{sleep, timeout},
     with_cleanup, yield_now,
 };
@@ -45,6 +45,22 @@ fn tg_01_tg_02_the_values_of_all_children() {
             Ok((slow.await.unwrap(), quick.await.unwrap()))
         });
         assert_eq!(sum.await.unwrap(), (42, 11));
+        for count in [1, 3] {
+            let ended = counter();
+            let all = task_group::<_, &str>(async |group| {
+                for n in 1..=count {
+                    let ended = ended.clone();
+                    drop(group.create_task(async move {
+                        turns(n).await;
+                        ended.set(ended.get() + 1);
+                        Ok(())
+                    }));
+                }
+                Ok(count)
+            });
+            assert_eq!(all.await.unwrap(), count);
+            assert_eq!(ended.get() as usize, count, "it waits for those that nobody awaits");
+        }
     });
 }
 
@@ -388,6 +404,14 @@ fn tg_25_tg_27_tg_28_a_group_that_ends_takes_nothing_more() {
         assert!(matches!(refused.await, Err(TaskError::Cancelled)));
         assert_eq!(ran.get(), 1, "dropped without running");
         group.cancel();
+        let failed = task_group::<(), _>(async |group| {
+            drop(group.create_task(async { Err::<(), _>("child") }));
+            assert!(catch_cancel(std::future::pending::<()>()).await.is_err());
+            let refused = group.create_task(async { Ok(()) });
+            assert!(matches!(refused.await, Err(TaskError::Cancelled)), "it is ending");
+            Ok(())
+        });
+        assert_eq!(failed.await.unwrap_err().errors(), ["child"]);
     });
 }
 
