@@ -230,6 +230,16 @@ fn q_24_join_returns_when_everything_is_done() {
         for worker in workers {
             worker.await.unwrap();
         }
+        let queue = Rc::new(Queue::new(0));
+        (1..=2).for_each(|n| queue.put_nowait(n).unwrap());
+        let theirs = queue.clone();
+        let joiner = create_task(async move { theirs.join().await });
+        for left in [1, 0] {
+            queue.get_nowait().unwrap();
+            queue.task_done().unwrap();
+            turns(2).await;
+            assert_eq!(joiner.done(), left == 0, "{left} left");
+        }
     });
 }
 
