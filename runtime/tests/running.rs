@@ -127,11 +127,14 @@ fn run_06_what_cancelled_tasks_leave_behind_is_cancelled_too() {
     }
     let drops = DropCount::default();
     let first = Spawns(20, drops.clone());
-    run(async move {
+    let heard = run(async move {
+        let heard = reports();
         drop(create_task(async move { drop((first, pending::<()>().await)) }));
         yield_now().await;
+        heard
     });
     assert_eq!(drops.get(), 21);
+    assert!(heard.borrow().is_empty(), "none is destroyed while it is pending: {heard:?}");
 }
 
 #[test]

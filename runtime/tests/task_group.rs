@@ -9,8 +9,8 @@ use std::{
 
 use common::{Log, OnDrop, in_own_process, ms, on_every, resident_kib, turns};
 use corio_runtime::{
-    TaskError, TaskGroup, TaskGroupError, TaskLocal, all_tasks, create_future, create_task, current_task,
-    task_group,
+    TaskError, TaskGroup, TaskGroupError, TaskLocal, all_tasks, catch_cancel, create_future, create_task,
+    current_task, task_group,
     time::{sleep, timeout},
     with_cleanup, yield_now,
 };
@@ -45,20 +45,22 @@ fn tg_01_tg_02_the_values_of_all_children() {
             Ok((slow.await.unwrap(), quick.await.unwrap()))
         });
         assert_eq!(sum.await.unwrap(), (42, 11));
-        let ended = counter();
-        let unawaited = task_group::<(), &str>(async |group| {
-            for n in 1..4 {
-                let ended = ended.clone();
-                drop(group.create_task(async move {
-                    turns(n).await;
-                    ended.set(ended.get() + 1);
-                    Ok(())
-                }));
-            }
-            Ok(())
-        });
-        unawaited.await.unwrap();
-        assert_eq!(ended.get(), 3, "it waits for those that the body does not await");
+        for count in [1, 3] {
+            let ended = counter();
+            let all = task_group::<_, &str>(async |group| {
+                for n in 1..=count {
+                    let ended = ended.clone();
+                    drop(group.create_task(async move {
+                        turns(n).await;
+                        ended.set(ended.get() + 1);
+                        Ok(())
+                    }));
+                }
+                Ok(count)
+            });
+            assert_eq!(all.await.unwrap(), count);
+            assert_eq!(ended.get() as usize, count, "it waits for those that nobody awaits");
+        }
     });
 }
 
@@ -402,24 +404,14 @@ fn tg_25_tg_27_tg_28_a_group_that_ends_takes_nothing_more() {
         assert!(matches!(refused.await, Err(TaskError::Cancelled)));
         assert_eq!(ran.get(), 1, "dropped without running");
         group.cancel();
-        let ran = counter();
-        let ending = task_group::<(), _>(async |group| {
-            let (late, ran) = (group.clone(), ran.clone());
-            let asks_for_more = move || async move {
-                let theirs = ran.clone();
-                let refused = late.create_task(async move {
-                    theirs.set(100);
-                    Ok(())
-                });
-                assert!(matches!(refused.await, Err(TaskError::Cancelled)));
-                ran.set(ran.get() + 1);
-            };
-            drop(group.create_task(with_cleanup(std::future::pending::<Result<(), _>>(), asks_for_more)));
-            yield_now().await;
-            Err("closing")
+        let failed = task_group::<(), _>(async |group| {
+            drop(group.create_task(async { Err::<(), _>("child") }));
+            assert!(catch_cancel(std::future::pending::<()>()).await.is_err());
+            let refused = group.create_task(async { Ok(()) });
+            assert!(matches!(refused.await, Err(TaskError::Cancelled)), "it is ending");
+            Ok(())
         });
-        assert!(ending.await.is_err());
-        assert_eq!(ran.get(), 1, "nor while it waits for its children");
+        assert_eq!(failed.await.unwrap_err().errors(), ["child"]);
     });
 }
 

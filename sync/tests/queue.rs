@@ -231,17 +231,15 @@ fn q_24_join_returns_when_everything_is_done() {
             worker.await.unwrap();
         }
         let queue = Rc::new(Queue::new(0));
-        (0..2).for_each(|n| queue.put_nowait(n).unwrap());
+        (1..=2).for_each(|n| queue.put_nowait(n).unwrap());
         let theirs = queue.clone();
-        let join = create_task(async move { theirs.join().await });
-        for _ in 0..2 {
-            queue.get().await.unwrap();
-            turns(2).await;
-            assert!(!join.done(), "an item that was got is not yet done");
+        let joiner = create_task(async move { theirs.join().await });
+        for left in [1, 0] {
+            queue.get_nowait().unwrap();
             queue.task_done().unwrap();
+            turns(2).await;
+            assert_eq!(joiner.done(), left == 0, "{left} left");
         }
-        turns(2).await;
-        assert!(join.done());
     });
 }
 
