@@ -45,8 +45,12 @@ fn serves(builder: ServerBuilder) -> io::Result<()> {
     corio::run(async {
         let server = builder.start(ANY, echo).await?;
         let addr = server.local_addr()?;
-        let clients = (0..3).map(|_| async move {
-            let (mut reader, mut writer) = open_connection(addr).await?;
+        let mut connections = Vec::new();
+        for _ in 0..3 {
+            // One after the other: a short backlog makes the kernel drop one of several.
+            connections.push(open_connection(addr).await?);
+        }
+        let clients = connections.into_iter().map(async |(mut reader, mut writer)| {
             let sent = async {
                 writer.write_all(vec![7; LARGE]).await?;
                 writer.write_eof()
