@@ -186,7 +186,7 @@ fn run_28_a_stopped_task_is_pending_and_goes_on_or_is_cancelled_in_the_next_run(
 }
 
 #[test]
-fn a_stop_lets_the_turn_end_and_leaves_the_next_one() {
+fn run_31_a_stop_lets_the_turn_end_and_leaves_the_next_one() {
     on_each(|runner| {
         let log = Log::new();
         let theirs = log.clone();

@@ -68,7 +68,7 @@ fn fut_08_so_is_one_that_is_there_already_and_a_panic_but_once() {
 }
 
 #[test]
-fn fut_08_values_cancels_and_results_that_were_taken_are_not_reported() {
+fn fut_09_values_cancels_and_results_that_were_taken_are_not_reported() {
     on_every(async || {
         let heard = reports();
         create_task(async { Ok::<_, String>(1) }).report_error();
