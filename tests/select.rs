@@ -5,7 +5,7 @@ use std::{
     future::{Future, IntoFuture, pending, poll_fn, ready},
     pin::{Pin, pin},
     rc::Rc,
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
@@ -19,33 +19,12 @@ use futures_util::FutureExt;
 mod shared;
 use shared::*;
 
+#[path = "common/futures.rs"]
+mod futures;
+use futures::{After, Dropped};
+
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// Pending until so many polls have been made.
-struct After(u32);
-
-impl Future for After {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.0 == 0 {
-            return Poll::Ready(());
-        }
-        self.0 -= 1;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
-
-/// Counts its drops.
-struct Dropped<'a>(&'a Cell<u32>);
-
-impl Drop for Dropped<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() + 1);
-    }
-}
 
 #[test]
 fn one_branch_gives_its_value() {

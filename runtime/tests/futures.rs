@@ -166,7 +166,7 @@ fn task_30_a_cancelled_task_lets_go_of_its_future() {
 }
 
 #[test]
-fn a_dropped_resolver_cancels() {
+fn task_12_a_dropped_resolver_is_an_error_to_who_awaits() {
     on_every(async || {
         let (resolver, future) = create_future::<u32>();
         let task = create_task(future);

@@ -177,8 +177,7 @@ impl TaskTable {
     /// running, in a scope of `catch_cancel`, or ending already.
     pub(crate) fn drop_future(&self, key: TaskKey) -> bool {
         let idle = |slot: &mut Slot| {
-            let bound =
-                slot.extra.as_ref().is_some_and(|extra| !extra.scopes.is_empty() || extra.ends.is_some());
+            let bound = !slot.scopes().is_empty() || slot.is_ending();
             (slot.is_suspended() && !bound).then(|| slot.task.take())
         };
         let Some(Some(mut task)) = self.with(key, idle).flatten() else { return false };

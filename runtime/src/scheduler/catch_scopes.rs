@@ -109,14 +109,13 @@ impl CatchScopes {
 
     /// Removes a scope.
     pub(super) fn leave(&self, key: ScopeKey) -> Option<LeftScope> {
-        let scope = {
-            let mut scopes = self.scopes.borrow_mut();
-            let scope = scopes.remove(key)?;
-            if let Some(parent) = scope.parent.and_then(|parent| scopes.find(parent)) {
-                parent.children -= 1;
-            }
-            scope
-        };
+        // Its waker is dropped after the borrow: its destructor is foreign code.
+        let scope = self.scopes.borrow_mut().remove(key)?;
+        if let Some(parent) = scope.parent
+            && let Some(parent) = self.scopes.borrow_mut().find(parent)
+        {
+            parent.children -= 1;
+        }
         Some(LeftScope { task: scope.task, place: scope.place, counted: scope.counted })
     }
 

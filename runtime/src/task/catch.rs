@@ -23,10 +23,11 @@ use crate::{
 /// value, or end by [`Cancelled::resume`].
 ///
 /// Of nested scopes the innermost one gets the cancel; a second cancel, while its handler runs, goes to the next one
-/// further out. Of scopes side by side (in a `gather`) each gets it, and branches without a scope run on. A timeout or
-/// a failing group around the scope reaches it in the same way; if the handler then returns a value, that is the result
-/// of the timeout. A cancel that comes before the first poll is not caught. At the end of [`run`](crate::run), which
-/// cancels all tasks, a task that catches has as much time as a cleanup, then it is dropped.
+/// further out. (One that comes before, while cleanups of `future` still run, is caught with the first.) Of scopes side
+/// by side (in a `gather`) each gets it, and branches without a scope run on. A timeout or a failing group around the
+/// scope reaches it in the same way; if the handler then returns a value, that is the result of the timeout. A cancel
+/// that comes before the first poll is not caught. At the end of [`run`](crate::run), which cancels all tasks, a task
+/// that catches has as much time as a cleanup, then it is dropped.
 ///
 /// ```
 /// use corio_runtime::{catch_cancel, create_task, time::{Duration, sleep}, yield_now};

@@ -25,6 +25,8 @@ pub enum ReturnWhen {
     AllCompleted,
 }
 
+type DoneAndPending<T> = (Vec<Task<T>>, Vec<Task<T>>);
+
 /// Waits for `tasks`; returns those that are done and those that are pending, each in the order given (asyncio `wait`).
 /// It cancels nothing, and a failure stays in its task.
 ///
@@ -59,12 +61,12 @@ pub enum ReturnWhen {
 ///     wait(vec![task, task], ReturnWhen::AllCompleted, None).await;
 /// });
 /// ```
-pub async fn wait<T: 'static>(
+pub fn wait<T: 'static>(
     tasks: Vec<Task<T>>,
     when: ReturnWhen,
     timeout: Option<Duration>,
-) -> (Vec<Task<T>>, Vec<Task<T>>) {
-    wait_until(tasks, when, timeout, |task| task.outcome() == Some(Outcome::Panicked)).await
+) -> impl Future<Output = DoneAndPending<T>> {
+    wait_until(unawaited(tasks), when, timeout, |task| task.outcome() == Some(Outcome::Panicked))
 }
 
 /// As [`wait`], for tasks that return a `Result`: [`ReturnWhen::FirstException`] also counts errors.
@@ -79,12 +81,17 @@ pub async fn wait<T: 'static>(
 ///     assert_eq!(done.remove(0).await.unwrap(), Err("no"));
 /// });
 /// ```
-pub async fn wait_try<T: 'static, E: 'static>(
+pub fn wait_try<T: 'static, E: 'static>(
     tasks: Vec<Task<Result<T, E>>>,
     when: ReturnWhen,
     timeout: Option<Duration>,
-) -> (Vec<Task<Result<T, E>>>, Vec<Task<Result<T, E>>>) {
-    wait_until(tasks, when, timeout, failed).await
+) -> impl Future<Output = DoneAndPending<Result<T, E>>> {
+    wait_until(unawaited(tasks), when, timeout, failed)
+}
+
+/// The tasks as if nobody had awaited them before: a drop of the wait, also of one that never began, cancels none.
+fn unawaited<T>(tasks: Vec<Task<T>>) -> Vec<Task<T>> {
+    tasks.into_iter().map(Task::unawaited).collect()
 }
 
 fn failed<T: 'static, E: 'static>(task: &Task<Result<T, E>>) -> bool {
@@ -102,9 +109,7 @@ async fn wait_until<T: 'static>(
     when: ReturnWhen,
     timeout: Option<Duration>,
     failed: impl Fn(&Task<T>) -> bool,
-) -> (Vec<Task<T>>, Vec<Task<T>>) {
-    // Nor does a drop of this cancel a task that was awaited before.
-    let tasks: Vec<_> = tasks.into_iter().map(Task::unawaited).collect();
+) -> DoneAndPending<T> {
     let failed = &failed;
     let ends = tasks.iter().map(|task| {
         poll_fn(move |cx| if task.watch(cx) { Poll::Ready(failed(task)) } else { Poll::Pending })
